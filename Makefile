@@ -1,0 +1,78 @@
+# make help lists what there is.
+GO      ?= go
+BIN     := bin
+PREFIX  ?= /usr/local
+DESTDIR ?=
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X main.version=$(VERSION)
+# Linux is the home; elsewhere masterd's verbs, the SDK without a master and the
+# plain packages build and run.
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+SIMSTEPS ?= 1000000
+FUZZTIME ?= 20s
+
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## masterd and the demo worker, into bin/
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/masterd ./cmd/demo-worker
+
+install: build ## programs, units and man pages, below PREFIX (and DESTDIR)
+	install -D -m 0755 $(BIN)/masterd $(DESTDIR)$(PREFIX)/bin/masterd
+	install -D -m 0644 deploy/systemd/masterd.service $(DESTDIR)/etc/systemd/system/masterd.service
+	install -D -m 0644 deploy/systemd/masterd@.service $(DESTDIR)/etc/systemd/system/masterd@.service
+	install -D -m 0644 docs/man/masterd.8 $(DESTDIR)$(PREFIX)/share/man/man8/masterd.8
+	install -D -m 0644 docs/man/masterd.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/masterd.yaml.5
+	install -D -m 0644 configs/full.yaml $(DESTDIR)/etc/masterd/masterd.yaml.example
+
+run: build ## serve the demo on 127.0.0.1:8080 under a master in the foreground
+	@echo
+	@echo "  The demo is about to be served on http://127.0.0.1:8080. In another terminal, here:"
+	@echo
+	@echo "    curl -i http://127.0.0.1:8080/ping"
+	@echo "    bin/masterd status"
+	@echo "    bin/masterd reload --label v2     # a new generation beside the old, checked, then steered to"
+	@echo "    bin/masterd rollback              # and back, at once"
+	@echo "    bin/masterd logs -f"
+	@echo
+	@echo "  Ctrl-C drains and stops."
+	@echo
+	@exec $(BIN)/masterd run --config configs/demo.yaml
+
+tour: build ## the story in a terminal, with the numbers of this run at its end
+	$(GO) run ./test/tour
+
+test: ## what the README promises
+	$(GO) test ./...
+
+race: ## the same under the race detector
+	$(GO) test -race ./...
+
+sim: ## at least a million steps of the seeded simulation, and the mutations
+	$(GO) test ./pkg/master/rollout -run 'TestSimulation' -count=1 -timeout 30m -sim.steps=$(SIMSTEPS)
+	scripts/mutate.sh
+
+fuzz: ## each fuzz target for FUZZTIME
+	@for t in $$(grep -rlE '^func Fuzz' --include='*_test.go' pkg | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$t/*_test.go | awk '{print $$2}'); do \
+	    echo "== $$t $$f"; $(GO) test ./$$t -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; done; done
+
+e2e: build ## real processes under a strict load, in full
+	$(GO) test ./test/e2e -count=1 -timeout 60m -e2e.full
+
+bench: build ## what a reload, a request and an idle master cost
+	$(GO) run ./test/bench
+
+lint: ## formatting, vet on every platform, staticcheck
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt'd:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	GOOS=linux GOARCH=arm64 $(GO) vet ./...
+	GOOS=darwin GOARCH=arm64 $(GO) build ./...
+	$(GO) run $(STATICCHECK) ./...
+
+clean: ## remove what was built
+	rm -rf $(BIN)
+
+.PHONY: help build install run tour test race sim fuzz e2e bench lint clean

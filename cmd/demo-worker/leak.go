@@ -1,0 +1,36 @@
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"time"
+)
+
+// leak keeps more and more of what it was told to, each second, for ever.
+func (f *faults) leak() {
+	var memory [][]byte
+	var files []*os.File
+	err := bufio.NewWriterSize(os.Stderr, 4<<10)
+	for line := 0; ; {
+		begun := time.Now()
+		for range f.leakMemory {
+			b := make([]byte, 1<<20)
+			for i := 0; i < len(b); i += 4 << 10 {
+				b[i] = 1 // untouched memory would not count
+			}
+			memory = append(memory, b)
+		}
+		for range f.leakFDs {
+			if file, err := os.Open(os.DevNull); err == nil {
+				files = append(files, file)
+			}
+		}
+		for range f.logFlood {
+			line++
+			fmt.Fprintf(err, "demo-worker: line %d of a flood, with %d MiB and %d descriptors leaked\n", line, len(memory), len(files))
+		}
+		err.Flush()
+		time.Sleep(time.Until(begun.Add(time.Second)))
+	}
+}

@@ -1,0 +1,97 @@
+// Command masterd keeps a service running: it owns the service's listening
+// sockets, runs its workers, and brings in a new version beside the old one
+// without losing a request.
+//
+// Bare masterd is the daemon, in the foreground; every other verb talks to a
+// running one. Environment and signals are read in this package and nowhere
+// else. There is one short file for each verb.
+package main
+
+import (
+	"context"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/term"
+
+	"github.com/masterd/masterd/pkg/master/proc"
+)
+
+func main() {
+	// The same binary is the shim that workers are started through; nothing may
+	// come before this.
+	proc.ShimMain()
+	os.Exit(newApp().execute(context.Background(), os.Args[1:]))
+}
+
+// app is the command line with all that it takes from its surroundings, so
+// that tests can give it others.
+type app struct {
+	out, err  io.Writer
+	env       func(string) string
+	environ   func() []string
+	uid       int // effective
+	now       func() time.Time
+	terminal  func() (width, height int, ok bool) // of out; not ok: it is none
+	interrupt func(context.Context) (context.Context, context.CancelFunc)
+	start     func(daemonOptions) (daemon, error)
+
+	systemDir   string // where services of root have their runtime directories
+	defaultFile string // the configuration when none is named
+
+	// Flags that all verbs share.
+	config  string
+	service string
+}
+
+func newApp() *app {
+	return &app{
+		out: os.Stdout, err: os.Stderr,
+		env: os.Getenv, environ: os.Environ, uid: os.Geteuid(),
+		now: time.Now,
+		terminal: func() (int, int, bool) {
+			width, height, err := term.GetSize(int(os.Stdout.Fd()))
+			return width, height, err == nil
+		},
+		// An operator who goes away changes nothing: the master is not told.
+		interrupt: func(ctx context.Context) (context.Context, context.CancelFunc) {
+			return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+		},
+		start:       startMaster,
+		systemDir:   "/run/masterd",
+		defaultFile: "/etc/masterd/masterd.yaml",
+	}
+}
+
+// colour: only on a terminal that has some, and only if nobody minds.
+func (a *app) colour() bool {
+	_, _, ok := a.terminal()
+	return ok && a.env("NO_COLOR") == "" && a.env("TERM") != "dumb"
+}
+
+// pageWidth is how wide output may be: the terminal, at most pageColumns.
+func (a *app) pageWidth() int {
+	if width, _, ok := a.terminal(); ok && width > 0 {
+		return min(width, pageColumns)
+	}
+	return pageColumns
+}
+
+// environWithout is the environment without the named variables.
+func environWithout(environ []string, names ...string) []string {
+	out := make([]string, 0, len(environ))
+next:
+	for _, kv := range environ {
+		for _, name := range names {
+			if strings.HasPrefix(kv, name+"=") {
+				continue next
+			}
+		}
+		out = append(out, kv)
+	}
+	return out
+}

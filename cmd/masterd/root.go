@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+)
+
+// Groups of verbs in the help.
+const (
+	groupDaemon  = "daemon"
+	groupRollout = "rollout"
+	groupLook    = "look"
+	groupOther   = "other"
+)
+
+// root is the whole tree of verbs.
+func (a *app) root() *cobra.Command {
+	var check bool
+	var strict bool
+	root := &cobra.Command{
+		Use:   "masterd",
+		Short: "Run a service and roll it over without losing a request",
+		Long: `masterd owns a service's listening sockets and runs its workers. A new version
+is started beside the old one, checked, and only then given traffic; the old one
+stays warm for a while, then drains and leaves.
+
+Without a verb it is the daemon, in the foreground. All other verbs talk to a
+running one.`,
+		Args:          cobra.NoArgs,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if check {
+				return a.check(cmd)
+			}
+			return a.run(cmd.Context(), strict)
+		},
+	}
+	root.SetOut(a.out)
+	root.SetErr(a.err)
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true}) // --help is enough
+	root.PersistentFlags().StringVar(&a.config, "config", "", "configuration `FILE` (default $MASTERD_CONFIG, then "+a.defaultFile+")")
+	root.MarkPersistentFlagFilename("config", "yaml", "yml")
+	root.Flags().BoolVarP(&check, "test", "t", false, "check the configuration and exit, as the verb check")
+	strictFlag(root, &strict)
+	root.AddGroup(
+		&cobra.Group{ID: groupDaemon, Title: "The daemon:"},
+		&cobra.Group{ID: groupRollout, Title: "Versions come and go:"},
+		&cobra.Group{ID: groupLook, Title: "To look:"},
+		&cobra.Group{ID: groupOther, Title: "Others:"},
+	)
+	root.AddCommand(
+		a.runCommand(), a.checkCommand(), a.stopCommand(), a.scaleCommand(),
+		a.reloadCommand(), a.rollbackCommand(), a.promoteCommand(), a.abortCommand(), a.holdCommand(), a.unholdCommand(), a.versionsCommand(),
+		a.statusCommand(), a.historyCommand(), a.logsCommand(),
+		a.versionCommand(), a.completionCommand(), a.manCommand(),
+	)
+	return root
+}
+
+// execute runs the command line and returns the exit code.
+func (a *app) execute(ctx context.Context, args []string) int {
+	root := a.root()
+	root.SetArgs(args)
+	cmd, err := root.ExecuteContextC(ctx)
+	return a.report(cmd, err)
+}
+
+// talking gives a verb that talks to a master the flag that names it.
+func (a *app) talking(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringVar(&a.service, "service", "", "the running service of this `NAME`")
+	cmd.RegisterFlagCompletionFunc("service", a.completeServices)
+	return cmd
+}
+
+func reasonFlag(cmd *cobra.Command, reason *string) {
+	cmd.Flags().StringVar(reason, "reason", "", "`WHY`, for the history and the next operator")
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/spf13/cobra"
+)
+
+// daemon is a master, as the command line sees it: run.go gives it the signals,
+// wire.go makes it.
+type daemon interface {
+	// Run serves until it is told to stop, and returns the exit code.
+	Run(ctx context.Context) int
+	Hup()        // read the configuration and roll over
+	Usr2()       // roll over with the configuration in force
+	ReopenLogs() // close and open log files
+	Quit()       // drain and stop, without a deadline
+	Terminate()  // drain and stop within stop_timeout; the second time: now
+}
+
+// daemonOptions are what a daemon takes from its surroundings.
+type daemonOptions struct {
+	File     string             // the configuration, absolute
+	Strict   bool               // refuse to start with a configuration that is not whole
+	Env      []string           // without what is for the service manager's main process alone
+	Notify   func(state string) // tells the service manager; nil: there is none
+	Watchdog time.Duration      // the service manager's; zero: none. The master sends WATCHDOG=1 in less than that
+	Version  string             // of masterd, for people
+}
+
+func (a *app) runCommand() *cobra.Command {
+	var strict bool
+	cmd := &cobra.Command{
+		Use:     "run",
+		GroupID: groupDaemon,
+		Short:   "Run the service, in the foreground",
+		Long: `Run the service, in the foreground, until it is told to stop. The same as
+masterd without a verb.
+
+If the configuration is wrong at start, the last good one runs, and status says
+so; --strict refuses instead.
+
+Signals: HUP reads the configuration and rolls over; USR2 rolls over with the
+configuration in force; USR1 reopens log files; QUIT drains and stops without a
+deadline; TERM and INT drain and stop within stop_timeout, a second one at once.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), strict) },
+	}
+	strictFlag(cmd, &strict)
+	return cmd
+}
+
+func strictFlag(cmd *cobra.Command, strict *bool) {
+	cmd.Flags().BoolVar(strict, "strict", false, "refuse to start with a wrong configuration, instead of running the last good one")
+}
+
+// run is the daemon's life. Signals are caught before the master is made: one
+// that comes early waits for it.
+func (a *app) run(ctx context.Context, strict bool) error {
+	file, _ := a.configFile()
+	if file == "" {
+		return exitf(exitUsage, "no configuration: neither --config nor MASTERD_CONFIG names one, and there is no %s", a.defaultFile)
+	}
+	signals := catchSignals()
+	defer signals.stop()
+	manager := newManager(a.env)
+	d, err := a.start(daemonOptions{
+		File: file, Strict: strict, Env: environWithout(a.environ(), managerVariables()...),
+		Notify: manager.notify, Watchdog: manager.watchdog, Version: buildInfo().short(),
+	})
+	if err != nil {
+		return &exit{exitUsage, err.Error()}
+	}
+	signals.pass(d)
+	if code := d.Run(ctx); code != exitDone {
+		return &exit{code: code} // the log said why
+	}
+	return nil
+}

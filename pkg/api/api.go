@@ -1,0 +1,240 @@
+// Package api holds the types of the admin API (HTTP/JSON under /v1, over the
+// service's Unix socket), shared by the master, the command line and the
+// OpenAPI file. Fields are only ever added; [Schema] counts incompatible changes.
+package api
+
+import "time"
+
+// Schema is the number in every Status and History; it grows when a field
+// changes its meaning or goes.
+const Schema = 1
+
+// Status is everything an operator asks for first.
+type Status struct {
+	Schema      int          `json:"schema"`
+	Service     string       `json:"service"`
+	Environment string       `json:"environment,omitempty"`
+	State       string       `json:"state"`             // "serving", "degraded", "starting", "down", "stopping"
+	Reasons     []string     `json:"reasons,omitempty"` // why not simply serving, one sentence each
+	Now         time.Time    `json:"now"`
+	Master      Master       `json:"master"`
+	Active      *Deployment  `json:"active,omitempty"`
+	ConfigFile  string       `json:"config_file"`
+	FileDiffers string       `json:"file_differs,omitempty"` // how the file on disk differs from what runs; empty: it does not
+	Hold        *Hold        `json:"hold,omitempty"`
+	Listeners   []Listener   `json:"listeners"`
+	Generations []Generation `json:"generations"`
+	Rollout     *Rollout     `json:"rollout,omitempty"`
+	Last        *Entry       `json:"last,omitempty"`
+	LastFailure *Entry       `json:"last_failure,omitempty"`
+}
+
+// Master is the master's own process.
+type Master struct {
+	PID     int       `json:"pid"`
+	Version string    `json:"version"`
+	Since   time.Time `json:"since"`
+}
+
+// Deployment says what has the traffic, since when, by whom and why.
+type Deployment struct {
+	Generation uint64    `json:"generation"`
+	Version    Version   `json:"version"`
+	Since      time.Time `json:"since"`
+	By         string    `json:"by"`
+	Why        string    `json:"why,omitempty"`
+	Baked      bool      `json:"baked"`
+}
+
+// Version is one pinned version.
+type Version struct {
+	ID      string    `json:"id"`
+	Label   string    `json:"label"`
+	Digest  string    `json:"digest"`        // sha256:HEX of the program
+	Program string    `json:"program"`       // the path it came from
+	Pinned  string    `json:"pinned"`        // the path that is run when the original has changed
+	Mode    string    `json:"mode"`          // "copy" or "path"
+	Why     string    `json:"why,omitempty"` // why that mode
+	Args    []string  `json:"args"`
+	Env     []string  `json:"env,omitempty"` // names only: values may be secrets
+	Dir     string    `json:"dir"`
+	Created time.Time `json:"created"`
+	Size    int64     `json:"size"`
+	Use     string    `json:"use,omitempty"`    // "active", "parked", "baked", "draining", "candidate", "kept"
+	Held    bool      `json:"held,omitempty"`   // pinned by hand: never pruned
+	Closed  bool      `json:"closed,omitempty"` // rolled back before: closed to automation
+}
+
+// Hold is in force.
+type Hold struct {
+	Reason string `json:"reason"`
+	By     string `json:"by"`
+}
+
+// Listener is one public address.
+type Listener struct {
+	Name       string `json:"name"`
+	Address    string `json:"address"`
+	Steering   string `json:"steering"`         // "kernel", "unix" or "shared"
+	Reason     string `json:"reason,omitempty"` // why not the normal way
+	Queue      int    `json:"queue"`
+	QueueLimit int    `json:"queue_limit"`
+	Drift      uint64 `json:"drift,omitempty"` // how often it had to be mended
+}
+
+// Generation is one generation with its workers.
+type Generation struct {
+	ID       uint64    `json:"id"`
+	Version  Version   `json:"version"`
+	Phase    string    `json:"phase"`
+	Since    time.Time `json:"since"`
+	Deadline time.Time `json:"deadline,omitzero"`
+	Weight   int       `json:"weight"` // percent of new connections
+	Baked    bool      `json:"baked"`
+	Workers  []Worker  `json:"workers"`
+}
+
+// Worker is one process.
+type Worker struct {
+	ID        uint64    `json:"id"`
+	PID       int       `json:"pid"`
+	Phase     string    `json:"phase"`
+	Since     time.Time `json:"since"`   // of the phase
+	Started   time.Time `json:"started"` // of the process
+	Deadline  time.Time `json:"deadline,omitzero"`
+	Healthy   bool      `json:"healthy"`
+	LastProbe string    `json:"last_probe,omitempty"`
+	InFlight  int64     `json:"in_flight"`
+	Open      int64     `json:"open"`
+	Requests  uint64    `json:"requests"`
+	RSS       int64     `json:"rss"` // bytes
+	FDs       int       `json:"fds"`
+	Restarts  int       `json:"restarts"`
+	Dropped   uint64    `json:"dropped_lines,omitempty"` // of its output
+}
+
+// Rollout is the running one.
+type Rollout struct {
+	ID         uint64    `json:"id"`
+	Trace      string    `json:"trace_id"`
+	What       string    `json:"what"`
+	By         string    `json:"by"`
+	Why        string    `json:"why,omitempty"`
+	Generation uint64    `json:"generation"`
+	Version    string    `json:"version"`
+	Stage      string    `json:"stage"`
+	Since      time.Time `json:"since"`
+	Deadline   time.Time `json:"deadline,omitzero"`
+}
+
+// Entry is one line of the history.
+type Entry struct {
+	At      time.Time `json:"at"`
+	Rollout uint64    `json:"rollout,omitempty"`
+	What    string    `json:"what"`
+	By      string    `json:"by"`
+	Why     string    `json:"why,omitempty"`
+	From    uint64    `json:"from,omitempty"`
+	To      uint64    `json:"to,omitempty"`
+	Version string    `json:"version,omitempty"`
+	Digest  string    `json:"digest,omitempty"`
+	Outcome string    `json:"outcome"` // see Outcome.Result
+	Stage   string    `json:"stage,omitempty"`
+	Reason  string    `json:"reason,omitempty"`
+}
+
+// ReloadRequest asks for a rollout.
+type ReloadRequest struct {
+	Label   string   `json:"label,omitempty"`
+	Binary  string   `json:"binary,omitempty"` // absolute path instead of the configured program
+	Until   string   `json:"until,omitempty"`  // "serving" (default) or "baked"
+	Confirm Duration `json:"confirm,omitempty"`
+	Replace bool     `json:"replace,omitempty"`
+	Reason  string   `json:"reason,omitempty"`
+	Detach  bool     `json:"detach,omitempty"` // answer as soon as it was accepted
+}
+
+// RollbackRequest asks to go back.
+type RollbackRequest struct {
+	Version string `json:"version,omitempty"` // id, label or digest prefix; empty: the one before
+	Reason  string `json:"reason,omitempty"`
+}
+
+// ReasonRequest is the body of promote, abort, hold and unhold.
+type ReasonRequest struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+// ScaleRequest changes the number of processes.
+type ScaleRequest struct {
+	Processes int    `json:"processes"`
+	Reason    string `json:"reason,omitempty"`
+}
+
+// StopRequest ends the service.
+type StopRequest struct {
+	Confirm string `json:"confirm,omitempty"` // the service's name, wanted in production
+	Now     bool   `json:"now,omitempty"`
+	Patient bool   `json:"patient,omitempty"`
+	Reason  string `json:"reason,omitempty"`
+}
+
+// Event is one line of a streamed answer: stages, then exactly one outcome.
+type Event struct {
+	Stage   *Stage   `json:"stage,omitempty"`
+	Outcome *Outcome `json:"outcome,omitempty"`
+}
+
+// Stage is a step of a rollout that began.
+type Stage struct {
+	At         time.Time `json:"at"`
+	Rollout    uint64    `json:"rollout"`
+	Generation uint64    `json:"generation"`
+	Version    string    `json:"version,omitempty"`
+	Stage      string    `json:"stage"`
+	Detail     string    `json:"detail,omitempty"`
+	Deadline   time.Time `json:"deadline,omitzero"`
+}
+
+// Results of an Outcome.
+const (
+	ResultDone       = "done"
+	ResultFailed     = "failed"
+	ResultRolledBack = "rolled-back"
+	ResultHeld       = "held"
+	ResultSuperseded = "superseded"
+	ResultInvalid    = "invalid"
+	ResultAccepted   = "accepted" // detached: the rollout goes on
+)
+
+// Outcome is how a request ended.
+type Outcome struct {
+	Result     string   `json:"result"`
+	Rollout    uint64   `json:"rollout,omitempty"`
+	Generation uint64   `json:"generation,omitempty"`
+	Version    string   `json:"version,omitempty"`
+	Stage      string   `json:"stage,omitempty"`
+	Reason     string   `json:"reason,omitempty"`
+	Worker     uint64   `json:"worker,omitempty"`
+	LastLines  []string `json:"last_lines,omitempty"` // at most 50 of that worker's output
+	ElapsedMS  int64    `json:"elapsed_ms"`
+}
+
+// LogLine is one line of a worker's output.
+type LogLine struct {
+	At         time.Time `json:"at"`
+	Worker     uint64    `json:"worker"`
+	Generation uint64    `json:"generation"`
+	Version    string    `json:"version"`
+	Stream     string    `json:"stream"` // "stdout", "stderr" or "masterd" (a note of the master's about this output)
+	Text       string    `json:"text"`
+}
+
+// Error is the body of every answer that is not 2xx.
+type Error struct {
+	Error  string `json:"error"`            // a whole sentence
+	Result string `json:"result,omitempty"` // as in Outcome where it applies
+}
+
+// Duration is a time.Duration that is a string with a unit in JSON ("10m").
+type Duration time.Duration

@@ -1,0 +1,150 @@
+package ipc
+
+import (
+	"bytes"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+// goldenFrame is one message with the number of descriptors that go with it.
+type goldenFrame struct {
+	message Message
+	fds     int
+}
+
+// golden holds a frame of each kind, both directions, by file name. The files
+// of a version that was released are never changed: they are what programs out
+// there send.
+func golden() map[string]goldenFrame {
+	return map[string]goldenFrame{
+		"hello": {Message{Type: TypeHello, Hello: &Hello{
+			Min: 1, Max: 1, Worker: 7, Secret: "00112233445566778899aabbccddeeff", PID: 4711, SDK: "masterd-go/1.0.0", Generation: 3, State: StateNew}}, 0},
+		"hello-again": {Message{Type: TypeHello, Hello: &Hello{
+			Min: 1, Max: 1, Worker: 7, Secret: "00112233445566778899aabbccddeeff", PID: 4711, SDK: "masterd-go/1.0.0", Generation: 3, State: StateActive}}, 0},
+		"ready":     {Message{Type: TypeReady}, 0},
+		"accepting": {Message{Type: TypeAccepting, Seq: 1}, 0},
+		"paused":    {Message{Type: TypePaused, Seq: 2}, 0},
+		"parked":    {Message{Type: TypeParked, Seq: 4}, 0},
+		"beat":      {Message{Type: TypeBeat, Stats: &Stats{Open: 12, InFlight: 3, Accepted: 90, Requests: 1234, Cut: 1, Goroutines: 41}}, 0},
+		"drained":   {Message{Type: TypeDrained, Seq: 6, Stats: &Stats{Accepted: 91, Requests: 1240, Cut: 1}}, 0},
+		"refused":   {Message{Type: TypeRefused, Seq: 5, Text: "no listener is named \"admin\""}, 0},
+		"welcome": {Message{Type: TypeWelcome, Welcome: &Welcome{Version: 1, Service: "shop", Label: "v1.4.2", BeatMS: 1000,
+			Listeners: []Listener{{"http", "tcp://0.0.0.0:8080"}, {"admin", "unix:///run/shop/admin.sock"}}}}, 0},
+		"welcome-none":   {Message{Type: TypeWelcome, Welcome: &Welcome{Version: 1, Service: "mailer", Label: "v2", BeatMS: 1000, Listeners: []Listener{}}}, 0},
+		"reject":         {Message{Type: TypeReject, Text: "worker 7 of generation 3 is not expected here, or that is not its secret"}, 0},
+		"activate":       {Message{Type: TypeActivate, Seq: 1, Activate: &Activate{Listeners: []string{"http", "admin"}}}, 2},
+		"activate-again": {Message{Type: TypeActivate, Seq: 8, Activate: &Activate{}}, 0},
+		"pause":          {Message{Type: TypePause, Seq: 2}, 0},
+		"resume":         {Message{Type: TypeResume, Seq: 3}, 0},
+		"park":           {Message{Type: TypePark, Seq: 4}, 0},
+		"drain":          {Message{Type: TypeDrain, Seq: 6, Drain: &Drain{TimeoutMS: 300000}}, 0},
+		"drain-patient":  {Message{Type: TypeDrain, Seq: 6, Drain: &Drain{}}, 0},
+		"conn-probe":     {Message{Type: TypeConn, Seq: 5, Conn: &Conn{Listener: "http", Purpose: PurposeProbe}}, 1},
+		"conn-serve":     {Message{Type: TypeConn, Seq: 9, Conn: &Conn{Listener: "http", Purpose: PurposeServe}}, 3},
+		"dump":           {Message{Type: TypeDump, Seq: 7}, 0},
+	}
+}
+
+const goldenDir = "testdata/v1"
+
+// rewriteGolden in the environment rewrites the golden frames; never do it to
+// those of a released version.
+const rewriteGolden = "REWRITE_GOLDEN"
+
+func goldenPath(name string) string { return filepath.Join(goldenDir, name+".json") }
+
+func TestGoldenFramesAreWhatIsSent(t *testing.T) {
+	for name, g := range golden() {
+		b, err := encode(g.message, g.fds)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if os.Getenv(rewriteGolden) != "" {
+			if err := os.WriteFile(goldenPath(name), b, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, err := os.ReadFile(goldenPath(name))
+		if err != nil {
+			t.Error(err)
+		} else if !bytes.Equal(b, want) {
+			t.Errorf("%s is sent as\n%s\nand was\n%s", name, b, want)
+		}
+	}
+}
+
+func TestGoldenFramesAreUnderstood(t *testing.T) {
+	frames := golden()
+	files, err := filepath.Glob(filepath.Join(goldenDir, "*.json"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no golden frames: %v", err)
+	}
+	seen := map[Type]bool{}
+	for _, file := range files {
+		name := strings.TrimSuffix(filepath.Base(file), ".json")
+		g, ok := frames[name]
+		if !ok {
+			t.Errorf("%s is not in the table: what was sent once must be understood for ever", file)
+			continue
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := decode(b, g.fds, false)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if !reflect.DeepEqual(m, g.message) {
+			t.Errorf("%s is read as %+v", name, m)
+		}
+		seen[m.Type] = true
+
+		// The same from a peer that knows more than we do.
+		newer := addFields(t, b)
+		if m, err = decode(newer, g.fds, false); err != nil {
+			t.Errorf("%s with unknown fields: %v", name, err)
+		} else if !reflect.DeepEqual(m, g.message) {
+			t.Errorf("%s with unknown fields is read as %+v", name, m)
+		}
+	}
+	for _, typ := range []Type{TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
+		TypeWelcome, TypeReject, TypeActivate, TypePause, TypeResume, TypePark, TypeDrain, TypeConn, TypeDump} {
+		if !seen[typ] {
+			t.Errorf("no golden frame of type %q", typ)
+		}
+	}
+}
+
+// addFields puts a field that nobody knows into the message and its bodies.
+func addFields(t *testing.T, b []byte) []byte {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal(b, &m); err != nil {
+		t.Fatal(err)
+	}
+	for _, v := range m {
+		if body, ok := v.(map[string]any); ok {
+			body["from_the_future"] = []any{1, "two", map[string]any{"three": nil}}
+		}
+	}
+	m["from_the_future"] = map[string]any{"nested": true}
+	b, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestAnUnknownTypeIsDelivered(t *testing.T) {
+	m, err := decode([]byte(`{"type":"levitate","seq":9,"how":{"high":3}}`), 2, false)
+	if err != nil || m.Type != "levitate" || m.Seq != 9 {
+		t.Fatalf("%+v, %v", m, err)
+	}
+}

@@ -1,0 +1,140 @@
+package ipc
+
+// Limits of the control protocol. They are part of it: see PROTOCOL.md.
+const (
+	MinVersion = 1        // oldest protocol version spoken here
+	MaxVersion = 1        // newest
+	MaxMessage = 64 << 10 // bytes of JSON in one message
+	MaxFDs     = 253      // descriptors on one message (SCM_MAX_FD of the kernel)
+)
+
+// Environment of an SDK worker. The SDK reads these and removes them.
+const (
+	EnvControl    = "MASTERD_CONTROL"    // path of the control socket
+	EnvWorker     = "MASTERD_WORKER"     // worker id, decimal
+	EnvSecret     = "MASTERD_SECRET"     // hello's secret
+	EnvGeneration = "MASTERD_GENERATION" // decimal
+	EnvService    = "MASTERD_SERVICE"
+	EnvVersion    = "MASTERD_VERSION" // the version's label
+)
+
+// Type names a message.
+type Type string
+
+// Messages from a worker to its master.
+const (
+	// TypeHello is the first message on a connection, also after a reconnect.
+	TypeHello Type = "hello"
+	// TypeReady: the worker can serve; nothing is sent to it yet.
+	TypeReady Type = "ready"
+	// TypeAccepting answers activate: connections are taken from the slots.
+	TypeAccepting Type = "accepting"
+	// TypePaused answers pause: nothing is accepted any more.
+	TypePaused Type = "paused"
+	// TypeParked answers park.
+	TypeParked Type = "parked"
+	// TypeBeat comes every welcome.beat_ms, with the worker's numbers.
+	TypeBeat Type = "beat"
+	// TypeDrained: nothing is open any more; the worker exits by itself.
+	TypeDrained Type = "drained"
+	// TypeRefused: the message with this seq could not be followed; text says why.
+	TypeRefused Type = "refused"
+)
+
+// Messages from a master to its worker.
+const (
+	// TypeWelcome answers hello, with the version both will speak.
+	TypeWelcome Type = "welcome"
+	// TypeReject answers hello when there is none; the connection ends.
+	TypeReject Type = "reject"
+	// TypeActivate hands over the listening sockets (names and fds in the same
+	// order) the first time, and later only says: you are active again.
+	TypeActivate Type = "activate"
+	// TypePause and TypeResume stop and start accepting (shared steering).
+	TypePause  Type = "pause"
+	TypeResume Type = "resume"
+	// TypePark: you get no new connections; pause background work, ask
+	// connections to leave. Accepting goes on.
+	TypePark Type = "park"
+	// TypeDrain: take what is queued, stop accepting, finish, exit.
+	TypeDrain Type = "drain"
+	// TypeConn passes open connections (one fd each) to be served as if they
+	// had been accepted on the named listener: health checks, and connections
+	// found in a queue whose worker is gone.
+	TypeConn Type = "conn"
+	// TypeDump: write all stacks to standard error.
+	TypeDump Type = "dump"
+)
+
+// Message is one frame: a JSON object, with descriptors beside it.
+type Message struct {
+	Type Type   `json:"type"`
+	Seq  uint64 `json:"seq,omitempty"` // of a request; the answer repeats it
+
+	Hello    *Hello    `json:"hello,omitempty"`
+	Welcome  *Welcome  `json:"welcome,omitempty"`
+	Activate *Activate `json:"activate,omitempty"`
+	Drain    *Drain    `json:"drain,omitempty"`
+	Conn     *Conn     `json:"conn,omitempty"`
+	Stats    *Stats    `json:"stats,omitempty"` // beat, drained
+	Text     string    `json:"text,omitempty"`  // reject, refused: why
+}
+
+// Hello introduces a worker.
+type Hello struct {
+	Min        int    `json:"min"` // oldest protocol version the worker speaks
+	Max        int    `json:"max"` // newest
+	Worker     uint64 `json:"worker"`
+	Secret     string `json:"secret"`
+	PID        int    `json:"pid"`
+	SDK        string `json:"sdk"` // name and version, for people
+	Generation uint64 `json:"generation"`
+	State      string `json:"state"` // "new", "ready", "active", "parked", "draining": what a reconnecting worker is
+}
+
+// Welcome accepts a worker.
+type Welcome struct {
+	Version   int        `json:"version"`
+	Service   string     `json:"service"`
+	Label     string     `json:"label"` // of the version
+	BeatMS    int        `json:"beat_ms"`
+	Listeners []Listener `json:"listeners"`
+}
+
+// Listener is a name and an address that the worker may be handed later.
+type Listener struct {
+	Name    string `json:"name"`
+	Address string `json:"address"` // tcp://HOST:PORT or unix:///PATH
+}
+
+// Activate names the descriptors beside it; none when they were handed over before.
+type Activate struct {
+	Listeners []string `json:"listeners,omitempty"`
+}
+
+// Drain bounds a drain.
+type Drain struct {
+	TimeoutMS int64 `json:"timeout_ms"` // zero: no deadline
+}
+
+// Purposes of a passed connection.
+const (
+	PurposeProbe = "probe" // a health check: counted apart, served in every state
+	PurposeServe = "serve" // a client's
+)
+
+// Conn tells what the connections beside it are.
+type Conn struct {
+	Listener string `json:"listener"`
+	Purpose  string `json:"purpose"`
+}
+
+// Stats are a worker's numbers at one moment. Counts since its start unless said otherwise.
+type Stats struct {
+	Open       int64  `json:"open"`      // client connections open now
+	InFlight   int64  `json:"in_flight"` // requests running now
+	Accepted   uint64 `json:"accepted"`
+	Requests   uint64 `json:"requests"`
+	Cut        uint64 `json:"cut"` // connections closed at a deadline
+	Goroutines int    `json:"goroutines,omitempty"`
+}

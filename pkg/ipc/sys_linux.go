@@ -1,0 +1,120 @@
+package ipc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxGroups is the kernel's NGROUPS_MAX.
+const maxGroups = 65536
+
+// firstGroups is how many supplementary groups there is room for at first.
+const firstGroups = 32
+
+// supported is nil where the protocol can be spoken.
+func supported() error { return nil }
+
+// limitMode gives a socket that is not yet bound the mode that its file will
+// have: the kernel takes it from the socket's inode (and the umask), so that
+// there is no moment at which others could connect.
+func limitMode(raw syscall.RawConn, mode os.FileMode) error {
+	var err error
+	if cerr := raw.Control(func(fd uintptr) { err = unix.Fchmod(int(fd), uint32(mode.Perm())) }); cerr != nil {
+		return cerr
+	}
+	return os.NewSyscallError("fchmod", err)
+}
+
+// nextSize waits for a frame and says how long it is without taking it.
+func nextSize(raw syscall.RawConn) (int, error) {
+	var n int
+	var err error
+	rerr := raw.Read(func(fd uintptr) bool {
+		for {
+			n, _, err = unix.Recvfrom(int(fd), nil, unix.MSG_PEEK|unix.MSG_TRUNC)
+			if err != unix.EINTR {
+				return err != unix.EAGAIN
+			}
+		}
+	})
+	if rerr != nil {
+		return 0, rerr
+	}
+	return n, os.NewSyscallError("recvfrom", err)
+}
+
+func rightsSpace(fds int) int { return unix.CmsgSpace(4 * fds) }
+
+func makeRights(fds []int) []byte { return unix.UnixRights(fds...) }
+
+// parseRights finds the descriptors in received control data. Data that is cut
+// off still holds those that the kernel had opened.
+func parseRights(oob []byte) []int {
+	var fds []int
+	for len(oob) >= unix.CmsgLen(0) {
+		header, data, rest, err := unix.ParseOneSocketControlMessage(oob)
+		if err != nil {
+			break
+		}
+		if header.Level == unix.SOL_SOCKET && header.Type == unix.SCM_RIGHTS {
+			m := unix.SocketControlMessage{Header: header, Data: data}
+			if got, err := unix.ParseUnixRights(&m); err == nil {
+				fds = append(fds, got...)
+			}
+		}
+		oob = rest
+	}
+	return fds
+}
+
+func wasTruncated(flags int) bool { return flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 }
+
+// outOfRoom says that the same send may succeed a moment later.
+func outOfRoom(err error) bool {
+	return errors.Is(err, unix.ETOOMANYREFS) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
+}
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}
+
+func peerCred(fd int) (Cred, error) {
+	u, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED)
+	if err != nil {
+		return Cred{}, os.NewSyscallError("getsockopt SO_PEERCRED", err)
+	}
+	groups, err := peerGroups(fd)
+	if err != nil {
+		return Cred{}, err
+	}
+	return Cred{PID: int(u.Pid), UID: u.Uid, GID: u.Gid, Groups: groups}, nil
+}
+
+// peerGroups asks for the supplementary groups, which SO_PEERCRED leaves out.
+// x/sys has no wrapper for an option that is an array.
+func peerGroups(fd int) ([]uint32, error) {
+	for room := firstGroups; room <= maxGroups; {
+		groups := make([]uint32, room)
+		size := uint32(4 * room)
+		_, _, errno := unix.Syscall6(unix.SYS_GETSOCKOPT, uintptr(fd), unix.SOL_SOCKET, unix.SO_PEERGROUPS,
+			uintptr(unsafe.Pointer(&groups[0])), uintptr(unsafe.Pointer(&size)), 0)
+		switch {
+		case errno == 0:
+			return groups[:size/4], nil
+		case errno == unix.ERANGE && int(size/4) > room: // it says how many there are
+			room = int(size / 4)
+		case errno == unix.ENODATA: // no peer credentials at all, so no groups
+			return nil, nil
+		default:
+			return nil, os.NewSyscallError("getsockopt SO_PEERGROUPS", errno)
+		}
+	}
+	return nil, fmt.Errorf("getsockopt SO_PEERGROUPS: more than %d groups", maxGroups)
+}

@@ -1,0 +1,28 @@
+//go:build !linux
+
+package ipc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"syscall"
+)
+
+// The protocol needs SOCK_SEQPACKET, descriptors on messages and SO_PEERCRED
+// together, which only Linux has. Everything fails at Listen and Dial already.
+
+func supported() error {
+	return fmt.Errorf("the control protocol needs Linux, not %s: %w", runtime.GOOS, errors.ErrUnsupported)
+}
+
+func limitMode(syscall.RawConn, os.FileMode) error { return supported() }
+func nextSize(syscall.RawConn) (int, error)        { return 0, supported() }
+func rightsSpace(int) int                          { return 0 }
+func makeRights([]int) []byte                      { return nil }
+func parseRights([]byte) []int                     { return nil }
+func wasTruncated(int) bool                        { return false }
+func outOfRoom(error) bool                         { return false }
+func closeAll([]int)                               {}
+func peerCred(int) (Cred, error)                   { return Cred{}, supported() }

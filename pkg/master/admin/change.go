@@ -1,0 +1,147 @@
+package admin
+
+import (
+	"net/http"
+	"path/filepath"
+	"strings"
+
+	"github.com/gin-gonic/gin"
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/api"
+)
+
+// production is the environment whose services are not stopped by a slip of
+// the hand.
+const production = "production"
+
+func (s *Server) reload(c *gin.Context) {
+	change(s, c, "reload", s.o.Backend.Reload, func(r api.ReloadRequest) string {
+		switch {
+		case r.Until != "" && r.Until != "serving" && r.Until != "baked":
+			return `until can be "serving" or "baked".`
+		case r.Binary != "" && !filepath.IsAbs(r.Binary):
+			return "binary has to be an absolute path: the master does not know your directory."
+		case r.Confirm < 0:
+			return "confirm cannot be negative."
+		case len(r.Label) > api.MaxLabel:
+			return "The label is too long: 128 bytes are the limit."
+		}
+		return tooLong(r.Reason)
+	})
+}
+
+func (s *Server) rollback(c *gin.Context) {
+	change(s, c, "rollback", s.o.Backend.Rollback, func(r api.RollbackRequest) string { return tooLong(r.Reason) })
+}
+
+func (s *Server) promote(c *gin.Context) {
+	change(s, c, "promote", s.o.Backend.Promote, func(r api.ReasonRequest) string { return tooLong(r.Reason) })
+}
+
+func (s *Server) abort(c *gin.Context) {
+	change(s, c, "abort", s.o.Backend.Abort, func(r api.ReasonRequest) string { return tooLong(r.Reason) })
+}
+
+func (s *Server) hold(c *gin.Context) {
+	change(s, c, "hold", s.o.Backend.Hold, func(r api.ReasonRequest) string {
+		if strings.TrimSpace(r.Reason) == "" {
+			return "A hold needs a reason: the next one who wants to reload will ask for it."
+		}
+		return tooLong(r.Reason)
+	})
+}
+
+func (s *Server) unhold(c *gin.Context) {
+	change(s, c, "unhold", s.o.Backend.Unhold, func(r api.ReasonRequest) string { return tooLong(r.Reason) })
+}
+
+func (s *Server) scale(c *gin.Context) {
+	change(s, c, "scale", s.o.Backend.Scale, func(r api.ScaleRequest) string {
+		if r.Processes < 1 {
+			return "processes has to be at least 1; POST /v1/stop ends a service."
+		}
+		return tooLong(r.Reason)
+	})
+}
+
+func (s *Server) stop(c *gin.Context) {
+	var r api.StopRequest
+	if !decode(c, &r) {
+		return
+	}
+	a := s.access.Load()
+	switch {
+	case r.Now && r.Patient:
+		fail(c, http.StatusBadRequest, "A stop cannot be both now and patient.")
+		return
+	case r.Confirm != "" && r.Confirm != a.service:
+		fail(c, http.StatusConflict, "This is %s, not %s; nothing was stopped.", a.service, r.Confirm)
+		return
+	case r.Confirm == "" && a.environment == production:
+		fail(c, http.StatusConflict, "%s is a production service; say its name to stop it: masterd stop --confirm %s.", a.service, a.service)
+		return
+	case tooLong(r.Reason) != "":
+		fail(c, http.StatusBadRequest, "%s", tooLong(r.Reason))
+		return
+	}
+	s.begun(c, "stop")
+	events, err := s.o.Backend.Stop(s.by(c), r)
+	if err != nil {
+		answerError(c, err)
+		return
+	}
+	stream(c, events, nil)
+}
+
+// pin keeps a version or lets it go.
+func (s *Server) pin(on bool) gin.HandlerFunc {
+	return func(c *gin.Context) {
+		var none struct{}
+		if !decode(c, &none) {
+			return
+		}
+		s.begun(c, "pin")
+		v, err := s.o.Backend.PinVersion(s.by(c), c.Param("ref"), on)
+		if err != nil {
+			answerError(c, err)
+			return
+		}
+		c.PureJSON(http.StatusOK, v)
+	}
+}
+
+// change is what all changes have in common: a body read strictly and checked,
+// a line in the log, and a stream of what comes of it.
+func change[R any](s *Server, c *gin.Context, what string, do func(by string, r R) (<-chan api.Event, error), wrong func(R) string) {
+	var r R
+	if !decode(c, &r) {
+		return
+	}
+	if w := wrong(r); w != "" {
+		fail(c, http.StatusBadRequest, "%s", w)
+		return
+	}
+	s.begun(c, what)
+	events, err := do(s.by(c), r)
+	if err != nil {
+		answerError(c, err)
+		return
+	}
+	stream(c, events, nil)
+}
+
+func (s *Server) begun(c *gin.Context, what string) {
+	s.log.Info("asked through the admin API", zap.String("what", what), zap.String("by", s.by(c)), zap.Int("peer_pid", peerOf(c).cred.PID))
+}
+
+func (s *Server) by(c *gin.Context) string {
+	return by(peerOf(c).cred, c.GetHeader(api.SudoHeader))
+}
+
+func tooLong(reason string) string {
+	if len(reason) > api.MaxReason {
+		return "The reason is too long: 1024 bytes are the limit."
+	}
+	return ""
+}

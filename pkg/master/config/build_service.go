@@ -1,0 +1,119 @@
+package config
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// maxRuntimeDir bounds the path of the runtime directory, in bytes: sockets
+// with names of up to 19 bytes are made in it, and the kernel takes 107 in all.
+const maxRuntimeDir = 107 - 1 - 19
+
+// service checks the name and finds the directories.
+func (b *builder) service(c *Config) {
+	switch {
+	case c.Service == "":
+		if !slices.ContainsFunc(b.doc.list, func(p Problem) bool { return p.Key == "" || p.Key == "service" }) {
+			b.add("service", "must be given: the service's name")
+		}
+	case !matches("a-z0-9-", c.Service):
+		b.add("service", fmt.Sprintf(`%s is not 1 to 32 of a-z, 0-9 and "-"`, short(c.Service)))
+	}
+	if c.Environment != "" && !matches("a-z0-9-", c.Environment) {
+		b.add("environment", fmt.Sprintf(`%s is not 1 to 32 of a-z, 0-9 and "-"`, short(c.Environment)))
+	}
+
+	c.RuntimeDir, c.StateDir = b.absolute(c.RuntimeDir), b.absolute(c.StateDir)
+	if c.RuntimeDir == "" {
+		c.RuntimeDir = filepath.Join(b.host.RuntimeBase(), c.Service)
+	}
+	if c.StateDir == "" {
+		base := b.host.StateBase()
+		if base == "" {
+			b.add("state_dir", "there is no home directory to put it in (HOME is not set); set state_dir or $XDG_STATE_HOME")
+		}
+		c.StateDir = filepath.Join(base, c.Service)
+	}
+	if len(c.RuntimeDir) > maxRuntimeDir {
+		b.add("runtime_dir", fmt.Sprintf("%s has %d bytes; at most %d are allowed, as paths of sockets are short", c.RuntimeDir, len(c.RuntimeDir), maxRuntimeDir))
+	}
+	if c.RuntimeDir == c.StateDir {
+		b.add("state_dir", "is the same as runtime_dir, which does not outlive a reboot")
+	}
+}
+
+// worker checks what is run and as whom.
+func (b *builder) worker(c *Config) {
+	w := &c.Worker
+	switch {
+	case len(w.Command) > 0:
+		w.Command[0] = b.program("worker.command", w.Command[0])
+	case b.doc.at["worker.command"] > 0:
+		if !slices.ContainsFunc(b.problems().List, func(p Problem) bool { return strings.HasPrefix(p.Key, "worker.command") }) {
+			b.add("worker.command", "is empty; it needs at least the program")
+		}
+	case b.doc.nodes["worker"] != nil || !slices.ContainsFunc(b.doc.list, func(p Problem) bool { return p.Key == "" || p.Key == "worker" }):
+		b.add("worker.command", "must be given: the program and its arguments")
+	}
+	w.Directory = b.absolute(w.Directory)
+	if w.Directory == "" {
+		w.Directory = b.dir
+	}
+	for i, f := range w.EnvFiles {
+		if f == "" {
+			b.add("worker.env_files", "has an empty path")
+		}
+		w.EnvFiles[i] = b.absolute(f)
+	}
+	if w.NoFile > 0 && w.NoFile < minNoFile {
+		b.add("worker.limits.nofile", fmt.Sprintf("%d is too few to run anything; write 0 or at least %d", w.NoFile, minNoFile))
+	}
+	b.workerEnv(w)
+	b.account("worker.user", w.User, b.host.user)
+	b.account("worker.group", w.Group, b.host.group)
+	if !b.host.Root {
+		for _, path := range []string{"worker.user", "worker.group"} {
+			if b.given(path) && b.values.GetString(path) != "" {
+				b.add(path, fmt.Sprintf("needs a master that runs as root; this one has uid %d", b.host.UID))
+			}
+		}
+	}
+}
+
+// minNoFile is the least limit of descriptors that a worker can live with.
+const minNoFile = 64
+
+// workerEnv refuses names that cannot be, and those that masterd sets.
+func (b *builder) workerEnv(w *Worker) {
+	for name, value := range w.Env {
+		at := joinPath("worker.env", name)
+		if err := checkVariable(name, value); err != nil {
+			b.add(at, err.Error())
+		}
+	}
+}
+
+// account checks that a user or group exists; empty is none.
+func (b *builder) account(path, name string, lookup func(string) error) {
+	if name == "" {
+		return
+	}
+	if err := lookup(name); err != nil {
+		b.add(path, err.Error())
+	}
+}
+
+// rest checks what remains: keys that go together across sections.
+func (b *builder) rest(c *Config) {
+	if c.Restart.Max < c.Restart.Initial {
+		b.add("restart.max", fmt.Sprintf("%s is less than restart.initial, %s", showDuration(c.Restart.Max), showDuration(c.Restart.Initial)))
+	}
+	b.account("admin.readers_group", c.Admin.ReadersGroup, b.host.group)
+	b.account("admin.operators_group", c.Admin.OperatorsGroup, b.host.group)
+	if strings.HasSuffix(c.Log.File, "/") {
+		b.add("log.file", "is a directory, not a file")
+	}
+	c.Log.File = b.absolute(c.Log.File)
+}

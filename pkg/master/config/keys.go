@@ -1,0 +1,248 @@
+package config
+
+import (
+	"strings"
+)
+
+// since is the version of masterd in which the first keys appeared.
+const since = "0.1"
+
+// Keys returns every key of the configuration file, sections before what is in
+// them, in the order in which they are explained.
+func Keys() []Key {
+	var all []Key
+	for _, part := range [][]Key{serviceKeys(), workerKeys(), healthKeys(), rolloutKeys(), endKeys(), masterKeys()} {
+		all = append(all, part...)
+	}
+	for i := range all {
+		k := &all[i]
+		if k.Since == "" {
+			k.Since = since
+		}
+		if k.merged() {
+			k.Env = envName(k.Path)
+		}
+		k.Meaning = strings.Join(strings.Fields(k.Meaning), " ")
+	}
+	return all
+}
+
+func serviceKeys() []Key {
+	return []Key{
+		{Path: "service", Type: Text, Restart: true, Example: "shop",
+			Meaning: `The service's name: 1 to 32 of a-z, 0-9 and "-". It names the runtime and state directories and
+				appears in every line of the log. There is one master per service. It must be given.`},
+		{Path: "environment", Type: Text, Example: "production",
+			Meaning: `What this installation is, for people: at most 32 of a-z, 0-9 and "-". "production" makes stop ask for
+				the service's name.`},
+		{Path: "runtime_dir", Type: Path, Restart: true, Example: "/run/masterd/shop",
+			Meaning: `Where sockets and locks are kept while the master runs. When empty it is /run/masterd/NAME for root;
+				for others masterd-UID/NAME in $XDG_RUNTIME_DIR or, without that, in the temporary directory.`},
+		{Path: "state_dir", Type: Path, Restart: true, Example: "/var/lib/masterd/shop",
+			Meaning: `Where pinned versions, the history and what is known of the last good version are kept across reboots.
+				When empty it is /var/lib/masterd/NAME for root; for others masterd/NAME in $XDG_STATE_HOME or, without
+				that, in ~/.local/state. Pinned programs are run from here: the file system must not be mounted noexec,
+				and the worker's user must be able to enter the directories above it.`},
+		{Path: "listeners", Type: List,
+			Meaning: `The addresses on which the service is reached, at most 64. None is fine for consumers and jobs. Side
+				ports (metrics, debugging) belong here too: two versions run at once and would collide on them. A
+				reload opens added listeners first; removed ones leave after the drain.`},
+		{Path: "listeners[].name", Type: Text, Example: "http",
+			Meaning: `Names the listener to the worker, to checks and to people: 1 to 32 of a-z, 0-9, "_" and "-", each name
+				once. It must be given.`},
+		{Path: "listeners[].address", Type: Text, Example: "tcp://127.0.0.1:8080",
+			Meaning: `tcp://HOST:PORT, tcp4://HOST:PORT, tcp6://HOST:PORT or unix:///PATH. HOST is an IP address, IPv6 in
+				brackets, "localhost", or empty for all addresses of the machine (with tcp:// IPv4 and IPv6 at once).
+				A Unix socket takes its permissions from unix:///PATH?mode=0660&group=www; without mode it is 0666, so
+				that any local user connects, as with a TCP port. It must be given, each address once.`},
+		{Path: "listeners[].backlog", Type: Integer, Default: "4096", Unit: "connections", Min: "1", Max: "65535",
+			Meaning: `How many connections may wait to be accepted, on each kernel socket of the listener. The kernel cuts it to
+				net.core.somaxconn.`},
+		{Path: "listeners[].steering", Type: Text, Default: "auto", Allowed: []string{"auto", "kernel", "shared"},
+			Meaning: `How new connections are led to one version. "kernel" gives each version sockets of its own and lets the
+				kernel choose; "shared" is one socket that is handed from version to version, for systems where the first
+				is not possible. "auto" takes the best that works; status says which and why. Unix sockets take "auto" or
+				"shared".`},
+	}
+}
+
+func workerKeys() []Key {
+	return []Key{
+		{Path: "worker", Type: Section, Meaning: `What is run, and as whom.`},
+		{Path: "worker.kind", Type: Text, Default: KindSDK, Allowed: []string{KindSDK, KindSocketActivation},
+			Meaning: `"sdk" is a program built on masterd's worker package: everything works. "socket-activation" is any
+				program that takes its sockets by LISTEN_FDS, as under systemd. ("unmodified", for programs that bind
+				by themselves, is not available in this version.)`},
+		{Path: "worker.command", Type: Arguments, Example: `["/srv/shop/bin/shop", "--mode=prod"]`,
+			Meaning: `The program and its arguments, without a shell. A program with a slash is a path, relative to the
+				configuration file; a bare name is looked up in the master's PATH. Arguments are passed as written. It
+				must be given.`},
+		{Path: "worker.directory", Type: Path,
+			Meaning: `The worker's working directory; when empty, that of the configuration file.`},
+		{Path: "worker.processes", Type: Integer, Default: "1", Unit: "processes", Min: "1", Max: "256",
+			Meaning: `How many workers each generation has.`},
+		{Path: "worker.pin", Type: Text, Default: "auto", Allowed: []string{"auto", "copy", "path"},
+			Meaning: `How the program is kept, so that a crash or a rollback brings back the same one even when its file has
+				been overwritten. "copy" keeps a copy in state_dir; "path" only watches that the file is the same, for
+				programs that need the files beside them (interpreters, virtual environments). "auto" copies what is
+				self-contained and says which it took and why. Files beside the program are not kept.`},
+		{Path: "worker.env", Type: Variables, Example: `{GIN_MODE: release}`,
+			Meaning: `Environment variables of the worker, added to its clean environment and kept with the version. Values are
+				taken as written and never shown. Names that masterd or the service manager set (MASTERD_*, LISTEN_*,
+				NOTIFY_SOCKET and their kin) are refused.`},
+		{Path: "worker.env_files", Type: Paths, Example: `["/etc/shop/secrets.env"]`,
+			Meaning: `Files of KEY=VALUE lines, read at each start of a worker and never stored: the place for secrets. A line
+				may begin with "export"; # begins a comment line; values may be in single quotes (as they are) or double
+				quotes (\n, \t, \", \\, \$). Nothing is expanded. Later files win over earlier ones, and worker.env wins
+				over all of them.`},
+		{Path: "worker.user", Type: Text, Example: "www-data",
+			Meaning: `The user that workers run as, by name or number. It needs a master that runs as root. When empty, the
+				master's own.`},
+		{Path: "worker.group", Type: Text, Example: "www-data",
+			Meaning: `The group that workers run as. It needs a master that runs as root. When empty, the primary group of
+				worker.user.`},
+		{Path: "worker.limits", Type: Section, Meaning: `Limits of each worker.`},
+		{Path: "worker.limits.nofile", Type: Integer, Default: "0", Unit: "descriptors", Min: "0", Max: "1073741816",
+			Meaning: `How many descriptors a worker may have open (RLIMIT_NOFILE), from 64. 0: as many as the master.`},
+		{Path: "worker.stop_signal", Type: Text, Default: "TERM", Allowed: []string{"TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH"},
+			Meaning: `The signal that asks a worker to stop: for programs that are not built on the worker package, and for
+				those that do not follow the control protocol any more. "SIGTERM" is read as "TERM".`},
+	}
+}
+
+func healthKeys() []Key {
+	return []Key{
+		{Path: "health", Type: Section, Allowed: []string{"none"},
+			Meaning: `How a worker is checked, each by itself, before it gets traffic and while it has it. At most one of http,
+				tcp and command; with none of them, a service with listeners is asked for /healthz over http on its
+				first one, and a service without is believed when it says that it is ready. "health: none" turns
+				checks off.`},
+		{Path: "health.http", Type: Section, Meaning: `Checks by an HTTP request, on a connection of its own, without following redirects.`},
+		{Path: "health.http.listener", Type: Text, Example: "http",
+			Meaning: `Name of the listener whose connections are used; when empty, the first.`},
+		{Path: "health.http.scheme", Type: Text, Default: "http", Allowed: []string{"http", "https", "h2c"},
+			Meaning: `"https" speaks TLS and does not verify the certificate (it is the own worker's); "h2c" speaks HTTP/2
+				without TLS.`},
+		{Path: "health.http.method", Type: Text, Default: "GET", Meaning: `The request's method.`},
+		{Path: "health.http.path", Type: Text, Default: "/healthz", Meaning: `The request's path, with its query if it has one.`},
+		{Path: "health.http.host", Type: Text, Example: "shop.example",
+			Meaning: `The request's Host, and the server name with https; when empty, "localhost".`},
+		{Path: "health.http.headers", Type: Variables, Example: `{X-Check: masterd}`,
+			Meaning: `More headers of the request. Values are never shown.`},
+		{Path: "health.http.status", Type: Statuses, Default: "200",
+			Meaning: `The answers that pass: a code, a range in quotes ("200-299"), or a list of these.`},
+		{Path: "health.tcp", Type: Section, Off: true,
+			Meaning: `Checks that a connection is taken and not closed at once; for services that do not speak HTTP.`},
+		{Path: "health.tcp.listener", Type: Text, Example: "http", Off: true,
+			Meaning: `Name of the listener whose connections are used; when empty, the first.`},
+		{Path: "health.command", Type: Arguments, Off: true, Example: `["/usr/local/bin/check-shop"]`,
+			Meaning: `Checks by a program, as the master's user; exit status 0 passes. MASTERD_WORKER_ID, MASTERD_WORKER_PID,
+				MASTERD_WORKER_GENERATION and MASTERD_WORKER_VERSION say which worker is meant. It is killed with all that
+				it started when its time is over.`},
+		{Path: "health.start", Type: Section, Meaning: `Checks of a worker that has not yet had traffic.`},
+		{Path: "health.start.interval", Type: Duration, Default: "50ms", Min: "10ms", Max: "1m", Meaning: `Time between two checks.`},
+		{Path: "health.start.successes", Type: Integer, Default: "2", Unit: "checks", Min: "1", Max: "100",
+			Meaning: `How many checks in a row must pass.`},
+		{Path: "health.start.timeout", Type: Duration, Default: "60s", Min: "100ms", Max: "1h",
+			Meaning: `Time from the start of the process until all checks have passed; then the new version has failed.`},
+		{Path: "health.active", Type: Section,
+			Meaning: `Checks of a worker that has traffic, or is kept warm for a rollback. During the bake of a new version
+				failing ones roll it back; later they are shown, never a reason to kill.`},
+		{Path: "health.active.interval", Type: Duration, Default: "2s", Min: "100ms", Max: "10m", Meaning: `Time between two checks.`},
+		{Path: "health.active.timeout", Type: Duration, Default: "1s", Min: "10ms", Max: "1m", Meaning: `Time for each check.`},
+		{Path: "health.active.failures", Type: Integer, Default: "3", Unit: "checks", Min: "1", Max: "100",
+			Meaning: `How many failed checks in a row make a worker unhealthy.`},
+		{Path: "health.warmup", Type: Section, Meaning: `Requests made to a checked worker before it gets traffic, to fill its caches.`},
+		{Path: "health.warmup.path", Type: Text, Example: "/",
+			Meaning: `What is requested, by GET on the listener of health.http and with its scheme and host.`},
+		{Path: "health.warmup.requests", Type: Integer, Default: "0", Unit: "requests", Min: "0", Max: "100000",
+			Meaning: `How many requests are made; 0 makes none.`},
+		{Path: "health.warmup.concurrency", Type: Integer, Default: "4", Unit: "requests", Min: "1", Max: "256",
+			Meaning: `How many of them at a time.`},
+	}
+}
+
+func rolloutKeys() []Key {
+	return []Key{
+		{Path: "rollout", Type: Section, Meaning: `How one version follows the other.`},
+		{Path: "rollout.bake", Type: Duration, Default: "5m", Min: "0", Max: "168h",
+			Meaning: `How long a new version must have the traffic without a fault until it is trusted. So long the one before
+				it is kept warm, and a fault goes back to it at once.`},
+		{Path: "rollout.surge", Type: Text, Default: "all", Allowed: []string{"all", "one"},
+			Meaning: `"all" starts all new workers beside all old ones; "one" replaces one at a time, which needs less memory
+				and leaves nothing warm to roll back to.`},
+		{Path: "rollout.watch", Type: Boolean, Default: "false",
+			Meaning: `Reload by itself when the configuration file or the program has changed and come to rest.`},
+		{Path: "rollout.cooldown", Type: Duration, Default: "10s", Min: "0", Max: "24h",
+			Meaning: `Least time between two automatic reloads. People never wait.`},
+		{Path: "rollout.max_per_minute", Type: Integer, Default: "6", Unit: "rollouts", Min: "1", Max: "600",
+			Meaning: `Most automatic reloads in a minute.`},
+		{Path: "rollout.keep_versions", Type: Integer, Default: "5", Unit: "versions", Min: "1", Max: "100",
+			Meaning: `How many pinned versions are kept to roll back to. Those in use, the last good one and those pinned by
+				hand stay besides.`},
+		{Path: "rollout.memory", Type: Section, Meaning: `What is done when two versions do not fit in memory at once.`},
+		{Path: "rollout.memory.reserve", Type: Size, Default: "128MiB", Min: "0", Max: "1024TiB",
+			Meaning: `What must stay available beside the new version.`},
+		{Path: "rollout.memory.when_short", Type: Text, Default: "refuse", Allowed: []string{"refuse", "one"},
+			Meaning: `"refuse" refuses the rollout and gives the figures; "one" goes one worker at a time.`},
+		{Path: "rollout.hooks", Type: Section,
+			Meaning: `Programs that run at points of a rollout, as the master's user and without a shell. Each key takes a list
+				of argument lists, which run in order; one plain list of text is one hook.`},
+		{Path: "rollout.hooks.before", Type: Hooked, Example: `[["/usr/local/bin/migrate", "--check"]]`,
+			Meaning: `Before anything is started; one that fails refuses the rollout.`},
+		{Path: "rollout.hooks.after", Type: Hooked, Meaning: `After a rollout that went well.`},
+		{Path: "rollout.hooks.failed", Type: Hooked, Meaning: `After one that did not.`},
+		{Path: "rollout.canary", Type: Section, Meaning: `Part of the traffic first. Not available in this version.`},
+		{Path: "rollout.canary.steps", Type: Reserved, Default: "[]", Meaning: `Must be empty in this version.`},
+		{Path: "rollout.canary.sticky", Type: Text, Default: "connection", Allowed: []string{"connection"},
+			Meaning: `"connection" is the only value in this version.`},
+		{Path: "rollout.analysis", Type: Reserved, Default: "{}", Meaning: `Measures that judge a new version. Must be empty in this version.`},
+	}
+}
+
+func endKeys() []Key {
+	return []Key{
+		{Path: "drain", Type: Section, Meaning: `What an old version may take to leave.`},
+		{Path: "drain.timeout", Type: Duration, Default: "5m", Min: "0", Max: "168h",
+			Meaning: `Time for its open requests and connections; what is open then is cut and counted. 0: as long as it takes.`},
+		{Path: "drain.max_generations", Type: Integer, Default: "4", Unit: "generations", Min: "1", Max: "8",
+			Meaning: `How many may be draining at one time; with one more the oldest is cut, so that a new version never waits.`},
+		{Path: "drain.handover", Type: Boolean, Default: "true",
+			Meaning: `Move idle kept HTTP/1.1 connections to the new version instead of asking clients to connect anew.`},
+		{Path: "restart", Type: Section, Meaning: `What happens to a worker that ends by itself: the same version is started again.`},
+		{Path: "restart.initial", Type: Duration, Default: "100ms", Min: "10ms", Max: "1m",
+			Meaning: `The first wait; it doubles with each death and varies a little.`},
+		{Path: "restart.max", Type: Duration, Default: "10s", Min: "10ms", Max: "10m", Meaning: `The longest wait; at least restart.initial.`},
+		{Path: "restart.loop", Type: Integer, Default: "5", Unit: "exits", Min: "2", Max: "100",
+			Meaning: `So many ends within loop_window are a crash loop: it is rolled back if there is a kept version that passes
+				its checks.`},
+		{Path: "restart.loop_window", Type: Duration, Default: "1m", Min: "1s", Max: "1h", Meaning: `The time in which ends are counted.`},
+		{Path: "unavailable", Type: Section, Meaning: `What clients get when no worker is alive.`},
+		{Path: "unavailable.after", Type: Duration, Default: "5s", Min: "0", Max: "10m", Meaning: `How long they are kept waiting before.`},
+		{Path: "unavailable.answer", Type: Text, Default: "503", Allowed: []string{"503", "reset", "hold"},
+			Meaning: `"503" answers HTTP with that status (and resets connections that are not HTTP), "reset" closes them at
+				once, "hold" keeps them waiting for a bounded time.`},
+		{Path: "stop_timeout", Type: Duration, Default: "60s", Min: "1s", Max: "24h",
+			Meaning: `How long a stop waits for what is open.`},
+	}
+}
+
+func masterKeys() []Key {
+	return []Key{
+		{Path: "admin", Type: Section,
+			Meaning: `Who may use the admin socket besides root and the master's own user. The permissions of the socket follow.`},
+		{Path: "admin.readers_group", Type: Text, Restart: true, Example: "adm", Meaning: `A group whose members may look.`},
+		{Path: "admin.operators_group", Type: Text, Restart: true, Example: "deploy", Meaning: `A group whose members may change things.`},
+		{Path: "log", Type: Section, Meaning: `The master's own log, and the bounds of its workers' output.`},
+		{Path: "log.level", Type: Text, Default: "info", Allowed: []string{"debug", "info", "warn", "error"}, Restart: true,
+			Meaning: `The least important lines that are written.`},
+		{Path: "log.format", Type: Text, Default: "auto", Allowed: []string{"auto", "console", "json"}, Restart: true,
+			Meaning: `"auto" is console on a terminal, else json.`},
+		{Path: "log.file", Type: Path, Restart: true, Example: "/var/log/masterd/shop.log",
+			Meaning: `Where the log goes; when empty, to standard error. USR1 opens it anew after a rotation.`},
+		{Path: "log.per_worker", Type: Rate, Default: "1MiB/s", Min: "1KiB/s", Max: "1GiB/s",
+			Meaning: `How much output of one worker is passed on; more is dropped and counted. The master's own lines never are.`},
+		{Path: "log.line", Type: Size, Default: "16KiB", Min: "256B", Max: "1MiB",
+			Meaning: `The longest line of a worker's output; longer ones are cut.`},
+	}
+}

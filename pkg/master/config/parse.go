@@ -1,0 +1,109 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// maxFile is the size of the greatest configuration file, in bytes.
+const maxFile = 1 << 20
+
+// Load reads a configuration file and the MASTERD_… variables in env (a list
+// as from os.Environ) that override its scalars. Defaults are filled in, and
+// the whole is validated against this machine: users, groups and programs
+// named must exist. The error is a [*Problems] with all that is wrong.
+func Load(path string, env []string) (*Config, error) {
+	data, err := readFile(path)
+	if err != nil {
+		return nil, &Problems{Err: err, List: []Problem{{File: path, Text: unreadable(err)}}}
+	}
+	file, err := filepath.Abs(path)
+	if err != nil {
+		return nil, &Problems{Err: err, List: []Problem{{File: path, Text: "the current directory is gone; give the file's absolute path"}}}
+	}
+	return Parse(file, data, env, SystemHost(env))
+}
+
+// Parse is [Load] without a machine: name, which should be absolute, stands
+// for the file and is what relative paths are relative to; host answers what
+// is asked of the machine. It depends on nothing but its arguments.
+func Parse(name string, data []byte, env []string, host Host) (*Config, error) {
+	s := newSchema()
+	doc := readDocument(name, data, s)
+	over := readEnvironment(env, s)
+	b := &builder{
+		schema: s, host: host, doc: doc, over: over,
+		dir:    filepath.Dir(name),
+		values: merge(s, doc, over),
+	}
+	c := b.build()
+	if p := b.problems(); len(p.List) > 0 {
+		return nil, p.sorted()
+	}
+	c.source = source{text: data, lines: doc.lines(), vars: over.names(), warnings: over.warnings}
+	return c, nil
+}
+
+// source is where the values of a Config came from.
+type source struct {
+	text     []byte
+	lines    map[string]int    // of the file, by path
+	vars     map[string]string // variables that override, by path
+	warnings []string
+}
+
+// Source is the file's content as it was parsed, for keeping the last good
+// configuration. It may hold secrets. The caller must not change it.
+func (c *Config) Source() []byte { return c.source.text }
+
+// Warnings tells what is probably a mistake but not wrong, one sentence each:
+// MASTERD_… variables that name no key.
+func (c *Config) Warnings() []string { return c.source.warnings }
+
+// readFile reads a regular file of a bounded size. Anything else (a pipe, a
+// device) might never end, or hold up a reload.
+func readFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	switch {
+	case err != nil:
+		return nil, err
+	case st.IsDir():
+		return nil, syscall.EISDIR
+	case !st.Mode().IsRegular():
+		return nil, errIrregular
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = errTooLarge
+	}
+	return data, err
+}
+
+var (
+	errIrregular = errors.New("not a regular file")
+	errTooLarge  = fmt.Errorf("larger than %d KiB", maxFile>>10)
+)
+
+// unreadable says what is the matter with a file and what to do.
+func unreadable(err error) string {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return "there is no such file; name another with --config or MASTERD_CONFIG"
+	case errors.Is(err, os.ErrPermission):
+		return "it may not be read by this user; change its permissions, or run as another user"
+	case errors.Is(err, syscall.EISDIR):
+		return "it is a directory; name the file in it"
+	case errors.Is(err, errIrregular), errors.Is(err, errTooLarge):
+		return "it is " + err.Error() + "; a configuration is a small file of YAML"
+	}
+	return "it cannot be read: " + err.Error()
+}

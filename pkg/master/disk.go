@@ -1,0 +1,99 @@
+package master
+
+import (
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/rollout"
+)
+
+// diskQueue is how many writes may wait for the disk. One that does not keep
+// up loses history first; a save that finds no place has failed.
+const diskQueue = 64
+
+// writeDisk does all that is written, one after the other, so that an older
+// state never overwrites a newer one and a slow disk holds up nothing else.
+func (m *Master) writeDisk() {
+	for {
+		select {
+		case f := <-m.disk:
+			f()
+		case <-m.done:
+			for { // what was asked for before the end is still written
+				select {
+				case f := <-m.disk:
+					f()
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+func (m *Master) save(c rollout.Save) {
+	dir := m.cfg.StateDir
+	select {
+	case m.disk <- func() {
+		if err := m.system.save(dir, c.State); err != nil {
+			m.log.Error("saving the state", zap.Error(err))
+			m.tell(rollout.SaveFailed{Seq: c.Seq, Reason: err.Error()})
+			return
+		}
+		m.tell(rollout.Saved{Seq: c.Seq})
+	}:
+	default:
+		m.step(rollout.SaveFailed{Seq: c.Seq, Reason: "the disk does not keep up: earlier writes are still waiting"})
+	}
+}
+
+// record adds to the history and to the log.
+func (m *Master) record(c rollout.Record) {
+	e := entry(c.Entry)
+	fields := []zap.Field{
+		zap.String("what", e.What), zap.String("by", e.By), zap.String("outcome", e.Outcome), zap.Uint64("generation", e.To),
+		zap.String("version", e.Version), zap.String("stage", e.Stage), zap.String("reason", e.Reason),
+	}
+	if e.Rollout != 0 {
+		fields = append(fields, zap.Uint64("rollout_id", e.Rollout), zap.String("trace_id", m.trace(c.Entry.Rollout)))
+	}
+	m.log.Info("history", fields...)
+	m.queueDisk("the history", func() error { return m.history.Append(e) })
+}
+
+// retain lets go of versions beyond keep_versions that nothing needs.
+func (m *Master) retain(c rollout.Retain) {
+	inUse := map[string]bool{}
+	for _, id := range c.InUse {
+		inUse[id] = true
+	}
+	keep := m.cfg.Rollout.KeepVersions
+	m.queueDisk("old versions", func() error {
+		gone, err := m.store.Prune(keep, inUse)
+		if len(gone) > 0 {
+			m.log.Info("versions removed", zap.Strings("versions", gone))
+		}
+		return err
+	})
+}
+
+// queueDisk has f done by the disk goroutine; f's failure is only logged.
+func (m *Master) queueDisk(what string, f func() error) {
+	select {
+	case m.disk <- func() {
+		if err := f(); err != nil {
+			m.log.Warn("writing "+what, zap.Error(err))
+		}
+	}:
+	default:
+		m.log.Warn("the disk does not keep up: not written", zap.String("what", what))
+	}
+}
+
+// entry is the form of a history entry that people and programs read.
+func entry(e rollout.Entry) api.Entry {
+	return api.Entry{
+		At: e.At, Rollout: uint64(e.Rollout), What: e.What, By: e.By, Why: e.Why, From: uint64(e.From), To: uint64(e.To),
+		Version: e.Version.Label, Digest: e.Version.Digest, Outcome: result(e.Code), Stage: string(e.Stage), Reason: e.Reason,
+	}
+}

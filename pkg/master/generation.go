@@ -1,0 +1,92 @@
+package master
+
+import (
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/rollout"
+	"github.com/masterd/masterd/pkg/master/version"
+)
+
+// plan is what a rollout is about to run: the configuration it was asked with
+// and, once prepared, the pinned version.
+type plan struct {
+	token   string
+	cfg     *config.Config
+	label   string // given by the asker; empty: found out
+	by, why string
+	version version.Version
+	cancel  func() // of the preparation
+}
+
+// generation is what the loop must know of a generation to run its workers.
+type generation struct {
+	id      rollout.Generation
+	slot    rollout.Slot // of its first worker
+	cfg     *config.Config
+	version version.Version
+	checker checker
+	by, why string
+	rollout rollout.Rollout
+	last    rollout.Worker // the one that was started last: its output explains a failure that names none
+}
+
+// names are the listeners of the generation.
+func (g *generation) names() []string {
+	names := make([]string, len(g.cfg.Listeners))
+	for i, l := range g.cfg.Listeners {
+		names[i] = l.Name
+	}
+	return names
+}
+
+// generationOf finds a generation, or makes it from the plan of the rollout
+// that is running: a Start names one for the first time.
+func (m *Master) generationOf(id rollout.Generation) *generation {
+	if g := m.generations[id]; g != nil {
+		return g
+	}
+	st := m.machine.Status()
+	if st.Rollout == nil {
+		return nil
+	}
+	p := m.plans[st.Rollout.ID]
+	if p == nil {
+		return nil
+	}
+	g := &generation{
+		id: id, cfg: p.cfg, version: p.version, checker: m.system.checker(p.cfg.Health),
+		by: st.Rollout.By, why: st.Rollout.Why, rollout: st.Rollout.ID,
+	}
+	m.generations[id] = g
+	return g
+}
+
+// tidy forgets generations and plans that the machine has forgotten, and
+// closes listeners that nothing needs any more.
+func (m *Master) tidy() {
+	st := m.machine.Status()
+	known := map[rollout.Generation]bool{}
+	for _, g := range st.Generations {
+		known[g.ID] = true
+	}
+	for id := range m.generations {
+		if !known[id] {
+			delete(m.generations, id)
+		}
+	}
+	for id, p := range m.plans {
+		if st.Rollout == nil || st.Rollout.ID != id {
+			p.cancel()
+			delete(m.plans, id)
+		}
+	}
+	var needed []config.Listener
+	need := func(c *config.Config) { needed = append(needed, c.Listeners...) }
+	need(m.cfg)
+	for _, g := range m.generations {
+		need(g.cfg)
+	}
+	for _, p := range m.plans {
+		need(p.cfg)
+	}
+	m.sockets.Retain(needed)
+}

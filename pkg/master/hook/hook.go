@@ -1,0 +1,99 @@
+// Package hook runs an operator's hooks: argument lists, without a shell, in a
+// process group of their own that does not outlive its time.
+package hook
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// Timeout is the longest that hooks after a rollout may take, together.
+	Timeout = 5 * time.Minute
+	// maxOutput is how much of a hook's output is kept, in bytes; the rest is
+	// dropped.
+	maxOutput = 4 << 10
+	// waitDelay is how long a killed hook's open pipes are waited for.
+	waitDelay = time.Second
+)
+
+// Facts are given to a hook in its environment, as MASTERD_HOOK,
+// MASTERD_SERVICE and so on; empty ones are left out.
+type Facts struct {
+	Hook       string
+	Service    string
+	Rollout    uint64
+	Generation uint64
+	Version    string
+	Digest     string
+	Outcome    string
+	Stage      string
+	Reason     string
+	TraceID    string
+}
+
+func (f Facts) environ() []string {
+	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	add := func(k, v string) {
+		if v != "" && v != "0" {
+			env = append(env, "MASTERD_"+k+"="+v)
+		}
+	}
+	add("HOOK", f.Hook)
+	add("SERVICE", f.Service)
+	add("ROLLOUT", strconv.FormatUint(f.Rollout, 10))
+	add("GENERATION", strconv.FormatUint(f.Generation, 10))
+	add("VERSION", f.Version)
+	add("DIGEST", f.Digest)
+	add("OUTCOME", f.Outcome)
+	add("STAGE", f.Stage)
+	add("REASON", f.Reason)
+	add("TRACE_ID", f.TraceID)
+	return env
+}
+
+// Run runs one hook and returns the beginning of what it wrote. When ctx ends,
+// its whole process group is killed.
+func Run(ctx context.Context, args []string, f Facts) ([]byte, error) {
+	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
+	out := &bounded{}
+	cmd.Env, cmd.Stdout, cmd.Stderr = f.environ(), out, out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = waitDelay
+	err := cmd.Run()
+	if err != nil {
+		if ctx.Err() != nil {
+			err = fmt.Errorf("it took too long and was killed")
+		}
+		if last := out.lastLine(); last != "" {
+			err = fmt.Errorf("%w: %s", err, last)
+		}
+	} else if errors.Is(err, exec.ErrWaitDelay) {
+		err = nil
+	}
+	return out.Bytes(), err
+}
+
+// bounded keeps the first maxOutput bytes.
+type bounded struct{ bytes.Buffer }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	if room := maxOutput - b.Len(); room > 0 {
+		b.Buffer.Write(p[:min(room, len(p))])
+	}
+	return len(p), nil
+}
+
+func (b *bounded) lastLine() string {
+	s := strings.TrimSpace(b.String())
+	return s[strings.LastIndexByte(s, '\n')+1:]
+}

@@ -1,0 +1,163 @@
+package journal
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"golang.org/x/sys/unix"
+	"golang.org/x/term"
+
+	"github.com/masterd/masterd/pkg/api"
+)
+
+// Formats.
+const (
+	FormatAuto    = "auto"    // console on a terminal, else json
+	FormatConsole = "console" // for people
+	FormatJSON    = "json"    // one object a line
+)
+
+// Options say what is logged, and where.
+type Options struct {
+	Level   string // of the master's own lines: "debug", "info", "warn" or "error"; empty: info
+	Format  string // empty: auto
+	File    string // appended to; empty: Stderr
+	Service string
+	PID     int      // the master's
+	Stderr  *os.File // nil: lines that cannot go to File are lost
+	Color   bool     // the console's levels
+}
+
+// Journal is where everything is logged. Its methods may be called from any goroutine.
+type Journal struct {
+	out   *writer
+	level zap.AtomicLevel
+	log   *zap.Logger
+	pass  func(l api.LogLine, pid int) []byte
+}
+
+// Open opens the file, if there is one, and starts the writing.
+func Open(o Options) (*Journal, error) {
+	level, err := levelOf(o.Level)
+	if err != nil {
+		return nil, err
+	}
+	j := &Journal{level: zap.NewAtomicLevelAt(level)}
+	core := &core{LevelEnabler: j.level}
+	switch format := o.Format; {
+	case format == FormatConsole, (format == "" || format == FormatAuto) && o.File == "" && terminal(o.Stderr):
+		core.enc, core.hasPID = consoleEncoder(o.Color), true
+		j.pass = passConsole
+	case format == "", format == FormatAuto, format == FormatJSON:
+		core.enc, core.pid = jsonEncoder(), zap.Int("pid", o.PID)
+		core.enc.AddString("service_name", o.Service)
+		j.pass = newJSONPasser(o.Service).pass
+	default:
+		return nil, fmt.Errorf("a log format %q does not exist: it is %s, %s or %s", format, FormatAuto, FormatConsole, FormatJSON)
+	}
+	if j.out, err = newWriter(o.File, o.Stderr, core.note); err != nil {
+		return nil, err
+	}
+	core.out = j.out
+	j.log = zap.New(core, zap.ErrorOutput(zapcore.AddSync(discard{})))
+	return j, nil
+}
+
+// Logger is for the master's own lines. A field "pid" replaces the master's
+// own pid in its line, for lines about a worker's process.
+func (j *Journal) Logger() *zap.Logger { return j.log }
+
+// Line passes on a line that a worker with this pid (0: not known) wrote.
+func (j *Journal) Line(l api.LogLine, pid int) {
+	j.out.put(line{text: j.pass(l, pid), workers: true})
+}
+
+// SetLevel changes which of the master's own lines are logged.
+func (j *Journal) SetLevel(level string) error {
+	l, err := levelOf(level)
+	if err == nil {
+		j.level.SetLevel(l)
+	}
+	return err
+}
+
+// Reopen opens the file again by its name, after it was moved away. If that
+// fails the old one stays in use, and both the error and the log say so.
+func (j *Journal) Reopen() error {
+	err := j.out.reopen()
+	if err != nil {
+		j.log.Error("the log file could not be opened again; the old one stays in use", zap.Error(err))
+	}
+	return err
+}
+
+// Trace makes a new trace id: 32 hex digits.
+func (j *Journal) Trace() string {
+	var id [16]byte
+	rand.Read(id[:]) // never fails, never returns less
+	return hex.EncodeToString(id[:])
+}
+
+// Lost counts the lines that were written nowhere: the master's own, and its workers'.
+func (j *Journal) Lost() (own, workers uint64) {
+	l := j.out.losses()
+	return l.own, l.workers
+}
+
+// Close writes what is waiting, for at most 2 s, and closes the file.
+func (j *Journal) Close() error { return j.out.close() }
+
+func levelOf(name string) (zapcore.Level, error) {
+	switch name {
+	case "debug":
+		return zapcore.DebugLevel, nil
+	case "", "info":
+		return zapcore.InfoLevel, nil
+	case "warn":
+		return zapcore.WarnLevel, nil
+	case "error":
+		return zapcore.ErrorLevel, nil
+	}
+	return 0, fmt.Errorf("a log level %q does not exist: it is debug, info, warn or error", name)
+}
+
+func terminal(f *os.File) bool {
+	is := false
+	control(f, func(fd int) { is = term.IsTerminal(fd) })
+	return is
+}
+
+// control is f's descriptor without Fd, which would make it blocking for
+// everybody who shares it.
+func control(f *os.File, do func(fd int)) {
+	if f == nil {
+		return
+	}
+	if conn, err := f.SyscallConn(); err == nil {
+		conn.Control(func(fd uintptr) { do(int(fd)) })
+	}
+}
+
+// duplicate is f under another number: the runtime ends the process when a
+// write to descriptor 1 or 2 finds nobody reading, and a supervisor must not
+// die with whoever read its log.
+func duplicate(f *os.File) *os.File {
+	fd := -1
+	control(f, func(n int) { fd, _ = unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 3) })
+	if fd < 0 {
+		return nil
+	}
+	return os.NewFile(uintptr(fd), f.Name())
+}
+
+func stamp(t time.Time) string { return t.UTC().Format(time.RFC3339Nano) }
+
+// discard takes what zap says about a core that failed; ours does not.
+type discard struct{}
+
+func (discard) Write(b []byte) (int, error) { return len(b), nil }

@@ -1,0 +1,114 @@
+package logs
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/masterd/masterd/pkg/api"
+)
+
+const (
+	maxFollowers  = 64  // of one service
+	followerQueue = 512 // lines that a reader may be behind
+)
+
+// follower is one reader of lines to come.
+type follower struct {
+	worker uint64 // zero: all
+	lines  chan api.LogLine
+	lost   uint64
+	left   func() bool // forget its context
+}
+
+// send never waits: a reader that is stuck must not hold up the others.
+func (f *follower) send(l api.LogLine) {
+	if f.worker != 0 && f.worker != l.Worker {
+		return
+	}
+	if f.lost > 0 {
+		note := l
+		note.Stream = streamNote
+		note.Text = fmt.Sprintf("%d lines are missing here: they were read too slowly", f.lost)
+		select {
+		case f.lines <- note:
+			f.lost = 0
+		default:
+			f.lost++
+			return
+		}
+	}
+	select {
+	case f.lines <- l:
+	default:
+		f.lost++
+	}
+}
+
+func (r *Room) follow(ctx context.Context, worker uint64, n int) *follower {
+	if len(r.followers) >= maxFollowers {
+		f := &follower{lines: make(chan api.LogLine, 1)}
+		f.lines <- api.LogLine{
+			At: r.opt.Clock(), Worker: worker, Stream: streamNote,
+			Text: fmt.Sprintf("%d readers follow this output already, that is all there may be", maxFollowers),
+		}
+		close(f.lines)
+		return f
+	}
+	past := r.lines(worker, n)
+	f := &follower{worker: worker, lines: make(chan api.LogLine, len(past)+followerQueue)}
+	for _, l := range past {
+		f.lines <- l
+	}
+	if o := r.outputs[worker]; worker != 0 && (o == nil || o.done) {
+		close(f.lines)
+		return f
+	}
+	r.followers[f] = struct{}{}
+	r.tails.Add(1)
+	stop := context.AfterFunc(ctx, func() {
+		defer r.tails.Done()
+		r.do(func() { r.unfollow(f) })
+	})
+	f.left = func() bool {
+		if stop() {
+			r.tails.Done()
+			return true
+		}
+		return false
+	}
+	return f
+}
+
+func (r *Room) unfollow(f *follower) {
+	if _, there := r.followers[f]; !there {
+		return
+	}
+	delete(r.followers, f)
+	f.left()
+	close(f.lines)
+}
+
+// lines collects what is kept.
+func (r *Room) lines(worker uint64, n int) []api.LogLine {
+	type owned struct {
+		record
+		o *Output
+	}
+	var all []owned
+	for id, o := range r.outputs {
+		if worker == 0 || worker == id {
+			for _, rec := range o.ring.last(n) {
+				all = append(all, owned{rec, o})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b owned) int { return cmp.Compare(a.seq, b.seq) })
+	all = all[max(0, len(all)-max(0, n)):]
+	out := make([]api.LogLine, len(all))
+	for i, l := range all {
+		out[i] = l.o.line(l.record)
+	}
+	return out
+}

@@ -1,0 +1,170 @@
+package logs
+
+import (
+	"bytes"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/masterd/masterd/pkg/api"
+)
+
+const (
+	noteEvery  = time.Second // at most, for notes about what was dropped
+	streamNote = "masterd"
+)
+
+// read takes what is new in one file, up to turn bytes, and reports whether
+// there is more.
+func (r *Room) read(o *Output, s *stream, turn int64) (more bool) {
+	for n := int64(0); ; {
+		chunk, skipped := s.next(r.buf)
+		if skipped > 0 {
+			r.skip(o, s, skipped)
+		}
+		if len(chunk) == 0 {
+			return false
+		}
+		o.bucket.fill(r.opt.Clock())
+		r.split(o, s, chunk)
+		s.giveBack()
+		if n += int64(len(chunk)); n >= turn {
+			return true
+		}
+	}
+}
+
+// split makes lines of what was read.
+func (r *Room) split(o *Output, s *stream, chunk []byte) {
+	limit := r.opt.Line
+	for len(chunk) > 0 {
+		i := bytes.IndexByte(chunk, '\n')
+		if i < 0 {
+			s.hold(chunk, limit)
+			return
+		}
+		if len(s.part) > 0 || s.over > 0 {
+			s.hold(chunk[:i], limit)
+			chunk = chunk[i+1:]
+			line, over := s.part, s.over
+			s.part, s.over = s.part[:0], 0
+			r.line(o, s, line, over)
+			continue
+		}
+		if o.bucket.empty {
+			// The clock stands still for this chunk, so all of it goes, and a
+			// flood costs one pass over its bytes.
+			end := bytes.LastIndexByte(chunk, '\n') + 1
+			r.drop(o, s, uint64(bytes.Count(chunk[:end], []byte{'\n'})), chunk[:end])
+			chunk = chunk[end:]
+			continue
+		}
+		line, over := chunk[:i], uint64(0)
+		if len(line) > limit {
+			line, over = line[:limit], uint64(len(line)-limit)
+		}
+		chunk = chunk[i+1:]
+		r.line(o, s, line, over)
+	}
+}
+
+// line passes a line on if the worker has not had its share.
+func (r *Room) line(o *Output, s *stream, line []byte, over uint64) {
+	if !o.bucket.take(len(line) + 1) {
+		r.drop(o, s, 1, line)
+		s.remember([]byte{'\n'})
+		return
+	}
+	o.out.tail, o.err.tail = nil, nil
+	r.pass(o, s.name, line, over)
+}
+
+func (r *Room) drop(o *Output, s *stream, lines uint64, raw []byte) {
+	o.dropped += lines
+	o.unsaid += lines
+	o.unsaidB += uint64(len(raw))
+	r.dropped += lines
+	s.remember(raw)
+}
+
+// pass keeps a line, and hands it to everybody who wants it.
+func (r *Room) pass(o *Output, stream string, line []byte, over uint64) {
+	line = bytes.TrimSuffix(line, []byte{'\r'})
+	text := strings.ToValidUTF8(string(line), "\uFFFD")
+	if over > 0 {
+		o.cut++
+		r.cut++
+		text += fmt.Sprintf(" … [%d more bytes cut]", over)
+	}
+	r.seq++
+	rec := record{seq: r.seq, at: r.opt.Clock(), stream: stream, text: text}
+	o.ring.add(rec)
+	l := o.line(rec)
+	for f := range r.followers {
+		f.send(l)
+	}
+	r.opt.Emit(Entry{LogLine: l, PID: o.pid()}, line)
+}
+
+func (o *Output) line(rec record) api.LogLine {
+	return api.LogLine{
+		At: rec.at, Worker: o.id.Worker, Generation: o.id.Generation, Version: o.id.Version,
+		Stream: rec.stream, Text: rec.text,
+	}
+}
+
+// skip tells of output that was never read.
+func (r *Room) skip(o *Output, s *stream, n int64) {
+	s.part, s.over, s.tail = nil, 0, nil
+	r.say(o, fmt.Sprintf("%s of this worker's %s were skipped unread: it was written faster than it could be read",
+		humanize.IBytes(uint64(n)), s.name))
+}
+
+// note says what was dropped, when there is something to say and it was not
+// said just now.
+func (r *Room) note(o *Output) {
+	now := r.opt.Clock().UnixNano()
+	if o.unsaid == 0 || now-o.saidAt < int64(noteEvery) {
+		return
+	}
+	o.saidAt = now
+	r.sayDropped(o)
+}
+
+func (r *Room) sayDropped(o *Output) {
+	if o.unsaid == 0 {
+		return
+	}
+	r.say(o, fmt.Sprintf("%s lines (%s) of this worker's output were dropped: more than %s/s (log.per_worker)",
+		humanize.Comma(int64(o.unsaid)), humanize.IBytes(o.unsaidB), humanize.IBytes(r.opt.PerWorker)))
+	o.unsaid, o.unsaidB = 0, 0
+}
+
+func (r *Room) say(o *Output, text string) { r.pass(o, streamNote, []byte(text), 0) }
+
+// tail passes on the end of what was dropped last, whatever the rate: after a
+// flood that ended in a crash these lines say why.
+func (r *Room) tail(o *Output) {
+	for _, s := range o.streams() {
+		if len(s.tail) == tailSize { // its beginning was pushed out, within a line
+			i := bytes.IndexByte(s.tail, '\n')
+			s.tail = s.tail[i+1:]
+		}
+		n := uint64(bytes.Count(s.tail, []byte{'\n'}))
+		o.dropped -= n
+		r.dropped -= n
+		o.unsaid -= min(n, o.unsaid)
+		o.unsaidB -= min(uint64(len(s.tail)), o.unsaidB)
+	}
+	r.sayDropped(o)
+	for _, s := range o.streams() {
+		for line := range bytes.Lines(s.tail) {
+			line = bytes.TrimSuffix(line, []byte{'\n'})
+			over := max(0, len(line)-r.opt.Line)
+			r.pass(o, s.name, line[:len(line)-over], uint64(over))
+		}
+		s.tail = nil
+	}
+}

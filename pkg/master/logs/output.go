@@ -1,0 +1,84 @@
+package logs
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Output is one worker's.
+type Output struct {
+	room *Room
+	id   Ident
+
+	// The rest belongs to the room's goroutine.
+	out, err *stream
+	bucket   bucket
+	ring     ring
+	done     bool   // finished
+	dropped  uint64 // lines, ever
+	unsaid   uint64 // lines dropped since the last note
+	unsaidB  uint64 // bytes of those
+	saidAt   int64  // of the last note, Unix nanoseconds
+	cut      uint64 // lines, ever
+}
+
+// FDs are the descriptors for the worker's standard output and error. They are
+// the output's and good until Started.
+func (o *Output) FDs() (stdout, stderr int) { return o.out.write, o.err.write }
+
+// Started closes the master's copies of what the worker writes to.
+func (o *Output) Started() {
+	o.room.do(func() {
+		o.out.closeWrite()
+		o.err.closeWrite()
+	})
+}
+
+// Finish is called when the process is gone: it reads what is left, passes it
+// on, and removes the files. When it returns, Last and Lines have everything.
+func (o *Output) Finish() { o.room.do(func() { o.room.finish(o) }) }
+
+// Last is the text of the last n lines, notes of the master's included, oldest
+// first. At most 1,000 lines and 1 MiB are kept.
+func (o *Output) Last(n int) (texts []string) {
+	o.room.do(func() {
+		for _, rec := range o.ring.last(n) {
+			texts = append(texts, rec.text)
+		}
+	})
+	return texts
+}
+
+func (o *Output) streams() [2]*stream { return [2]*stream{o.out, o.err} }
+
+func (o *Output) pid() int {
+	if o.id.PID == nil {
+		return 0
+	}
+	return o.id.PID()
+}
+
+// create makes both files, or none.
+func (o *Output) create(dir string) error {
+	streams := o.streams()
+	for i, s := range streams {
+		suffix := [...]string{"out", "err"}[i]
+		s.path = filepath.Join(dir, fmt.Sprintf("w%d.%s", o.id.Worker, suffix))
+		if err := s.create(o.id.UID); err != nil {
+			for _, s := range streams[:i+1] {
+				s.remove()
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// create replaces what is there: writing on at its end would mix two workers.
+func (s *stream) create(uid int) error {
+	if err := os.Remove(s.path); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	return s.open(uid)
+}

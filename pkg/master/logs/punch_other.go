@@ -1,0 +1,7 @@
+//go:build !linux
+
+package logs
+
+import "errors"
+
+func punch(int, int64, int64) error { return errors.ErrUnsupported }

@@ -1,0 +1,147 @@
+package master
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/master/rollout"
+)
+
+// loop is the one goroutine that owns the machine. It ends when the machine
+// says Exit.
+func (m *Master) loop(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	pulse := time.NewTicker(m.pulseInterval())
+	defer pulse.Stop()
+	stop := ctx.Done()
+	for m.exit == nil {
+		select {
+		case f := <-m.inbox:
+			f()
+		case <-timer.C:
+			m.step(rollout.Ticked{})
+		case <-pulse.C:
+			m.pulse()
+		case <-stop:
+			stop = nil
+			m.step(rollout.StopAsked{By: "the process that runs it"})
+		}
+		if next := m.machine.Next(); next.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(max(time.Until(next), 0))
+		}
+	}
+}
+
+// step tells the machine one thing and carries out what it decides, and then
+// the same with what came of that at once.
+func (m *Master) step(ev rollout.Event) {
+	m.pending = append(m.pending, ev)
+	if m.stepping { // we are being called by what carries out a command
+		return
+	}
+	m.stepping = true
+	quiet := true
+	for len(m.pending) > 0 {
+		ev := m.pending[0]
+		m.pending = m.pending[1:]
+		for _, c := range m.machine.Step(time.Now(), ev) {
+			m.perform(c)
+			quiet = false
+		}
+	}
+	m.pending, m.stepping = nil, false
+	if !quiet {
+		m.notifyState()
+	}
+}
+
+// perform carries out one command: at once, or beside the loop.
+func (m *Master) perform(c rollout.Command) {
+	switch c := c.(type) {
+	case rollout.Prepare:
+		m.prepare(c)
+	case rollout.Start:
+		m.startWorker(c)
+	case rollout.Probe:
+		m.probe(c)
+	case rollout.Warm:
+		m.warm(c)
+	case rollout.Activate:
+		m.activate(c)
+	case rollout.Steer:
+		m.steer(c)
+	case rollout.Park:
+		m.park(c)
+	case rollout.Drain:
+		m.drain(c)
+	case rollout.Terminate:
+		m.signalWorker(c.Worker, false, c.Why)
+	case rollout.Kill:
+		m.signalWorker(c.Worker, true, c.Why)
+	case rollout.Dump:
+		m.dump(c)
+	case rollout.Quarantine:
+		m.sockets.Quarantine(int(c.Slot))
+	case rollout.Report:
+		m.report(c)
+	case rollout.Reply:
+		m.reply(c)
+	case rollout.Save:
+		m.save(c)
+	case rollout.Record:
+		m.record(c)
+	case rollout.Hook:
+		m.hook(c)
+	case rollout.Retain:
+		m.retain(c)
+	case rollout.Adopt:
+		m.adopt(c)
+	case rollout.Exit:
+		m.exit = &c.Code
+	default:
+		m.log.DPanic("unknown command of the rollout machine", zap.Any("command", c))
+	}
+}
+
+// at has the loop call f. It waits while the inbox is full, and gives up once
+// the loop has ended.
+func (m *Master) at(f func()) bool {
+	select {
+	case m.inbox <- f:
+		return true
+	case <-m.done:
+		return false
+	}
+}
+
+// ask has the loop call f and waits until it has.
+func (m *Master) ask(f func()) bool {
+	asked := make(chan struct{})
+	if !m.at(func() { f(); close(asked) }) {
+		return false
+	}
+	select {
+	case <-asked:
+		return true
+	case <-m.done:
+		return false
+	}
+}
+
+// tell posts a fact from beside the loop.
+func (m *Master) tell(ev rollout.Event) { m.at(func() { m.step(ev) }) }
+
+// beside runs f beside the loop; the end of the master waits for it. m.life
+// ends when it should.
+func (m *Master) beside(f func()) {
+	m.tasks.Add(1)
+	go func() {
+		defer m.tasks.Done()
+		f()
+	}()
+}

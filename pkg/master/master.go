@@ -1,0 +1,291 @@
+// Package master is the daemon: it keeps a service's listening sockets for
+// life and runs the service's workers, one version beside the next.
+//
+// [Master] is a loop around [rollout.Machine]. The rooms beside it report what
+// happened, the machine decides, and the loop carries out what was decided:
+//
+//	rooms ──facts──▶ loop ──Step──▶ machine ──commands──▶ loop ──▶ rooms
+//
+// One goroutine, the one in [Master.Run], owns the machine and every table of
+// the master. Whatever may take time runs beside it and posts what came of it
+// into the inbox. Nothing is global, so several masters can live in one process.
+package master
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/admin"
+	"github.com/masterd/masterd/pkg/master/answer"
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/history"
+	"github.com/masterd/masterd/pkg/master/journal"
+	"github.com/masterd/masterd/pkg/master/listen"
+	"github.com/masterd/masterd/pkg/master/logs"
+	"github.com/masterd/masterd/pkg/master/rollout"
+	"github.com/masterd/masterd/pkg/master/session"
+	"github.com/masterd/masterd/pkg/master/state"
+	"github.com/masterd/masterd/pkg/master/version"
+	"github.com/masterd/masterd/pkg/master/watch"
+)
+
+// Names of what lies in the runtime and state directories.
+const (
+	AdminSocket   = "admin.sock"
+	ControlSocket = "control.sock"
+	outputDir     = "out"
+	versionsDir   = "versions"
+	historyFile   = "history.jsonl"
+)
+
+const (
+	// inboxLength is how many facts and questions may wait for the loop; who
+	// posts more waits.
+	inboxLength = 1024
+	// minSlots is the pool of slots of a listener: enough for the active, the
+	// parked, a candidate and several draining generations.
+	minSlots = 16
+	// closeTimeout bounds how long the end of a master waits for open admin
+	// requests to be answered.
+	closeTimeout = 2 * time.Second
+)
+
+// Options are what a master is made of. Environment, signals and flags are the
+// caller's: nothing here reads them.
+type Options struct {
+	Config   *config.Config                 // what is run
+	Reread   func() (*config.Config, error) // reads the configuration anew, for a reload
+	Journal  *journal.Journal               // the master's own log
+	Notify   func(state string)             // tells the service manager; nil: nobody
+	Watchdog time.Duration                  // the service manager's; zero: none
+	Version  string                         // of masterd, for people
+	Shim     []string                       // how the exec shim is started; nil: this program
+	Degraded string                         // non-empty: why Config is not what the file says
+}
+
+// Master is one service's master.
+type Master struct {
+	opt     Options
+	log     *zap.Logger
+	journal *journal.Journal
+	started time.Time
+
+	// Rooms. Each is safe for use from outside the loop.
+	lock     *state.Lock
+	store    versions
+	history  *history.Log
+	output   outputs
+	sockets  sockets
+	sessions sessions
+	answers  *answer.Answerer
+	admin    *admin.Server
+	watch    *watch.Watcher
+	system   system
+
+	inbox chan func()
+	done  chan struct{}  // closed when the loop has ended: nobody takes from the inbox any more
+	tasks sync.WaitGroup // everything that runs beside the loop
+	life  context.Context
+	end   context.CancelFunc
+	disk  chan func() // what is written, one after the other; owned by the disk goroutine
+
+	// Owned by the loop.
+	machine     *rollout.Machine
+	pending     []rollout.Event // what the machine has yet to be told
+	stepping    bool            // it is being told
+	cfg         *config.Config  // in force
+	degraded    string          // why cfg is not what the file says
+	workers     map[rollout.Worker]*worker
+	generations map[rollout.Generation]*generation
+	plans       map[rollout.Rollout]*plan
+	asked       map[string]*plan // by token, until the machine says Prepare
+	callers     map[rollout.Request]*caller
+	lastRequest rollout.Request
+	lastRollout rollout.Rollout
+	traces      map[rollout.Rollout]string
+	shares      []rollout.Share // the steering in force
+	active      deployment
+	orphans     []orphan
+	notified    notified
+	exit        *rollout.Code
+}
+
+// deployment remembers who brought the active generation.
+type deployment struct {
+	generation rollout.Generation
+	since      time.Time
+	by, why    string
+}
+
+// New opens everything a master needs and disturbs nothing if any of it is not
+// to be had: a port that is taken, an address that is not there, a second
+// master of the same service. The error says what and, where that can be
+// known, who is in the way.
+func New(o Options) (*Master, error) {
+	m := newMaster(o)
+	if err := m.open(); err != nil {
+		m.close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// newMaster makes a master without its rooms.
+func newMaster(o Options) *Master {
+	m := &Master{
+		opt: o, cfg: o.Config, journal: o.Journal, log: o.Journal.Logger(), started: time.Now(), degraded: o.Degraded,
+		inbox: make(chan func(), inboxLength), done: make(chan struct{}), disk: make(chan func(), diskQueue),
+		workers: map[rollout.Worker]*worker{}, generations: map[rollout.Generation]*generation{},
+		plans: map[rollout.Rollout]*plan{}, asked: map[string]*plan{}, callers: map[rollout.Request]*caller{},
+		traces: map[rollout.Rollout]string{},
+	}
+	m.life, m.end = context.WithCancel(context.Background())
+	return m
+}
+
+// open opens the rooms, the service's lock first: with it nobody else is here,
+// and what a dead master left behind may be removed.
+func (m *Master) open() (err error) {
+	cfg := m.cfg
+	m.system = host()
+	if err := state.Dirs(cfg.RuntimeDir, cfg.StateDir); err != nil {
+		return err
+	}
+	if m.lock, err = state.Acquire(cfg.RuntimeDir, cfg.Service); err != nil {
+		return err
+	}
+	if m.history, err = history.Open(filepath.Join(cfg.StateDir, historyFile)); err != nil {
+		return err
+	}
+	store, err := version.Open(filepath.Join(cfg.StateDir, versionsDir), version.Options{})
+	if err != nil {
+		return err
+	}
+	m.store = store
+	m.answers = answer.New(cfg.Unavailable.Answer)
+	set, err := listen.Open(listen.Options{
+		Listeners: cfg.Listeners, Slots: slots(cfg), Log: m.log,
+		Orphan: m.takeOrphan,
+		Quiet:  func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) },
+		Own:    m.answerOwn,
+	})
+	if err != nil {
+		return err
+	}
+	m.sockets = set
+	output, err := logs.Open(logs.Options{
+		Dir: filepath.Join(cfg.RuntimeDir, outputDir), PerWorker: cfg.Log.PerWorker, Line: cfg.Log.Line,
+		Emit: func(e logs.Entry, _ []byte) { m.journal.Line(e.LogLine, e.PID) },
+	})
+	if err != nil {
+		return err
+	}
+	m.output = logRoom{output}
+	control, err := session.Listen(session.Options{Path: filepath.Join(cfg.RuntimeDir, ControlSocket), Log: m.log})
+	if err != nil {
+		return err
+	}
+	m.sessions = hub{control}
+	if m.admin, err = admin.Listen(admin.Options{
+		Path: filepath.Join(cfg.RuntimeDir, AdminSocket), Backend: backend{m}, Log: m.log,
+		Service: cfg.Service, Environment: cfg.Environment,
+		ReadersGroup: cfg.Admin.ReadersGroup, OperatorsGroup: cfg.Admin.OperatorsGroup, MasterUID: os.Getuid(),
+	}); err != nil {
+		return err
+	}
+	var seed [16]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return fmt.Errorf("seeding: %w", err)
+	}
+	m.machine = rollout.New(rollout.Options{
+		Slots: slots(cfg), Keep: cfg.Rollout.KeepVersions,
+		Rand: mathrand.New(mathrand.NewPCG(binary.NativeEndian.Uint64(seed[:8]), binary.NativeEndian.Uint64(seed[8:]))),
+		Violated: func(what string) {
+			m.log.DPanic("an invariant of the rollout machine does not hold; please report this", zap.String("invariant", what))
+		},
+	})
+	return nil
+}
+
+// slots is the size of the pool: what two generations need twice over, as
+// draining ones keep theirs for a while.
+func slots(cfg *config.Config) int {
+	n := minSlots
+	if cfg.Worker.Kind != config.KindSDK {
+		n = max(n, 4*cfg.Worker.Processes)
+	}
+	return n
+}
+
+// close gives everything back, in the opposite order of open.
+func (m *Master) close() {
+	m.end()
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	var errs []error
+	if m.admin != nil {
+		errs = append(errs, m.admin.Close(ctx))
+	}
+	if m.watch != nil {
+		m.watch.Close()
+	}
+	if m.sessions != nil {
+		errs = append(errs, m.sessions.Close())
+	}
+	m.tasks.Wait()
+	if m.sockets != nil {
+		errs = append(errs, m.sockets.Close())
+	}
+	if m.output != nil {
+		errs = append(errs, m.output.Close())
+	}
+	if m.answers != nil {
+		m.answers.Close()
+	}
+	if m.history != nil {
+		errs = append(errs, m.history.Close())
+	}
+	if m.lock != nil {
+		errs = append(errs, m.lock.Close())
+	}
+	if err := errors.Join(errs...); err != nil {
+		m.log.Warn("closing", zap.Error(err))
+	}
+}
+
+// Run runs the service until it has stopped, and returns how that went as an
+// exit code. ctx's end stops the service as a TERM does.
+func (m *Master) Run(ctx context.Context) int {
+	saved, err := m.system.load(m.cfg.StateDir)
+	if err != nil {
+		m.log.Error("the saved state cannot be read; starting without it", zap.Error(err))
+	}
+	m.beside(m.writeDisk)
+	m.beside(m.lookAtMemory)
+	m.openWatch()
+	m.log.Info("masterd starts", zap.String("masterd", m.opt.Version), zap.String("config", m.cfg.File), zap.Int("pid", os.Getpid()))
+	m.step(rollout.Booted{Settings: settings(m.cfg), State: saved})
+	m.loop(ctx)
+	close(m.done)
+	m.close()
+	m.log.Info("masterd ends")
+	if *m.exit == rollout.Done {
+		return 0
+	}
+	return 1
+}
+
+// Status is what an operator asks for first. It may be called at any time, by
+// anybody.
+func (m *Master) Status() api.Status { return backend{m}.Status() }

@@ -1,0 +1,26 @@
+package memory
+
+import "github.com/masterd/masterd/pkg/master/rollout"
+
+const (
+	pressureLimit = 64 << 20 // bytes; less available is pressure,
+	pressureShare = 16       // but on small machines only less than 1/16 of all there is
+)
+
+// Machine is where to look. The zero value is this one.
+type Machine struct {
+	Proc string // of the proc file system; empty: /proc
+	Root string // put before the mount points named in mountinfo; empty: none
+}
+
+// Look looks at this machine: what is available, and the largest worker among
+// pids. Pids that are gone are left out.
+func Look(pids []int) rollout.Memory { return Machine{}.Look(pids) }
+
+// Pressure reports whether this machine, or the cgroup the master is in, is
+// about to run out of memory, with the figures.
+func Pressure() (bool, string) { return Machine{}.Pressure() }
+
+// Usage is a process's resident memory in bytes and its number of open
+// descriptors; zero for what cannot be read. It is cheap.
+func Usage(pid int) (rss int64, fds int) { return Machine{}.Usage(pid) }

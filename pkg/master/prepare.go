@@ -1,0 +1,147 @@
+package master
+
+import (
+	"context"
+	"fmt"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/hook"
+	"github.com/masterd/masterd/pkg/master/rollout"
+	"github.com/masterd/masterd/pkg/master/version"
+)
+
+// prepare pins what a rollout is to run, opens listeners it adds, runs the
+// "before" hooks and looks at memory. Nothing of it touches what serves.
+func (m *Master) prepare(c rollout.Prepare) {
+	for id, p := range m.plans { // one rollout at a time: an older one was superseded
+		p.cancel()
+		delete(m.plans, id)
+	}
+	p := m.asked[c.Token]
+	delete(m.asked, c.Token)
+	if p == nil {
+		p = &plan{cfg: m.cfg}
+	}
+	ctx, cancel := context.WithTimeout(m.life, prepareTimeout)
+	p.token, p.cancel = c.Token, cancel
+	m.plans[c.Rollout] = p
+	m.lastRollout = max(m.lastRollout, c.Rollout)
+
+	var pids []int
+	for _, w := range m.workers {
+		if w.generation.id == m.machine.Status().Active && w.process != nil {
+			pids = append(pids, w.process.PID())
+		}
+	}
+	trace := m.trace(c.Rollout)
+	m.beside(func() {
+		v, err := m.pin(ctx, p, c.Version)
+		if err == nil {
+			err = m.sockets.Add(p.cfg.Listeners)
+		}
+		if err == nil {
+			err = m.runHooks(ctx, "before", p.cfg.Rollout.Hooks.Before, hook.Facts{
+				Service: p.cfg.Service, Rollout: uint64(c.Rollout), Version: v.Label, Digest: v.Digest, TraceID: trace,
+			})
+		}
+		if err != nil {
+			m.tell(rollout.PrepareFailed{Rollout: c.Rollout, Reason: err.Error()})
+			return
+		}
+		mem := m.system.memory(pids)
+		m.at(func() {
+			p.version = v
+			m.step(rollout.Prepared{Rollout: c.Rollout, Version: ref(v), Memory: mem})
+		})
+	})
+}
+
+// pin brings the version into the store, or finds the kept one.
+func (m *Master) pin(ctx context.Context, p *plan, kept *rollout.Version) (version.Version, error) {
+	if kept != nil {
+		v, ok := m.store.Get(kept.ID)
+		if !ok {
+			return v, fmt.Errorf("version %s (%s) is not in the store any more", kept.Label, kept.ID)
+		}
+		return v, nil
+	}
+	return m.store.Pin(ctx, source(p.cfg, p.label))
+}
+
+// source is the version that a configuration names.
+func source(c *config.Config, label string) version.Source {
+	return version.Source{
+		Program: c.Worker.Command[0], Args: c.Worker.Command, Env: c.Worker.Env, EnvFiles: c.Worker.EnvFiles,
+		Dir: c.Worker.Directory, Label: label, Mode: c.Worker.Pin,
+	}
+}
+
+// ref is all that the machine knows of a version.
+func ref(v version.Version) rollout.Version {
+	return rollout.Version{ID: v.ID, Digest: v.Digest, Label: v.Label}
+}
+
+// adopt takes the configuration of a generation that was given the traffic
+// into force.
+func (m *Master) adopt(c rollout.Adopt) {
+	st := m.machine.Status()
+	for _, p := range m.plans {
+		if p.token == c.Token {
+			if p.cfg != m.cfg {
+				m.cfg, m.degraded = p.cfg, ""
+				m.setWatch()
+			}
+			m.remember()
+		}
+	}
+	if g := m.generations[st.Active]; g != nil {
+		m.log.Info("a new generation has the traffic", zap.Uint64("generation", uint64(g.id)), zap.String("version", g.version.Label))
+	}
+	m.tidy()
+}
+
+// remember keeps the configuration in force as the last good one: what a start
+// falls back to when the file is broken then.
+func (m *Master) remember() {
+	if cfg := m.cfg; m.opt.Remember != nil {
+		m.queueDisk("the last good configuration", func() error { return m.opt.Remember(cfg) })
+	}
+}
+
+// hook runs the hooks that come after a rollout, beside the loop; how they end
+// changes nothing.
+func (m *Master) hook(c rollout.Hook) {
+	hooks := m.cfg.Rollout.Hooks.After
+	if c.Name == "failed" {
+		hooks = m.cfg.Rollout.Hooks.Failed
+	}
+	facts := hook.Facts{
+		Service: m.cfg.Service, Rollout: uint64(c.Rollout), Generation: uint64(c.Entry.To), Version: c.Entry.Version.Label,
+		Digest: c.Entry.Version.Digest, Outcome: result(c.Entry.Code), Stage: string(c.Entry.Stage), Reason: c.Entry.Reason,
+		TraceID: m.trace(c.Rollout),
+	}
+	m.beside(func() {
+		ctx, cancel := context.WithTimeout(m.life, hook.Timeout)
+		defer cancel()
+		if err := m.runHooks(ctx, c.Name, hooks, facts); err != nil {
+			m.log.Warn("a hook failed", zap.Error(err))
+		}
+	})
+}
+
+// runHooks runs argument lists in order; the first that fails ends it.
+func (m *Master) runHooks(ctx context.Context, name string, hooks [][]string, f hook.Facts) error {
+	f.Hook = name
+	for i, h := range hooks {
+		out, err := hook.Run(ctx, h, f)
+		if len(out) > 0 {
+			m.log.Info("hook", zap.String("hook", name), zap.Strings("command", h), zap.ByteString("output", out), zap.String("trace_id", f.TraceID))
+		}
+		if err != nil {
+			return fmt.Errorf("the %q hook %d (%s): %w", name, i+1, h[0], err)
+		}
+	}
+	return nil
+}

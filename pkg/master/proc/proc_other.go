@@ -1,0 +1,45 @@
+//go:build !linux
+
+package proc
+
+import (
+	"errors"
+	"syscall"
+)
+
+// Process is a started worker; on this system there is none.
+type Process struct{ done chan struct{} }
+
+// Start needs Linux: process groups, limits and descriptors are taken there in
+// ways that other systems do not have.
+func Start(s Spec) (*Process, error) {
+	if err := s.check(); err != nil {
+		return nil, &StartError{Program: s.Program, User: s.User, Dir: s.Dir, Reason: err.Error(), Err: err}
+	}
+	return nil, &StartError{Program: s.Program, User: s.User, Dir: s.Dir,
+		Reason: "workers can be started on Linux only", Err: errors.ErrUnsupported}
+}
+
+// PID is zero.
+func (p *Process) PID() int { return 0 }
+
+// Notes is empty.
+func (p *Process) Notes() []string { return nil }
+
+// Done is never closed.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Exit is zero.
+func (p *Process) Exit() Exit { return Exit{} }
+
+// Signal needs Linux.
+func (p *Process) Signal(syscall.Signal) error { return errors.ErrUnsupported }
+
+// SetOOMScoreAdj needs Linux.
+func (p *Process) SetOOMScoreAdj(int) error { return errors.ErrUnsupported }
+
+// Close does nothing.
+func (p *Process) Close() {}
+
+// ShimMain returns: no process is a shim here.
+func ShimMain() {}

@@ -1,0 +1,172 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// reapPoll is how often a process is asked whether it is gone where the kernel
+// has no pidfd to wait on (before 5.3, and in some sandboxes).
+const reapPoll = 20 * time.Millisecond
+
+// Process is a started worker. Its methods may be called from any goroutine.
+type Process struct {
+	pid   int
+	notes []string
+	pidfd *os.File // nil: the kernel has none
+
+	mu     sync.Mutex
+	reaped bool // from then on the pid may be somebody else's
+	exit   Exit
+
+	done  chan struct{} // closed once reaped
+	stop  chan struct{} // closed by Close
+	close sync.Once
+	ended sync.WaitGroup // the watching goroutine
+}
+
+// watch takes over a child. Its pid stays its own until this reaps it.
+func watch(pid, pidfd int, notes []string) *Process {
+	p := &Process{pid: pid, notes: notes, done: make(chan struct{}), stop: make(chan struct{})}
+	if pidfd >= 0 {
+		// Nonblocking, so that the runtime's poller waits for it: a worker
+		// costs no thread.
+		unix.SetNonblock(pidfd, true)
+		p.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
+	}
+	p.ended.Go(p.reap)
+	return p
+}
+
+// PID is the worker's process id. It is the worker's until Done.
+func (p *Process) PID() int { return p.pid }
+
+// Notes are sentences about what could not be done for the process but did not
+// keep it from running.
+func (p *Process) Notes() []string { return p.notes }
+
+// Done is closed once the process is gone and has been waited for.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Exit is how the process ended; it waits for Done.
+func (p *Process) Exit() Exit {
+	<-p.done
+	return p.exit
+}
+
+// Signal sends sig to the worker's process group, which its children share
+// unless they left it. After Done it returns [os.ErrProcessDone] and signals
+// nobody, whoever may have got the pid since.
+func (p *Process) Signal(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reaped {
+		return os.ErrProcessDone
+	}
+	err := unix.Kill(-p.pid, sig)
+	if err == unix.ESRCH { // it moved itself to another group
+		err = unix.Kill(p.pid, sig)
+	}
+	if err != nil {
+		return fmt.Errorf("send %s to process group %d: %w", sig, p.pid, err)
+	}
+	return nil
+}
+
+// SetOOMScoreAdj says again how readily the kernel kills the process when
+// memory is short, from -1000 to 1000. Without privileges it can only be
+// raised, and lowered again to what it was at the start.
+func (p *Process) SetOOMScoreAdj(adj int) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reaped {
+		return os.ErrProcessDone
+	}
+	return os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.pid), []byte(strconv.Itoa(adj)), 0)
+}
+
+// Close ends the watching and gives back what it held. Of a process that is
+// still there nothing more will be heard: Done stays open, and nobody waits for
+// it. So close after Done, or when a process has to be given up.
+func (p *Process) Close() {
+	p.close.Do(func() {
+		close(p.stop)
+		if p.pidfd != nil {
+			p.pidfd.Close()
+		}
+	})
+	p.ended.Wait()
+}
+
+func (p *Process) reap() {
+	if !p.await() {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	// What the worker leaves behind in its group could hold its sockets and go
+	// on taking connections that nobody knows of. The group's number cannot
+	// have been reused yet: its leader has not been waited for.
+	unix.Kill(-p.pid, unix.SIGKILL)
+	var ws syscall.WaitStatus
+	for {
+		_, err := syscall.Wait4(p.pid, &ws, 0, nil)
+		if err == syscall.EINTR {
+			continue
+		}
+		p.exit = exitOf(ws)
+		if err != nil { // somebody in this process waited for any child
+			p.exit = Exit{Code: -1}
+		}
+		p.reaped = true
+		close(p.done)
+		return
+	}
+}
+
+// await returns true once the process can be waited for without blocking, and
+// false if Close came first.
+func (p *Process) await() bool {
+	if p.pidfd != nil {
+		conn, err := p.pidfd.SyscallConn()
+		if err == nil {
+			err = conn.Read(func(uintptr) bool { return p.gone() })
+		}
+		if err == nil {
+			return true
+		}
+		if errors.Is(err, os.ErrClosed) {
+			return false
+		}
+		// The poller does not take this kernel's pidfds.
+	}
+	tick := time.NewTicker(reapPoll)
+	defer tick.Stop()
+	for !p.gone() {
+		select {
+		case <-tick.C:
+		case <-p.stop:
+			return false
+		}
+	}
+	return true
+}
+
+// gone asks without waiting and without taking the answer away.
+func (p *Process) gone() bool {
+	var info unix.Siginfo
+	for {
+		err := unix.Waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
+		if err == unix.EINTR {
+			continue
+		}
+		return err != nil || info.Signo != 0
+	}
+}

@@ -1,0 +1,77 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+)
+
+const (
+	maxFiles    = 1024 // descriptors handed to one worker
+	maxNameSize = 255  // bytes of one name in LISTEN_FDNAMES (sd_listen_fds_with_names)
+	minNoFile   = 16   // below, not even a dynamic loader works
+	minOOM      = -1000
+	maxOOM      = 1000
+)
+
+// File is a descriptor that the worker inherits.
+type File struct {
+	Name string // in LISTEN_FDNAMES: at most 255 bytes of printable ASCII, no colon
+	FD   int    // stays the caller's, who also closes it
+}
+
+// Spec says what is run, and as what. Nothing of it is changed or kept.
+type Spec struct {
+	Shim    []string // arguments that start the shim's executable; nil: this one
+	Program string   // absolute path
+	Args    []string // Args[0] is argv[0]; empty: the program's path alone
+	Env     []string // the whole environment; see [CleanEnv]
+	Dir     string   // absolute; empty: the master's
+
+	// User and Group are names or numbers; empty: the master's own. Another
+	// user than the master's needs root. Supplementary groups are those that
+	// a login would give the user.
+	User, Group string
+
+	NoFile      uint64 // RLIMIT_NOFILE, soft and hard; zero: as the master was given
+	OOMScoreAdj int    // -1000 to 1000; zero: as the master's
+
+	Stdout, Stderr int    // descriptors, the caller's; zero or less: /dev/null
+	Files          []File // become 3, 4, … in this order
+
+	ListenEnv bool // tell of Files by LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES
+}
+
+// check finds what can be found wrong without trying.
+func (s *Spec) check() error {
+	switch {
+	case s.Program == "":
+		return errors.New("no program was named")
+	case !filepath.IsAbs(s.Program):
+		return errors.New("the program's path must be absolute")
+	case s.Dir != "" && !filepath.IsAbs(s.Dir):
+		return fmt.Errorf("the directory %q must be absolute", s.Dir)
+	case s.NoFile != 0 && s.NoFile < minNoFile:
+		return fmt.Errorf("a limit of %d open files is too small to run anything: at least %d", s.NoFile, minNoFile)
+	case s.OOMScoreAdj < minOOM || s.OOMScoreAdj > maxOOM:
+		return fmt.Errorf("an oom_score_adj of %d does not exist: it goes from %d to %d", s.OOMScoreAdj, minOOM, maxOOM)
+	case len(s.Files) > maxFiles:
+		return fmt.Errorf("%d descriptors are too many for one worker: at most %d", len(s.Files), maxFiles)
+	}
+	for _, text := range [][]string{{s.Program, s.Dir}, s.Args, s.Env} {
+		for _, t := range text {
+			if strings.IndexByte(t, 0) >= 0 {
+				return fmt.Errorf("a NUL byte cannot be passed to a program: %q", t)
+			}
+		}
+	}
+	for _, f := range s.Files {
+		if len(f.Name) > maxNameSize || strings.ContainsFunc(f.Name, unspeakable) {
+			return fmt.Errorf("the name %q of descriptor %d cannot be told by LISTEN_FDNAMES: at most %d printable ASCII characters, no colon", f.Name, f.FD, maxNameSize)
+		}
+	}
+	return nil
+}
+
+func unspeakable(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' }

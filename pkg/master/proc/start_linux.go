@@ -1,0 +1,222 @@
+package proc
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	startLimit   = 30 * time.Second // from the fork to the exec; a program on a dead network mount hangs for ever
+	abandonLimit = 2 * time.Second  // for a killed shim to be gone; one that hangs in the kernel may never be
+	answerLimit  = 64 << 10         // bytes that a shim may answer
+)
+
+// Start runs s and returns once the program has taken the shim's place, or
+// once the shim has said why it could not: a [*StartError], after which no
+// process is left. It takes about 2 ms, and at most 30 s.
+//
+// The descriptors in s are neither closed nor changed; in particular their
+// O_NONBLOCK, which they share with every process that has them, stays as it is.
+func Start(s Spec) (*Process, error) {
+	p, err := start(&s)
+	if err == nil {
+		return p, nil
+	}
+	failed := &StartError{Program: s.Program, User: s.User, Dir: s.Dir, Reason: err.Error(), Err: err}
+	if e, ok := errors.AsType[*refused](err); ok {
+		failed.Err = e.errno
+	}
+	return nil, failed
+}
+
+// refused is a shim's fatal refusal.
+type refused struct {
+	text  string
+	errno syscall.Errno
+}
+
+func (r *refused) Error() string { return r.text }
+
+func start(s *Spec) (*Process, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	who, err := s.identify()
+	if err != nil {
+		return nil, err
+	}
+	o := order{
+		Program: []byte(s.Program), Args: bytesOf(s.Args), Env: bytesOf(s.Env), Dir: []byte(s.Dir),
+		Who: who, NoFile: s.NoFile, OOM: s.OOMScoreAdj, Files: len(s.Files),
+	}
+	if len(s.Args) == 0 {
+		o.Args = [][]byte{o.Program}
+	}
+	if s.ListenEnv {
+		o.Listen = make([]string, 0, len(s.Files))
+		for _, f := range s.Files {
+			o.Listen = append(o.Listen, f.Name)
+		}
+	}
+	orders, err := json.Marshal(o)
+	if err != nil {
+		return nil, err
+	}
+
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, fmt.Errorf("no socket to its shim: %w", err)
+	}
+	pid, pidfd, err := fork(s, pair[1])
+	unix.Close(pair[1])
+	if err != nil {
+		unix.Close(pair[0])
+		return nil, err
+	}
+	unix.SetNonblock(pair[0], true) // ours alone: each end is its own description
+	talk := os.NewFile(uintptr(pair[0]), "shim")
+	defer talk.Close()
+
+	notes, err := converse(talk, orders)
+	p := watch(pid, pidfd, notes)
+	if err != nil {
+		return nil, p.abandon(err)
+	}
+	return p, nil
+}
+
+// fork makes the shim's process. The descriptors are passed as duplicates, so
+// that one that is not open is found here and named.
+func fork(s *Spec, talk int) (pid, pidfd int, err error) {
+	var files []uintptr
+	defer func() {
+		for _, fd := range files {
+			unix.Close(int(fd))
+		}
+	}()
+	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return 0, -1, fmt.Errorf("open %s: %w", os.DevNull, err)
+	}
+	defer unix.Close(null)
+	dup := func(name string, fd int) error {
+		if fd <= 0 {
+			fd = null
+		}
+		// Above the standard three even when the master was started without
+		// them; exec.Cmd.ExtraFiles would clear O_NONBLOCK for everybody.
+		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			return fmt.Errorf("pass %s (descriptor %d) to it: %w", name, fd, err)
+		}
+		files = append(files, uintptr(n))
+		return nil
+	}
+	err = errors.Join(dup("standard input", 0), dup("standard output", s.Stdout), dup("standard error", s.Stderr))
+	for _, f := range s.Files {
+		if f.FD < 0 {
+			err = errors.Join(err, fmt.Errorf("pass %q to it: descriptor %d is not open", f.Name, f.FD))
+			continue
+		}
+		err = errors.Join(err, dup(strconv.Quote(f.Name), f.FD))
+	}
+	err = errors.Join(err, dup("its shim's socket", talk))
+	if err != nil {
+		return 0, -1, err
+	}
+
+	shim := s.Shim
+	if len(shim) == 0 {
+		shim = []string{"/proc/self/exe"} // in the child this is still what we run, even if the file has been replaced
+	}
+	argv := append(append([]string{}, shim...), shimArgument, strconv.Itoa(len(files)-1))
+	pidfd = -1
+	pid, err = syscall.ForkExec(shim[0], argv, &syscall.ProcAttr{
+		Env:   []string{"GOGC=off"}, // it lives for a millisecond
+		Files: files,
+		// No Pdeathsig: it comes when the thread that forked ends (golang/go#27505).
+		Sys: &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},
+	})
+	if err != nil {
+		return 0, -1, fmt.Errorf("its shim %s could not be run: %w", shim[0], err)
+	}
+	return pid, pidfd, nil
+}
+
+// converse gives the shim its order and hears what became of it. Notes are
+// what did not work but did not stop the shim.
+func converse(talk *os.File, orders []byte) (notes []string, err error) {
+	talk.SetDeadline(time.Now().Add(startLimit))
+	_, sent := talk.Write(orders)
+	if sent == nil {
+		sent = shutdownWrite(talk)
+	}
+	answer, err := io.ReadAll(io.LimitReader(talk, answerLimit))
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(sent, os.ErrDeadlineExceeded):
+		return nil, fmt.Errorf("it was not run within %s; is its file system still there?", startLimit)
+	case err != nil && !errors.Is(err, syscall.ECONNRESET):
+		return nil, fmt.Errorf("hear from its shim: %w", err)
+	}
+	ran := false
+	for line := range bytes.Lines(answer) {
+		if line[0] == aboutToRun {
+			ran = true
+			continue
+		}
+		var r refusal
+		if json.Unmarshal(line, &r) != nil {
+			return nil, fmt.Errorf("its shim answered %q", line)
+		}
+		if r.Fatal {
+			return nil, &refused{r.Text, r.Errno}
+		}
+		notes = append(notes, r.Text)
+	}
+	if !ran {
+		return nil, shimDied{}
+	}
+	return notes, nil
+}
+
+// shimDied: the shim ended without a word, by a crash of its own or because it
+// was killed.
+type shimDied struct{}
+
+func (shimDied) Error() string { return "its shim died before it could run it" }
+
+func shutdownWrite(f *os.File) error {
+	conn, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var shut error
+	err = conn.Control(func(fd uintptr) { shut = unix.Shutdown(int(fd), unix.SHUT_WR) })
+	return errors.Join(err, shut)
+}
+
+// abandon leaves no process behind after a start that failed.
+func (p *Process) abandon(why error) error {
+	defer p.Close()
+	p.Signal(syscall.SIGKILL)
+	limit := time.NewTimer(abandonLimit)
+	defer limit.Stop()
+	select {
+	case <-p.Done():
+		if _, ok := errors.AsType[shimDied](why); ok {
+			return fmt.Errorf("%w: %s", why, p.Exit())
+		}
+		return why
+	case <-limit.C:
+		return fmt.Errorf("%w; process %d does not die of KILL either", why, p.pid)
+	}
+}

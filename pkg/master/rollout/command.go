@@ -1,0 +1,140 @@
+package rollout
+
+import "time"
+
+// Command is something to be done, now, in the order given. The driver does
+// quick ones at once and slow ones beside its loop; each that has an answer is
+// answered by one Event.
+type Command interface{ command() }
+
+type (
+	// Prepare pins what is to be run, runs the "before" hooks and looks at
+	// memory. Answer: Prepared or PrepareFailed.
+	Prepare struct {
+		Rollout Rollout
+		Token   string   // of the ReloadAsked; "" for the configuration in force
+		Version *Version // a kept version instead of what is configured
+	}
+	// Start starts one worker. Its slots have no weight. Answer: Started or
+	// StartFailed; Ready when it says so; Exited once it is gone (also after
+	// StartFailed nothing more is said of it).
+	Start struct {
+		Worker     Worker
+		Generation Generation
+		Slot       Slot
+		Version    Version
+		Replaces   Worker // zero: none
+	}
+	// Probe checks one worker by itself, once. Answer: Probed.
+	Probe struct {
+		Worker  Worker
+		Timeout time.Duration
+	}
+	// Warm makes the warm-up requests to one worker. Answer: Warmed.
+	Warm struct{ Worker Worker }
+	// Activate gives the worker its slots, or tells it to go on accepting from
+	// them after Park. Answer: Accepting.
+	Activate struct{ Worker Worker }
+	// Steer sends new connections to these slots by these weights, and to no
+	// other. No shares: the master answers by itself (nobody is alive). Answer:
+	// Steered or SteerFailed.
+	Steer struct {
+		Seq    uint64
+		Shares []Share
+	}
+	// Park: no new connections will come; background work pauses, connections
+	// are asked to leave. No answer.
+	Park struct{ Worker Worker }
+	// Drain: finish what is open, then exit. Deadline zero: none. For foreign
+	// workers this is their stop signal. Answers: Drained perhaps, Exited.
+	Drain struct {
+		Worker   Worker
+		Deadline time.Time
+	}
+	// Terminate sends the stop signal, Kill the one that cannot be caught, to
+	// the worker's whole process group. Answer: Exited.
+	Terminate struct {
+		Worker Worker
+		Why    string
+	}
+	Kill struct {
+		Worker Worker
+		Why    string
+	}
+	// Dump asks a worker that does not beat for its stacks. No answer.
+	Dump struct{ Worker Worker }
+	// Quarantine: nobody mans this slot. What still arrives there is given to
+	// a worker that is steered to. Answer: SlotQuiet, once.
+	Quarantine struct{ Slot Slot }
+	// Report tells those who watch a rollout where it is. No answer.
+	Report struct {
+		Rollout    Rollout
+		Generation Generation
+		Version    Version
+		Stage      Stage
+		Detail     string
+		Deadline   time.Time // of the stage; zero: none
+	}
+	// Reply answers a request; exactly one for each.
+	Reply struct {
+		Req        Request
+		Rollout    Rollout
+		Generation Generation
+		Version    Version
+		Code       Code
+		Stage      Stage  // where it failed
+		Reason     string // a whole sentence
+		Worker     Worker // whose last lines explain it; zero: none
+	}
+	// Save makes State durable. Answer: Saved or SaveFailed.
+	Save struct {
+		Seq   uint64
+		State State
+	}
+	// Record appends to the history. No answer; a failure is logged by the driver.
+	Record struct{ Entry Entry }
+	// Hook runs the hooks named "after" or "failed". No answer.
+	Hook struct {
+		Name    string
+		Rollout Rollout
+		Entry   Entry
+	}
+	// Retain names every version that must stay in the store; others beyond
+	// keep_versions may go. No answer.
+	Retain struct{ InUse []string }
+	// Adopted tells the driver that the settings (and the configuration behind
+	// Token) of a rollout are in force now. No answer.
+	Adopt struct {
+		Token    string
+		Settings Settings
+	}
+	// Exit: everything is gone, the master may end.
+	Exit struct{ Code Code }
+)
+
+// Share is a slot's part of the new connections.
+type Share struct {
+	Slot   Slot
+	Weight uint32 // at least 1
+}
+
+func (Prepare) command()    {}
+func (Start) command()      {}
+func (Probe) command()      {}
+func (Warm) command()       {}
+func (Activate) command()   {}
+func (Steer) command()      {}
+func (Park) command()       {}
+func (Drain) command()      {}
+func (Terminate) command()  {}
+func (Kill) command()       {}
+func (Dump) command()       {}
+func (Quarantine) command() {}
+func (Report) command()     {}
+func (Reply) command()      {}
+func (Save) command()       {}
+func (Record) command()     {}
+func (Hook) command()       {}
+func (Retain) command()     {}
+func (Adopt) command()      {}
+func (Exit) command()       {}

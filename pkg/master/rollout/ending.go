@@ -1,0 +1,232 @@
+package rollout
+
+import "time"
+
+// finish: the candidate has the traffic. It becomes the active generation, the
+// one before it is parked or leaves.
+func (m *Machine) finish(a *attempt) {
+	g, old := a.gen, m.active
+	m.try = nil
+	m.become(g, PhaseActive, 0)
+	m.active, m.served = g, true
+	m.enter(a, StageServing, 0, "")
+	if b := m.bake; b != nil {
+		m.bake = nil
+		m.conclude(b.made, Superseded, b.made.stage, nil,
+			old.called()+" was replaced by "+g.called()+" before it was baked, as "+who(a.by, a.origin)+" asked"+because(a.why))
+	}
+	if old != nil {
+		m.succeed(a, old)
+	}
+	m.adopt(a, g)
+	if a.until == UntilServing {
+		m.answer(a, Done, StageServing, nil, g.called()+" has the traffic")
+	}
+	m.startBake(a)
+}
+
+// succeed decides what becomes of the generation that had the traffic. What was
+// baked is parked; so is what was not, when there is nothing better to go back
+// to. One that crashes in a loop is not.
+func (m *Machine) succeed(a *attempt, old *generation) {
+	if a.what == "rollback" || a.what == "loop" {
+		m.close(old.version, a.gen.version)
+	}
+	if old.alive() && a.what != "loop" && (old.baked || !m.parked.alive()) {
+		if m.parked != nil {
+			m.losePark("a better one takes its place")
+		}
+		m.park(old)
+		return
+	}
+	m.dismiss(old)
+}
+
+// adopt brings the generation's settings into force.
+func (m *Machine) adopt(a *attempt, g *generation) {
+	if a != nil && a.version == nil || g.token != m.token || g.settings != m.settings {
+		m.settings, m.token = g.settings, g.token
+		m.emit(Adopt{Token: g.token, Settings: g.settings})
+	}
+}
+
+// fail ends the running rollout before its candidate had all the traffic. What
+// served serves on; where some traffic had moved it goes back first.
+func (m *Machine) fail(stage Stage, w *worker, why string) {
+	m.giveBack(Failed, stage, w, "%s did not come into service: "+m.blame(w)+why, true)
+}
+
+// blame names the worker a reason is about.
+func (m *Machine) blame(w *worker) string {
+	if w == nil {
+		return ""
+	}
+	return w.called() + ": "
+}
+
+// giveBack undoes the running rollout, for whatever reason.
+func (m *Machine) giveBack(code Code, stage Stage, w *worker, format string, still bool) {
+	a := m.try
+	m.try = nil
+	moved := m.moved(a)
+	if g := a.gen; g != nil {
+		m.dismiss(g)
+	}
+	if old := m.active; old != nil {
+		old.traffic = true
+		for _, w := range old.workers {
+			if w.phase == PhaseActive && !w.retired {
+				w.leaving = false
+			}
+		}
+	}
+	m.resteer()
+	if m.active != nil && moved {
+		m.refill(m.active)
+	}
+	m.state.Active = nil
+	if m.active != nil {
+		m.state.Active = cloneVersion(&m.active.version)
+	}
+	if moved && code == Failed {
+		code = RolledBack
+		if w != nil && m.active != nil {
+			m.close(a.gen.version, m.active.version)
+		}
+	}
+	if a.gen != nil {
+		m.save() // not waited for
+	}
+	reason := m.fill(format, a)
+	if still {
+		reason += m.stillServing()
+	}
+	m.conclude(a, code, stage, w, reason)
+	m.tryAgainLater(a)
+}
+
+func (m *Machine) fill(format string, a *attempt) string {
+	name := "what " + a.called() + " was to start"
+	switch {
+	case a.gen != nil:
+		name = a.gen.called()
+	case a.prepared != nil:
+		name = "version " + a.prepared.Version.called()
+	case a.version != nil:
+		name = "version " + a.version.called()
+	}
+	if len(format) > 1 && format[:2] == "%s" {
+		return name + format[2:]
+	}
+	return format
+}
+
+// conclude writes a rollout's end down and answers whoever still waits for it.
+func (m *Machine) conclude(a *attempt, code Code, stage Stage, w *worker, why string) {
+	e := Entry{
+		Rollout: a.id, What: a.what, By: a.by, Origin: a.origin, Why: a.why, From: a.from,
+		Code: code, Stage: stage,
+	}
+	if a.gen != nil {
+		e.To, e.Version = a.gen.id, a.gen.version
+	} else if a.version != nil {
+		e.Version = *a.version
+	}
+	if code != Done {
+		e.Reason = sentence(why)
+	}
+	m.answer(a, code, stage, w, why)
+	m.record(e)
+	switch code {
+	case Done:
+		m.emit(Hook{Name: "after", Rollout: a.id, Entry: e})
+	case Failed, RolledBack:
+		m.emit(Hook{Name: "failed", Rollout: a.id, Entry: e})
+	}
+	if a.automatic() {
+		m.automatic.ended = m.now
+	}
+	m.retain()
+}
+
+// answer replies to a rollout's caller, unless that has been done.
+func (m *Machine) answer(a *attempt, code Code, stage Stage, w *worker, why string) {
+	if a.req == 0 {
+		return
+	}
+	r := Reply{Req: a.req, Rollout: a.id, Code: code, Stage: stage, Reason: sentence(why)}
+	if a.gen != nil {
+		r.Generation, r.Version = a.gen.id, a.gen.version
+	} else if a.version != nil {
+		r.Version = *a.version
+	}
+	if w != nil {
+		r.Worker = w.id
+	}
+	a.req = 0
+	m.reply(r)
+}
+
+// supersede ends the running rollout in favour of a newer request.
+func (m *Machine) supersede(by string, o Origin, why, with string) {
+	a := m.try
+	m.giveBack(Superseded, a.stage, nil,
+		"%s was given up at stage "+string(a.stage)+" for "+with+" that "+who(by, o)+" asked for"+because(why), false)
+}
+
+// boot is the way to the first generation. While nobody has ever served it
+// does not end: what is configured and the last baked version take turns.
+type boot struct {
+	settings Settings
+	tries    int
+	wait     time.Duration
+	due      time.Time
+}
+
+func (m *Machine) bootUp(ev Booted) {
+	m.booted = true
+	m.state = cloneState(ev.State)
+	m.state.NextGeneration = max(m.state.NextGeneration, 1)
+	m.state.Kept = m.state.Kept[:min(len(m.state.Kept), m.options.Keep)]
+	m.state.Active = nil
+	m.settings = ev.Settings.whole()
+	m.boot.settings = m.settings
+	m.startConfigured("")
+}
+
+func (m *Machine) startConfigured(why string) {
+	m.begin(&attempt{what: "start", by: "masterd", origin: Internal, settings: m.boot.settings, why: why})
+}
+
+// tryAgainLater: after a failure with nobody ever serving, the fallback comes at
+// once, everything after that with a growing wait.
+func (m *Machine) tryAgainLater(a *attempt) {
+	if m.active != nil || m.stop != nil {
+		return
+	}
+	b := &m.boot
+	b.tries++
+	if b.tries == 1 && m.state.Baked != nil && a.version == nil {
+		b.due = m.now
+		return
+	}
+	b.wait = min(max(2*b.wait, m.settings.RestartInitial), m.settings.RestartMax)
+	b.due = m.now.Add(m.jitter(b.wait))
+}
+
+// bootAgain alternates between what is configured and the fallback.
+func (m *Machine) bootAgain() {
+	b := &m.boot
+	b.due = time.Time{}
+	if m.active != nil || m.try != nil || m.stop != nil {
+		return
+	}
+	if b.tries%2 == 1 && m.state.Baked != nil {
+		m.begin(&attempt{
+			what: "start", by: "masterd", origin: Internal, settings: b.settings,
+			version: cloneVersion(m.state.Baked), why: "what is configured did not start",
+		})
+		return
+	}
+	m.startConfigured("nobody serves")
+}

@@ -1,0 +1,179 @@
+package rollout
+
+import "time"
+
+// Event is something that happened: a request, or a fact about the world.
+// Facts about workers, rollouts or saves that the machine no longer waits for
+// are dropped in one place.
+type Event interface{ event() }
+
+// Requests. Each with a non-zero Req is answered by exactly one Reply.
+type (
+	// Booted is the first event of a machine's life: the master has opened its
+	// listeners and read what the last one saved. The machine prepares and
+	// starts what is configured; the last baked version is its fallback.
+	Booted struct {
+		Settings Settings
+		State    State
+	}
+	// ReloadAsked asks for a new generation of what the configuration names now.
+	ReloadAsked struct {
+		Req      Request
+		By       string
+		Origin   Origin
+		Why      string
+		Settings Settings
+		Until    Until
+		Confirm  time.Duration // non-zero: roll back unless promoted within it, counted from serving
+		Replace  bool          // also when traffic is already moving
+		Digest   string        // of the program at the path when known (automation); "" otherwise
+		Token    string        // opaque: handed back in Prepare, so that the driver finds the configuration that came with it
+	}
+	// RollbackAsked asks to go back: to the parked generation when Version is
+	// empty or names its version and there is one, else to the kept version
+	// (empty: the newest kept one that is not the active one) as a new
+	// generation.
+	RollbackAsked struct {
+		Req     Request
+		By      string
+		Origin  Origin
+		Why     string
+		Version string   // Version.ID of a kept one, resolved by the driver
+		To      *Version // set when Version is: what it resolves to
+	}
+	// PromoteAsked ends a bake or a confirm now, as passed.
+	PromoteAsked struct {
+		Req     Request
+		By, Why string
+	}
+	// AbortAsked ends the running rollout: the candidate is killed, traffic
+	// that was moved goes back.
+	AbortAsked struct {
+		Req     Request
+		By, Why string
+	}
+	// HoldAsked refuses reloads until UnholdAsked. Rolling back stays possible.
+	HoldAsked struct {
+		Req     Request
+		By, Why string
+	}
+	UnholdAsked struct {
+		Req     Request
+		By, Why string
+	}
+	// ScaleAsked changes the number of workers of the active generation.
+	ScaleAsked struct {
+		Req       Request
+		By, Why   string
+		Processes int
+	}
+	// StopAsked drains everything and ends the master. A second one, or Now,
+	// ends it at once.
+	StopAsked struct {
+		Req      Request
+		By, Why  string
+		Patient  bool // no deadline of its own (QUIT)
+		Now      bool
+		Announce time.Duration
+	}
+)
+
+// Facts.
+type (
+	// Prepared: the version is pinned, the "before" hooks passed, memory was looked at.
+	Prepared struct {
+		Rollout Rollout
+		Version Version
+		Memory  Memory
+	}
+	PrepareFailed struct {
+		Rollout Rollout
+		Reason  string
+	}
+	// Started: the process exists.
+	Started struct {
+		Worker Worker
+		PID    int
+	}
+	StartFailed struct {
+		Worker Worker
+		Reason string
+	}
+	// Ready: the worker says that it can serve. Nothing is sent to it yet.
+	Ready struct{ Worker Worker }
+	// Probed is the answer to one Probe.
+	Probed struct {
+		Worker Worker
+		OK     bool
+		Detail string
+	}
+	// Warmed is the answer to Warm.
+	Warmed struct {
+		Worker Worker
+		OK     bool
+		Detail string
+	}
+	// Accepting: the worker has its slots and takes connections from them; the
+	// answer to Activate.
+	Accepting struct{ Worker Worker }
+	// Steered is the answer to Steer: new connections now go as it said.
+	Steered struct{ Seq uint64 }
+	// SteerFailed: the steering is as it was before.
+	SteerFailed struct {
+		Seq    uint64
+		Reason string
+	}
+	// Beat: the worker is alive and its loop turns.
+	Beat struct{ Worker Worker }
+	// Drained: nothing is open in the worker any more; it exits by itself.
+	Drained struct{ Worker Worker }
+	// Exited: the process is gone, whatever the machine believed about it.
+	Exited struct {
+		Worker Worker
+		Detail string // "exit status 1", "signal: killed"
+	}
+	// SlotQuiet: the slot's queues are empty and no handshake that could still
+	// land there is under way. Answer to Quarantine.
+	SlotQuiet struct{ Slot Slot }
+	// Grown: the pool has so many slots now. It never shrinks.
+	Grown struct{ Slots int }
+	// Saved and SaveFailed answer Save.
+	Saved      struct{ Seq uint64 }
+	SaveFailed struct {
+		Seq    uint64
+		Reason string
+	}
+	// Pressed: the machine or the cgroup is about to run out of memory.
+	Pressed struct{ Detail string }
+	// Ticked: nothing happened but time.
+	Ticked struct{}
+)
+
+func (Booted) event()        {}
+func (ReloadAsked) event()   {}
+func (RollbackAsked) event() {}
+func (PromoteAsked) event()  {}
+func (AbortAsked) event()    {}
+func (HoldAsked) event()     {}
+func (UnholdAsked) event()   {}
+func (ScaleAsked) event()    {}
+func (StopAsked) event()     {}
+func (Prepared) event()      {}
+func (PrepareFailed) event() {}
+func (Started) event()       {}
+func (StartFailed) event()   {}
+func (Ready) event()         {}
+func (Probed) event()        {}
+func (Warmed) event()        {}
+func (Accepting) event()     {}
+func (Steered) event()       {}
+func (SteerFailed) event()   {}
+func (Beat) event()          {}
+func (Drained) event()       {}
+func (Exited) event()        {}
+func (SlotQuiet) event()     {}
+func (Grown) event()         {}
+func (Saved) event()         {}
+func (SaveFailed) event()    {}
+func (Pressed) event()       {}
+func (Ticked) event()        {}

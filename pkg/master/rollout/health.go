@@ -1,0 +1,93 @@
+package rollout
+
+import "time"
+
+// probe checks one worker, once.
+func (m *Machine) probe(w *worker) {
+	t := w.gen.settings.ActiveTimeout
+	w.probing, w.probeDue = true, time.Time{}
+	w.answer = m.now.Add(t + probeSlack)
+	m.emit(Probe{Worker: w.id, Timeout: t})
+}
+
+// probed takes the answer. A candidate has to pass so many in a row; a failure
+// only makes it begin again, until StartTimeout. Of an active or parked worker
+// the failures are counted and shown; they are no reason to kill it.
+func (m *Machine) probed(w *worker, ok bool, detail string) {
+	w.probing, w.answer = false, time.Time{}
+	s := w.gen.settings
+	if ok {
+		w.lastOK, w.failures = m.now, 0
+	} else {
+		if w.failures == 0 {
+			w.failing = m.now
+		}
+		w.failures++
+		w.lastProbe = detail
+	}
+	switch w.phase {
+	case PhaseChecking:
+		if !ok {
+			w.passes = 0
+			w.probeDue = m.now.Add(s.StartInterval)
+			return
+		}
+		w.passes++
+		if w.passes >= s.StartSuccesses {
+			m.passed(w)
+			return
+		}
+		w.probeDue = m.now.Add(s.StartInterval)
+	case PhaseActive, PhaseParked:
+		w.probeDue = m.now.Add(s.ActiveInterval)
+	}
+}
+
+// beat: the worker's loop turns. It tells whether nothing else follows from it.
+func (m *Machine) beat(w *worker) (quiet bool) {
+	was := w.silent
+	m.heard(w)
+	return !was
+}
+
+// heard starts the worker's silence anew.
+func (m *Machine) heard(w *worker) {
+	s := w.gen.settings
+	w.silent, w.dumped = false, false
+	if s.Beats && w.accepts() {
+		w.beatDue = m.now.Add(s.BeatInterval*time.Duration(s.BeatsSteer) + s.BeatInterval/2)
+	}
+}
+
+// missed: the worker has been silent for too long. First it is steered away,
+// then asked for its stacks, then killed; the last two only while another one
+// serves: beats alone never cost the last one its life. A parked one is only
+// noted: it would be a bad place to go back to.
+func (m *Machine) missed(w *worker) {
+	s := w.gen.settings
+	switch {
+	case !w.silent:
+		w.silent = true
+		w.beatDue = m.now.Add(s.BeatInterval * time.Duration(s.BeatsKill))
+	case w.phase == PhaseParked || !m.othersServe(w):
+		w.beatDue = m.now.Add(s.BeatInterval)
+	case !w.dumped:
+		w.dumped = true
+		w.beatDue = m.now.Add(dumpTime)
+		m.emit(Dump{Worker: w.id})
+	default:
+		m.kill(w, "it has not been heard of for "+span(s.BeatInterval*time.Duration(s.BeatsSteer+s.BeatsKill)))
+	}
+}
+
+// othersServe: somebody else who is heard of has the traffic too.
+func (m *Machine) othersServe(w *worker) bool {
+	for _, g := range m.generations {
+		for _, x := range g.workers {
+			if x != w && x.phase == PhaseActive && g.traffic && !x.leaving && !x.silent {
+				return true
+			}
+		}
+	}
+	return false
+}

@@ -1,0 +1,333 @@
+package rollout
+
+import (
+	"strings"
+	"time"
+)
+
+// obey carries out one command, well or badly.
+func (w *world) obey(c Command) {
+	switch c := c.(type) {
+	case Prepare:
+		w.prepare(c)
+	case Start:
+		w.start(c)
+	case Probe:
+		w.probe(w.procs[c.Worker])
+	case Warm:
+		p := w.procs[c.Worker]
+		switch {
+		case p.hung || w.chance(w.kind.hang):
+		case w.chance(w.kind.hang):
+			w.post(w.soon(), Warmed{Worker: p.id, Detail: "GET / said 503"}, false)
+		default:
+			w.post(w.soon()*4, Warmed{Worker: p.id, OK: true}, false)
+		}
+	case Activate:
+		p := w.procs[c.Worker]
+		if w.chance(w.kind.hang) {
+			p.hung = true
+		}
+		if !p.hung {
+			w.post(w.soon(), Accepting{Worker: p.id}, true)
+		}
+	case Steer:
+		w.steer(c)
+	case Drain:
+		w.drain(c)
+	case Terminate:
+		p := w.procs[c.Worker]
+		p.leaving = true
+		if p.hung || w.chance(w.kind.hang) {
+			p.hung = true
+			return
+		}
+		w.die(p, w.soon(), "signal: terminated")
+	case Kill:
+		w.kill(c)
+	case Quarantine:
+		w.quarantine(c.Slot)
+	case Reply:
+		what, waits := w.requests[c.Req]
+		if !waits {
+			w.fail("request %d is answered twice, or was never asked", c.Req)
+		}
+		delete(w.requests, c.Req)
+		if c.Reason == "" || c.Code == 0 || !strings.HasSuffix(c.Reason, ".") {
+			w.fail("the answer to %s is no sentence: %+v", what, c)
+		}
+	case Save:
+		w.save(c)
+	case Exit:
+		w.exit()
+	}
+}
+
+func (w *world) prepare(c Prepare) {
+	switch {
+	case w.chance(w.kind.drop):
+	case w.chance(w.kind.hang):
+		w.post(w.soon(), PrepareFailed{Rollout: c.Rollout, Reason: "hook before: exit status 1"}, false)
+	default:
+		v := Version{}
+		if c.Version != nil {
+			v = *c.Version
+		} else {
+			if w.nextVer == 0 || w.r.IntN(4) != 0 {
+				w.nextVer++
+			}
+			v = w.version(w.nextVer)
+		}
+		mem := Memory{Known: w.r.IntN(3) == 0, PerWorker: 1 << 20, Available: uint64(w.r.IntN(12)) << 20}
+		if w.kind.hang == 0 {
+			mem.Available = 1 << 40
+		}
+		w.post(w.soon()*5, Prepared{Rollout: c.Rollout, Version: v, Memory: mem}, false)
+	}
+}
+
+// version n; some are bad for good, which only serving shows.
+func (w *world) version(n int) Version {
+	v := version("v" + string(rune('a'+n%26)) + time.Duration(n).String())
+	if w.chance(w.kind.badVersion) {
+		v.ID += "-bad"
+		v.Digest += "-bad"
+	}
+	return v
+}
+
+func (w *world) start(c Start) {
+	if w.procs[c.Worker] != nil {
+		w.fail("worker %d is started twice", c.Worker)
+	}
+	p := &proc{id: c.Worker, gen: c.Generation, slot: c.Slot, version: c.Version.ID, born: w.now, alive: true}
+	w.procs[p.id] = p
+	w.live = append(w.live, p)
+	if w.holes[c.Slot] {
+		w.fail("slot %d is given to worker %d out of quarantine", c.Slot, p.id)
+	}
+	if old, owned := w.owner[c.Slot]; owned && old != c.Generation {
+		w.fail("slot %d of generation %d is given to generation %d", c.Slot, old, c.Generation)
+	}
+	if _, owned := w.owner[c.Slot]; !owned && w.maySteer(c.Slot) {
+		w.fail("slot %d is given to worker %d while new connections may go there", c.Slot, p.id)
+	}
+	w.owner[c.Slot] = c.Generation
+	if w.bySlot[c.Slot] == nil {
+		w.bySlot[c.Slot] = map[Worker]*proc{}
+	}
+	for _, x := range w.bySlot[c.Slot] {
+		if x.gen != c.Generation && x.alive {
+			w.fail("slot %d is given to worker %d while worker %d of another generation lives on it", c.Slot, p.id, x.id)
+		}
+	}
+	w.bySlot[c.Slot][p.id] = p
+	w.gens[c.Generation] = true
+	bad := strings.HasSuffix(p.version, "-bad")
+	w.in(time.Second, heartbeat{p.id})
+	switch {
+	case w.chance(w.kind.hang):
+		p.alive = false
+		w.post(w.soon(), StartFailed{Worker: p.id, Reason: "fork: out of memory"}, false)
+		return
+	case w.chance(w.kind.hang):
+		p.hung = true
+		w.post(w.soon(), Started{Worker: p.id, PID: int(p.id)}, true)
+		return
+	case w.chance(w.kind.hang) || bad && w.r.IntN(3) == 0:
+		w.post(w.soon(), Started{Worker: p.id, PID: int(p.id)}, true)
+		w.die(p, w.soon()*20, "exit status 1")
+		return
+	}
+	if w.chance(w.kind.hang) {
+		p.sick = true
+	}
+	if bad {
+		w.in(time.Duration(w.r.IntN(8000))*time.Millisecond, fate{p.id})
+	}
+	w.post(w.soon(), Started{Worker: p.id, PID: int(p.id)}, w.set.Beats)
+	if w.set.Beats {
+		w.post(w.soon()+time.Duration(w.r.IntN(100))*time.Millisecond, Ready{Worker: p.id}, true)
+	}
+}
+
+// fate is the world's own event: a bad version dies or fails its checks.
+type fate struct{ w Worker }
+
+func (fate) event() {}
+
+func (w *world) probe(p *proc) {
+	if !p.alive || p.hung {
+		return
+	}
+	ok := !p.sick && !w.outage && !w.chance(w.kind.hang/4)
+	w.post(w.soon(), Probed{Worker: p.id, OK: ok, Detail: "GET /healthz said 500"}, true)
+}
+
+// maySteer: new connections go to a slot, or will once a Steer is carried out.
+func (w *world) maySteer(s Slot) bool {
+	if inShares(w.steered, s) {
+		return true
+	}
+	for _, a := range w.asks {
+		if inShares(a.shares, s) {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *world) steer(c Steer) {
+	for _, s := range c.Shares {
+		ok := false
+		for _, p := range w.bySlot[s.Slot] {
+			if p.accepts && (p.passed || !w.set.Probe) && (p.warmed || !w.set.Warmup) {
+				ok = true
+			}
+		}
+		if !ok || s.Weight == 0 {
+			w.fail("slot %d gets weight %d and nobody there has passed the checks", s.Slot, s.Weight)
+		}
+	}
+	w.asks = append(w.asks, ask{c.Seq, c.Shares})
+	if w.chance(w.kind.steerFails) {
+		if w.r.IntN(2) == 0 {
+			w.apply(c.Shares) // carried out, and nobody hears of it
+			return
+		}
+		w.post(w.soon(), SteerFailed{Seq: c.Seq, Reason: "setsockopt: bad file descriptor"}, false)
+		return
+	}
+	w.apply(c.Shares)
+	w.post(w.soon()/10, Steered{Seq: c.Seq}, true)
+}
+
+func (w *world) apply(shares []Share) {
+	w.steered = shares
+	for _, s := range shares {
+		w.touched[w.owner[s.Slot]] = true
+		w.served = true
+	}
+}
+
+func (w *world) drain(c Drain) {
+	p := w.procs[c.Worker]
+	if !w.stopping && p.accepts && !p.leaving && w.maySteer(p.slot) {
+		sibling := false
+		for _, x := range w.bySlot[p.slot] {
+			sibling = sibling || x != p && x.accepts && !x.leaving && !x.gone
+		}
+		if !sibling {
+			w.fail("worker %d is drained while new connections go to it", p.id)
+		}
+	}
+	p.leaving = true
+	switch {
+	case p.hung || w.chance(w.kind.hang):
+		p.hung = true
+	case w.r.IntN(3) == 0:
+		d := time.Duration(w.r.IntN(30_000)) * time.Millisecond
+		w.post(d, Drained{Worker: p.id}, true)
+		w.in(d, lastBreath{p.id})
+	default:
+		w.post(w.soon(), Drained{Worker: p.id}, true)
+		w.die(p, w.soon()*3, "exit status 0")
+	}
+}
+
+// lastBreath is the world's own event: a drained worker exits.
+type lastBreath struct{ w Worker }
+
+func (lastBreath) event() {}
+
+func (w *world) kill(c Kill) {
+	p := w.procs[c.Worker]
+	if strings.Contains(c.Why, "heard of") {
+		others := false
+		for _, s := range w.steered {
+			for _, x := range w.bySlot[s.Slot] {
+				others = others || x != p && x.accepts && !x.leaving && !x.gone
+			}
+		}
+		if !others {
+			w.fail("the last one serving, worker %d, is killed for missing beats", p.id)
+		}
+	}
+	p.leaving = true
+	d := w.soon()
+	if w.chance(w.kind.stuck) {
+		d = time.Duration(w.r.IntN(90)) * time.Second
+	}
+	w.die(p, d, "signal: killed")
+}
+
+func (w *world) quarantine(s Slot) {
+	if w.maySteer(s) {
+		w.fail("slot %d is quarantined while new connections may go there", s)
+	}
+	for _, p := range w.bySlot[s] {
+		if !p.gone {
+			w.fail("slot %d is quarantined while worker %d lives", s, p.id)
+		}
+	}
+	w.holes[s] = true
+	w.in(w.soon()*20, SlotQuiet{Slot: s})
+}
+
+func (w *world) save(c Save) {
+	switch {
+	case w.chance(w.kind.saveFails):
+		w.post(w.soon(), SaveFailed{Seq: c.Seq, Reason: "no space left on device"}, true)
+	default:
+		w.disk = c.State
+		w.post(w.soon()*3, Saved{Seq: c.Seq}, true)
+	}
+}
+
+func (w *world) exit() {
+	if !w.stopping {
+		w.fail("the master exits and nobody asked it to")
+	}
+	if len(w.requests) > 0 {
+		w.fail("the master exits and %v wait", w.requests)
+	}
+	w.exited = true
+}
+
+// inspect looks at the world after a step.
+func (w *world) inspect() {
+	if w.stopping || w.exited {
+		return
+	}
+	w.inspectServing()
+	for _, p := range w.live {
+		if !p.gone && !p.leaving && !p.accepts {
+			most := w.set.StartTimeout*2 + w.set.WarmTimeout*2 + 4*w.set.SaveTimeout + w.set.AcceptTimeout + 2*time.Second + w.slack
+			if w.now.Sub(p.born) > most {
+				w.fail("worker %d of generation %d neither serves nor is killed after %v", p.id, p.gen, w.now.Sub(p.born))
+			}
+		}
+	}
+}
+
+// inspectServing: somebody alive who served or serves must be steered to.
+func (w *world) inspectServing() {
+	if !w.served || w.now.Before(w.failedU) {
+		return
+	}
+	var lonely *proc
+	for _, p := range w.live {
+		if p.gone || p.leaving || !p.accepts {
+			continue
+		}
+		if w.maySteer(p.slot) {
+			return
+		}
+		if w.touched[p.gen] {
+			lonely = p
+		}
+	}
+	if lonely != nil {
+		w.fail("worker %d of generation %d accepts and served before, and nobody alive is steered to", lonely.id, lonely.gen)
+	}
+}

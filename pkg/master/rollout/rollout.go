@@ -1,0 +1,372 @@
+package rollout
+
+import (
+	"fmt"
+	"time"
+)
+
+// attempt is one rollout, from the request to the end of its bake. While it is
+// on its way to the traffic it is the machine's try; then the bake carries it.
+//
+//	prepare → save → start → check → warm-up → save → activate → steer → serving → bake | confirm → baked
+//
+// Surge one goes round start … steer once for each worker. Nothing before steer
+// touches the generation that serves.
+type attempt struct {
+	id       Rollout
+	what     string // start, reload, rollback, loop
+	by       string
+	origin   Origin
+	why      string
+	settings Settings
+	token    string
+	version  *Version // a kept one; nil: what is configured
+	until    Until
+	confirm  time.Duration
+	req      Request
+	from     Generation // what was active when it began
+
+	stage    Stage
+	since    time.Time
+	deadline time.Time
+	first    time.Time // the deadline as it was set; only push moves both
+
+	prepared *Prepared
+	gen      *generation
+	one      bool   // one worker at a time
+	saveSeq  uint64 // what the save stage waits for
+	unsaved  bool   // it goes on although that failed
+	intended bool   // the second save, of the intent, was asked for
+	steerSeq uint64
+	steered  bool
+	leaver   *worker   // surge one: the old worker that must be gone before the next is started
+	goneBy   time.Time // …or that is waited for no longer
+}
+
+var stageAfter = map[Stage][]Stage{
+	StagePrepare:  {""},
+	StageSave:     {StagePrepare, StageStart, StageCheck, StageWarm},
+	StageStart:    {StagePrepare, StageSave, StageSteer},
+	StageCheck:    {StageStart},
+	StageWarm:     {StageStart, StageCheck},
+	StageActivate: {StageSave, StageStart, StageCheck, StageWarm},
+	StageSteer:    {StageActivate},
+	StageServing:  {StageSteer},
+	StageBake:     {StageServing},
+	StageConfirm:  {StageServing},
+	StageBaked:    {StageServing, StageBake, StageConfirm},
+}
+
+// enter is the only way from one stage to the next.
+func (m *Machine) enter(a *attempt, s Stage, timeout time.Duration, detail string) {
+	mustFollow(m, stageAfter, a.stage, s, a.called())
+	keep := s == StageCheck // StartTimeout goes on
+	a.stage, a.since = s, m.now
+	if !keep {
+		a.deadline = time.Time{}
+		if timeout > 0 {
+			a.deadline = m.now.Add(timeout)
+		}
+		a.first = a.deadline
+	}
+	m.report(a, a.deadline, detail)
+}
+
+func (m *Machine) report(a *attempt, deadline time.Time, detail string) {
+	r := Report{Rollout: a.id, Stage: a.stage, Detail: detail, Deadline: deadline}
+	switch {
+	case a.gen != nil:
+		r.Generation, r.Version = a.gen.id, a.gen.version
+	case a.version != nil:
+		r.Version = *a.version
+	}
+	m.emit(r)
+}
+
+// automatic rollouts are held back; a start is nobody's storm.
+func (a *attempt) automatic() bool {
+	return a.what != "start" && (a.origin == Watch || a.origin == Internal)
+}
+
+// waits: going forward waits for the disk, going back does not.
+func (a *attempt) waits() bool { return a.version == nil }
+
+// moved: some new connection may have gone to the candidate.
+func (m *Machine) moved(a *attempt) bool { return a != nil && a.gen != nil && a.gen.touched }
+
+// begin starts a rollout. Whatever ran before has been ended.
+func (m *Machine) begin(a *attempt) {
+	m.dropScale(a)
+	m.nextRollout++
+	a.id = m.nextRollout
+	if m.active != nil {
+		a.from = m.active.id
+	}
+	m.try = a
+	m.boot.due = time.Time{}
+	if a.automatic() {
+		m.automatic.begun(m.now)
+	}
+	m.enter(a, StagePrepare, a.settings.PrepareTimeout, "")
+	m.emit(Prepare{Rollout: a.id, Token: a.token, Version: cloneVersion(a.version)})
+}
+
+// advanceTry takes the running rollout as far as it can go now.
+func (m *Machine) advanceTry() {
+	for a := m.try; a != nil && m.try == a && m.advanceOnce(a); {
+	}
+}
+
+func (m *Machine) advanceOnce(a *attempt) bool {
+	switch a.stage {
+	case StagePrepare:
+		return a.prepared != nil && m.create(a)
+	case StageSave:
+		if m.saving.saved < a.saveSeq && !a.unsaved {
+			return false
+		}
+		a.unsaved = false
+		if a.intended {
+			m.activateBatch(a)
+		} else {
+			m.startBatch(a)
+		}
+		return true
+	case StageStart, StageCheck, StageWarm:
+		return m.advanceChecks(a)
+	case StageActivate:
+		for _, w := range a.gen.workers {
+			if w.phase == PhaseActivating {
+				return false
+			}
+		}
+		m.moveTraffic(a)
+		return true
+	case StageSteer:
+		if !a.steered {
+			return false
+		}
+		if m.mannedFully(a) {
+			m.finish(a)
+			return false
+		}
+		return m.nextOne(a)
+	}
+	return false
+}
+
+// create makes the candidate generation of what was prepared: memory, slots,
+// then the first save, so that no number is ever given twice.
+func (m *Machine) create(a *attempt) bool {
+	one, why := m.fits(a)
+	if why != "" {
+		m.fail(StagePrepare, nil, why)
+		return false
+	}
+	need := 1
+	if a.settings.SlotPerWorker {
+		need = a.settings.Processes
+	}
+	if free := m.slotsIn(slotFree); free < need {
+		if need > len(m.slots) || !m.slotsComing() && !m.cutOldest("a new generation needs its slot") {
+			m.fail(StagePrepare, nil, fmt.Sprintf("it needs %s and only %d of the pool's %d are free: %d are manned, %d in quarantine",
+				number(need, "slot"), free, len(m.slots), m.slotsIn(slotManned), m.slotsIn(slotQuarantine)))
+		}
+		return false // until some are, or the stage's deadline
+	}
+	a.one = one
+	g := &generation{
+		id: max(m.state.NextGeneration, 1), version: a.prepared.Version, settings: a.settings,
+		token: a.token, made: a, slot: noSlot,
+	}
+	if a.version != nil {
+		g.token = m.token
+	}
+	m.state.NextGeneration = g.id + 1
+	if !a.settings.SlotPerWorker {
+		g.slot = m.take(g)
+	}
+	for range a.settings.Processes {
+		s := &seat{slot: g.slot}
+		if a.settings.SlotPerWorker {
+			s.slot = m.take(g)
+		}
+		g.seats = append(g.seats, s)
+	}
+	m.generations = append(m.generations, g)
+	m.become(g, PhaseStarting, a.settings.candidateTimeout(one))
+	a.gen = g
+	a.saveSeq = m.save()
+	if a.waits() {
+		m.enter(a, StageSave, a.settings.SaveTimeout, "")
+		return true
+	}
+	m.startBatch(a)
+	return true
+}
+
+// fits looks at memory: all at once, one by one, or a refusal with figures.
+func (m *Machine) fits(a *attempt) (one bool, refusal string) {
+	s, mem := a.settings, a.prepared.Memory
+	one = s.SurgeOne && s.Processes > 1 && m.active.alive()
+	if !mem.Known || !m.active.alive() {
+		return one, ""
+	}
+	count := uint64(s.Processes)
+	if one {
+		count = 1
+	}
+	need := mem.PerWorker * count
+	if mem.Available >= need+s.MemoryReserve {
+		return one, ""
+	}
+	if !one && s.ShortOne && s.Processes > 1 && mem.Available >= mem.PerWorker+s.MemoryReserve {
+		m.report(a, a.deadline, "memory is short, workers are replaced one by one")
+		return true, ""
+	}
+	return one, fmt.Sprintf("memory is short: %s at %s each need %s beside what runs now, and %s must stay free, but only %s are available",
+		number(int(count), "worker"), mebibytes(mem.PerWorker), mebibytes(need), mebibytes(s.MemoryReserve), mebibytes(mem.Available))
+}
+
+// startBatch starts all workers, or the next one.
+func (m *Machine) startBatch(a *attempt) {
+	m.enter(a, StageStart, a.settings.StartTimeout, "")
+	for _, s := range a.gen.seats {
+		if s.worker == nil {
+			m.man(a.gen, s)
+			if a.one {
+				return
+			}
+		}
+	}
+}
+
+// advanceChecks follows the slowest worker.
+func (m *Machine) advanceChecks(a *attempt) bool {
+	order := map[Stage]int{StageStart: 0, StageCheck: 1, StageWarm: 2}
+	least := 3
+	for _, w := range a.gen.workers {
+		if w.phase != PhaseActive && w.phase != PhaseChecked {
+			least = min(least, order[stageOf(w.phase)])
+		}
+	}
+	switch {
+	case least == 1 && a.stage == StageStart:
+		m.enter(a, StageCheck, 0, "")
+		return true
+	case least == 2 && a.stage != StageWarm:
+		m.enter(a, StageWarm, a.settings.WarmTimeout, "")
+		return true
+	case least < 3:
+		return false
+	}
+	if a.intended {
+		m.activateBatch(a)
+		return true
+	}
+	a.intended = true
+	m.state.Active = cloneVersion(&a.gen.version)
+	a.saveSeq = m.save()
+	if a.waits() {
+		m.enter(a, StageSave, a.settings.SaveTimeout, "")
+	} else {
+		m.activateBatch(a)
+	}
+	return true
+}
+
+func (m *Machine) activateBatch(a *attempt) {
+	m.enter(a, StageActivate, a.settings.AcceptTimeout, "")
+	for _, w := range a.gen.workers {
+		if w.phase == PhaseChecked {
+			m.activate(w)
+		}
+	}
+}
+
+// moveTraffic is the moment that everything before leads to.
+func (m *Machine) moveTraffic(a *attempt) {
+	m.enter(a, StageSteer, a.settings.SteerTimeout, "")
+	a.gen.traffic, a.steered = true, false
+	if old := m.active; old != nil {
+		if a.one && !m.mannedFully(a) {
+			m.yield(a)
+		} else {
+			old.traffic = false
+		}
+	}
+	before := m.steering.seq
+	m.resteer()
+	a.steerSeq = m.steering.seq
+	if m.steering.seq == before {
+		a.steered = true // nothing had to change
+		a.gen.touched = true
+	}
+}
+
+// mannedFully: every worker of the candidate accepts.
+func (m *Machine) mannedFully(a *attempt) bool {
+	return a.gen.count() == len(a.gen.seats)
+}
+
+// yield chooses which of the old workers make room for those that accept now.
+// One stays in any case: it is what a rollback goes to.
+func (m *Machine) yield(a *attempt) {
+	old, done, all := m.active, a.gen.count(), len(a.gen.seats)
+	keep := max(1, (len(old.seats)*(all-done)+all-1)/all)
+	staying := 0
+	for _, w := range old.workers {
+		if w.phase == PhaseActive && !w.leaving {
+			if staying++; staying > keep {
+				w.leaving = true
+				a.leaver = w
+			}
+		}
+	}
+	for _, s := range old.seats {
+		s.due = time.Time{} // nobody comes back while the next ones come
+		if w := s.worker; w != nil && !w.accepts() {
+			m.kill(w, "its place is taken by the next generation")
+		}
+	}
+}
+
+// nextOne starts the next worker of a surge one, once an old one has made room
+// for it in memory too.
+func (m *Machine) nextOne(a *attempt) bool {
+	if w := a.leaver; w != nil && m.workers[w.id] == w {
+		if a.goneBy.IsZero() {
+			wait := w.gen.settings.DrainTimeout
+			if wait == 0 {
+				wait = surgePatience
+			}
+			a.goneBy = m.now.Add(wait + w.gen.settings.KillAfter + killPatience)
+			a.deadline, a.first = time.Time{}, time.Time{} // goneBy is this wait's
+		}
+		return false
+	}
+	a.leaver, a.goneBy = nil, time.Time{}
+	m.startBatch(a)
+	return true
+}
+
+func (m *Machine) expireTry(a *attempt) {
+	var why string
+	switch a.stage {
+	case StagePrepare:
+		why = "it could not be prepared within " + a.settings.PrepareTimeout.String()
+		if a.prepared != nil {
+			why = fmt.Sprintf("no slot became free for it within %s: %d are in quarantine, %d manned",
+				a.settings.PrepareTimeout, m.slotsIn(slotQuarantine), m.slotsIn(slotManned))
+		}
+	case StageSave:
+		m.notSaved(a, "no answer within "+a.settings.SaveTimeout.String())
+		a.deadline, a.first = time.Time{}, time.Time{}
+		return
+	case StageSteer:
+		why = "the steering did not answer within " + a.settings.SteerTimeout.String()
+	default:
+		why = "the stage took longer than it may"
+	}
+	m.fail(a.stage, nil, why)
+}

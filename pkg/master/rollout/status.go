@@ -1,0 +1,100 @@
+package rollout
+
+import "time"
+
+// Phase is where a worker or a generation is in its life. Each but PhaseActive
+// and PhaseParked has a deadline, set once when the phase begins.
+type Phase string
+
+const (
+	// PhaseStarting: its process was asked for; ends with Ready, or the end of
+	// StartTimeout.
+	PhaseStarting Phase = "starting"
+	// PhaseChecking: ready, checked by itself; ends with enough successes in a
+	// row. StartTimeout still runs.
+	PhaseChecking Phase = "checking"
+	// PhaseWarming: warm-up requests are made.
+	PhaseWarming Phase = "warming"
+	// PhaseChecked: passed everything, waits for its siblings or for a save.
+	PhaseChecked Phase = "checked"
+	// PhaseActivating: was given the slots, has not said that it accepts.
+	PhaseActivating Phase = "activating"
+	// PhaseActive: accepts and is, or is about to be, steered to.
+	PhaseActive Phase = "active"
+	// PhaseParked: warm, accepting, without new connections.
+	PhaseParked Phase = "parked"
+	// PhaseDraining: finishing what it has.
+	PhaseDraining Phase = "draining"
+	// PhaseStopping: was sent its stop signal.
+	PhaseStopping Phase = "stopping"
+	// PhaseKilled: was sent KILL; ends with Exited, or the machine gives it up.
+	PhaseKilled Phase = "killed"
+	// PhaseBackoff: gone; a replacement waits for its time.
+	PhaseBackoff Phase = "backoff"
+)
+
+// Status is a copy of all that the machine knows; nothing in it is shared.
+type Status struct {
+	Serving     bool // a live, accepting worker is steered to
+	Stopping    bool
+	Hold        string
+	HoldBy      string
+	Active      Generation // zero: none
+	Parked      Generation // zero: none
+	Baked       *Version
+	Kept        []Version
+	Closed      []string
+	Generations []GenerationStatus // oldest first
+	Rollout     *RolloutStatus     // the running one
+	Last        *Entry             // how the last one ended
+	LastFailure *Entry             // the last one that did not end well
+	Slots       []SlotStatus
+	NextRestart time.Time // earliest waiting replacement; zero: none
+}
+
+// GenerationStatus is one generation.
+type GenerationStatus struct {
+	ID       Generation
+	Version  Version
+	Phase    Phase // of the generation as a whole
+	Since    time.Time
+	Deadline time.Time // zero: none
+	Baked    bool
+	Workers  []WorkerStatus
+}
+
+// WorkerStatus is one worker.
+type WorkerStatus struct {
+	ID        Worker
+	PID       int
+	Slot      Slot
+	Phase     Phase
+	Since     time.Time
+	Deadline  time.Time
+	Healthy   bool
+	Failures  int    // failed checks in a row
+	LastProbe string // what the last failed check said
+	Restarts  int    // how many workers had its place before it, within the generation
+}
+
+// RolloutStatus is the running rollout.
+type RolloutStatus struct {
+	ID         Rollout
+	What       string // "start", "reload", "rollback"
+	By         string
+	Origin     Origin
+	Why        string
+	Generation Generation
+	Version    Version
+	Stage      Stage
+	Since      time.Time
+	Deadline   time.Time
+}
+
+// SlotStatus is one slot of the pool.
+type SlotStatus struct {
+	Slot       Slot
+	State      string     // "free", "manned", "quarantine"
+	Generation Generation // zero: none
+	Weight     uint32
+}

@@ -1,0 +1,308 @@
+package rollout
+
+import "time"
+
+// steering is what new connections were told and what is known of it.
+type steering struct {
+	seq   uint64
+	asked []Share // by the newest Steer; after its failure what is in force
+	sure  bool    // asked is, or is about to be, what is in force
+	have  []Share // by the newest Steered
+	known bool    // have is known
+	out   []ask   // not answered yet, oldest first
+
+	failures int
+	failed   []Share   // what could not be had
+	due      time.Time // when it is tried again
+	deadline time.Time // for the newest answer
+	waiters  []waiter
+}
+
+// ask is one Steer without an answer.
+type ask struct {
+	seq    uint64
+	shares []Share
+}
+
+// waiter is an answer that is given once a Steer is in force.
+type waiter struct {
+	seq   uint64
+	reply Reply
+}
+
+func (s *steering) outstanding(seq uint64) bool {
+	for _, a := range s.out {
+		if a.seq == seq {
+			return true
+		}
+	}
+	return false
+}
+
+// confirmed: the newest Steer is in force, nothing is under way.
+func (s *steering) confirmed() bool { return len(s.out) == 0 && s.sure }
+
+// want is where new connections should go: to the workers of the generations
+// that are meant to have traffic, each worker with the same part. Those that
+// miss their beats are left out while others are there; those that should
+// leave are taken back when nobody else is.
+func (m *Machine) want() []Share {
+	tiers := []func(*worker) bool{
+		func(w *worker) bool { return w.gen.traffic && !w.leaving && !w.silent },
+		func(w *worker) bool { return w.gen.traffic && !w.leaving },
+		func(w *worker) bool { return w.gen.traffic || w.gen.leaving && w.gen.touched },
+	}
+	counts := make([]uint32, len(m.slots))
+	for _, may := range tiers {
+		found := false
+		for _, g := range m.generations {
+			for _, w := range g.workers {
+				if w.phase == PhaseActive && may(w) {
+					counts[w.slot]++
+					found = true
+				}
+			}
+		}
+		if found {
+			break
+		}
+	}
+	var shares []Share
+	var divisor uint32
+	for i, n := range counts {
+		if n > 0 {
+			shares = append(shares, Share{Slot: Slot(i), Weight: n})
+			divisor = gcd(divisor, n)
+		}
+	}
+	for i := range shares {
+		shares[i].Weight /= divisor
+	}
+	return shares
+}
+
+func gcd(a, b uint32) uint32 {
+	for b != 0 {
+		a, b = b, a%b
+	}
+	return a
+}
+
+// resteer makes the steering what it should be. While nobody is alive it stays
+// as it was: queues wait for the replacement, until the master answers itself.
+func (m *Machine) resteer() {
+	if m.stop != nil {
+		return
+	}
+	s := &m.steering
+	want := m.want()
+	if len(want) > 0 {
+		m.down = false
+	} else if !m.down {
+		return
+	}
+	if s.sure && sameShares(want, s.asked) {
+		s.failures, s.due = 0, time.Time{}
+		return
+	}
+	if !s.due.IsZero() && sameShares(want, s.failed) {
+		return
+	}
+	m.steer(want)
+}
+
+func (m *Machine) steer(shares []Share) {
+	s := &m.steering
+	s.seq++
+	s.asked, s.sure, s.due = shares, true, time.Time{}
+	s.deadline = m.now.Add(m.settings.SteerTimeout)
+	if n := len(s.out); n > 0 && sameShares(s.out[n-1].shares, shares) {
+		s.out[n-1].seq = s.seq // the older of two equal ones needs no answer
+	} else {
+		s.out = append(s.out, ask{s.seq, shares})
+	}
+	m.checkShares(shares)
+	for _, g := range m.generations {
+		if g.traffic {
+			g.touched = true
+		}
+	}
+	m.emit(Steer{Seq: s.seq, Shares: append([]Share(nil), shares...)})
+}
+
+func (m *Machine) steered(seq uint64) {
+	s := &m.steering
+	for len(s.out) > 0 && s.out[0].seq <= seq {
+		if s.out[0].seq == seq {
+			s.have, s.known = s.out[0].shares, true
+		}
+		s.out = s.out[1:]
+	}
+	if seq == s.seq {
+		s.sure, s.asked = true, s.have
+		s.failures, s.deadline, s.due = 0, time.Time{}, time.Time{}
+	}
+	if a := m.try; a != nil && a.stage == StageSteer && seq >= a.steerSeq {
+		a.steered = true
+	}
+}
+
+func (m *Machine) steerFailed(seq uint64, reason string) {
+	s := &m.steering
+	var failed []Share
+	for i, a := range s.out {
+		if a.seq == seq {
+			failed = a.shares
+			s.out = append(s.out[:i:i], s.out[i+1:]...)
+			break
+		}
+	}
+	if seq == s.seq {
+		s.deadline = time.Time{}
+		m.steerAgainLater(failed)
+		s.asked, s.sure = s.have, s.known && len(s.out) == 0
+	}
+	for _, g := range m.generations {
+		if g.phase == PhaseStarting && !m.steersToAny(g) {
+			g.touched = false
+		}
+	}
+	if a := m.try; a != nil && a.stage == StageSteer && seq >= a.steerSeq {
+		m.fail(StageSteer, nil, "the traffic could not be moved to "+a.gen.called()+": "+reason)
+	}
+}
+
+// steerAgainLater bounds the rate at which the same thing is tried.
+func (m *Machine) steerAgainLater(failed []Share) {
+	s := &m.steering
+	s.failed = failed
+	s.due = m.now.Add(min(steerAgainFirst<<min(s.failures, 10), steerAgainMost))
+	s.failures++
+}
+
+// tickSteering: a Steer that is not answered may or may not be in force; what
+// should be is asked for again.
+func (m *Machine) tickSteering() {
+	s := &m.steering
+	if m.past(s.deadline) {
+		s.deadline = time.Time{}
+		m.steerAgainLater(s.asked)
+		s.sure = false
+	}
+	if m.past(s.due) {
+		s.due = time.Time{} // resteer may try again
+	}
+}
+
+// steersTo tells whether new connections go to a slot, or may do so.
+func (m *Machine) steersTo(s Slot) bool {
+	st := &m.steering
+	if inShares(st.have, s) || inShares(st.asked, s) {
+		return true
+	}
+	for _, a := range st.out {
+		if inShares(a.shares, s) {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *Machine) steersToAny(g *generation) bool {
+	if g.slot != noSlot && m.steersTo(g.slot) {
+		return true
+	}
+	for _, w := range g.workers {
+		if m.steersTo(w.slot) {
+			return true
+		}
+	}
+	for _, s := range g.seats {
+		if s.slot != noSlot && m.steersTo(s.slot) {
+			return true
+		}
+	}
+	return false
+}
+
+// spared: the worker may stop accepting; nothing new comes to its slot, or a
+// sibling takes it from there.
+func (m *Machine) spared(w *worker) bool {
+	if !m.steersTo(w.slot) {
+		return true
+	}
+	if !m.steering.confirmed() {
+		return false
+	}
+	for _, x := range w.gen.workers {
+		if x != w && x.slot == w.slot && x.phase == PhaseActive && !x.leaving && !x.silent {
+			return true
+		}
+	}
+	return false
+}
+
+// settleWaiters answers those who waited for the traffic to be where it should.
+func (m *Machine) settleWaiters() {
+	s := &m.steering
+	var later []waiter
+	for _, w := range s.waiters {
+		if s.confirmed() && s.seq >= w.seq {
+			m.reply(w.reply)
+		} else {
+			later = append(later, w)
+		}
+	}
+	s.waiters = later
+}
+
+// afterSteer gives an answer once what has just been decided is in force.
+func (m *Machine) afterSteer(r Reply) {
+	if r.Req != 0 {
+		m.steering.waiters = append(m.steering.waiters, waiter{m.steering.seq, r})
+	}
+}
+
+// watchNobody starts and stops the clock after which the master answers itself.
+func (m *Machine) watchNobody() {
+	if m.stop != nil || m.serving() {
+		m.nobody = time.Time{}
+		return
+	}
+	if m.nobody.IsZero() && !m.down {
+		m.nobody = m.now.Add(m.settings.UnavailableAfter)
+	}
+}
+
+// serving: a live, accepting worker is, or is about to be, steered to.
+func (m *Machine) serving() bool {
+	for _, g := range m.generations {
+		for _, w := range g.workers {
+			if w.phase == PhaseActive && inShares(m.steering.asked, w.slot) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func inShares(shares []Share, s Slot) bool {
+	for _, x := range shares {
+		if x.Slot == s {
+			return true
+		}
+	}
+	return false
+}
+
+func sameShares(a, b []Share) bool {
+	if len(a) != len(b) {
+		return false
+	}
+	for i := range a {
+		if a[i] != b[i] {
+			return false
+		}
+	}
+	return true
+}

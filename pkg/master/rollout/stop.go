@@ -1,0 +1,144 @@
+package rollout
+
+import "time"
+
+// stop is the way to the end: workers finish what is open, then they are
+// stopped, then killed, then the master exits. Nothing is restarted and the
+// steering stays as it is.
+type stop struct {
+	by       string
+	requests []Request
+	patient  bool
+	drainDue time.Time // until then it is only announced
+	deadline time.Time // zero: none, or passed
+	why      string
+}
+
+func (m *Machine) stopAsked(ev StopAsked) {
+	if s := m.stop; s != nil {
+		s.requests = append(s.requests, ev.Req)
+		m.stopNow("a second stop was asked for")
+		return
+	}
+	m.note("stop", ev.By, ev.Why)
+	m.clearForStop(who(ev.By, Person))
+	m.stop = &stop{by: ev.By, requests: []Request{ev.Req}, patient: ev.Patient, why: "masterd stops"}
+	if ev.Now {
+		m.stopNow("masterd stops now")
+		return
+	}
+	for _, g := range m.generations {
+		for _, w := range g.workers {
+			if !w.accepts() && w.phase != PhaseDraining && w.phase != PhaseStopping {
+				m.kill(w, "masterd stops and it never served")
+			}
+		}
+	}
+	m.stop.drainDue = m.now.Add(max(ev.Announce, 0))
+	if ev.Announce <= 0 {
+		m.stopDrain()
+	}
+}
+
+// clearForStop answers everybody who waits for something that will not come.
+func (m *Machine) clearForStop(by string) {
+	because := "masterd is stopping, as " + by + " asked"
+	if a := m.try; a != nil {
+		m.try = nil
+		if a.gen != nil {
+			m.dismiss(a.gen)
+		}
+		m.conclude(a, Failed, a.stage, nil, a.called()+" was given up at stage "+string(a.stage)+": "+because)
+	}
+	if b := m.bake; b != nil {
+		m.bake = nil
+		m.conclude(b.made, Superseded, b.made.stage, nil, b.gen.called()+" was serving and not yet baked: "+because)
+	}
+	if m.scale != nil {
+		m.endScale(Failed, nil, because)
+	}
+	if d := m.automatic.delayed; d != nil {
+		m.automatic.delayed = nil
+		m.refuse(d.Req, Failed, because)
+	}
+	for _, w := range m.steering.waiters {
+		w.reply.Code, w.reply.Reason = Failed, sentence("it was under way and not confirmed: "+because)
+		m.reply(w.reply)
+	}
+	m.steering.waiters = nil
+	m.boot.due, m.automatic.due, m.nobody = time.Time{}, time.Time{}, time.Time{}
+	m.steering.due = time.Time{}
+	for _, g := range m.generations {
+		for _, s := range g.seats {
+			s.due = time.Time{}
+		}
+	}
+}
+
+// stopDrain: from here on workers finish what they have.
+func (m *Machine) stopDrain() {
+	s := m.stop
+	s.drainDue = time.Time{}
+	timeout := m.settings.StopTimeout
+	if s.patient {
+		timeout = 0
+	} else {
+		s.deadline = m.now.Add(timeout)
+	}
+	for _, g := range m.generations {
+		for _, w := range append([]*worker(nil), g.workers...) {
+			if w.accepts() {
+				m.drainFor(w, timeout)
+			}
+		}
+	}
+}
+
+func (m *Machine) stopNow(why string) {
+	m.stop.drainDue, m.stop.deadline = time.Time{}, time.Time{}
+	for _, g := range m.generations {
+		for _, w := range g.workers {
+			m.kill(w, why)
+		}
+	}
+}
+
+func (m *Machine) tickStop() {
+	s := m.stop
+	if s == nil {
+		return
+	}
+	if m.past(s.drainDue) {
+		m.stopDrain()
+	}
+	if m.past(s.deadline) {
+		s.deadline = time.Time{}
+		for _, g := range m.generations {
+			for _, w := range g.workers {
+				m.terminate(w, "it did not finish within the stop timeout")
+			}
+		}
+	}
+}
+
+// finishStop: once everybody is gone, or cannot be killed, the master may end.
+func (m *Machine) finishStop() {
+	s := m.stop
+	if s == nil || m.exited {
+		return
+	}
+	for _, w := range m.workers {
+		if !w.stuck {
+			return
+		}
+	}
+	m.exited = true
+	code, reason := Done, "masterd has stopped"
+	if n := len(m.workers); n > 0 {
+		code, reason = Failed, "masterd has stopped, but "+number(n, "worker")+" could not be killed"
+	}
+	for _, r := range s.requests {
+		m.reply(Reply{Req: r, Code: code, Reason: sentence(reason)})
+	}
+	m.emit(Exit{Code: code})
+}

@@ -1,0 +1,441 @@
+package rollout
+
+import (
+	"bufio"
+	"bytes"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write what the machine does into the transcripts")
+
+// TestStories plays testdata/*.txt. A story is a list of lines, each what
+// happens, with the commands that follow from it indented below:
+//
+//	# a comment
+//	settings bake=5s processes=2    what the next request carries
+//	given start v1                  hidden: a world that answers everything at once plays this
+//	12ms ready w2                   12 ms later: one event
+//	wait 5s                         time passes, ticks come when the machine wants them, nobody answers
+//	play 5s                         the same, and the world answers everything
+//	status                          the machine's own view
+//
+// -rewrite writes the indented lines anew.
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.txt")
+	if err != nil || len(files) < 25 && !*rewrite {
+		t.Fatalf("stories: %d, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txt"), func(t *testing.T) {
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := newStory(t).play(want)
+			if *rewrite {
+				if err := os.WriteFile(file, got, 0o644); err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			if !bytes.Equal(got, want) {
+				t.Errorf("%s tells another story (-rewrite accepts it):\n%s", file, firstDifference(want, got))
+			}
+		})
+	}
+}
+
+func firstDifference(want, got []byte) string {
+	w, g := strings.Split(string(want), "\n"), strings.Split(string(got), "\n")
+	for i := range max(len(w), len(g)) {
+		a, b := "(end)", "(end)"
+		if i < len(w) {
+			a = w[i]
+		}
+		if i < len(g) {
+			b = g[i]
+		}
+		if a != b {
+			from := max(0, i-6)
+			return fmt.Sprintf("line %d\n%s\nwant %s\ngot  %s", i+1, strings.Join(w[from:min(i, len(w))], "\n"), a, b)
+		}
+	}
+	return "no difference"
+}
+
+type story struct {
+	t        *testing.T
+	m        *Machine
+	now      time.Time
+	settings Settings
+	out      bytes.Buffer
+	next     string // version that Prepared names
+	memory   Memory
+	slots    int
+	dead     map[Worker]bool
+	todo     []Event // of the world that answers everything
+	sick     map[Worker]bool
+}
+
+func newStory(t *testing.T) *story {
+	return &story{
+		t: t, now: epoch, next: "v1", slots: 16, dead: map[Worker]bool{}, sick: map[Worker]bool{},
+		settings: Settings{
+			Processes: 1, Beats: true, Probe: true, StartSuccesses: 2, StartInterval: 50 * time.Millisecond,
+			StartTimeout: time.Minute, ActiveInterval: 2 * time.Second, ActiveTimeout: time.Second, ActiveFailures: 3,
+			Bake: 5 * time.Minute, Cooldown: 10 * time.Second, MaxPerMinute: 6, DrainTimeout: 5 * time.Minute,
+			MaxDraining: 4, KillAfter: 5 * time.Second, RestartInitial: 100 * time.Millisecond, RestartMax: 10 * time.Second,
+			Loop: 5, LoopWindow: time.Minute, UnavailableAfter: 5 * time.Second, StopTimeout: time.Minute,
+			BeatInterval: time.Second, BeatsSteer: 5, BeatsKill: 10,
+		}.whole(),
+	}
+}
+
+func (s *story) play(text []byte) []byte {
+	sc := bufio.NewScanner(bytes.NewReader(text))
+	for sc.Scan() {
+		line := sc.Text()
+		if strings.HasPrefix(line, "\t") {
+			continue
+		}
+		fmt.Fprintln(&s.out, line)
+		if line = strings.TrimSpace(line); line == "" || strings.HasPrefix(line, "#") {
+			continue
+		}
+		s.line(strings.Fields(line))
+	}
+	return s.out.Bytes()
+}
+
+func (s *story) line(words []string) {
+	if s.m == nil && words[0] != "settings" && words[0] != "slots" {
+		s.m = New(Options{Slots: s.slots, Rand: rand.New(rand.NewPCG(1, 2))})
+	}
+	if d, err := time.ParseDuration(words[0]); err == nil {
+		s.now = s.now.Add(d)
+		words = words[1:]
+	}
+	switch words[0] {
+	case "slots":
+		s.slots, _ = strconv.Atoi(words[1])
+	case "settings":
+		for _, w := range words[1:] {
+			s.set(w)
+		}
+	case "memory":
+		s.memory = Memory{Known: true, Available: s.number(words[1]) << 20, PerWorker: s.number(words[2]) << 20}
+	case "given":
+		if len(words) == 3 && words[1] == "play" {
+			s.pass(words[2], true, false)
+			return
+		}
+		s.send(s.event(words[1:]), false)
+		s.answer(false)
+	case "wait", "play":
+		s.pass(words[1], words[0] == "play", true)
+	case "sick", "well":
+		s.sick[Worker(s.id(words[1]))] = words[0] == "sick"
+	case "status":
+		s.status()
+	default:
+		s.send(s.event(words), true)
+	}
+}
+
+func (s *story) pass(d string, answers, print bool) {
+	dur, err := time.ParseDuration(d)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	end := s.now.Add(dur)
+	if answers {
+		s.answer(print)
+	}
+	for {
+		at := s.m.Next()
+		if at.IsZero() || at.After(end) {
+			break
+		}
+		if at.After(s.now) {
+			s.now = at
+		}
+		s.send(Ticked{}, print)
+		if answers {
+			s.answer(print)
+		}
+	}
+	s.now = end
+}
+
+// send steps the machine and notes what the answering world would do.
+func (s *story) send(ev Event, print bool) {
+	if x, ok := ev.(Exited); ok {
+		s.dead[x.Worker] = true
+	}
+	for _, c := range s.m.Step(s.now, ev) {
+		if print {
+			switch c.(type) {
+			case Probe:
+				if w := s.m.workers[c.(Probe).Worker]; w != nil && w.accepts() {
+					break
+				}
+				fmt.Fprintf(&s.out, "\t%s\n", s.stamp(c, ev))
+			default:
+				fmt.Fprintf(&s.out, "\t%s\n", s.stamp(c, ev))
+			}
+		}
+		s.todo = append(s.todo, s.react(c)...)
+	}
+}
+
+func (s *story) stamp(c Command, ev Event) string {
+	if _, ok := ev.(Ticked); ok {
+		return s.now.Sub(epoch).String() + " " + show(c)
+	}
+	return show(c)
+}
+
+func (s *story) answer(print bool) {
+	for i := 0; len(s.todo) > 0; i++ {
+		if i > 10000 {
+			s.t.Fatal("the machine and a world that answers at once do not come to rest")
+		}
+		ev := s.todo[0]
+		s.todo = s.todo[1:]
+		s.send(ev, print)
+	}
+}
+
+// react is what a world does in which everything works at once. Workers beat
+// whenever they are probed.
+func (s *story) react(c Command) []Event {
+	switch c := c.(type) {
+	case Prepare:
+		v := version(s.next)
+		if c.Version != nil {
+			v = *c.Version
+		}
+		return []Event{Prepared{Rollout: c.Rollout, Version: v, Memory: s.memory}}
+	case Start:
+		return []Event{Started{Worker: c.Worker, PID: 100 + int(c.Worker)}, Ready{Worker: c.Worker}}
+	case Probe:
+		if s.dead[c.Worker] {
+			return nil
+		}
+		if s.sick[c.Worker] {
+			return []Event{Beat{Worker: c.Worker}, Probed{Worker: c.Worker, Detail: "GET /healthz said 500"}}
+		}
+		return []Event{Beat{Worker: c.Worker}, Probed{Worker: c.Worker, OK: true}}
+	case Warm:
+		return []Event{Warmed{Worker: c.Worker, OK: true}}
+	case Activate:
+		return []Event{Accepting{Worker: c.Worker}}
+	case Steer:
+		return []Event{Steered{Seq: c.Seq}}
+	case Drain:
+		return []Event{Drained{Worker: c.Worker}, Exited{Worker: c.Worker, Detail: "exit status 0"}}
+	case Terminate:
+		return []Event{Exited{Worker: c.Worker, Detail: "signal: terminated"}}
+	case Kill:
+		return []Event{Exited{Worker: c.Worker, Detail: "signal: killed"}}
+	case Quarantine:
+		return []Event{SlotQuiet{Slot: c.Slot}}
+	case Save:
+		return []Event{Saved{Seq: c.Seq}}
+	}
+	return nil
+}
+
+func version(id string) Version {
+	return Version{ID: id, Digest: "digest-" + id, Label: id}
+}
+
+func (s *story) status() {
+	st := s.m.Status()
+	fmt.Fprintf(&s.out, "\tserving %v, active g%d, parked g%d\n", st.Serving, st.Active, st.Parked)
+	for _, g := range st.Generations {
+		fmt.Fprintf(&s.out, "\tg%d %s %s baked=%v\n", g.ID, g.Version.ID, g.Phase, g.Baked)
+		for _, w := range g.Workers {
+			fmt.Fprintf(&s.out, "\t  w%d s%d %s healthy=%v restarts=%d\n", w.ID, w.Slot, w.Phase, w.Healthy, w.Restarts)
+		}
+	}
+	if r := st.Rollout; r != nil {
+		fmt.Fprintf(&s.out, "\trollout r%d %s g%d %s\n", r.ID, r.What, r.Generation, r.Stage)
+	}
+	for _, x := range st.Slots {
+		if x.State != "free" {
+			fmt.Fprintf(&s.out, "\ts%d %s g%d weight=%d\n", x.Slot, x.State, x.Generation, x.Weight)
+		}
+	}
+	if f := st.LastFailure; f != nil {
+		fmt.Fprintf(&s.out, "\tlast failure r%d %s: %s\n", f.Rollout, f.Stage, f.Reason)
+	}
+}
+
+func (s *story) number(w string) uint64 {
+	n, err := strconv.ParseUint(w, 10, 64)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return n
+}
+
+func (s *story) id(w string) uint64 { return s.number(w[1:]) }
+
+func (s *story) set(w string) {
+	k, v, _ := strings.Cut(w, "=")
+	d, _ := time.ParseDuration(v)
+	n, _ := strconv.Atoi(v)
+	durations := map[string]*time.Duration{
+		"bake": &s.settings.Bake, "drain": &s.settings.DrainTimeout, "start": &s.settings.StartTimeout,
+		"cooldown": &s.settings.Cooldown, "unavailable": &s.settings.UnavailableAfter, "stop": &s.settings.StopTimeout,
+		"prepare": &s.settings.PrepareTimeout, "save": &s.settings.SaveTimeout, "interval": &s.settings.ActiveInterval,
+	}
+	numbers := map[string]*int{
+		"processes": &s.settings.Processes, "maxdraining": &s.settings.MaxDraining, "perminute": &s.settings.MaxPerMinute,
+		"failures": &s.settings.ActiveFailures, "loop": &s.settings.Loop, "successes": &s.settings.StartSuccesses,
+	}
+	flags := map[string]*bool{
+		"slotperworker": &s.settings.SlotPerWorker, "surgeone": &s.settings.SurgeOne, "beats": &s.settings.Beats,
+		"probe": &s.settings.Probe, "warmup": &s.settings.Warmup, "shortone": &s.settings.ShortOne,
+	}
+	switch {
+	case durations[k] != nil:
+		*durations[k] = d
+	case numbers[k] != nil:
+		*numbers[k] = n
+	case flags[k] != nil:
+		*flags[k] = v == "true"
+	case k == "reserve":
+		s.settings.MemoryReserve = uint64(n) << 20
+	default:
+		s.t.Fatalf("no setting %q", k)
+	}
+}
+
+// event reads one.
+func (s *story) event(words []string) Event {
+	verb, rest := words[0], words[1:]
+	opt := map[string]string{}
+	var args []string
+	for _, w := range rest {
+		if k, v, ok := strings.Cut(w, "="); ok {
+			opt[k] = v
+		} else {
+			args = append(args, w)
+		}
+	}
+	req := Request(0)
+	if q, ok := opt["req"]; ok {
+		req = Request(s.number(q))
+	}
+	by, why := opt["by"], strings.ReplaceAll(opt["why"], "_", " ")
+	if by == "" && req != 0 {
+		by = "anna"
+	}
+	arg := func(i int) string {
+		if i < len(args) {
+			return args[i]
+		}
+		return ""
+	}
+	tail := strings.Join(args[min(1, len(args)):], " ")
+	worker := func() Worker { return Worker(s.id(arg(0))) }
+	switch verb {
+	case "start": // Booted, nothing saved unless told so
+		if arg(0) != "" {
+			s.next = arg(0)
+		}
+		var st State
+		if b := opt["baked"]; b != "" {
+			v := version(b)
+			st = State{NextGeneration: 7, Baked: &v, Kept: []Version{v}}
+		}
+		return Booted{Settings: s.settings, State: st}
+	case "reload":
+		s.next = arg(0)
+		ev := ReloadAsked{Req: req, By: by, Origin: Person, Why: why, Settings: s.settings, Token: "c-" + arg(0),
+			Replace: opt["replace"] != "", Digest: "digest-" + arg(0)}
+		if opt["origin"] == "watch" {
+			ev.Origin, ev.By = Watch, ""
+		}
+		if opt["until"] == "baked" {
+			ev.Until = UntilBaked
+		}
+		ev.Confirm, _ = time.ParseDuration(opt["confirm"])
+		return ev
+	case "rollback":
+		ev := RollbackAsked{Req: req, By: by, Origin: Person, Why: why}
+		if arg(0) != "" {
+			v := version(arg(0))
+			ev.Version, ev.To = v.ID, &v
+		}
+		return ev
+	case "promote":
+		return PromoteAsked{Req: req, By: by, Why: why}
+	case "abort":
+		return AbortAsked{Req: req, By: by, Why: why}
+	case "hold":
+		return HoldAsked{Req: req, By: by, Why: why}
+	case "unhold":
+		return UnholdAsked{Req: req, By: by, Why: why}
+	case "scale":
+		return ScaleAsked{Req: req, By: by, Why: why, Processes: int(s.number(arg(0)))}
+	case "stop":
+		ev := StopAsked{Req: req, By: by, Why: why, Patient: arg(0) == "patient", Now: arg(0) == "now"}
+		ev.Announce, _ = time.ParseDuration(opt["announce"])
+		return ev
+	case "prepared":
+		return Prepared{Rollout: Rollout(s.id(arg(0))), Version: version(arg(1)), Memory: s.memory}
+	case "prepare-failed":
+		return PrepareFailed{Rollout: Rollout(s.id(arg(0))), Reason: tail}
+	case "started":
+		return Started{Worker: worker(), PID: 100 + int(worker())}
+	case "start-failed":
+		return StartFailed{Worker: worker(), Reason: tail}
+	case "ready":
+		return Ready{Worker: worker()}
+	case "passes":
+		return Probed{Worker: worker(), OK: true}
+	case "fails":
+		return Probed{Worker: worker(), Detail: tail}
+	case "warmed":
+		return Warmed{Worker: worker(), OK: true}
+	case "warm-failed":
+		return Warmed{Worker: worker(), Detail: tail}
+	case "accepting":
+		return Accepting{Worker: worker()}
+	case "steered":
+		return Steered{Seq: s.number(arg(0))}
+	case "steer-failed":
+		return SteerFailed{Seq: s.number(arg(0)), Reason: tail}
+	case "beat":
+		return Beat{Worker: worker()}
+	case "drained":
+		return Drained{Worker: worker()}
+	case "exited":
+		return Exited{Worker: worker(), Detail: tail}
+	case "quiet":
+		return SlotQuiet{Slot: Slot(s.id(arg(0)))}
+	case "grown":
+		return Grown{Slots: int(s.number(arg(0)))}
+	case "saved":
+		return Saved{Seq: s.number(arg(0))}
+	case "save-failed":
+		return SaveFailed{Seq: s.number(arg(0)), Reason: tail}
+	case "pressed":
+		return Pressed{Detail: strings.Join(args, " ")}
+	case "tick":
+		return Ticked{}
+	}
+	s.t.Fatalf("no event %q", verb)
+	return nil
+}

@@ -1,0 +1,317 @@
+package rollout
+
+import "time"
+
+// worker is one process. See the Phase constants for its life.
+type worker struct {
+	id      Worker
+	gen     *generation
+	seat    *seat // nil once it is not to come back: draining, stuck
+	slot    Slot
+	pid     int
+	phase   Phase
+	since   time.Time
+	started time.Time
+
+	deadline time.Time
+	first    time.Time // the deadline as it was set; only push moves both
+	served   bool      // has taken connections
+	retired  bool      // its place is given up with it (scaled down)
+	leaving  bool      // drains as soon as nothing is steered to it
+	exitBy   time.Time // said that it is drained; should be gone by then
+	stuck    bool      // KILL did not end it
+	killDue  time.Time // next KILL of a stuck one
+
+	passes    int  // checks passed in a row, as a candidate
+	probing   bool // a Probe is not answered yet
+	probeDue  time.Time
+	answer    time.Time // by when the Probe must be answered
+	failures  int
+	failing   time.Time // since when
+	lastOK    time.Time
+	lastProbe string
+
+	beatDue time.Time // when silence means something
+	silent  bool
+	dumped  bool
+}
+
+var workerAfter = map[Phase][]Phase{
+	PhaseStarting:   {""},
+	PhaseChecking:   {PhaseStarting},
+	PhaseWarming:    {PhaseStarting, PhaseChecking},
+	PhaseChecked:    {PhaseStarting, PhaseChecking, PhaseWarming},
+	PhaseActivating: {PhaseChecked},
+	PhaseActive:     {PhaseActivating, PhaseParked},
+	PhaseParked:     {PhaseActive},
+	PhaseDraining:   {PhaseActive, PhaseParked},
+	PhaseStopping:   {PhaseDraining, PhaseActive, PhaseParked},
+	PhaseKilled: {PhaseStarting, PhaseChecking, PhaseWarming, PhaseChecked, PhaseActivating,
+		PhaseActive, PhaseParked, PhaseDraining, PhaseStopping},
+}
+
+// turn is the only way of a worker from one phase to the next. Its deadline is
+// set here, once; checking keeps the one of starting.
+func (m *Machine) turn(w *worker, p Phase, timeout time.Duration) {
+	mustFollow(m, workerAfter, w.phase, p, w.called())
+	w.phase, w.since = p, m.now
+	if p == PhaseChecking {
+		return
+	}
+	w.deadline = time.Time{}
+	if timeout > 0 {
+		w.deadline = m.now.Add(timeout)
+	}
+	w.first = w.deadline
+	w.probing, w.answer, w.probeDue = false, time.Time{}, time.Time{}
+	switch p {
+	case PhaseActive, PhaseParked:
+		if w.gen.settings.Probe {
+			w.probeDue = m.now.Add(w.gen.settings.ActiveInterval)
+		}
+		if w.beatDue.IsZero() {
+			m.heard(w)
+		}
+	default:
+		w.beatDue = time.Time{}
+	}
+}
+
+// accepts: it has its slots and takes connections from them.
+func (w *worker) accepts() bool { return w.phase == PhaseActive || w.phase == PhaseParked }
+
+// man starts a worker on a seat. Replacements come this way too.
+func (m *Machine) man(g *generation, s *seat) {
+	s.due = time.Time{}
+	if s.slot == noSlot {
+		if s.slot = m.take(g); s.slot == noSlot {
+			s.due = m.now.Add(slotAgain)
+			return
+		}
+	}
+	m.nextWorker++
+	w := &worker{id: m.nextWorker, gen: g, seat: s, slot: s.slot, started: m.now}
+	m.workers[w.id] = w
+	g.workers = append(g.workers, w)
+	m.turn(w, PhaseStarting, g.settings.StartTimeout)
+	m.emit(Start{Worker: w.id, Generation: g.id, Slot: s.slot, Version: g.version, Replaces: s.last})
+	if s.last != 0 {
+		s.restarts++
+	}
+	s.worker, s.last = w, w.id
+}
+
+func (m *Machine) started(w *worker, pid int) {
+	w.pid = pid
+	if w.phase == PhaseStarting && !w.gen.settings.Beats {
+		m.ready(w)
+	}
+}
+
+func (m *Machine) ready(w *worker) {
+	m.turn(w, PhaseChecking, 0)
+	if w.gen.settings.Probe {
+		m.probe(w)
+		return
+	}
+	m.passed(w)
+}
+
+// passed: the health checks are behind it.
+func (m *Machine) passed(w *worker) {
+	if w.gen.settings.Warmup {
+		m.turn(w, PhaseWarming, w.gen.settings.WarmTimeout)
+		m.emit(Warm{Worker: w.id})
+		return
+	}
+	m.checked(w)
+}
+
+func (m *Machine) warmed(w *worker, ok bool, detail string) {
+	if !ok {
+		m.unfit(w, "its warm-up failed: "+detail)
+		return
+	}
+	m.checked(w)
+}
+
+// checked: a candidate waits for its siblings, anybody else serves at once.
+func (m *Machine) checked(w *worker) {
+	s := w.gen.settings
+	m.turn(w, PhaseChecked, s.StartTimeout+s.WarmTimeout+2*s.SaveTimeout)
+	if !m.candidate(w.gen) {
+		m.activate(w)
+	}
+}
+
+func (m *Machine) activate(w *worker) {
+	m.turn(w, PhaseActivating, w.gen.settings.AcceptTimeout)
+	m.emit(Activate{Worker: w.id})
+}
+
+func (m *Machine) accepting(w *worker) {
+	m.turn(w, PhaseActive, 0)
+	w.served = true
+}
+
+// candidate: the generation is the running rollout's and not in service yet.
+func (m *Machine) candidate(g *generation) bool { return m.try != nil && m.try.gen == g }
+
+// unfit: a worker that was to serve will not.
+func (m *Machine) unfit(w *worker, why string) {
+	stage := stageOf(w.phase)
+	switch {
+	case m.candidate(w.gen):
+		m.fail(stage, w, why)
+	case w.seat != nil && w.seat.fresh && m.scale != nil:
+		m.scaleFailed(w, why)
+		m.kill(w, why)
+	default:
+		m.kill(w, why)
+	}
+}
+
+// expire: the worker's phase has lasted too long.
+func (m *Machine) expire(w *worker) {
+	s := w.gen.settings
+	switch w.phase {
+	case PhaseStarting:
+		m.unfit(w, "it was not ready within "+s.StartTimeout.String())
+	case PhaseChecking:
+		why := "it did not pass its health checks within " + s.StartTimeout.String()
+		if w.lastProbe != "" {
+			why += " (the last failed one: " + w.lastProbe + ")"
+		}
+		m.unfit(w, why)
+	case PhaseWarming:
+		m.unfit(w, "its warm-up took longer than "+s.WarmTimeout.String())
+	case PhaseChecked:
+		m.unfit(w, "it had passed its checks and waited too long for the others")
+	case PhaseActivating:
+		m.unfit(w, "it did not take its listeners within "+s.AcceptTimeout.String())
+	case PhaseDraining:
+		m.terminate(w, "it did not finish within the drain timeout")
+	case PhaseStopping:
+		m.kill(w, "it did not heed its stop signal")
+	case PhaseKilled:
+		m.giveUp(w)
+	}
+}
+
+// drain takes a worker off its seat: whoever comes next does not wait for it.
+func (m *Machine) drain(w *worker) {
+	m.drainFor(w, w.gen.settings.DrainTimeout)
+}
+
+func (m *Machine) drainFor(w *worker, timeout time.Duration) {
+	m.unseat(w)
+	m.turn(w, PhaseDraining, timeout)
+	m.emit(Drain{Worker: w.id, Deadline: w.deadline})
+}
+
+// unseat: the worker keeps its slot until it is gone, the seat gets another.
+func (m *Machine) unseat(w *worker) {
+	s := w.seat
+	if s == nil {
+		return
+	}
+	w.seat, s.worker = nil, nil
+	if s.slot != w.gen.slot {
+		s.slot = noSlot
+	}
+	if w.retired {
+		w.gen.removeSeat(s)
+	}
+}
+
+func (g *generation) removeSeat(s *seat) {
+	for i, x := range g.seats {
+		if x == s {
+			g.seats = append(g.seats[:i:i], g.seats[i+1:]...)
+			return
+		}
+	}
+}
+
+func (m *Machine) drained(w *worker) {
+	if w.exitBy.IsZero() {
+		w.exitBy = m.now.Add(w.gen.settings.KillAfter)
+	}
+}
+
+func (m *Machine) terminate(w *worker, why string) {
+	switch w.phase {
+	case PhaseDraining, PhaseActive, PhaseParked:
+		w.exitBy = time.Time{}
+		m.turn(w, PhaseStopping, w.gen.settings.KillAfter)
+		m.emit(Terminate{Worker: w.id, Why: why})
+	}
+}
+
+func (m *Machine) kill(w *worker, why string) {
+	if w.phase == PhaseKilled {
+		return
+	}
+	w.exitBy = time.Time{}
+	m.turn(w, PhaseKilled, killPatience)
+	m.emit(Kill{Worker: w.id, Why: why})
+}
+
+// giveUp: KILL did not end it (it hangs in the kernel). It stays visible, keeps
+// its slot and loses its seat.
+func (m *Machine) giveUp(w *worker) {
+	w.stuck = true
+	w.killDue = m.now.Add(killAgain)
+	s, g := w.seat, w.gen
+	m.unseat(w)
+	if s != nil && !w.retired {
+		m.bereave(g, s, w, "could not be killed")
+	}
+}
+
+// gone is the end of every worker. What it means depends on whose it was.
+func (m *Machine) gone(w *worker, how string) {
+	g, s := w.gen, w.seat
+	delete(m.workers, w.id)
+	g.remove(w)
+	if s == nil {
+		if w.slot != g.slot {
+			m.vacate(w.slot)
+		}
+		return
+	}
+	s.worker = nil
+	if w.retired {
+		g.removeSeat(s)
+		if s.slot != g.slot {
+			m.vacate(s.slot)
+		}
+		return
+	}
+	m.bereave(g, s, w, how)
+}
+
+// bereave: somebody who was not told to go is not there any more.
+func (m *Machine) bereave(g *generation, s *seat, w *worker, how string) {
+	switch {
+	case m.stop != nil || g.leaving || g == m.parked:
+	case m.candidate(g):
+		m.fail(stageOf(w.phase), w, "it "+how)
+	case g == m.active:
+		if s.fresh && m.scale != nil {
+			m.scaleFailed(w, "it "+how)
+			return
+		}
+		if w.served {
+			m.record(Entry{What: "crash", Origin: Internal, From: g.id, To: g.id, Version: g.version,
+				Code: Failed, Stage: StageServing, Reason: sentence(w.called() + " " + how)})
+		}
+		if b := m.bake; b != nil && b.fault == "" {
+			b.fault, b.faulty = w.called()+" "+how, w.id
+		}
+		if m.try == nil || !m.moved(m.try) {
+			m.replace(g, s)
+		}
+		m.countExit(g)
+	}
+}

@@ -1,0 +1,434 @@
+package rollout
+
+import (
+	"container/heap"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// world is what the machine is let loose on in the simulation. It keeps its own
+// model of what is alive, who has passed which check and where new connections
+// really go, and never asks the machine what it believes.
+type world struct {
+	r    *rand.Rand
+	m    *Machine
+	now  time.Time
+	kind climate
+	set  Settings
+
+	queue   queue
+	seq     int
+	procs   map[Worker]*proc
+	live    []*proc // those whose end the machine has not heard of
+	bySlot  map[Slot]map[Worker]*proc
+	touched map[Generation]bool // had traffic for real
+	gens    map[Generation]bool
+	steered []Share // for real
+	asks    []ask   // Steers without a delivered answer
+	failedU time.Time
+	holes   map[Slot]bool // in quarantine and not quiet yet
+	owner   map[Slot]Generation
+	disk    State
+	outage  bool // the database that everybody's health check asks
+	slack   time.Duration
+
+	requests map[Request]string
+	nextReq  Request
+	nextVer  int
+	rollouts map[Rollout]ReloadAsked
+	stopping bool
+	exited   bool
+	served   bool
+
+	steps   int
+	history []moment
+}
+
+// climate is how bad an episode is, as chances in a thousand.
+type climate struct {
+	badVersion, drop, twice, crash, hang, late, saveFails, steerFails, stuck, ask int
+}
+
+type proc struct {
+	id      Worker
+	gen     Generation
+	slot    Slot
+	version string
+	born    time.Time
+	alive   bool // for real
+	gone    bool // and the machine has been told
+	ready   bool // told
+	passes  int  // told, in a row
+	passed  bool
+	warmed  bool
+	accepts bool // told
+	leaving bool // was told to drain, stop or die
+	sick    bool
+	hung    bool
+	mute    bool // does not beat
+}
+
+type item struct {
+	at  time.Time
+	seq int
+	ev  Event
+}
+
+type queue []item
+
+func (q queue) Len() int { return len(q) }
+func (q queue) Less(i, j int) bool {
+	return q[i].at.Before(q[j].at) || q[i].at.Equal(q[j].at) && q[i].seq < q[j].seq
+}
+func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *queue) Push(x any)   { *q = append(*q, x.(item)) }
+func (q *queue) Pop() any {
+	old := *q
+	x := old[len(old)-1]
+	*q = old[:len(old)-1]
+	return x
+}
+
+type moment struct {
+	at  time.Time
+	ev  Event
+	out []Command
+}
+
+const remembered = 60 // moments that a failure prints
+
+func (w *world) settings() {
+	pick := func(ds ...time.Duration) time.Duration { return ds[w.r.IntN(len(ds))] }
+	s := Settings{
+		Processes: 1 + w.r.IntN(4), SlotPerWorker: w.r.IntN(3) == 0, SurgeOne: w.r.IntN(3) == 0,
+		Beats: w.r.IntN(4) != 0, Probe: w.r.IntN(5) != 0, Warmup: w.r.IntN(3) == 0,
+		StartTimeout: pick(2*time.Second, 20*time.Second), StartInterval: 50 * time.Millisecond, StartSuccesses: 1 + w.r.IntN(3),
+		WarmTimeout: 5 * time.Second, PrepareTimeout: 10 * time.Second, AcceptTimeout: 2 * time.Second,
+		SteerTimeout: time.Second, SaveTimeout: 3 * time.Second,
+		ActiveInterval: 2 * time.Second, ActiveTimeout: time.Second, ActiveFailures: 1 + w.r.IntN(3),
+		Bake: pick(0, 200*time.Millisecond, 5*time.Second, 30*time.Second), Cooldown: pick(0, 5*time.Second), MaxPerMinute: 6,
+		DrainTimeout: pick(0, time.Second, 20*time.Second), MaxDraining: 1 + w.r.IntN(4), KillAfter: 2 * time.Second,
+		RestartInitial: 100 * time.Millisecond, RestartMax: 10 * time.Second, Loop: 5, LoopWindow: time.Minute,
+		UnavailableAfter: pick(0, 5*time.Second), StopTimeout: 10 * time.Second,
+		BeatInterval: time.Second, BeatsSteer: 5, BeatsKill: 10,
+		ShortOne: w.r.IntN(2) == 0, MemoryReserve: 1 << 20,
+	}
+	w.set = s.whole()
+}
+
+// reboot is a new master with what the last one saved.
+func (w *world) reboot() {
+	w.m = New(Options{Slots: 8 + w.r.IntN(9), Rand: rand.New(rand.NewPCG(w.r.Uint64(), 1)), Keep: 3})
+	w.queue, w.live, w.procs, w.bySlot = nil, nil, map[Worker]*proc{}, map[Slot]map[Worker]*proc{}
+	w.gens, w.touched, w.holes, w.owner = map[Generation]bool{}, map[Generation]bool{}, map[Slot]bool{}, map[Slot]Generation{}
+	w.steered, w.asks, w.failedU = nil, nil, time.Time{}
+	w.rollouts = map[Rollout]ReloadAsked{}
+	w.stopping, w.exited, w.served = false, false, false
+	w.slack = 0
+	w.step(Booted{Settings: w.set, State: w.disk})
+}
+
+func (w *world) chance(perMille int) bool { return perMille > 0 && w.r.IntN(1000) < perMille }
+
+func (w *world) in(d time.Duration, ev Event) {
+	w.seq++
+	heap.Push(&w.queue, item{w.now.Add(d), w.seq, ev})
+}
+
+func (w *world) soon() time.Duration {
+	return time.Duration(w.r.IntN(5000)) * time.Microsecond
+}
+
+// post brings a fact to the machine: late, never or twice.
+func (w *world) post(d time.Duration, ev Event, droppable bool) {
+	if droppable && w.chance(w.kind.drop) {
+		return
+	}
+	w.in(d, ev)
+	if w.chance(w.kind.twice) {
+		w.in(d+w.soon()*10, ev)
+	}
+}
+
+// run lets n events happen.
+func (w *world) run(n int) {
+	for end := w.steps + n; w.steps < end && !w.exited; {
+		w.once()
+	}
+}
+
+// once moves time to the next thing that happens.
+func (w *world) once() {
+	next := w.m.Next()
+	if w.chance(w.kind.late) {
+		// The machine sleeps; what happens meanwhile is heard of afterwards.
+		gap := time.Duration(w.r.IntN(60_000)) * time.Millisecond
+		w.now = w.now.Add(gap)
+		w.slack += gap + 4*w.set.BeatInterval
+	}
+	var ev Event = Ticked{}
+	if len(w.queue) > 0 && (next.IsZero() || !w.queue[0].at.After(next) || w.now.After(w.queue[0].at)) {
+		it := heap.Pop(&w.queue).(item)
+		if it.at.After(w.now) {
+			w.now = it.at
+		}
+		ev = it.ev
+	} else if next.IsZero() {
+		w.fail("nothing is waited for and nothing happens")
+	} else if next.After(w.now) {
+		w.now = next
+	}
+	if w.chance(w.kind.ask) && !w.stopping {
+		w.step(w.request())
+	}
+	if w.chance(w.kind.crash) {
+		w.misfortune()
+	}
+	if w.vanished(ev) {
+		return
+	}
+	w.step(ev)
+}
+
+// vanished: what a process was about to say when it died is not said.
+func (w *world) vanished(ev Event) bool {
+	var id Worker
+	switch ev := ev.(type) {
+	case heartbeat:
+		if p := w.procs[ev.w]; p.alive {
+			w.in(w.set.BeatInterval, ev)
+			if !p.hung && !p.mute && !w.chance(w.kind.drop) {
+				w.step(Beat{Worker: ev.w})
+			}
+		}
+		return true
+	case fate:
+		if p := w.procs[ev.w]; w.r.IntN(2) == 0 {
+			p.sick = true
+		} else {
+			w.die(p, w.soon(), "panic: nil map")
+		}
+		return true
+	case lastBreath:
+		w.die(w.procs[ev.w], 0, "exit status 0")
+		return true
+	case Ready:
+		id = ev.Worker
+	case Accepting:
+		id = ev.Worker
+	case Drained:
+		id = ev.Worker
+	case Warmed:
+		if ev.OK {
+			id = ev.Worker
+		}
+	case Probed:
+		if ev.OK {
+			id = ev.Worker
+		}
+	}
+	return id != 0 && !w.procs[id].alive
+}
+
+// heartbeat is the world's own event: it becomes a Beat.
+type heartbeat struct{ w Worker }
+
+func (heartbeat) event() {}
+
+// misfortune hits somebody who serves, or everybody's database.
+func (w *world) misfortune() {
+	if w.r.IntN(20) == 0 {
+		w.outage = !w.outage
+		return
+	}
+	if w.r.IntN(40) == 0 {
+		w.step(Pressed{Detail: "memory.high"})
+		return
+	}
+	var ids []Worker
+	for _, p := range w.live {
+		if p.alive {
+			ids = append(ids, p.id)
+		}
+	}
+	if len(ids) == 0 {
+		return
+	}
+	p := w.procs[ids[w.r.IntN(len(ids))]]
+	switch w.r.IntN(6) {
+	case 0:
+		p.sick = !p.sick
+	case 1:
+		p.hung = !p.hung
+	case 2:
+		p.mute = !p.mute
+	default:
+		w.die(p, w.soon(), "exit status 2")
+	}
+}
+
+func (w *world) die(p *proc, d time.Duration, how string) {
+	if p.alive {
+		p.alive = false
+		w.post(d, Exited{Worker: p.id, Detail: how}, false)
+	}
+}
+
+// step tells the machine, checks what it must do in this very step, carries
+// out its commands and looks at the world afterwards.
+func (w *world) step(ev Event) {
+	w.steps++
+	must := w.musts(ev)
+	w.learn(ev)
+	out := w.m.Step(w.now, ev)
+	if len(w.history) == remembered {
+		w.history = append(w.history[:0:0], w.history[1:]...)
+	}
+	w.history = append(w.history, moment{w.now, ev, out})
+	if must != nil {
+		must(out)
+	}
+	for _, c := range out {
+		w.obey(c)
+	}
+	w.inspect()
+}
+
+// musts are promises about one step.
+func (w *world) musts(ev Event) func([]Command) {
+	var worker Worker
+	switch ev := ev.(type) {
+	case RollbackAsked:
+		if ev.To != nil {
+			return nil
+		}
+	case Exited:
+		worker = ev.Worker
+	default:
+		return nil
+	}
+	if w.stopping {
+		return nil
+	}
+	st := w.m.Status()
+	if st.Parked == 0 || st.Rollout == nil || st.Rollout.Stage != StageBake && st.Rollout.Stage != StageConfirm {
+		return nil
+	}
+	fit, hit := false, worker == 0
+	for _, g := range st.Generations {
+		for _, x := range g.Workers {
+			if g.ID == st.Parked && x.Phase == PhaseParked && x.ID != worker {
+				if x.Failures > 0 || !x.Healthy {
+					return nil
+				}
+				fit = true
+			}
+			if g.ID == st.Active && x.ID == worker && x.Phase == PhaseActive {
+				hit = true
+			}
+		}
+	}
+	if !fit || !hit {
+		return nil
+	}
+	return func(out []Command) {
+		for _, c := range out {
+			switch c := c.(type) {
+			case Steer:
+				for _, s := range c.Shares {
+					if w.owner[s.Slot] != st.Parked {
+						w.fail("step steers to slot %d, not only to parked generation %d", s.Slot, st.Parked)
+					}
+				}
+				return
+			case Save:
+				w.fail("the disk comes before the steering")
+			}
+		}
+		w.fail("%T in a bake with fit parked generation %d, and the same step does not steer back", ev, st.Parked)
+	}
+}
+
+// learn is what the machine knows from now on.
+func (w *world) learn(ev Event) {
+	switch ev := ev.(type) {
+	case Started:
+		if p := w.procs[ev.Worker]; !w.set.Beats {
+			p.ready = true
+		}
+	case Ready:
+		w.procs[ev.Worker].ready = true
+	case Probed:
+		p := w.procs[ev.Worker]
+		if p.passes++; !ev.OK {
+			p.passes = 0
+		}
+		p.passed = p.passed || p.passes >= w.set.StartSuccesses
+	case Warmed:
+		p := w.procs[ev.Worker]
+		p.warmed = p.warmed || ev.OK
+	case Accepting:
+		w.procs[ev.Worker].accepts = true
+	case Exited:
+		w.bury(ev.Worker)
+	case StartFailed:
+		w.bury(ev.Worker)
+	case SlotQuiet:
+		delete(w.holes, ev.Slot)
+		delete(w.owner, ev.Slot)
+	case Steered:
+		w.answered(ev.Seq)
+	case SteerFailed:
+		for i, a := range w.asks {
+			if a.seq == ev.Seq {
+				w.asks = append(w.asks[:i:i], w.asks[i+1:]...)
+				break
+			}
+		}
+		w.failedU = w.now.Add(steerAgainMost + 100*time.Millisecond)
+	}
+}
+
+func (w *world) bury(id Worker) {
+	p := w.procs[id]
+	p.gone = true
+	delete(w.bySlot[p.slot], id)
+	w.live = slices.DeleteFunc(w.live, func(x *proc) bool { return x == p })
+}
+
+func (w *world) answered(seq uint64) {
+	for len(w.asks) > 0 && w.asks[0].seq <= seq {
+		w.asks = w.asks[1:]
+	}
+}
+
+func (w *world) fail(format string, args ...any) {
+	panic(broken(fmt.Sprintf(format, args...)))
+}
+
+// broken is a failure of the simulation.
+type broken string
+
+// tell prints the last moments.
+func (w *world) tell() string {
+	var b strings.Builder
+	for _, x := range w.history {
+		fmt.Fprintf(&b, "%s %T %+v\n", x.at.Sub(epoch), x.ev, x.ev)
+		for _, c := range x.out {
+			fmt.Fprintf(&b, "\t%s\n", show(c))
+		}
+	}
+	fmt.Fprintf(&b, "really steered: %v, asked %v\n", w.steered, w.asks)
+	st := w.m.Status()
+	for _, g := range st.Generations {
+		fmt.Fprintf(&b, "g%d %s baked=%v\n", g.ID, g.Phase, g.Baked)
+		for _, x := range g.Workers {
+			fmt.Fprintf(&b, "  w%d s%d %s failures=%d deadline=%v\n", x.ID, x.Slot, x.Phase, x.Failures, x.Deadline.Sub(epoch))
+		}
+	}
+	fmt.Fprintf(&b, "rollout %+v\n", st.Rollout)
+	return b.String()
+}

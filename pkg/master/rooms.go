@@ -1,0 +1,112 @@
+package master
+
+import (
+	"context"
+	"net"
+	"syscall"
+	"time"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen"
+	"github.com/masterd/masterd/pkg/master/logs"
+	"github.com/masterd/masterd/pkg/master/probe"
+	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/rollout"
+	"github.com/masterd/masterd/pkg/master/session"
+	"github.com/masterd/masterd/pkg/master/version"
+)
+
+// What the loop needs of the world, as narrow as it can be: the rooms are
+// behind it in a master, and fakes in the loop's tests, which run on a clock of
+// their own. Everything here is safe for use from outside the loop.
+
+// sockets is [listen.Set].
+type sockets interface {
+	Man(slot int, names []string) ([]listen.File, error)
+	Quarantine(slot int)
+	Steer(shares []listen.Share) error
+	Shared() []string
+	Add(ls []config.Listener) error
+	Retain(ls []config.Listener)
+	Status() []api.Listener
+	ProbeDial(ctx context.Context, slot int, listener string) (net.Conn, error)
+	Close() error
+}
+
+// sessions is [session.Hub].
+type sessions interface {
+	Own(uid, gid int) error
+	Expect(e session.Expect) control
+	Forget(worker uint64)
+	Close() error
+}
+
+// control is [session.Session]: what can be said to one SDK worker.
+type control interface {
+	SetPID(pid int)
+	Connected() bool
+	Activate(names []string, fds []int) error
+	Pause() error
+	Resume() error
+	Park() error
+	Drain(timeout time.Duration) error
+	Dump() error
+	Conn(listener, purpose string, fd int) error
+}
+
+// process is [proc.Process].
+type process interface {
+	PID() int
+	Done() <-chan struct{}
+	Exit() proc.Exit
+	Signal(sig syscall.Signal) error
+	SetOOMScoreAdj(score int) error
+	Close()
+}
+
+// versions is [version.Store].
+type versions interface {
+	Pin(ctx context.Context, s version.Source) (version.Version, error)
+	Get(id string) (version.Version, bool)
+	List() []version.Version
+	Resolve(name string) (version.Version, error)
+	Executable(ctx context.Context, id string) (string, error)
+	FileDigest(path string) (string, error)
+	Hold(id string, on bool) error
+	Diff(a, b string) ([]version.Change, error)
+	Prune(keep int, inUse map[string]bool) ([]string, error)
+}
+
+// outputs is [logs.Room].
+type outputs interface {
+	Add(id logs.Ident) (output, error)
+	Lines(worker uint64, n int) []api.LogLine
+	Follow(ctx context.Context, worker uint64, n int) (<-chan api.LogLine, error)
+	Dropped(worker uint64) uint64
+	Close() error
+}
+
+// output is [logs.Output]: where one worker's output goes.
+type output interface {
+	FDs() (stdout, stderr int)
+	Started()
+	Finish()
+}
+
+// checker is [probe.Checker].
+type checker interface {
+	Check(ctx context.Context, w probe.Worker, dial probe.Dialer) error
+	Warm(ctx context.Context, w probe.Worker, dial probe.Dialer) (made, failed int, err error)
+}
+
+// system is the rest of it, as functions.
+type system struct {
+	spawn    func(proc.Spec) (process, error)
+	checker  func(config.Health) checker
+	memory   func(pids []int) rollout.Memory
+	pressure func() (bool, string)
+	usage    func(pid int) (rss int64, fds int)
+	save     func(dir string, s rollout.State) error
+	load     func(dir string) (rollout.State, error)
+}

@@ -1,0 +1,52 @@
+package master
+
+import (
+	"context"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen"
+	"github.com/masterd/masterd/pkg/master/logs"
+	"github.com/masterd/masterd/pkg/master/memory"
+	"github.com/masterd/masterd/pkg/master/probe"
+	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/session"
+	"github.com/masterd/masterd/pkg/master/state"
+	"github.com/masterd/masterd/pkg/master/version"
+)
+
+var (
+	_ sockets  = (*listen.Set)(nil)
+	_ control  = (*session.Session)(nil)
+	_ process  = (*proc.Process)(nil)
+	_ versions = (*version.Store)(nil)
+	_ output   = (*logs.Output)(nil)
+)
+
+// hub is a session.Hub as the loop sees it.
+type hub struct{ *session.Hub }
+
+func (h hub) Expect(e session.Expect) control { return h.Hub.Expect(e) }
+
+// logRoom is a logs.Room as the loop sees it.
+type logRoom struct{ *logs.Room }
+
+func (r logRoom) Add(id logs.Ident) (output, error) { return r.Room.Add(id) }
+
+func (r logRoom) Follow(ctx context.Context, worker uint64, n int) (<-chan api.LogLine, error) {
+	return r.Room.Follow(ctx, worker, n), nil
+}
+
+// host is the real system.
+func host() system {
+	return system{
+		spawn:    func(s proc.Spec) (process, error) { return proc.Start(s) },
+		checker:  func(h config.Health) checker { return probe.New(h) },
+		memory:   memory.Look,
+		pressure: memory.Pressure,
+		usage:    memory.Usage,
+		save:     state.Save,
+		load:     state.Load,
+	}
+}
+

@@ -1,0 +1,95 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/masterd/masterd/pkg/ipc"
+)
+
+// greet sees a connection through its hello and, if it is welcome, through the
+// rest of its life.
+func (h *Hub) greet(link *ipc.Link, cred ipc.Cred) {
+	s, hello, no := h.hear(link, cred)
+	var w *wire
+	if no == nil {
+		w, no = s.welcome(link, hello)
+	}
+	h.dismiss(link)
+	if no == nil {
+		s.serve(w, hello)
+		return
+	}
+	if no.final() { // told for its author's sake: whether it listens does not matter
+		_ = link.Send(ipc.Message{Type: ipc.TypeReject, Text: no.text})
+	}
+	_ = link.Close()
+	h.door.refuse(*no, cred)
+}
+
+// hear waits for the hello and finds the worker that it is from.
+func (h *Hub) hear(link *ipc.Link, cred ipc.Cred) (*Session, ipc.Hello, *refusal) {
+	hello, no := readHello(link)
+	if no != nil {
+		return nil, hello, no
+	}
+	if _, err := ipc.Negotiate(hello.Min, hello.Max); err != nil {
+		return nil, hello, &refusal{RefusedProtocol, err.Error()}
+	}
+	s := h.find(hello.Worker)
+	if s == nil || !sameSecret(s.expect.Secret, hello.Secret) || s.expect.Generation != hello.Generation {
+		// One text for all: a stranger learns nothing about which workers exist.
+		return nil, hello, &refusal{RefusedSecret, fmt.Sprintf("worker %d of generation %d is not expected here, or that is not its secret", hello.Worker, hello.Generation)}
+	}
+	if cred.UID != s.expect.UID {
+		return nil, hello, &refusal{RefusedUser, fmt.Sprintf("worker %d runs as uid %d, this connection comes from uid %d", hello.Worker, s.expect.UID, cred.UID)}
+	}
+	pid, no := h.awaitPID(s)
+	if no != nil {
+		return nil, hello, no
+	}
+	if cred.PID != pid && processGroup(cred.PID) != pid {
+		return nil, hello, &refusal{RefusedProcess, fmt.Sprintf("worker %d is process %d, this connection comes from process %d, which is not in its process group", hello.Worker, pid, cred.PID)}
+	}
+	return s, hello, nil
+}
+
+// readHello takes the first message, which has a second to come.
+func readHello(link *ipc.Link) (ipc.Hello, *refusal) {
+	if err := link.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+		return ipc.Hello{}, &refusal{RefusedLeft, err.Error()}
+	}
+	m, fds, err := link.Recv()
+	closeFDs(fds)
+	var garbage *ipc.ProtocolError
+	switch {
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return ipc.Hello{}, &refusal{RefusedSilence, fmt.Sprintf("no hello within %v", helloTimeout)}
+	case errors.As(err, &garbage):
+		return ipc.Hello{}, &refusal{RefusedGarbage, printable(err.Error())}
+	case err != nil:
+		return ipc.Hello{}, &refusal{RefusedLeft, "the connection ended before its hello: " + err.Error()}
+	case m.Type != ipc.TypeHello:
+		return ipc.Hello{}, &refusal{RefusedGarbage, fmt.Sprintf("the first message is %q and not a hello", printable(string(m.Type)))}
+	}
+	if err := link.SetReadDeadline(time.Time{}); err != nil {
+		return ipc.Hello{}, &refusal{RefusedLeft, err.Error()}
+	}
+	return *m.Hello, nil
+}
+
+// awaitPID waits for the PID of a worker that was quicker than its master.
+func (h *Hub) awaitPID(s *Session) (int, *refusal) {
+	timer := time.NewTimer(pidTimeout)
+	defer timer.Stop()
+	select {
+	case <-s.started:
+		return s.pid(), nil
+	case <-s.forgotten:
+		return 0, &refusal{RefusedGone, fmt.Sprintf("worker %d is not expected any more", s.expect.Worker)}
+	case <-timer.C:
+		return 0, &refusal{RefusedEarly, fmt.Sprintf("the process of worker %d was not known within %v", s.expect.Worker, pidTimeout)}
+	}
+}

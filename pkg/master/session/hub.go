@@ -1,0 +1,247 @@
+package session
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/ipc"
+)
+
+// socketMode: only the workers' user may connect; the kernel refuses all others.
+const socketMode = 0o600
+
+// Options of a Hub.
+type Options struct {
+	Path string      // of the control socket; its directory exists, at most ipc.MaxPath bytes
+	Log  *zap.Logger // nil: none
+	// Refused is told of each connection that was refused, with one of the
+	// Refused… constants; nil: nobody is. Called by several goroutines at once.
+	Refused func(reason string)
+}
+
+// Expect describes a worker before its process exists.
+type Expect struct {
+	Worker     uint64
+	Generation uint64
+	Secret     string      // what it will prove itself with, see NewSecret
+	UID        uint32      // whom it will run as
+	Welcome    ipc.Welcome // what to answer its hello with; Version is filled in
+	// Fact is told what the worker says, one fact after the other. While it
+	// does not return, nothing more is read from this worker.
+	Fact func(Fact)
+}
+
+// Hub owns the control socket and every worker's session.
+type Hub struct {
+	socket *ipc.Socket
+	log    *zap.Logger
+	door   door
+
+	closing chan struct{}
+	tasks   sync.WaitGroup // the accepting goroutine and one for each connection
+
+	mu       sync.Mutex
+	closed   bool
+	sessions map[uint64]*Session
+	greeting map[*ipc.Link]*Session // before their hello was accepted; whose process was let past a crowd, or nil
+	owner    [2]int                 // uid and gid of the socket, as last set
+}
+
+// Listen makes the control socket and starts to accept. The socket is the
+// master's own user's until [Hub.Own]. A socket left by a dead master is
+// removed: the caller holds the service's lock.
+func Listen(o Options) (*Hub, error) {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	socket, err := ipc.Listen(o.Path, socketMode, -1, -1)
+	if err != nil {
+		return nil, err
+	}
+	h := &Hub{
+		socket:   socket,
+		log:      o.Log,
+		door:     door{log: o.Log, tell: o.Refused},
+		closing:  make(chan struct{}),
+		sessions: make(map[uint64]*Session),
+		greeting: make(map[*ipc.Link]*Session),
+		owner:    [2]int{-1, -1},
+	}
+	h.tasks.Add(1)
+	go h.accept()
+	return h, nil
+}
+
+// Own gives the socket to the user that workers run as, so that they can
+// connect; -1 leaves uid or gid. Only root may give it to somebody else.
+func (h *Hub) Own(uid, gid int) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.owner == [2]int{uid, gid} {
+		return nil
+	}
+	if err := h.socket.Own(uid, gid); err != nil {
+		return err
+	}
+	h.owner = [2]int{uid, gid}
+	return nil
+}
+
+// Expect makes a worker known. It is called before the process is started. A
+// worker of the same id that was expected before is forgotten. After Close the
+// session is one that never connects.
+func (h *Hub) Expect(e Expect) *Session {
+	s := newSession(e)
+	h.mu.Lock()
+	old := h.sessions[e.Worker]
+	if !h.closed {
+		h.sessions[e.Worker] = s
+	}
+	closed := h.closed
+	h.mu.Unlock()
+	if old != nil {
+		old.forget()
+	}
+	if closed {
+		s.forget()
+	}
+	return s
+}
+
+// Forget drops a worker whose process is gone, with its connection. No
+// callback begins after it; one under way is not waited for, so that the
+// callback may be waiting for Forget's caller. A worker that is not known is
+// not an error.
+func (h *Hub) Forget(worker uint64) {
+	h.mu.Lock()
+	s := h.sessions[worker]
+	delete(h.sessions, worker)
+	h.mu.Unlock()
+	if s != nil {
+		s.forget()
+	}
+}
+
+// Close removes the socket, drops every connection and waits until nothing of
+// the hub runs any more, callbacks included. Workers serve on.
+func (h *Hub) Close() error {
+	h.mu.Lock()
+	if h.closed {
+		h.mu.Unlock()
+		h.tasks.Wait()
+		return nil
+	}
+	h.closed = true
+	close(h.closing)
+	for link := range h.greeting {
+		_ = link.Close()
+	}
+	sessions := h.sessions
+	h.sessions = nil
+	h.mu.Unlock()
+
+	err := h.socket.Close()
+	for _, s := range sessions {
+		s.forget()
+	}
+	h.tasks.Wait()
+	if err != nil {
+		return fmt.Errorf("closing the control socket: %w", err)
+	}
+	return nil
+}
+
+// Counters says how many connections were refused so far, and how many are
+// open whose hello has not been accepted yet.
+func (h *Hub) Counters() (refused, pending int) {
+	h.mu.Lock()
+	pending = len(h.greeting)
+	h.mu.Unlock()
+	return h.door.count(), pending
+}
+
+// accept takes connections until Close.
+func (h *Hub) accept() {
+	defer h.tasks.Done()
+	wait := acceptFirst
+	for {
+		link, cred, err := h.socket.Accept()
+		switch {
+		case err == nil:
+			wait = acceptFirst
+			h.receive(link, cred)
+			continue
+		case errors.Is(err, net.ErrClosed):
+			return
+		}
+		h.log.Error("the control socket cannot take connections now", zap.Error(err), zap.Duration("next_try_in", wait))
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-h.closing:
+			timer.Stop()
+			return
+		}
+		wait = min(2*wait, acceptMost)
+	}
+}
+
+// receive greets a connection beside the accepting goroutine, if there is room.
+func (h *Hub) receive(link *ipc.Link, cred ipc.Cred) {
+	h.mu.Lock()
+	guest, room := h.admit(cred)
+	if room {
+		h.greeting[link] = guest
+		h.tasks.Add(1)
+	}
+	h.mu.Unlock()
+	if !room {
+		_ = link.Close()
+		h.door.refuse(refusal{RefusedCrowd, fmt.Sprintf("%d connections are already waiting to say hello", maxGreeting)}, cred)
+		return
+	}
+	go func() {
+		defer h.tasks.Done()
+		h.greet(link, cred)
+	}()
+}
+
+// admit says whether one more may come in before its hello. A process that is
+// expected, and has nobody before the door yet, always may: a crowd of others
+// must not keep a worker out. h.mu is held.
+func (h *Hub) admit(cred ipc.Cred) (guest *Session, room bool) {
+	if h.closed {
+		return nil, false
+	}
+	if len(h.greeting) < maxGreeting {
+		return nil, true
+	}
+	for _, s := range h.sessions {
+		if s.admit(cred.PID) {
+			return s, true
+		}
+	}
+	return nil, false
+}
+
+// dismiss ends the time before hello, one way or the other.
+func (h *Hub) dismiss(link *ipc.Link) {
+	h.mu.Lock()
+	guest := h.greeting[link]
+	delete(h.greeting, link)
+	h.mu.Unlock()
+	if guest != nil {
+		guest.admitAgain()
+	}
+}
+
+func (h *Hub) find(worker uint64) *Session {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.sessions[worker]
+}

@@ -1,0 +1,30 @@
+package session
+
+import "time"
+
+const (
+	// maxGreeting is how many connections may be open before their hello was
+	// accepted. More are closed at once.
+	maxGreeting = 64
+	// helloTimeout is how long a connection may take to say hello.
+	helloTimeout = time.Second
+	// pidTimeout is how long a hello that came before SetPID waits for it. The
+	// master learns the PID when its fork returns, which is at once unless the
+	// machine is badly overloaded.
+	pidTimeout = 5 * time.Second
+	// maxQueue is how many messages may wait for one worker. A probe is one
+	// message; a worker that has so many unread does not live.
+	maxQueue = 256
+	// maxRate is how many messages a worker may send in rateWindow: it has one
+	// beat a second and an answer to each request to send.
+	maxRate    = 256
+	rateWindow = time.Second
+	// maxText is how many bytes of a worker's free text are kept.
+	maxText = 1024
+	// logEvery is the least time between two lines about refused connections.
+	logEvery = time.Second
+	// acceptFirst and acceptMost bound the wait after an accept that failed
+	// (no descriptors left, mostly).
+	acceptFirst = 5 * time.Millisecond
+	acceptMost  = time.Second
+)

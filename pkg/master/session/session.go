@@ -1,0 +1,188 @@
+package session
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/masterd/masterd/pkg/ipc"
+)
+
+// Session is one worker's control connection, and the next one if it
+// reconnects. Its methods may be called by several goroutines at once. Those
+// that send return as soon as the message is queued; they fail when the worker
+// is not connected, or reads so little that the queue is full (then its
+// connection is dropped, too).
+type Session struct {
+	expect    Expect
+	started   chan struct{} // closed by SetPID
+	forgotten chan struct{} // closed by forget
+
+	turn sync.Mutex // held by the one connection that is being welcomed
+
+	mu        sync.Mutex
+	process   int
+	gone      bool
+	admitted  bool   // a connection came in past a crowd and was not answered yet
+	wire      *wire  // the last connection, over or not; nil before the first
+	seq       uint64 // of the last request
+	activated uint64 // seq of the last Activate
+}
+
+func newSession(e Expect) *Session {
+	return &Session{expect: e, started: make(chan struct{}), forgotten: make(chan struct{})}
+}
+
+// SetPID says which process the worker is, as soon as that is known; only the
+// first call counts. A hello that came earlier has waited for it.
+func (s *Session) SetPID(pid int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == 0 && pid > 0 {
+		s.process = pid
+		close(s.started)
+	}
+}
+
+func (s *Session) pid() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.process
+}
+
+// admit lets the worker's own process past a crowd, one connection at a time.
+func (s *Session) admit(pid int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.process == 0 || s.process != pid || s.admitted {
+		return false
+	}
+	s.admitted = true
+	return true
+}
+
+func (s *Session) admitAgain() {
+	s.mu.Lock()
+	s.admitted = false
+	s.mu.Unlock()
+}
+
+// Connected says whether the worker can be told anything now.
+func (s *Session) Connected() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wire != nil && !s.wire.over
+}
+
+// Activate hands over listening sockets, names and descriptors in the same
+// order, or says "you are active again" when there are none. The descriptors
+// stay the caller's and may be closed at once. Answer: Accepting.
+func (s *Session) Activate(names []string, fds []int) error {
+	if len(names) != len(fds) {
+		return fmt.Errorf("activating worker %d: %d names for %d descriptors", s.expect.Worker, len(names), len(fds))
+	}
+	dups := make([]int, 0, len(fds))
+	for i, fd := range fds {
+		// A duplicate shares the open file description and leaves its flags
+		// alone; only the close-on-exec of the new descriptor is set.
+		dup, err := dupFD(fd)
+		if err != nil {
+			closeFDs(dups)
+			return fmt.Errorf("activating worker %d: duplicating the socket of %s: %w", s.expect.Worker, names[i], err)
+		}
+		dups = append(dups, dup)
+	}
+	return s.send(ipc.Message{Type: ipc.TypeActivate, Activate: &ipc.Activate{Listeners: slices.Clone(names)}}, dups)
+}
+
+// Pause stops accepting (shared steering). Answer: Paused.
+func (s *Session) Pause() error { return s.send(ipc.Message{Type: ipc.TypePause}, nil) }
+
+// Resume ends Pause. Answer: Accepting.
+func (s *Session) Resume() error { return s.send(ipc.Message{Type: ipc.TypeResume}, nil) }
+
+// Park says that no new connections will come for now. Answer: Parked.
+func (s *Session) Park() error { return s.send(ipc.Message{Type: ipc.TypePark}, nil) }
+
+// Drain has the worker finish what it has and exit. Zero: without a deadline.
+// Answer: Drained.
+func (s *Session) Drain(timeout time.Duration) error {
+	ms := int64(timeout / time.Millisecond)
+	if timeout > 0 && ms == 0 {
+		ms = 1 // zero would mean for ever
+	}
+	return s.send(ipc.Message{Type: ipc.TypeDrain, Drain: &ipc.Drain{TimeoutMS: max(ms, 0)}}, nil)
+}
+
+// Dump has the worker write its stacks to its standard error. No answer.
+func (s *Session) Dump() error { return s.send(ipc.Message{Type: ipc.TypeDump}, nil) }
+
+// Conn passes an open connection to be served as if it had been accepted on
+// the listener; purpose is one of ipc.Purpose…. The descriptor is the
+// session's from now on, whatever the outcome. No answer but Refused.
+func (s *Session) Conn(listener, purpose string, fd int) error {
+	return s.send(ipc.Message{Type: ipc.TypeConn, Conn: &ipc.Conn{Listener: listener, Purpose: purpose}}, []int{fd})
+}
+
+// send numbers a request and queues it. The descriptors are its own.
+func (s *Session) send(m ipc.Message, fds []int) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w := s.wire
+	if w == nil || w.over {
+		closeFDs(fds)
+		return fmt.Errorf("telling worker %d to %s: it has no control connection", s.expect.Worker, m.Type)
+	}
+	// What is wrong with the message must be found here: once it is queued, a
+	// failure to send it is the connection's.
+	m.Seq = s.seq + 1
+	if err := sendable(m, fds); err != nil {
+		closeFDs(fds)
+		return fmt.Errorf("telling worker %d: %w", s.expect.Worker, err)
+	}
+	s.seq = m.Seq
+	select {
+	case w.queue <- frame{m, fds}:
+	default:
+		closeFDs(fds)
+		why := fmt.Sprintf("it has not read the last %d messages", maxQueue)
+		w.cut(why)
+		return fmt.Errorf("telling worker %d to %s: %s; its control connection is dropped", s.expect.Worker, m.Type, why)
+	}
+	if m.Type == ipc.TypeActivate {
+		s.activated = m.Seq
+	}
+	return nil
+}
+
+func sendable(m ipc.Message, fds []int) error {
+	if len(fds) > ipc.MaxFDs {
+		return fmt.Errorf("%s with %d descriptors at once, at most %d fit on a message", m.Type, len(fds), ipc.MaxFDs)
+	}
+	return m.Validate()
+}
+
+// forget ends the session for good.
+func (s *Session) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gone {
+		return
+	}
+	s.gone = true
+	close(s.forgotten)
+	if s.wire != nil {
+		s.wire.cut("the worker was forgotten")
+	}
+}
+
+// tell hands a fact to the callback, unless the session was forgotten.
+func (s *Session) tell(f Fact) {
+	s.mu.Lock()
+	gone := s.gone
+	s.mu.Unlock()
+	if !gone && s.expect.Fact != nil {
+		s.expect.Fact(f)
+	}
+}

@@ -1,0 +1,70 @@
+package master
+
+import (
+	"time"
+
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/rollout"
+)
+
+// Waits that no configuration key sets.
+const (
+	prepareTimeout = 5 * time.Minute  // hooks may take their time
+	warmTimeout    = time.Minute      // for one worker's warm-up
+	acceptTimeout  = 5 * time.Second  // from Activate until the worker accepts
+	steerTimeout   = 5 * time.Second  // a steer takes microseconds
+	saveTimeout    = 10 * time.Second // a disk that takes longer is not to be trusted with a rollout
+	killAfter      = 5 * time.Second  // from TERM to KILL
+	beatInterval   = time.Second
+	beatsSteer     = 5  // missed beats until a worker is steered away from
+	beatsKill      = 10 // more missed beats until it is killed
+)
+
+// settings is what a configuration says to the machine.
+func settings(c *config.Config) rollout.Settings {
+	h := c.Health
+	return rollout.Settings{
+		Processes:     c.Worker.Processes,
+		SlotPerWorker: c.Worker.Kind != config.KindSDK,
+		SurgeOne:      c.Rollout.Surge == "one",
+		Beats:         c.Worker.Kind == config.KindSDK,
+		Probe:         h.HTTP != nil || h.TCP != nil || len(h.Command) > 0,
+		Warmup:        h.Warmup.Requests > 0,
+
+		PrepareTimeout: prepareTimeout,
+		StartTimeout:   h.Start.Timeout,
+		StartInterval:  h.Start.Interval,
+		StartSuccesses: h.Start.Successes,
+		WarmTimeout:    warmTimeout,
+		AcceptTimeout:  acceptTimeout,
+		SteerTimeout:   steerTimeout,
+		SaveTimeout:    saveTimeout,
+
+		ActiveInterval: h.Active.Interval,
+		ActiveTimeout:  h.Active.Timeout,
+		ActiveFailures: h.Active.Failures,
+
+		Bake:         c.Rollout.Bake,
+		Cooldown:     c.Rollout.Cooldown,
+		MaxPerMinute: c.Rollout.MaxPerMinute,
+
+		DrainTimeout: c.Drain.Timeout,
+		MaxDraining:  c.Drain.MaxGenerations,
+		KillAfter:    killAfter,
+
+		RestartInitial: c.Restart.Initial,
+		RestartMax:     c.Restart.Max,
+		Loop:           c.Restart.Loop,
+		LoopWindow:     c.Restart.LoopWindow,
+
+		UnavailableAfter: c.Unavailable.After,
+		StopTimeout:      c.StopTimeout,
+
+		BeatInterval: beatInterval,
+		BeatsSteer:   beatsSteer,
+		BeatsKill:    beatsKill,
+
+		ShortOne:      c.Rollout.Memory.WhenShort == "one",
+		MemoryReserve: c.Rollout.Memory.Reserve,
+	}
+}

@@ -1,0 +1,132 @@
+package state
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+const (
+	lockName   = "lock"
+	maxLock    = 4 << 10 // bytes read of a lock file
+	maxCommand = 200     // bytes of a command line shown
+)
+
+// Lock is the right to be the one master of a service. The kernel takes it back
+// when the process dies, however it dies; the file stays for ever, because
+// removing it would let two masters hold locks on two files of one name.
+type Lock struct{ file *os.File }
+
+// HeldError says that another process is the service's master.
+type HeldError struct {
+	Service string
+	File    string
+	PID     int    // zero: not known
+	Command string // its command line; empty: not known
+}
+
+func (e *HeldError) Error() string {
+	who := "a process that cannot be seen from here (another container, perhaps)"
+	if e.PID > 0 {
+		who = fmt.Sprintf("process %d", e.PID)
+	}
+	if e.Command != "" {
+		who += " (" + e.Command + ")"
+	}
+	return fmt.Sprintf("service %q has a master already: %s holds %s; to load a new version use \"masterd reload\", to end it \"masterd stop\"", e.Service, who, e.File)
+}
+
+// Acquire takes the lock of a service in its runtime directory, without
+// waiting. When another process has it, the error is a *HeldError.
+func Acquire(dir, service string) (*Lock, error) {
+	path := filepath.Join(dir, lockName)
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	if errors.Is(err, syscall.ELOOP) {
+		return nil, fmt.Errorf("lock service %q: %s is a symbolic link, which is never followed here", service, path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("lock service %q: %w", service, err)
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		f.Close()
+		return nil, fmt.Errorf("lock service %q: %s is not a regular file", service, path)
+	}
+	err = flock(f)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		held := &HeldError{Service: service, File: path}
+		held.PID, held.Command = holder(f)
+		f.Close()
+		return nil, held
+	}
+	if err == nil {
+		err = sign(f, service)
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("lock service %q with %s: %w", service, path, err)
+	}
+	return &Lock{file: f}, nil
+}
+
+// Close gives the lock back. Only the first one does.
+func (l *Lock) Close() error { return l.file.Close() }
+
+// flock is on the open file, not on the process: a second master within this
+// process is refused as well, and close-on-exec keeps workers out of it.
+func flock(f *os.File) error {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var inner error
+	err = raw.Control(func(fd uintptr) {
+		for {
+			inner = syscall.Flock(int(fd), syscall.LOCK_EX|syscall.LOCK_NB)
+			if inner != syscall.EINTR {
+				return
+			}
+		}
+	})
+	return errors.Join(err, inner)
+}
+
+// sign writes who holds the lock, over what was there, then cuts the rest: a
+// reader in between finds a pid that is not alive, never an empty file. A full
+// disk is no reason to have no master.
+func sign(f *os.File, service string) error {
+	pid := os.Getpid()
+	begun, _ := started(pid)
+	text := fmt.Sprintf("%d %s %s\n", pid, begun, service)
+	if _, err := f.WriteAt([]byte(text), 0); err != nil {
+		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+			return nil
+		}
+		return err
+	}
+	return f.Truncate(int64(len(text)))
+}
+
+// holder reads what sign wrote, and believes it only if that process is still
+// the same one: a pid is reused.
+func holder(f *os.File) (pid int, command string) {
+	buf := make([]byte, maxLock)
+	n, _ := f.ReadAt(buf, 0)
+	line, _, _ := strings.Cut(string(buf[:n]), "\n")
+	fields := strings.Fields(line)
+	if len(fields) < 2 {
+		return 0, ""
+	}
+	pid, err := strconv.Atoi(fields[0])
+	if err != nil || pid <= 0 {
+		return 0, ""
+	}
+	begun, ok := started(pid)
+	if !ok || begun != fields[1] {
+		return 0, ""
+	}
+	return pid, commandOf(pid)
+}

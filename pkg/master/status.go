@@ -1,0 +1,161 @@
+package master
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/rollout"
+	"github.com/masterd/masterd/pkg/master/version"
+)
+
+// Status joins what the machine knows with what the rooms know. Only the
+// machine's part is taken in the loop; what /proc and the kernel say is read
+// outside of it.
+func (b backend) Status() api.Status {
+	m := b.m
+	s := api.Status{
+		Schema: api.Schema, Now: time.Now(), ConfigFile: m.opt.Config.File,
+		Master: api.Master{PID: os.Getpid(), Version: m.opt.Version, Since: m.started},
+	}
+	var (
+		cfg      *config.Config
+		degraded string
+		running  version.Version
+		st       rollout.Status
+	)
+	if !m.ask(func() {
+		cfg, degraded, st = m.cfg, m.degraded, m.machine.Status()
+		if g := m.generations[st.Active]; g != nil {
+			running = g.version
+		}
+		m.describeGenerations(&s, st)
+	}) {
+		s.State = "stopping"
+		return s
+	}
+	s.Service, s.Environment = cfg.Service, cfg.Environment
+	s.Listeners = m.sockets.Status()
+	for g := range s.Generations {
+		for i := range s.Generations[g].Workers {
+			w := &s.Generations[g].Workers[i]
+			w.RSS, w.FDs = m.system.usage(w.PID)
+			w.Dropped = m.output.Dropped(w.ID)
+		}
+	}
+	s.FileDiffers = m.fileDiffers(cfg, running)
+	s.State, s.Reasons = judge(st, s, degraded)
+	return s
+}
+
+// describeGenerations fills in what the loop knows.
+func (m *Master) describeGenerations(s *api.Status, st rollout.Status) {
+	if st.Hold != "" {
+		s.Hold = &api.Hold{Reason: st.Hold, By: st.HoldBy}
+	}
+	total, weights := uint32(0), map[rollout.Generation]uint32{}
+	for _, slot := range st.Slots {
+		weights[slot.Generation] += slot.Weight
+		total += slot.Weight
+	}
+	for _, g := range st.Generations {
+		out := api.Generation{
+			ID: uint64(g.ID), Phase: string(g.Phase), Since: g.Since, Deadline: g.Deadline, Baked: g.Baked,
+			Version: api.Version{ID: g.Version.ID, Label: g.Version.Label, Digest: g.Version.Digest},
+			Workers: []api.Worker{},
+		}
+		if known := m.generations[g.ID]; known != nil {
+			out.Version = describe(known.version)
+		}
+		if total > 0 {
+			out.Weight = int(100 * weights[g.ID] / total)
+		}
+		for _, w := range g.Workers {
+			aw := api.Worker{
+				ID: uint64(w.ID), PID: w.PID, Phase: string(w.Phase), Since: w.Since, Deadline: w.Deadline,
+				Healthy: w.Healthy, LastProbe: w.LastProbe, Restarts: w.Restarts,
+			}
+			if r := m.workers[w.ID]; r != nil {
+				aw.Started, aw.InFlight, aw.Open, aw.Requests = r.started, r.stats.InFlight, r.stats.Open, r.stats.Requests
+			}
+			out.Workers = append(out.Workers, aw)
+		}
+		s.Generations = append(s.Generations, out)
+		if g.ID == st.Active {
+			s.Active = &api.Deployment{Generation: uint64(g.ID), Version: out.Version, Since: g.Since, Baked: g.Baked}
+			if m.active.generation == g.ID {
+				s.Active.Since, s.Active.By, s.Active.Why = m.active.since, m.active.by, m.active.why
+			}
+		}
+	}
+	if r := st.Rollout; r != nil {
+		s.Rollout = &api.Rollout{
+			ID: uint64(r.ID), Trace: m.trace(r.ID), What: r.What, By: r.By, Why: r.Why, Generation: uint64(r.Generation),
+			Version: r.Version.Label, Stage: string(r.Stage), Since: r.Since, Deadline: r.Deadline,
+		}
+	}
+	if st.Last != nil {
+		e := entry(*st.Last)
+		s.Last = &e
+	}
+	if st.LastFailure != nil {
+		e := entry(*st.LastFailure)
+		s.LastFailure = &e
+	}
+}
+
+// judge says how the service is, and why not simply "serving".
+func judge(st rollout.Status, s api.Status, degraded string) (string, []string) {
+	var why []string
+	if degraded != "" {
+		why = append(why, degraded)
+	}
+	for _, g := range s.Generations {
+		if g.ID != uint64(st.Active) {
+			continue
+		}
+		for _, w := range g.Workers {
+			switch {
+			case w.Phase == string(rollout.PhaseBackoff):
+				why = append(why, fmt.Sprintf("Worker %d is gone; its replacement waits.", w.ID))
+			case w.Phase == string(rollout.PhaseActive) && !w.Healthy:
+				why = append(why, fmt.Sprintf("Worker %d fails its checks: %s.", w.ID, w.LastProbe))
+			}
+		}
+	}
+	switch {
+	case st.Stopping:
+		return "stopping", why
+	case !st.Serving && st.Active == 0 && st.LastFailure == nil:
+		return "starting", why
+	case !st.Serving:
+		return "down", append([]string{"No live worker has the traffic."}, why...)
+	case len(why) > 0:
+		return "degraded", why
+	}
+	return "serving", nil
+}
+
+// fileDiffers tells how the configuration and the program on disk differ from
+// what runs; empty: they do not, or it cannot be known.
+func (m *Master) fileDiffers(running *config.Config, v version.Version) string {
+	file, err := m.opt.Reread()
+	if err != nil {
+		return "the configuration on disk cannot be used: " + err.Error()
+	}
+	if changes := config.Diff(running, file); len(changes) > 0 {
+		return fmt.Sprintf("%s changed on disk since it was loaded (%d changes in all); `masterd reload` takes it over", changes[0].Key, len(changes))
+	}
+	if v.Digest == "" {
+		return ""
+	}
+	switch digest, err := m.store.FileDigest(file.Worker.Command[0]); {
+	case err != nil:
+		return fmt.Sprintf("the program on disk cannot be read: %v; the pinned one runs", err)
+	case digest != v.Digest:
+		return "the program on disk is not the one that runs; `masterd reload` rolls over to it"
+	}
+	return ""
+}

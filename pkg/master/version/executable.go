@@ -1,0 +1,155 @@
+package version
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+const maxHashed = 4 * maxVersions // digests remembered
+
+// errDiffers: a file is there, and is not the one that was pinned.
+type errDiffers struct{ path, want, have string }
+
+func (e errDiffers) Error() string {
+	return fmt.Sprintf("%s has the digest %s, pinned was %s", e.path, shortDigest(e.have), shortDigest(e.want))
+}
+
+// Executable returns the path to be executed for a version, now: the original
+// while it has the pinned digest (os.Executable then says what people expect),
+// else the pinned copy while that has it. Files that have not changed since
+// they were last read are not read again. When neither can be run, the error
+// says why and what to do. Ask before each exec.
+func (s *Store) Executable(ctx context.Context, id string) (path string, err error) {
+	s.mu.Lock()
+	r, ok := s.records[id]
+	s.mu.Unlock()
+	if !ok {
+		return "", fmt.Errorf("run version %s: it is not in the store %s; reload to pin what is configured", id, s.dir)
+	}
+	original := s.checkOriginal(ctx, r)
+	if original == nil {
+		return r.Resolved, nil
+	}
+	if ctx.Err() != nil {
+		return "", fmt.Errorf("run version %s (%s): %w", r.Label, id, ctx.Err())
+	}
+	if r.Mode == ModePath {
+		return "", fmt.Errorf("run version %s (%s): the program was replaced or is gone: %w; of a version in mode path no copy is kept (%s): put the program back, or reload to pin what is there",
+			r.Label, id, original, r.Why)
+	}
+	pinned := s.checkPinned(ctx, r)
+	if pinned != nil {
+		return "", fmt.Errorf("run version %s (%s): neither the original (%w) nor the pinned copy (%w) can be run; reload to pin the program again", r.Label, id, original, pinned)
+	}
+	return filepath.Join(s.dir, r.ID, programName), nil
+}
+
+// checkOriginal tells whether the file at the path where the program came from
+// is still that program.
+func (s *Store) checkOriginal(ctx context.Context, r record) error {
+	f, info, err := openProgram(r.Resolved, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if info.Mode().Perm()&0o111 == 0 {
+		return fmt.Errorf("%s is not executable any more", r.Resolved)
+	}
+	return s.verify(ctx, r.Resolved, f, info, r)
+}
+
+// checkPinned tells whether the copy in the store is still what was pinned.
+func (s *Store) checkPinned(ctx context.Context, r record) error {
+	path := filepath.Join(s.dir, r.ID, programName)
+	f, info, err := openProgram(path, syscall.O_NOFOLLOW)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if err := ownedSafely(path, info); err != nil {
+		return err
+	}
+	if err := s.verify(ctx, path, f, info, r); err != nil {
+		return err
+	}
+	if info.Mode().Perm()&0o555 != 0o555 { // a chmod is no harm that cannot be mended
+		return f.Chmod(0o555)
+	}
+	return nil
+}
+
+// verify compares size first: it is free, and a half-written file fails it.
+func (s *Store) verify(ctx context.Context, path string, f *os.File, info fs.FileInfo, r record) error {
+	if info.Size() != r.Size {
+		return fmt.Errorf("%s has %d bytes, pinned were %d", path, info.Size(), r.Size)
+	}
+	have, err := s.digestAt(ctx, path, f, info)
+	if err != nil {
+		return err
+	}
+	if have != r.Digest {
+		return errDiffers{path, r.Digest, have}
+	}
+	return nil
+}
+
+// FileDigest is Digest, but a file that has not changed since this store read
+// it is not read again: cheap enough to be asked for often.
+func (s *Store) FileDigest(path string) (string, error) {
+	f, info, err := openProgram(path, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	return s.digestAt(context.Background(), path, f, info)
+}
+
+// digestAt returns the digest of the open file f that was found at path. It is
+// read only if it could have changed since it was read last.
+func (s *Store) digestAt(ctx context.Context, path string, f *os.File, info fs.FileInfo) (string, error) {
+	at, sure := stampOf(info)
+	s.mu.Lock()
+	last, ok := s.hashed[path]
+	s.mu.Unlock()
+	if ok && sure && last.stamp == at {
+		return last.digest, nil
+	}
+	begun := time.Now() // the files' clock, not the store's
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		return "", err
+	}
+	digest, _, err := hashAll(ctx, f)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	after, err := f.Stat()
+	if err != nil {
+		return "", err
+	}
+	if now, _ := stampOf(after); now != at {
+		return "", errUnsettled{fmt.Sprintf("%s was changed while it was read", path)}
+	}
+	if sure && at.settled(begun) {
+		s.mu.Lock()
+		if len(s.hashed) >= maxHashed {
+			clear(s.hashed)
+		}
+		s.hashed[path] = known{at, digest}
+		s.mu.Unlock()
+	}
+	return digest, nil
+}
+
+// IsReplaced tells whether err, of Executable, says that a program is there
+// which is not the one pinned, rather than none at all.
+func IsReplaced(err error) bool {
+	var differs errDiffers
+	return errors.As(err, &differs)
+}

@@ -1,0 +1,319 @@
+package master
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen"
+	"github.com/masterd/masterd/pkg/master/logs"
+	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/rollout"
+	"github.com/masterd/masterd/pkg/master/session"
+)
+
+// candidateScore is added to a worker's oom_score_adj while it is not active:
+// when memory runs out, the kernel takes it before the one that serves.
+const candidateScore = 200
+
+// worker is one process and all that the master holds for it. The loop owns it.
+type worker struct {
+	id         rollout.Worker
+	generation *generation
+	slot       rollout.Slot
+	started    time.Time
+	process    process // nil until it was started
+	session    control // nil for workers that do not speak the protocol
+	output     output
+	finished   chan struct{} // closed when its output was read to the end
+	handed     bool          // it has its slots
+	killed     bool          // a Kill came before the process did
+	stats      ipc.Stats
+	paused     bool // told not to accept (shared steering)
+}
+
+// startWorker starts one process beside the loop and waits for it there.
+func (m *Master) startWorker(c rollout.Start) {
+	g := m.generationOf(c.Generation)
+	if g == nil {
+		m.step(rollout.StartFailed{Worker: c.Worker, Reason: "nothing was prepared for this generation"})
+		return
+	}
+	g.slot, g.last = c.Slot, c.Worker
+	w := &worker{id: c.Worker, generation: g, slot: c.Slot, started: time.Now(), finished: make(chan struct{})}
+	m.workers[c.Worker] = w
+	var pid atomic.Int64
+	output, err := m.output.Add(logs.Ident{
+		Worker: uint64(w.id), Generation: uint64(g.id), Version: g.version.Label, PID: func() int { return int(pid.Load()) },
+	})
+	if err != nil {
+		m.startFailed(w, fmt.Errorf("opening a place for its output: %w", err))
+		return
+	}
+	w.output = output
+	secret := ""
+	if g.cfg.Worker.Kind == config.KindSDK {
+		secret = session.NewSecret()
+		if err := m.expect(w, secret); err != nil {
+			m.startFailed(w, err)
+			return
+		}
+	}
+	m.beside(func() {
+		p, err := m.spawn(w, secret)
+		m.at(func() {
+			if err != nil {
+				m.startFailed(w, err)
+				return
+			}
+			w.process = p
+			pid.Store(int64(p.PID()))
+			if w.session != nil {
+				w.session.SetPID(p.PID())
+			}
+			w.output.Started()
+			m.log.Info("worker started", m.fields(w)...)
+			if w.killed {
+				m.signalWorker(w.id, true, "it was given up while it was being started")
+			}
+			m.step(rollout.Started{Worker: w.id, PID: p.PID()})
+		})
+		if err != nil {
+			return
+		}
+		<-p.Done()
+		// First the fact, for the sake of those who wait for an answer now, then
+		// the last lines.
+		m.at(func() { m.exited(w, p.Exit()) })
+		w.output.Finish()
+		close(w.finished)
+		p.Close()
+	})
+}
+
+// startFailed is told when there is no process.
+func (m *Master) startFailed(w *worker, err error) {
+	if w.output != nil {
+		w.output.Finish()
+	}
+	close(w.finished)
+	m.sessions.Forget(uint64(w.id))
+	delete(m.workers, w.id)
+	m.step(rollout.StartFailed{Worker: w.id, Reason: err.Error()})
+}
+
+// spawn starts the process. It runs beside the loop: the program's digest is
+// computed on the way.
+func (m *Master) spawn(w *worker, secret string) (process, error) {
+	g := w.generation
+	program, err := m.store.Executable(m.life, g.version.ID)
+	if err != nil {
+		return nil, err
+	}
+	var fromFiles []string
+	for _, f := range g.version.EnvFiles {
+		vars, err := config.LoadEnvFile(f)
+		if err != nil {
+			return nil, err
+		}
+		fromFiles = append(fromFiles, vars...)
+	}
+	extra := map[string]string{}
+	for k, v := range g.version.Env {
+		extra[k] = v
+	}
+	stdout, stderr := w.output.FDs()
+	spec := proc.Spec{
+		Shim: m.opt.Shim, Program: program, Args: g.version.Args, Dir: g.version.Dir,
+		User: g.cfg.Worker.User, Group: g.cfg.Worker.Group, NoFile: g.cfg.Worker.NoFile,
+		OOMScoreAdj: candidateScore, Stdout: stdout, Stderr: stderr,
+	}
+	if g.cfg.Worker.Kind == config.KindSDK {
+		extra[ipc.EnvControl] = filepath.Join(m.opt.Config.RuntimeDir, ControlSocket)
+		extra[ipc.EnvSecret] = secret
+		extra[ipc.EnvWorker] = strconv.FormatUint(uint64(w.id), 10)
+		extra[ipc.EnvGeneration] = strconv.FormatUint(uint64(g.id), 10)
+		extra[ipc.EnvService] = g.cfg.Service
+		extra[ipc.EnvVersion] = g.version.Label
+	} else {
+		files, err := m.sockets.Man(int(w.slot), g.names())
+		if err != nil {
+			return nil, err
+		}
+		defer closeFiles(files)
+		spec.ListenEnv = true
+		for _, f := range files {
+			spec.Files = append(spec.Files, proc.File{Name: f.Name, FD: f.FD})
+		}
+	}
+	spec.Env = proc.CleanEnv(extra, fromFiles)
+	return m.system.spawn(spec)
+}
+
+// expect makes a worker known to the control socket before it exists.
+func (m *Master) expect(w *worker, secret string) error {
+	uid, gid, err := proc.Credentials(w.generation.cfg.Worker.User, w.generation.cfg.Worker.Group)
+	if err != nil {
+		return err
+	}
+	if err := m.sessions.Own(int(uid), int(gid)); err != nil {
+		return err
+	}
+	welcome := ipc.Welcome{Service: m.cfg.Service, Label: w.generation.version.Label, BeatMS: int(beatInterval / time.Millisecond)}
+	for _, l := range w.generation.cfg.Listeners {
+		welcome.Listeners = append(welcome.Listeners, ipc.Listener{Name: l.Name, Address: l.Address})
+	}
+	w.session = m.sessions.Expect(session.Expect{
+		Worker: uint64(w.id), Generation: uint64(w.generation.id), Secret: secret, UID: uid, Welcome: welcome,
+		Fact: func(f session.Fact) { m.at(func() { m.said(w, f) }) },
+	})
+	return nil
+}
+
+// said takes what a worker said over the control socket.
+func (m *Master) said(w *worker, f session.Fact) {
+	if f.Stats != nil {
+		w.stats = *f.Stats
+	}
+	switch f.Kind {
+	case session.Ready:
+		m.step(rollout.Ready{Worker: w.id})
+	case session.Accepting:
+		m.step(rollout.Accepting{Worker: w.id})
+	case session.Beat:
+		m.step(rollout.Beat{Worker: w.id})
+	case session.Drained:
+		m.step(rollout.Drained{Worker: w.id})
+	case session.Refused:
+		m.log.Warn("a worker refused what it was asked", append(m.fields(w), zap.String("reason", f.Text))...)
+	case session.Lost:
+		m.log.Warn("the control connection to a worker is lost; it may come back", append(m.fields(w), zap.String("reason", f.Text))...)
+	case session.Connected, session.Paused, session.Parked:
+		m.log.Debug("worker said", append(m.fields(w), zap.Stringer("what", f.Kind))...)
+	}
+}
+
+// exited is told the moment the process is gone.
+func (m *Master) exited(w *worker, exit proc.Exit) {
+	m.sessions.Forget(uint64(w.id))
+	delete(m.workers, w.id)
+	m.log.Info("worker exited", append(m.fields(w), zap.Stringer("how", exit), zap.Uint64("cut", w.stats.Cut))...)
+	m.step(rollout.Exited{Worker: w.id, Detail: exit.String()})
+	m.tidy()
+}
+
+// activate gives a worker its slots the first time; later it says: go on.
+func (m *Master) activate(c rollout.Activate) {
+	w := m.workers[c.Worker]
+	if w == nil || w.process == nil {
+		return
+	}
+	if err := w.process.SetOOMScoreAdj(0); err != nil {
+		m.log.Debug("oom_score_adj", append(m.fields(w), zap.Error(err))...)
+	}
+	if w.session == nil { // it has had its slots from its start
+		m.step(rollout.Accepting{Worker: w.id})
+		return
+	}
+	var files []listen.File
+	if !w.handed {
+		var err error
+		if files, err = m.sockets.Man(int(w.slot), w.generation.names()); err != nil {
+			m.log.Error("a worker cannot be given its slots", append(m.fields(w), zap.Error(err))...)
+			return // the machine's deadline ends it
+		}
+		defer closeFiles(files)
+		w.handed = true
+	}
+	names, fds := make([]string, len(files)), make([]int, len(files))
+	for i, f := range files {
+		names[i], fds[i] = f.Name, f.FD
+	}
+	if err := w.session.Activate(names, fds); err != nil {
+		m.log.Error("a worker cannot be told that it is active", append(m.fields(w), zap.Error(err))...)
+	}
+}
+
+// park tells a worker that it gets no new connections for now.
+func (m *Master) park(c rollout.Park) {
+	w := m.workers[c.Worker]
+	if w == nil || w.process == nil {
+		return
+	}
+	if err := w.process.SetOOMScoreAdj(candidateScore); err != nil {
+		m.log.Debug("oom_score_adj", append(m.fields(w), zap.Error(err))...)
+	}
+	if w.session == nil {
+		return
+	}
+	if err := w.session.Park(); err != nil {
+		m.log.Warn("a worker cannot be told that it is parked", append(m.fields(w), zap.Error(err))...)
+	}
+}
+
+// drain asks a worker to finish and leave.
+func (m *Master) drain(c rollout.Drain) {
+	w := m.workers[c.Worker]
+	if w == nil {
+		return
+	}
+	if w.session != nil && w.session.Connected() {
+		var timeout time.Duration
+		if !c.Deadline.IsZero() {
+			timeout = max(time.Until(c.Deadline), time.Millisecond)
+		}
+		if err := w.session.Drain(timeout); err == nil {
+			return
+		}
+	}
+	m.signalWorker(c.Worker, false, "it is to drain")
+}
+
+// dump asks a silent worker for its stacks.
+func (m *Master) dump(c rollout.Dump) {
+	if w := m.workers[c.Worker]; w != nil && w.session != nil {
+		if err := w.session.Dump(); err != nil {
+			m.log.Warn("a worker cannot be asked for its stacks", append(m.fields(w), zap.Error(err))...)
+		}
+	}
+}
+
+// signalWorker sends the stop signal, or KILL, to a worker's process group.
+func (m *Master) signalWorker(id rollout.Worker, kill bool, why string) {
+	w := m.workers[id]
+	if w == nil {
+		return
+	}
+	if w.process == nil {
+		w.killed = true // there is no process yet: as soon as there is one
+		return
+	}
+	sig := signals[w.generation.cfg.Worker.StopSignal]
+	if kill {
+		sig = signals["KILL"]
+	}
+	m.log.Info("signalling worker", append(m.fields(w), zap.Stringer("signal", sig), zap.String("why", why))...)
+	if err := w.process.Signal(sig); err != nil {
+		m.log.Warn("signalling worker", append(m.fields(w), zap.Error(err))...)
+	}
+}
+
+// fields name a worker in the log.
+func (m *Master) fields(w *worker) []zap.Field {
+	f := []zap.Field{
+		zap.Uint64("worker", uint64(w.id)), zap.Uint64("generation", uint64(w.generation.id)), zap.String("version", w.generation.version.Label),
+	}
+	if w.process != nil {
+		f = append(f, zap.Int("pid", w.process.PID()))
+	}
+	if t, ok := m.traces[w.generation.rollout]; ok {
+		f = append(f, zap.String("trace_id", t), zap.Uint64("rollout_id", uint64(w.generation.rollout)))
+	}
+	return f
+}

@@ -1,0 +1,409 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/history"
+	"github.com/masterd/masterd/pkg/master/journal"
+	"github.com/masterd/masterd/pkg/master/listen"
+	"github.com/masterd/masterd/pkg/master/logs"
+	"github.com/masterd/masterd/pkg/master/probe"
+	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/rollout"
+	"github.com/masterd/masterd/pkg/master/session"
+	"github.com/masterd/masterd/pkg/master/version"
+)
+
+// world is the fake of everything outside the loop. It runs on the clock of a
+// synctest bubble: a start that takes a minute costs no time.
+type world struct {
+	t  *testing.T
+	mu sync.Mutex
+
+	program    string // what lies at the path: the version pinned next
+	versions   map[string]version.Version
+	behave     map[string]behaviour // by program
+	workers    map[uint64]*fakeWorker
+	steered    []listen.Share // now
+	steerings  [][]listen.Share
+	lastManned int // by the loop, just before Activate
+	saved      []rollout.State
+	diskFull   bool
+	memory     rollout.Memory
+	lines      map[uint64][]string
+	quiet      func(slot int)
+	pids       int
+}
+
+// behaviour is how workers of one program are.
+type behaviour struct {
+	boot     time.Duration // from spawn to ready
+	exit     time.Duration // from spawn to an exit by itself; zero: never
+	hang     bool          // never ready
+	sick     bool          // fails its checks
+	noSpawn  bool          // cannot be executed
+	deafTERM bool          // ignores everything but KILL
+}
+
+func newWorld(t *testing.T) *world {
+	return &world{
+		t: t, program: "v1", versions: map[string]version.Version{}, behave: map[string]behaviour{}, workers: map[uint64]*fakeWorker{},
+		lines: map[uint64][]string{},
+	}
+}
+
+// master makes a master in this world; the test runs it.
+func (w *world) master(cfg *config.Config) *Master {
+	w.t.Helper()
+	dir := w.t.TempDir()
+	j, err := journal.Open(journal.Options{Level: "debug", Format: "json", File: filepath.Join(dir, "log"), Service: "test"})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	h, err := history.Open(filepath.Join(dir, "history"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	m := newMaster(Options{Config: cfg, Reread: func() (*config.Config, error) { c := *cfg; return &c, nil }, Journal: j})
+	w.t.Cleanup(func() { _ = j.Close() })
+	m.history, m.store, m.sockets, m.sessions, m.output = h, w, w, w, fakeOutputs{w}
+	m.system = system{
+		spawn:    w.spawn,
+		checker:  func(config.Health) checker { return w },
+		memory:   func([]int) rollout.Memory { w.mu.Lock(); defer w.mu.Unlock(); return w.memory },
+		pressure: func() (bool, string) { return false, "" },
+		usage:    func(int) (int64, int) { return 0, 0 },
+		save:     w.save,
+		load:     func(string) (rollout.State, error) { return rollout.State{}, nil },
+	}
+	m.machine = rollout.New(rollout.Options{Slots: 16, Keep: 5, Rand: rand.New(rand.NewPCG(1, 2)), Violated: func(what string) { w.t.Errorf("invariant: %s", what) }})
+	w.quiet = func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) }
+	return m
+}
+
+func testConfig() *config.Config {
+	return &config.Config{
+		File: "/etc/masterd/test.yaml", Service: "test", RuntimeDir: "/run/test", StateDir: "/var/lib/test",
+		Listeners: []config.Listener{{Name: "http", Network: "tcp", Address: "tcp://127.0.0.1:80", Steering: "auto"}},
+		Worker:    config.Worker{Kind: config.KindSDK, Command: []string{"/bin/app"}, Processes: 1, StopSignal: "TERM"},
+		Health: config.Health{
+			HTTP:   &config.HTTPCheck{Listener: "http", Path: "/healthz"},
+			Start:  config.StartCheck{Interval: 50 * time.Millisecond, Successes: 2, Timeout: time.Minute},
+			Active: config.ActiveCheck{Interval: 2 * time.Second, Timeout: time.Second, Failures: 3},
+		},
+		Rollout:     config.Rollout{Bake: 5 * time.Minute, Surge: "all", Cooldown: 10 * time.Second, MaxPerMinute: 6, KeepVersions: 5, Memory: config.Memory{WhenShort: "refuse"}},
+		Drain:       config.Drain{Timeout: 5 * time.Minute, MaxGenerations: 4},
+		Restart:     config.Restart{Initial: 100 * time.Millisecond, Max: 10 * time.Second, Loop: 5, LoopWindow: time.Minute},
+		Unavailable: config.Unavailable{After: 5 * time.Second, Answer: "503"},
+		StopTimeout: time.Minute,
+	}
+}
+
+// serving names the programs that new connections go to.
+func (w *world) serving() (programs []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range w.workers {
+		for _, s := range w.steered {
+			if f.slot == s.Slot && f.accepting && !slices.Contains(programs, f.program) {
+				programs = append(programs, f.program)
+			}
+		}
+	}
+	slices.Sort(programs)
+	return programs
+}
+
+// living counts processes.
+func (w *world) living() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.workers)
+}
+
+// crash ends every worker of a program.
+func (w *world) crash(program string) {
+	w.mu.Lock()
+	var victims []*fakeWorker
+	for _, f := range w.workers {
+		if f.program == program {
+			victims = append(victims, f)
+		}
+	}
+	w.mu.Unlock()
+	for _, f := range victims {
+		f.end(proc.Exit{Code: 2})
+	}
+}
+
+// Versions.
+
+func (w *world) Pin(_ context.Context, s version.Source) (version.Version, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v := version.Version{ID: w.program, Digest: "sha256:" + w.program, Label: w.program, Program: s.Program, Args: s.Args, Env: s.Env}
+	w.versions[v.ID] = v
+	return v, nil
+}
+
+func (w *world) Get(id string) (version.Version, bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v, ok := w.versions[id]
+	return v, ok
+}
+
+func (w *world) Resolve(id string) (version.Version, error) {
+	v, ok := w.Get(id)
+	if !ok {
+		return v, fmt.Errorf("there is no version %s", id)
+	}
+	return v, nil
+}
+
+func (w *world) Executable(_ context.Context, id string) (string, error) { return "/store/" + id, nil }
+func (w *world) FileDigest(string) (string, error) {
+	return "sha256:" + w.program, nil
+}
+func (w *world) List() []version.Version                       { return nil }
+func (w *world) Hold(string, bool) error                       { return nil }
+func (w *world) Diff(string, string) ([]version.Change, error) { return nil, nil }
+func (w *world) Prune(int, map[string]bool) ([]string, error)  { return nil, nil }
+func (w *world) Check(_ context.Context, p probe.Worker, _ probe.Dialer) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := w.workers[p.ID]
+	switch {
+	case f == nil:
+		return errors.New("connection refused")
+	case w.behave[f.program].sick:
+		return errors.New("GET /healthz: 500 Internal Server Error")
+	}
+	return nil
+}
+func (w *world) Warm(context.Context, probe.Worker, probe.Dialer) (int, int, error) { return 0, 0, nil }
+
+func (w *world) save(_ string, s rollout.State) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.diskFull {
+		return errors.New("no space left on device")
+	}
+	w.saved = append(w.saved, s)
+	return nil
+}
+
+// Sockets.
+
+func (w *world) Man(slot int, names []string) ([]listen.File, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.lastManned = slot
+	files := make([]listen.File, len(names))
+	for i, n := range names {
+		files[i] = listen.File{Name: n, FD: -1}
+	}
+	return files, nil
+}
+
+func (w *world) Quarantine(slot int) {
+	time.AfterFunc(10*time.Millisecond, func() { w.quiet(slot) })
+}
+
+func (w *world) Steer(shares []listen.Share) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.steered = shares
+	w.steerings = append(w.steerings, shares)
+	return nil
+}
+
+func (w *world) Shared() []string            { return nil }
+func (w *world) Add([]config.Listener) error { return nil }
+func (w *world) Retain([]config.Listener)    {}
+func (w *world) Status() []api.Listener      { return nil }
+func (w *world) ProbeDial(context.Context, int, string) (net.Conn, error) {
+	return nil, errors.ErrUnsupported
+}
+
+// Close closes the sockets and the sessions.
+func (w *world) Close() error { return nil }
+
+// Sessions and processes: one fakeWorker is both.
+
+type fakeWorker struct {
+	w         *world
+	id        uint64
+	pid       int
+	program   string
+	slot      int
+	fact      func(session.Fact)
+	accepting bool
+	parked    bool
+	once      sync.Once
+	done      chan struct{}
+	exit      proc.Exit
+	seq       uint64
+}
+
+func (w *world) Own(int, int) error { return nil }
+
+func (w *world) Expect(e session.Expect) control {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	f := &fakeWorker{w: w, id: e.Worker, fact: e.Fact, done: make(chan struct{}), slot: -1}
+	w.workers[e.Worker] = f
+	return f
+}
+
+func (w *world) Forget(id uint64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.workers, id)
+}
+
+func (w *world) spawn(s proc.Spec) (process, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var id uint64
+	for _, e := range s.Env {
+		if v, ok := strings.CutPrefix(e, ipc.EnvWorker+"="); ok {
+			id, _ = strconv.ParseUint(v, 10, 64)
+		}
+	}
+	f := w.workers[id]
+	f.program = filepath.Base(s.Program)
+	b := w.behave[f.program]
+	if b.noSpawn {
+		return nil, fmt.Errorf("%s: permission denied", s.Program)
+	}
+	w.pids++
+	f.pid = 1000 + w.pids
+	if !b.hang {
+		time.AfterFunc(b.boot, func() { f.say(session.Fact{Kind: session.Ready}) })
+	}
+	if b.exit > 0 {
+		time.AfterFunc(b.exit, func() { f.end(proc.Exit{Code: 1}) })
+	}
+	go f.beat()
+	return f, nil
+}
+
+// beat says each second that it lives.
+func (f *fakeWorker) beat() {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			f.say(session.Fact{Kind: session.Beat, Stats: &ipc.Stats{Open: 3}})
+		case <-f.done:
+			return
+		}
+	}
+}
+
+func (f *fakeWorker) say(fact session.Fact) {
+	select {
+	case <-f.done:
+	default:
+		f.fact(fact)
+	}
+}
+
+func (f *fakeWorker) end(e proc.Exit) {
+	f.once.Do(func() {
+		f.w.mu.Lock()
+		f.exit, f.accepting = e, false
+		f.w.lines[f.id] = append(f.w.lines[f.id], "panic: the last words of "+f.program)
+		f.w.mu.Unlock()
+		close(f.done)
+	})
+}
+
+func (f *fakeWorker) PID() int                       { return f.pid }
+func (f *fakeWorker) Done() <-chan struct{}          { return f.done }
+func (f *fakeWorker) Exit() proc.Exit                { return f.exit }
+func (f *fakeWorker) SetOOMScoreAdj(int) error       { return nil }
+func (f *fakeWorker) Close()                         {}
+func (f *fakeWorker) SetPID(int)                     {}
+func (f *fakeWorker) Connected() bool                { return true }
+func (f *fakeWorker) Pause() error                   { return nil }
+func (f *fakeWorker) Resume() error                  { return nil }
+func (f *fakeWorker) Dump() error                    { return nil }
+func (f *fakeWorker) Park() error                    { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
+func (f *fakeWorker) Conn(string, string, int) error { return nil }
+
+func (f *fakeWorker) Signal(sig syscall.Signal) error {
+	switch {
+	case sig == syscall.SIGKILL:
+		go f.end(proc.Exit{Signal: sig})
+	case !f.w.behave[f.program].deafTERM:
+		go f.end(proc.Exit{})
+	}
+	return nil
+}
+
+// Activate hands over the slot that was manned for it just before.
+func (f *fakeWorker) Activate(names []string, _ []int) error {
+	if len(names) > 0 {
+		f.w.mu.Lock()
+		f.slot = f.w.lastManned
+		f.w.mu.Unlock()
+	}
+	go func() {
+		f.w.mu.Lock()
+		f.accepting, f.parked = true, false
+		f.w.mu.Unlock()
+		f.say(session.Fact{Kind: session.Accepting})
+	}()
+	return nil
+}
+
+func (f *fakeWorker) Drain(time.Duration) error {
+	go func() {
+		f.say(session.Fact{Kind: session.Drained, Stats: &ipc.Stats{}})
+		f.end(proc.Exit{})
+	}()
+	return nil
+}
+
+// Output.
+
+type fakeOutputs struct{ w *world }
+
+func (o fakeOutputs) Add(logs.Ident) (output, error) { return fakeOutput{}, nil }
+func (o fakeOutputs) Lines(worker uint64, n int) (lines []api.LogLine) {
+	o.w.mu.Lock()
+	defer o.w.mu.Unlock()
+	for _, l := range o.w.lines[worker] {
+		lines = append(lines, api.LogLine{Worker: worker, Text: l})
+	}
+	return lines
+}
+func (o fakeOutputs) Follow(context.Context, uint64, int) (<-chan api.LogLine, error) {
+	return nil, errors.ErrUnsupported
+}
+func (o fakeOutputs) Dropped(uint64) uint64 { return 0 }
+func (o fakeOutputs) Close() error          { return nil }
+
+type fakeOutput struct{}
+
+func (fakeOutput) FDs() (int, int) { return -1, -1 }
+func (fakeOutput) Started()        {}
+func (fakeOutput) Finish()         {}

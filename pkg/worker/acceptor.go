@@ -1,0 +1,172 @@
+package worker
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"time"
+)
+
+const (
+	acceptRetryFirst = 5 * time.Millisecond // after an accept that failed (no descriptors left, ...)
+	acceptRetryMax   = time.Second
+	maxTaken         = 1 << 16 // connections that a drain takes from one queue; the kernel's own limit of a backlog
+)
+
+// socket is what a listening socket must be able to do: *net.TCPListener and
+// *net.UnixListener can.
+type socket interface {
+	net.Listener
+	SetDeadline(time.Time) error
+	SyscallConn() (syscall.RawConn, error)
+}
+
+// acceptor is a listening socket whose accepting can stop without closing or
+// shutting down anything: the socket's open description is shared with the
+// master and with siblings, and only our descriptor of it is ours. It is the
+// net.Listener that http.Server.Serve gets.
+type acceptor struct {
+	socket
+	id    inode
+	admit func(net.Conn) net.Conn
+	log   *slog.Logger
+
+	mu     sync.Mutex
+	cond   sync.Cond // any of the flags has changed
+	paused bool
+	shut   bool
+	inside bool // Accept is in the kernel
+	wake   chan struct{}
+}
+
+func newAcceptor(s socket, admit func(net.Conn) net.Conn, log *slog.Logger) (*acceptor, error) {
+	id, err := identify(s)
+	if err != nil {
+		return nil, fmt.Errorf("looking at the listening socket on %s: %w", s.Addr(), err)
+	}
+	a := &acceptor{socket: s, id: id, admit: admit, log: log, wake: make(chan struct{})}
+	a.cond.L = &a.mu
+	return a, nil
+}
+
+// Accept waits for a connection while not paused. It gives up on no error but
+// its own Close: a slot that was shut down by accident is mended by the master,
+// and must be accepted from again then.
+func (a *acceptor) Accept() (net.Conn, error) {
+	retry := acceptRetryFirst
+	for a.enter() {
+		c, err := a.socket.Accept()
+		wake := a.exit()
+		if err == nil {
+			return a.admit(c), nil
+		}
+		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
+			continue // paused or closed: enter knows
+		}
+		a.log.Warn("worker: accepting failed, trying again", "address", a.Addr().String(), "error", err, "in", retry)
+		t := time.NewTimer(retry)
+		select {
+		case <-t.C:
+		case <-wake:
+			t.Stop()
+		}
+		retry = min(2*retry, acceptRetryMax)
+	}
+	return nil, net.ErrClosed
+}
+
+// enter waits until accepting is allowed; false: never again.
+func (a *acceptor) enter() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for a.paused && !a.shut {
+		a.cond.Wait()
+	}
+	a.inside = !a.shut
+	return !a.shut
+}
+
+// exit returns a channel that is closed by the next pause, resume or Close.
+func (a *acceptor) exit() <-chan struct{} {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.inside = false
+	a.cond.Broadcast()
+	return a.wake
+}
+
+// pause returns when no accept is under way, and none will be until resume.
+func (a *acceptor) pause() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.paused = true
+	a.changed()
+	// A deadline in the past ends the accept that waits; net's poller looks at
+	// it before it asks the kernel, so this takes no connection either.
+	a.SetDeadline(time.Unix(1, 0))
+	for a.inside {
+		a.cond.Wait()
+	}
+}
+
+func (a *acceptor) resume() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.SetDeadline(time.Time{})
+	a.paused = false
+	a.changed()
+}
+
+// Close closes our descriptor. It is idempotent.
+func (a *acceptor) Close() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.shut {
+		return nil
+	}
+	a.shut = true
+	a.changed()
+	return a.socket.Close()
+}
+
+func (a *acceptor) changed() {
+	close(a.wake)
+	a.wake = make(chan struct{})
+	a.cond.Broadcast()
+}
+
+// take accepts what is queued until the queue is empty, without waiting. It is
+// for a paused acceptor: the deadline that pauses it stands in Accept's way.
+func (a *acceptor) take() ([]net.Conn, error) {
+	raw, err := a.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	var taken []net.Conn
+	for len(taken) < maxTaken {
+		var fd int
+		var failed error
+		if err := raw.Control(func(l uintptr) { fd, failed = acceptNow(int(l)) }); err != nil {
+			return taken, err
+		}
+		switch {
+		case failed == nil:
+		case errors.Is(failed, syscall.EAGAIN):
+			return taken, nil
+		case errors.Is(failed, syscall.EINTR), errors.Is(failed, syscall.ECONNABORTED):
+			continue // the client of that one is gone; the next may be there
+		default:
+			return taken, os.NewSyscallError("accept", failed)
+		}
+		c, err := connOf(fd)
+		if err != nil {
+			return taken, err
+		}
+		taken = append(taken, a.admit(c))
+	}
+	return taken, nil
+}

@@ -1,0 +1,55 @@
+// Package worker turns a program with http.Handlers (a Gin engine is one) into
+// a worker of masterd: its connections come from the master's listening
+// sockets, and it starts, parks, drains and leaves without losing a request.
+//
+//	func main() {
+//		r := gin.New()
+//		r.GET("/ping", func(c *gin.Context) { c.String(200, "pong") })
+//
+//		w := worker.New(worker.Options{})
+//		w.Handle("http", r, worker.Address("127.0.0.1:8080"))
+//		w.OnActive(func(ctx context.Context) { cron(ctx) })
+//		if err := w.Run(context.Background()); err != nil {
+//			log.Fatal(err)
+//		}
+//	}
+//
+// The same program runs in three ways, and finds out by itself which:
+//
+//   - Under masterd (MASTERD_CONTROL is set): the master gives it its sockets
+//     once it has passed its checks, and says what it is. [Address] is not used.
+//   - Under systemd socket activation (LISTEN_FDS and LISTEN_PID are set): the
+//     sockets are taken by name, and NOTIFY_SOCKET is told when it serves.
+//   - Alone: it binds each listener's [Address], else PORT from the environment.
+//
+// # Life
+//
+// A worker's [State] moves forward, but for active and parked, which change
+// places as often as the master rolls over and back:
+//
+//	new → ready → active ⇄ parked → draining → Run returns
+//
+// In every state it serves what reaches it. What the states change is how it
+// parts from its clients, and whether its background work runs:
+//
+//	             background work   answers say Connection: close   takes new connections
+//	new, ready         no                     no                    only health checks
+//	active             yes                    no                           yes
+//	parked             no                     yes              those that still arrive
+//	draining           no                     yes                          no
+//
+// # Leaving without a loss
+//
+// A drain takes what is still queued at the listening sockets, closes them, and
+// then only waits: each connection is told Connection: close (HTTP/2: GOAWAY)
+// with its next answer and is closed after that answer. No idle connection is
+// closed under a client's next request, which is why [http.Server.Shutdown] is
+// never called while one is open. What is left at the deadline is cut, and
+// counted in [Stats]. Handlers that answer for long (Server-Sent Events,
+// WebSockets) end by themselves when [Leaving] tells them.
+//
+// # Losing the master
+//
+// A worker whose master died serves on, and looks for a new one at the same
+// place for ever.
+package worker

@@ -1,0 +1,161 @@
+package worker
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+)
+
+// maxProbes is how many health checks one worker serves at one time; a master
+// that does not close them is told so instead of being given descriptors.
+const maxProbes = 64
+
+// door is a listener being served: the sockets that clients come from, and two
+// servers, one for them and one for the master's health checks.
+type door struct {
+	*listener
+	log     *slog.Logger
+	traffic *traffic
+
+	public, probe *http.Server
+	passed        *handIn // clients that came by another way
+	checks        *handIn
+	sockets       []*acceptor // of the life's goroutine alone
+	serving       sync.WaitGroup
+}
+
+// open makes the servers and serves what is passed. No socket is needed yet.
+func (l *listener) open(t *traffic, log *slog.Logger) (*door, error) {
+	var certs *certificate
+	if l.tls {
+		var err error
+		if certs, err = loadCertificate(l.certFile, l.keyFile, log); err != nil {
+			return nil, fmt.Errorf("listener %q: %w", l.name, err)
+		}
+	}
+	log = log.With("listener", l.name)
+	d := &door{
+		listener: l,
+		log:      log,
+		traffic:  t,
+		public:   l.server(certs, log),
+		probe:    l.server(certs, log),
+		passed:   newHandIn(),
+		checks:   newHandIn(),
+	}
+	d.public.Handler = &counted{next: l.handler, t: t}
+	d.probe.Handler = l.handler
+	for _, s := range []*http.Server{d.public, d.probe} {
+		s.BaseContext = withNotice(s.BaseContext, t.leaving)
+	}
+	d.serve(d.public, d.passed)
+	d.serve(d.probe, d.checks)
+	return d, nil
+}
+
+func withNotice(base func(net.Listener) context.Context, n *notice) func(net.Listener) context.Context {
+	return func(ln net.Listener) context.Context {
+		ctx := context.Background()
+		if base != nil {
+			ctx = base(ln)
+		}
+		return context.WithValue(ctx, noticeKey{}, n)
+	}
+}
+
+// serve runs one of the servers on one source of connections until that ends.
+func (d *door) serve(s *http.Server, from net.Listener) {
+	if s.TLSConfig != nil && d.tls {
+		from = tls.NewListener(from, s.TLSConfig)
+	}
+	d.serving.Go(func() {
+		err := s.Serve(from)
+		if !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) {
+			d.log.Error("worker: serving ended", "error", err)
+		}
+	})
+}
+
+// add serves a listening socket too. One that is served already is closed: a
+// master that lost its connection to us may hand over the same socket again.
+func (d *door) add(s socket, paused bool) error {
+	a, err := newAcceptor(s, d.traffic.clients.admit, d.log)
+	if err != nil {
+		s.Close()
+		return err
+	}
+	for _, known := range d.sockets {
+		if known.id == a.id {
+			return a.Close()
+		}
+	}
+	d.sockets = append(d.sockets, a)
+	if paused {
+		a.pause()
+	}
+	d.serve(d.public, a)
+	return nil
+}
+
+func (d *door) pause() {
+	for _, a := range d.sockets {
+		a.pause()
+	}
+}
+
+func (d *door) resume() {
+	for _, a := range d.sockets {
+		a.resume()
+	}
+}
+
+// shut closes our descriptors, after it has taken what is queued if it is to.
+// What arrives later stays in the socket, which the master holds.
+func (d *door) shut(take bool) {
+	for _, a := range d.sockets {
+		a.pause()
+		var taken []net.Conn
+		if take {
+			var err error
+			if taken, err = a.take(); err != nil {
+				d.log.Error("worker: the queue could not be emptied before closing", "address", a.Addr().String(), "error", err)
+			}
+		}
+		a.Close()
+		for _, c := range taken {
+			d.passed.put(c)
+		}
+	}
+	d.sockets = nil
+}
+
+// pass serves a client's connection that came by another way.
+func (d *door) pass(c net.Conn) { d.passed.put(d.traffic.clients.admit(c)) }
+
+// check serves a health check's connection.
+func (d *door) check(c net.Conn) error {
+	if n := d.traffic.probes.open(); n >= maxProbes {
+		c.Close()
+		return fmt.Errorf("%d health checks are open already, close some", n)
+	}
+	d.checks.put(d.traffic.probes.admitProbe(c))
+	return nil
+}
+
+// close ends the servers with whatever is still open, and waits for the
+// goroutines that accept for them.
+func (d *door) close() {
+	for _, a := range d.sockets {
+		a.Close()
+	}
+	d.passed.Close()
+	d.checks.Close()
+	d.public.Close()
+	d.probe.Close()
+	d.serving.Wait()
+}

@@ -1,0 +1,43 @@
+package worker
+
+import (
+	"net"
+	"sync"
+)
+
+// handIn is a net.Listener for connections that were not accepted here, but
+// passed by the master or taken from a queue that is about to close.
+type handIn struct {
+	conns chan net.Conn // unbuffered: what was put in is being served
+	done  chan struct{}
+	once  sync.Once
+}
+
+func newHandIn() *handIn {
+	return &handIn{conns: make(chan net.Conn), done: make(chan struct{})}
+}
+
+// put gives a connection to the server, or closes it when there is none left.
+func (h *handIn) put(c net.Conn) {
+	select {
+	case h.conns <- c:
+	case <-h.done:
+		c.Close()
+	}
+}
+
+func (h *handIn) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.done:
+		return nil, net.ErrClosed
+	}
+}
+
+func (h *handIn) Close() error {
+	h.once.Do(func() { close(h.done) })
+	return nil
+}
+
+func (h *handIn) Addr() net.Addr { return loopback() }

@@ -1,0 +1,65 @@
+package worker
+
+import (
+	"runtime"
+	"sync/atomic"
+
+	"github.com/masterd/masterd/pkg/ipc"
+)
+
+// Stats are a worker's numbers, as it sends them to its master. Health checks
+// that a master makes are not in them.
+type Stats = ipc.Stats
+
+// traffic is what a worker has to do with its clients, counted: connections
+// by the census, requests by the handler around the program's.
+type traffic struct {
+	clients  *census
+	probes   *census
+	leaving  *notice
+	inFlight atomic.Int64
+	requests atomic.Uint64
+	cut      atomic.Uint64
+
+	// settled gets a token when something reached zero while leaving. It says
+	// "look again", not "it is zero now".
+	settled chan struct{}
+}
+
+func newTraffic() *traffic {
+	t := &traffic{leaving: newNotice(), settled: make(chan struct{}, 1)}
+	t.clients = newCensus(t.look)
+	t.probes = newCensus(func() {})
+	return t
+}
+
+func (t *traffic) look() {
+	select {
+	case t.settled <- struct{}{}:
+	default: // a token is there already
+	}
+}
+
+// quiet: no client is connected and no request runs, also not one whose client
+// has gone.
+func (t *traffic) quiet() bool {
+	return t.clients.open() == 0 && t.inFlight.Load() == 0
+}
+
+func (t *traffic) stats() Stats {
+	return Stats{
+		Open:       int64(t.clients.open()),
+		InFlight:   t.inFlight.Load(),
+		Accepted:   t.clients.total(),
+		Requests:   t.requests.Load(),
+		Cut:        t.cut.Load(),
+		Goroutines: runtime.NumGoroutine(),
+	}
+}
+
+// cutOff closes every client connection that is still open.
+func (t *traffic) cutOff() (n int) {
+	n = t.clients.closeAll()
+	t.cut.Add(uint64(n))
+	return n
+}

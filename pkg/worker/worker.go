@@ -1,0 +1,195 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"sync/atomic"
+	"time"
+)
+
+// DefaultDrainTimeout bounds a drain that no master asked for: after SIGTERM,
+// SIGINT or the end of Run's context.
+const DefaultDrainTimeout = 30 * time.Second
+
+// Options are what a worker may be told beyond its listeners. The zero value
+// is good.
+type Options struct {
+	// Log gets the few lines a worker has to say. Default: slog.Default().
+	Log *slog.Logger
+	// DrainTimeout bounds a drain that no master asked for. Default
+	// DefaultDrainTimeout; negative: no bound. A master's drain brings its own.
+	DrainTimeout time.Duration
+	// IgnoreSignals leaves SIGTERM and SIGINT to the program, which ends Run by
+	// its context then. By default the first of them drains, and one that comes
+	// while draining shortens what is left to a second.
+	IgnoreSignals bool
+}
+
+// State is where a worker is in its life. See the package's documentation.
+type State string
+
+const (
+	// StateNew: the BeforeReady functions run; ends when all have returned.
+	StateNew State = "new"
+	// StateReady: could serve, waits for the master's sockets; only a worker
+	// with a master is ever seen in it.
+	StateReady State = "ready"
+	// StateActive: serves, and runs its background work; ends with park or drain.
+	StateActive State = "active"
+	// StateParked: warm, without new connections or background work; ends with
+	// being active again or with a drain.
+	StateParked State = "parked"
+	// StateDraining: finishes what is open; ends with Run.
+	StateDraining State = "draining"
+)
+
+// Info is what a worker knows of itself.
+type Info struct {
+	Managed    bool   // a master runs it
+	Worker     uint64 // its id in that master; zero without one
+	Generation uint64 // zero without a master
+	Service    string // empty without a master
+	Label      string // the version's, as the master calls it; empty without one
+}
+
+// Worker serves handlers on named listeners. Make one with New, tell it what
+// to serve, then Run it, once.
+type Worker struct {
+	opts    Options
+	log     *slog.Logger
+	env     environment
+	info    Info
+	traffic *traffic
+	state   atomic.Value // State; written by Run's loop alone
+
+	listeners []*listener
+	before    []func(context.Context) error
+	jobs      []func(context.Context)
+	mistakes  []error // of the program's author; Run returns them
+	ran       atomic.Bool
+}
+
+// New makes a worker. It reads from the environment who runs it, and removes
+// that from the environment, so that no child inherits a secret or takes a
+// descriptor for its own.
+func New(opts Options) *Worker {
+	return newWorker(opts, os.LookupEnv, os.Unsetenv)
+}
+
+func newWorker(opts Options, lookup func(string) (string, bool), unset func(string) error) *Worker {
+	if opts.Log == nil {
+		opts.Log = slog.Default()
+	}
+	if opts.DrainTimeout == 0 {
+		opts.DrainTimeout = DefaultDrainTimeout
+	}
+	env, err := takeEnvironment(lookup, unset, os.Getpid())
+	w := &Worker{
+		opts:    opts,
+		log:     opts.Log,
+		env:     env,
+		info:    env.info(),
+		traffic: newTraffic(),
+	}
+	if err != nil {
+		w.mistakes = append(w.mistakes, err)
+	}
+	w.state.Store(StateNew)
+	return w
+}
+
+// Handle serves h on the listener with this name: the name in masterd's
+// configuration, or of a systemd socket (FileDescriptorName=). Each listener
+// that the master may hand over needs a handler; one that it does not have is
+// not served there.
+func (w *Worker) Handle(name string, h http.Handler, opts ...ListenerOption) {
+	l := &listener{name: name, handler: h}
+	for _, opt := range opts {
+		opt(l)
+	}
+	switch {
+	case name == "":
+		w.mistake("Handle needs the listener's name")
+	case h == nil:
+		w.mistake("Handle(%q) needs a handler, it was given nil", name)
+	case w.listener(name) != nil:
+		w.mistake("Handle(%q) was called twice", name)
+	default:
+		w.listeners = append(w.listeners, l)
+	}
+}
+
+// BeforeReady adds a function that must return before the worker says that it
+// can serve: connect, warm a cache, look at a schema. They run one after the
+// other in the order they were added. An error ends Run with that error, which
+// refuses the version that brought it. The context ends when the worker is told
+// to leave meanwhile.
+func (w *Worker) BeforeReady(fn func(context.Context) error) {
+	if fn == nil {
+		w.mistake("BeforeReady needs a function, it was given nil")
+		return
+	}
+	w.before = append(w.before, fn)
+}
+
+// OnActive adds background work: cron, consumers, whatever must not run twice.
+// It runs in a goroutine of its own each time the worker becomes active, and
+// its context ends when the worker is parked or drained. It never runs twice at
+// one time: a worker that is active again waits for the last run's end first.
+// One that returns by itself is not started again before that.
+func (w *Worker) OnActive(fn func(context.Context)) {
+	if fn == nil {
+		w.mistake("OnActive needs a function, it was given nil")
+		return
+	}
+	w.jobs = append(w.jobs, fn)
+}
+
+// Info tells who the worker is.
+func (w *Worker) Info() Info { return w.info }
+
+// State tells where the worker is in its life.
+func (w *Worker) State() State { return w.state.Load().(State) }
+
+// Stats are the worker's numbers at this moment.
+func (w *Worker) Stats() Stats { return w.traffic.stats() }
+
+// Run serves until the worker has drained: because its master said so, by
+// SIGTERM or SIGINT, or because ctx ended. That is no error. An error means
+// that it could not start to serve, with what to do about it; then nothing was
+// lost, since nothing was served. Run returns when every goroutine of it has
+// ended, but for those of the program's functions that ignore their end. It can
+// be called once.
+func (w *Worker) Run(ctx context.Context) error {
+	if w.ran.Swap(true) {
+		return errors.New("worker: Run was called twice; make a new Worker for that")
+	}
+	if len(w.listeners) == 0 && len(w.jobs) == 0 {
+		w.mistake("nothing to do: call Handle or OnActive before Run")
+	}
+	if err := errors.Join(w.mistakes...); err != nil {
+		w.env.closeSockets()
+		return fmt.Errorf("worker: %w", err)
+	}
+	if err := newLife(w).run(ctx); err != nil {
+		return fmt.Errorf("worker: %w", err)
+	}
+	return nil
+}
+
+func (w *Worker) listener(name string) *listener {
+	for _, l := range w.listeners {
+		if l.name == name {
+			return l
+		}
+	}
+	return nil
+}
+
+func (w *Worker) mistake(format string, args ...any) {
+	w.mistakes = append(w.mistakes, fmt.Errorf(format, args...))
+}

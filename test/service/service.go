@@ -1,0 +1,275 @@
+// Package service runs a real masterd with a real worker for tests, benches
+// and the tour: in a temporary directory, on a free port, as whoever asks.
+package service
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/masterd/masterd/pkg/api"
+)
+
+const (
+	// startTimeout is how long a master may take until it serves.
+	startTimeout = 30 * time.Second
+	// stopTimeout is how long it may take to end.
+	stopTimeout = 30 * time.Second
+	// poll is how often a fact is looked for.
+	poll = 5 * time.Millisecond
+)
+
+// Programs are what was built: paths of masterd and the demo worker.
+type Programs struct{ Masterd, Demo string }
+
+// Build builds both programs into dir.
+func Build(ctx context.Context, dir string) (Programs, error) {
+	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+"/",
+		"github.com/masterd/masterd/cmd/masterd", "github.com/masterd/masterd/cmd/demo-worker")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return Programs{}, fmt.Errorf("building masterd and the demo worker: %w\n%s", err, out)
+	}
+	return Programs{Masterd: filepath.Join(dir, "masterd"), Demo: filepath.Join(dir, "demo-worker")}, nil
+}
+
+// Config is a configuration as YAML would have it; keys are those of the file.
+type Config map[string]any
+
+// Set sets a key given by its path, "rollout.bake".
+func (c Config) Set(path string, value any) Config {
+	at := map[string]any(c)
+	keys := strings.Split(path, ".")
+	for _, k := range keys[:len(keys)-1] {
+		next, ok := at[k].(map[string]any)
+		if !ok {
+			next = map[string]any{}
+			at[k] = next
+		}
+		at = next
+	}
+	at[keys[len(keys)-1]] = value
+	return c
+}
+
+// Service is one running masterd.
+type Service struct {
+	Programs
+	Dir    string
+	File   string // its configuration
+	Addr   string // HOST:PORT of the listener "http"
+	Config Config
+	API    *api.Client
+	cmd    *exec.Cmd
+	log    *os.File
+	ended  chan struct{}
+	err    error
+}
+
+// New lays out a service in dir without starting it: the demo worker on a free
+// port, with quick checks. Change Config, then Start.
+func New(p Programs, dir string) (*Service, error) {
+	addr, err := freePort()
+	if err != nil {
+		return nil, err
+	}
+	s := &Service{Programs: p, Dir: dir, File: filepath.Join(dir, "masterd.yaml"), Addr: addr, Config: Config{}}
+	s.Config.Set("service", "demo").
+		Set("runtime_dir", filepath.Join(dir, "run")).
+		Set("state_dir", filepath.Join(dir, "state")).
+		Set("listeners", []any{map[string]any{"name": "http", "address": "tcp://" + addr}}).
+		Set("worker.command", []string{p.Demo}).
+		Set("health.http", map[string]any{"listener": "http", "path": "/healthz"}).
+		Set("rollout.bake", "200ms").
+		Set("log.format", "json")
+	return s, nil
+}
+
+// freePort finds an address nobody listens on.
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// Write writes the configuration, whole or not at all.
+func (s *Service) Write() error {
+	b, err := yaml.Marshal(map[string]any(s.Config))
+	if err != nil {
+		return err
+	}
+	tmp := s.File + ".new"
+	if err := os.WriteFile(tmp, b, 0o644); err != nil {
+		return err
+	}
+	return os.Rename(tmp, s.File)
+}
+
+// Start writes the configuration, starts the master and waits until it serves.
+func (s *Service) Start(ctx context.Context) error {
+	if err := s.Launch(); err != nil {
+		return err
+	}
+	return s.WaitState(ctx, startTimeout, "serving")
+}
+
+// Launch starts the master and waits for nothing.
+func (s *Service) Launch() error {
+	if err := s.Write(); err != nil {
+		return err
+	}
+	log, err := os.OpenFile(filepath.Join(s.Dir, "masterd.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err != nil {
+		return err
+	}
+	s.log = log
+	s.cmd = exec.Command(s.Masterd, "run", "--config", s.File)
+	s.cmd.Stdout, s.cmd.Stderr = log, log
+	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	s.cmd.WaitDelay = time.Second
+	if err := s.cmd.Start(); err != nil {
+		return err
+	}
+	s.ended = make(chan struct{})
+	go func() {
+		s.err = s.cmd.Wait()
+		close(s.ended)
+	}()
+	s.API = api.NewClient(filepath.Join(s.Dir, "run", "admin.sock"), "")
+	return nil
+}
+
+// PID is the master's.
+func (s *Service) PID() int { return s.cmd.Process.Pid }
+
+// WaitState waits until status says so.
+func (s *Service) WaitState(ctx context.Context, timeout time.Duration, state string) error {
+	return s.Wait(ctx, timeout, "state "+state, func(st api.Status) bool { return st.State == state })
+}
+
+// Wait waits until the status is as wanted.
+func (s *Service) Wait(ctx context.Context, timeout time.Duration, what string, ok func(api.Status) bool) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	var last api.Status
+	var lastErr error
+	for {
+		st, err := s.API.Status(ctx)
+		if err == nil {
+			if last, lastErr = st, nil; ok(st) {
+				return nil
+			}
+		} else if ctx.Err() == nil {
+			lastErr = err
+		}
+		select {
+		case <-s.ended:
+			return fmt.Errorf("waiting for %s: the master ended: %v\n%s", what, s.err, s.Log(20))
+		case <-ctx.Done():
+			b, _ := json.Marshal(last)
+			return fmt.Errorf("waiting for %s: not within %s (last error %v); status %s\n%s", what, timeout, lastErr, b, s.Log(20))
+		case <-time.After(poll):
+		}
+	}
+}
+
+// Ended is closed when the master has ended.
+func (s *Service) Ended() <-chan struct{} { return s.ended }
+
+// ExitCode is the master's, once it has ended.
+func (s *Service) ExitCode() int {
+	<-s.ended
+	return s.cmd.ProcessState.ExitCode()
+}
+
+// Signal sends a signal to the master alone.
+func (s *Service) Signal(sig syscall.Signal) error { return s.cmd.Process.Signal(sig) }
+
+// Stop stops the master with TERM; one that does not end in time is killed
+// with everything in its directory's processes, and that is an error.
+func (s *Service) Stop() error {
+	if s.cmd == nil {
+		return nil
+	}
+	defer s.log.Close()
+	_ = s.Signal(syscall.SIGTERM)
+	select {
+	case <-s.ended:
+	case <-time.After(stopTimeout):
+		_ = s.cmd.Process.Kill()
+		<-s.ended
+		s.sweep()
+		return fmt.Errorf("the master did not stop within %s\n%s", stopTimeout, s.Log(40))
+	}
+	if left := s.sweep(); left > 0 {
+		return fmt.Errorf("%d worker processes were left behind", left)
+	}
+	return nil
+}
+
+// sweep kills what still runs for this service, found by the control socket in
+// its environment, and counts it.
+func (s *Service) sweep() (n int) {
+	want := []byte("MASTERD_CONTROL=" + filepath.Join(s.Dir, "run") + "/")
+	envs, _ := filepath.Glob("/proc/[0-9]*/environ")
+	for _, env := range envs {
+		b, err := os.ReadFile(env)
+		if err != nil || !bytes.Contains(b, want) {
+			continue
+		}
+		var pid int
+		if _, err := fmt.Sscanf(env, "/proc/%d/environ", &pid); err == nil && pid != os.Getpid() {
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+			n++
+		}
+	}
+	return n
+}
+
+// Log is the end of what the master wrote.
+func (s *Service) Log(lines int) string {
+	b, _ := os.ReadFile(filepath.Join(s.Dir, "masterd.log"))
+	all := strings.Split(strings.TrimRight(string(b), "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}
+
+// CLI runs a verb of masterd against this service, as a person would.
+func (s *Service) CLI(ctx context.Context, args ...string) (output string, code int) {
+	cmd := exec.CommandContext(ctx, s.Masterd, append([]string{"--config", s.File}, args...)...)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		code = exit.ExitCode()
+	case err != nil:
+		return err.Error(), -1
+	}
+	return string(out), code
+}
+
+// Worker is the PID of a worker of the active generation.
+func (s *Service) Worker(ctx context.Context) (int, error) {
+	st, err := s.API.Status(ctx)
+	if err != nil {
+		return 0, err
+	}
+	for _, g := range st.Generations {
+		if st.Active != nil && g.ID == st.Active.Generation && len(g.Workers) > 0 {
+			return g.Workers[0].PID, nil
+		}
+	}
+	return 0, errors.New("no active worker")
+}
