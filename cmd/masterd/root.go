@@ -40,8 +40,8 @@ running one.`,
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetHelpCommand(&cobra.Command{Use: "no-help", Hidden: true}) // --help is enough
-	root.PersistentFlags().StringVar(&a.config, "config", "", "configuration `FILE` (default $MASTERD_CONFIG, then "+a.defaultFile+")")
+	root.SetHelpCommandGroupID(groupOther)
+	root.PersistentFlags().StringVar(&a.config, "config", "", "read the configuration from `FILE` (default $MASTERD_CONFIG, then "+a.defaultFile+")")
 	root.MarkPersistentFlagFilename("config", "yaml", "yml")
 	root.Flags().BoolVarP(&check, "test", "t", false, "check the configuration and exit, as the verb check")
 	strictFlag(root, &strict)
@@ -70,11 +70,11 @@ func (a *app) execute(ctx context.Context, args []string) int {
 
 // talking gives a verb that talks to a master the flag that names it.
 func (a *app) talking(cmd *cobra.Command) *cobra.Command {
-	cmd.Flags().StringVar(&a.service, "service", "", "the running service of this `NAME`")
+	cmd.Flags().StringVar(&a.service, "service", "", "talk to the running service `NAME`")
 	cmd.RegisterFlagCompletionFunc("service", a.completeServices)
 	return cmd
 }
 
 func reasonFlag(cmd *cobra.Command, reason *string) {
-	cmd.Flags().StringVar(reason, "reason", "", "`WHY`, for the history and the next operator")
+	cmd.Flags().StringVar(reason, "reason", "", "say `WHY`, for the history and the next operator")
 }

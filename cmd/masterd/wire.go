@@ -1,8 +1,71 @@
 package main
 
-import "errors"
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
 
-// startMaster makes the master.
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/master"
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/journal"
+)
+
+// startMaster reads the configuration and makes the master. A configuration
+// that cannot be used does not keep a host from booting: the last good one
+// runs, and everybody is told, unless strict is wanted.
 func startMaster(o daemonOptions) (daemon, error) {
-	return nil, errors.New("the master is not wired in yet")
+	lastGood := newLastGood(o.File, o.Env)
+	cfg, err := config.Load(o.File, o.Env)
+	degraded := ""
+	if err != nil {
+		if o.Strict {
+			return nil, err
+		}
+		good, goodErr := lastGood.load(o.Env)
+		if goodErr != nil {
+			if !errors.Is(goodErr, fs.ErrNotExist) {
+				err = errors.Join(err, goodErr)
+			}
+			return nil, err
+		}
+		cfg, degraded = good, fmt.Sprintf("The configuration %s cannot be used; the last good one runs: %v", o.File, err)
+	}
+	j, err := journal.Open(journal.Options{
+		Level: cfg.Log.Level, Format: cfg.Log.Format, File: cfg.Log.File, Service: cfg.Service, PID: os.Getpid(), Stderr: os.Stderr,
+		Color: os.Getenv("NO_COLOR") == "",
+	})
+	if err != nil {
+		return nil, err
+	}
+	if degraded != "" {
+		j.Logger().Error("degraded", zap.String("reason", degraded))
+	}
+	for _, w := range cfg.Warnings() {
+		j.Logger().Warn("configuration", zap.String("warning", w))
+	}
+	m, err := master.New(master.Options{
+		Config: cfg, Reread: func() (*config.Config, error) { return config.Load(o.File, o.Env) },
+		Journal: j, Notify: o.Notify, Watchdog: o.Watchdog, Version: o.Version, Degraded: degraded,
+		Remember: lastGood.save,
+	})
+	if err != nil {
+		_ = j.Close()
+		return nil, err
+	}
+	return running{m, j}, nil
+}
+
+// running is a master and its journal, which outlives it.
+type running struct {
+	*master.Master
+	journal *journal.Journal
+}
+
+func (r running) Run(ctx context.Context) int {
+	defer r.journal.Close()
+	return r.Master.Run(ctx)
 }

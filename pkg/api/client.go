@@ -24,6 +24,9 @@ const (
 	// again so often, with so long between.
 	busyRetries = 40
 	busyWait    = 50 * time.Millisecond
+	// questionTries is how often a question that changes nothing is put when the
+	// connection breaks before there is an answer.
+	questionTries = 3
 	// maxAnswer bounds an answer that is not a stream, in bytes.
 	maxAnswer = 16 << 20
 )
@@ -44,7 +47,7 @@ func NewClient(path, sudoUser string) *Client {
 	c := &Client{socket: path, sudo: sudoUser}
 	c.http = &http.Client{Transport: &http.Transport{
 		// A connection for each question: net/http asks again by itself on a
-		// kept one that broke, and nothing here may be asked twice in silence.
+		// kept one that broke, and no change may be asked for twice in silence.
 		DisableKeepAlives:  true,
 		DisableCompression: true,
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -206,6 +209,9 @@ func (c *Client) ask(ctx context.Context, method, path string, ask, answer any) 
 	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("no answer within %s", askTimeout))
 	defer cancel()
 	body, err := c.open(ctx, method, path, ask)
+	for try := 1; try < questionTries && method == http.MethodGet && isBroken(err); try++ {
+		body, err = c.open(ctx, method, path, ask)
+	}
 	if err != nil {
 		return err
 	}

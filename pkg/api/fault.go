@@ -51,6 +51,11 @@ func (f *Fault) Error() string {
 
 func (f *Fault) Unwrap() error { return f.Err }
 
+func isBroken(err error) bool {
+	var f *Fault
+	return errors.As(err, &f) && f.Kind == Broken
+}
+
 // dialFault tells why a connection could not be made.
 func dialFault(ctx context.Context, socket string, err error) *Fault {
 	kind := NoMaster

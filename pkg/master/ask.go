@@ -46,7 +46,7 @@ func (m *Master) reloadUnattended(by string, origin rollout.Origin, reread bool)
 		}
 		ask := rollout.ReloadAsked{By: by, Origin: origin}
 		if origin == rollout.Watch {
-			ask.Digest, _ = m.store.FileDigest(cfg.Worker.Command[0])
+			ask.Digest, _ = m.store.FileDigest(m.life, cfg.Worker.Command[0])
 		}
 		m.follow(by, m.reload(cfg, ask, ""))
 	})

@@ -59,6 +59,10 @@ const (
 	// closeTimeout bounds how long the end of a master waits for open admin
 	// requests to be answered.
 	closeTimeout = 2 * time.Second
+	// holdTime is how long a client is kept waiting by "unavailable.answer: hold".
+	holdTime = 30 * time.Second
+	// retryAfter is what a client is told to wait after a 503 of the master's.
+	retryAfter = time.Second
 )
 
 // Options are what a master is made of. Environment, signals and flags are the
@@ -72,6 +76,7 @@ type Options struct {
 	Version  string                         // of masterd, for people
 	Shim     []string                       // how the exec shim is started; nil: this program
 	Degraded string                         // non-empty: why Config is not what the file says
+	Remember func(*config.Config) error     // keeps a configuration that was taken into force; nil: nobody does
 }
 
 // Master is one service's master.
@@ -173,7 +178,7 @@ func (m *Master) open() (err error) {
 		return err
 	}
 	m.store = store
-	m.answers = answer.New(cfg.Unavailable.Answer)
+	m.answers = answer.New(cfg.Unavailable.Answer, holdTime, retryAfter)
 	set, err := listen.Open(listen.Options{
 		Listeners: cfg.Listeners, Slots: slots(cfg), Log: m.log,
 		Orphan: m.takeOrphan,

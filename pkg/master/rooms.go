@@ -72,7 +72,7 @@ type versions interface {
 	List() []version.Version
 	Resolve(name string) (version.Version, error)
 	Executable(ctx context.Context, id string) (string, error)
-	FileDigest(path string) (string, error)
+	FileDigest(ctx context.Context, path string) (string, error)
 	Hold(id string, on bool) error
 	Diff(a, b string) ([]version.Change, error)
 	Prune(keep int, inUse map[string]bool) ([]string, error)

@@ -49,4 +49,3 @@ func host() system {
 		load:     state.Load,
 	}
 }
-

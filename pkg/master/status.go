@@ -151,7 +151,7 @@ func (m *Master) fileDiffers(running *config.Config, v version.Version) string {
 	if v.Digest == "" {
 		return ""
 	}
-	switch digest, err := m.store.FileDigest(file.Worker.Command[0]); {
+	switch digest, err := m.store.FileDigest(m.life, file.Worker.Command[0]); {
 	case err != nil:
 		return fmt.Sprintf("the program on disk cannot be read: %v; the pinned one runs", err)
 	case digest != v.Digest:

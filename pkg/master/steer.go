@@ -139,5 +139,5 @@ func speaksHTTP(c *config.Config, listener string) bool {
 	if h := c.Health.HTTP; h != nil && h.Listener == listener {
 		return h.Scheme == "http"
 	}
-	return c.Worker.Kind == config.KindSDK && c.Health.HTTP == nil || strings.HasPrefix(listener, "http") && listener != "https"
+	return strings.HasPrefix(listener, "http") && listener != "https"
 }

@@ -162,7 +162,7 @@ func (m *Master) expect(w *worker, secret string) error {
 	if err != nil {
 		return err
 	}
-	if err := m.sessions.Own(int(uid), int(gid)); err != nil {
+	if err := m.sessions.Own(uid, gid); err != nil {
 		return err
 	}
 	welcome := ipc.Welcome{Service: m.cfg.Service, Label: w.generation.version.Label, BeatMS: int(beatInterval / time.Millisecond)}
@@ -170,7 +170,7 @@ func (m *Master) expect(w *worker, secret string) error {
 		welcome.Listeners = append(welcome.Listeners, ipc.Listener{Name: l.Name, Address: l.Address})
 	}
 	w.session = m.sessions.Expect(session.Expect{
-		Worker: uint64(w.id), Generation: uint64(w.generation.id), Secret: secret, UID: uid, Welcome: welcome,
+		Worker: uint64(w.id), Generation: uint64(w.generation.id), Secret: secret, UID: uint32(uid), Welcome: welcome,
 		Fact: func(f session.Fact) { m.at(func() { m.said(w, f) }) },
 	})
 	return nil

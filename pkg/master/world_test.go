@@ -177,7 +177,7 @@ func (w *world) Resolve(id string) (version.Version, error) {
 }
 
 func (w *world) Executable(_ context.Context, id string) (string, error) { return "/store/" + id, nil }
-func (w *world) FileDigest(string) (string, error) {
+func (w *world) FileDigest(context.Context, string) (string, error) {
 	return "sha256:" + w.program, nil
 }
 func (w *world) List() []version.Version                       { return nil }

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"fmt"
 	"net"
 	"os"
@@ -32,6 +33,11 @@ func identify(s socket) (inode, error) {
 // that net.FileListener's call of Fd does not make the shared description
 // blocking for everybody (golang/go#29277).
 func socketOf(fd int, name string) (socket, error) {
+	// net.FileListener believes whatever it is given.
+	if listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || listens == 0 {
+		syscall.Close(fd)
+		return nil, fmt.Errorf("descriptor %d, passed for listener %q, is no listening socket (%w)", fd, name, cmp.Or(err, error(syscall.EINVAL)))
+	}
 	if err := syscall.SetNonblock(fd, true); err != nil {
 		syscall.Close(fd)
 		return nil, fmt.Errorf("descriptor %d, passed for listener %q, cannot be used: %w", fd, name, err)
@@ -41,7 +47,7 @@ func socketOf(fd int, name string) (socket, error) {
 	defer f.Close()
 	ln, err := net.FileListener(f)
 	if err != nil {
-		return nil, fmt.Errorf("descriptor %d, passed for listener %q, is no listening socket: %w", fd, name, err)
+		return nil, fmt.Errorf("descriptor %d, passed for listener %q, cannot be listened on: %w", fd, name, err)
 	}
 	s, ok := ln.(socket)
 	if !ok {

@@ -23,6 +23,7 @@ type door struct {
 	traffic *traffic
 
 	public, probe *http.Server
+	handshake     *tls.Config // nil without TLS; the servers change their own copies
 	passed        *handIn // clients that came by another way
 	checks        *handIn
 	sockets       []*acceptor // of the life's goroutine alone
@@ -48,6 +49,12 @@ func (l *listener) open(t *traffic, log *slog.Logger) (*door, error) {
 		passed:   newHandIn(),
 		checks:   newHandIn(),
 	}
+	if l.tls {
+		if d.public.TLSConfig == nil {
+			return nil, fmt.Errorf("listener %q: worker.TLS was asked for, but worker.Server took the TLSConfig away", l.name)
+		}
+		d.handshake = d.public.TLSConfig.Clone()
+	}
 	d.public.Handler = &counted{next: l.handler, t: t}
 	d.probe.Handler = l.handler
 	for _, s := range []*http.Server{d.public, d.probe} {
@@ -70,8 +77,8 @@ func withNotice(base func(net.Listener) context.Context, n *notice) func(net.Lis
 
 // serve runs one of the servers on one source of connections until that ends.
 func (d *door) serve(s *http.Server, from net.Listener) {
-	if s.TLSConfig != nil && d.tls {
-		from = tls.NewListener(from, s.TLSConfig)
+	if d.handshake != nil {
+		from = tls.NewListener(from, d.handshake)
 	}
 	d.serving.Go(func() {
 		err := s.Serve(from)

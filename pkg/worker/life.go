@@ -166,8 +166,7 @@ func (l *life) prepared(ctx context.Context, err error) {
 	case err != nil:
 		l.fail(fmt.Errorf("getting ready: %w", err))
 	case l.w.info.Managed:
-		l.become(StateReady)
-		l.say(ipc.Message{Type: ipc.TypeReady})
+		l.sayReady()
 	default:
 		if err := l.openAlone(ctx); err != nil {
 			l.fail(err)
@@ -210,8 +209,15 @@ func (l *life) welcomed(ev linkUp) {
 	}
 	l.session = ev.session
 	l.beat.Reset(time.Duration(ev.welcome.BeatMS) * time.Millisecond)
-	if ev.told == StateNew && l.state() != StateNew {
-		l.say(ipc.Message{Type: ipc.TypeReady}) // became so while nobody listened
+	l.sayReady()
+}
+
+// sayReady makes the worker ready once both are there: what it needed to get
+// so, and a master to hear it. Until then every hello says that it is new.
+func (l *life) sayReady() {
+	if l.state() == StateNew && l.preparing == nil && l.session != nil {
+		l.become(StateReady)
+		l.say(ipc.Message{Type: ipc.TypeReady})
 	}
 }
 
@@ -367,8 +373,8 @@ func (l *life) shutDoors() {
 	}
 }
 
-// patience is how long a drain may take. A worker that never got ready has
-// nobody to wait for but a BeforeReady function that hangs.
+// patience is how long a drain may take. A worker that is not ready has nobody
+// to wait for but a BeforeReady function that hangs.
 func (l *life) patience(timeout time.Duration) time.Duration {
 	if l.preparing != nil && (timeout == 0 || timeout > hurryGrace) {
 		return hurryGrace

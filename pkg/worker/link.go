@@ -42,7 +42,6 @@ type (
 	// linkUp: the master has welcomed us.
 	linkUp struct {
 		session *session
-		told    State // what hello said of us
 		welcome ipc.Welcome
 	}
 	// linkDown: that session is over; the next is being looked for.
@@ -127,7 +126,7 @@ func (k *link) session(ctx context.Context) (welcomed bool, err error) {
 
 	s := newSession(conn)
 	defer s.end()
-	if !k.post(ctx, linkUp{s, State(hello.State), welcome}) {
+	if !k.post(ctx, linkUp{s, welcome}) {
 		return true, ctx.Err()
 	}
 	err = k.read(ctx, conn, s)

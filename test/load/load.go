@@ -6,6 +6,7 @@
 package load
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"net"
@@ -47,7 +48,8 @@ type Load struct {
 	began   time.Time
 	tally   tally
 	workers sync.WaitGroup
-	dialer  func(worker int) net.Dialer
+	ended   chan struct{} // closed at the plan's end
+	end     time.Time     // when that was; to be read after ended
 }
 
 // Run carries out a plan until ctx is done, lets requests that have begun end
@@ -62,10 +64,16 @@ func Start(ctx context.Context, plan Plan) *Load {
 		request: map[bool][]byte{true: plan.bytes(true), false: plan.bytes(false)},
 		began:   time.Now(),
 		tally:   newTally(),
+		ended:   make(chan struct{}),
 	}
+	context.AfterFunc(ctx, func() {
+		l.end = time.Now()
+		close(l.ended)
+	})
 	all := plan.Kept + plan.Fresh
 	for i := range all {
 		w := &worker{load: l, kept: i < plan.Kept, dialer: plan.dialer(i)}
+		w.buffers.in = bufio.NewReaderSize(nil, readBuffer)
 		if plan.Rate > 0 {
 			w.interval = time.Duration(float64(time.Second) * float64(all) / float64(plan.Rate))
 			// Side by side, not all at once; kept and new ones interleaved, so
@@ -80,6 +88,7 @@ func Start(ctx context.Context, plan Plan) *Load {
 // Wait returns when the plan's context is done and every request has ended.
 func (l *Load) Wait() *Result {
 	l.workers.Wait()
+	<-l.ended
 	return l.Snapshot()
 }
 

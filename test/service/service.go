@@ -138,6 +138,8 @@ func (s *Service) Launch() error {
 	s.log = log
 	s.cmd = exec.Command(s.Masterd, "run", "--config", s.File)
 	s.cmd.Stdout, s.cmd.Stderr = log, log
+	// The last good configuration is kept here and not among the host's.
+	s.cmd.Env = append(s.cmd.Environ(), "STATE_DIRECTORY="+s.Dir)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.cmd.WaitDelay = time.Second
 	if err := s.cmd.Start(); err != nil {

@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"cmp"
 	"net"
 	"slices"
 	"sync"
@@ -16,6 +15,10 @@ const (
 	reserved     = 32  // of them for root and the master's own user
 	maxPerUser   = 64  // of one uid
 	maxStrangers = 16  // of all who may do nothing, together
+	// grace is the time that a connection has to ask something before it can
+	// be evicted. A flood faster than that waits outside: the kernel's queue
+	// keeps it, and the questions in the middle of it are still read.
+	grace = 5 * time.Millisecond
 	// goodbyeTimeout bounds the writing of a refusal to one connection too many.
 	goodbyeTimeout = 100 * time.Millisecond
 )
@@ -34,6 +37,7 @@ type conn struct {
 	net.Conn
 	cred       ipc.Cred
 	role       role
+	since      time.Time
 	privileged bool
 	leave      func() // tells the crowd, once
 }
@@ -54,10 +58,20 @@ type crowd struct {
 }
 
 // enter lets a connection in, if need be in place of the oldest one that has
-// nothing under way. False: there is none; everybody is being answered.
-func (w *crowd) enter(c *conn) bool {
+// nothing under way. Wait is how long that one has still to be waited for.
+// Neither: everybody is being answered.
+func (w *crowd) enter(c *conn) (in bool, wait time.Duration) {
 	w.mu.Lock()
 	out, ok := w.room(c)
+	for _, old := range out {
+		if c.role != stranger {
+			wait = max(wait, grace-time.Since(old.since))
+		}
+	}
+	if ok && wait > 0 {
+		w.mu.Unlock()
+		return false, wait
+	}
 	if ok {
 		w.n.Accepted++
 		c.leave = sync.OnceFunc(func() { w.remove(c) })
@@ -70,7 +84,7 @@ func (w *crowd) enter(c *conn) bool {
 	for _, old := range out {
 		old.Close()
 	}
-	return ok
+	return ok, 0
 }
 
 // room finds the connections that must go so that c can come.
@@ -95,7 +109,7 @@ func (w *crowd) room(c *conn) (out []*conn, ok bool) {
 			}
 			n++
 			// Nobody makes room for those who have less right to be here.
-			if oldest == nil && !w.busy[o] && cmp.Compare(rank(o), rank(c)) <= 0 {
+			if oldest == nil && !w.busy[o] && rank(o) <= rank(c) {
 				oldest = o
 			}
 		}
@@ -171,8 +185,13 @@ func (d door) Accept() (net.Conn, error) {
 			continue
 		}
 		a := d.s.access.Load()
-		c := &conn{Conn: u, cred: cred, role: a.role(cred), privileged: a.privileged(cred)}
-		if !d.s.crowd.enter(c) {
+		c := &conn{Conn: u, cred: cred, role: a.role(cred), since: time.Now(), privileged: a.privileged(cred)}
+		in, wait := d.s.crowd.enter(c)
+		for wait > 0 {
+			time.Sleep(wait) // nobody else could come in either: not for long
+			in, wait = d.s.crowd.enter(c)
+		}
+		if !in {
 			turnAway(u)
 			continue
 		}

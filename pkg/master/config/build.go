@@ -162,6 +162,9 @@ func notAllowed(k Key, text string) error {
 	if k.Path == "worker.kind" && text == KindUnmodified {
 		return fmt.Errorf("%q is not available in this version of masterd; allowed are %s", text, strings.Join(k.Allowed, ", "))
 	}
+	if len(k.Allowed) == 1 {
+		return fmt.Errorf("%s is not available in this version of masterd, only %s is", short(text), k.Allowed[0])
+	}
 	if near := nearest(text, k.Allowed); near != "" {
 		return fmt.Errorf("%s is not one of %s; did you mean %s?", short(text), strings.Join(k.Allowed, ", "), near)
 	}

@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -118,8 +119,8 @@ func (b *builder) httpCheck(h *HTTPCheck) {
 		b.add("health.http.host", fmt.Sprintf("%s is not a host", short(h.Host)))
 	}
 	seen := map[string]bool{}
-	for name, value := range h.Headers {
-		at := joinPath("health.http.headers", name)
+	for _, name := range slices.Sorted(maps.Keys(h.Headers)) {
+		value, at := h.Headers[name], joinPath("health.http.headers", name)
 		canonical := http.CanonicalHeaderKey(name)
 		switch {
 		case !httpguts.ValidHeaderFieldName(name):

@@ -58,7 +58,7 @@ func (b *builder) listeners(c *Config) {
 // missing tells that a key is not there, unless its form was told already.
 func (b *builder) missing(path, text string) {
 	for _, p := range b.doc.list {
-		if p.Key == path {
+		if p.Key == path || p.Key == path[:strings.LastIndexByte(path, '.')] {
 			return
 		}
 	}

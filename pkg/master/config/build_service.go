@@ -2,8 +2,10 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -71,8 +73,14 @@ func (b *builder) worker(c *Config) {
 		b.add("worker.limits.nofile", fmt.Sprintf("%d is too few to run anything; write 0 or at least %d", w.NoFile, minNoFile))
 	}
 	b.workerEnv(w)
-	b.account("worker.user", w.User, b.host.user)
-	b.account("worker.group", w.Group, b.host.group)
+	// Numbers need no entry in the user database, as in containers; a user
+	// without one has no primary group, so one must be given.
+	if !isID(w.User) || w.Group == "" {
+		b.account("worker.user", w.User, b.host.user)
+	}
+	if !isID(w.Group) {
+		b.account("worker.group", w.Group, b.host.group)
+	}
 	if !b.host.Root {
 		for _, path := range []string{"worker.user", "worker.group"} {
 			if b.given(path) && b.values.GetString(path) != "" {
@@ -87,12 +95,18 @@ const minNoFile = 64
 
 // workerEnv refuses names that cannot be, and those that masterd sets.
 func (b *builder) workerEnv(w *Worker) {
-	for name, value := range w.Env {
+	for _, name := range slices.Sorted(maps.Keys(w.Env)) {
 		at := joinPath("worker.env", name)
-		if err := checkVariable(name, value); err != nil {
+		if err := checkVariable(name, w.Env[name]); err != nil {
 			b.add(at, err.Error())
 		}
 	}
+}
+
+// isID tells whether an account is given by its number.
+func isID(name string) bool {
+	_, err := strconv.ParseUint(name, 10, 31)
+	return err == nil && name != "0"
 }
 
 // account checks that a user or group exists; empty is none.

@@ -89,6 +89,9 @@ func (d *document) syntax(err error, data []byte) {
 	if m := regexp.MustCompile(`^line (\d+): `).FindStringSubmatch(text); m != nil {
 		line, _ = strconv.Atoi(m[1])
 		text = text[len(m[0]):]
+		if strings.HasPrefix(text, "did not find expected") {
+			line++ // the parser, unlike the scanner, counts lines from 0
+		}
 	}
 	if tab := indentTab(data); tab > 0 {
 		d.add(tab, "", "not valid YAML: the line is indented with a tab; use spaces")
@@ -182,7 +185,7 @@ func (d *document) value(k Key, n *yaml.Node, at string, line int) {
 	case k.Type == Section && n.Kind == yaml.ScalarNode && slices.Contains(k.Allowed, n.Value):
 		d.nodes[at] = n
 	case k.Type == Section && n.Kind != yaml.MappingNode:
-		d.add(line, at, fmt.Sprintf("is %s; it takes keys: %s", form(n), d.childNames(k.Path)))
+		d.add(line, at, fmt.Sprintf("is %s; it takes keys: %s", form(n), d.childNames(k.Path))+orWord(k))
 	case k.Type == Section:
 		d.nodes[at] = n
 		d.section(n, at, k.Path)
@@ -205,6 +208,14 @@ func (d *document) value(k Key, n *yaml.Node, at string, line int) {
 	}
 }
 
+// orWord names the words that may stand in the place of a section.
+func orWord(k Key) string {
+	if len(k.Allowed) == 0 {
+		return ""
+	}
+	return "; or the word " + strings.Join(k.Allowed, ", ")
+}
+
 // instead says what to write for a scalar without a value.
 func instead(k Key) string {
 	switch {
@@ -212,6 +223,8 @@ func instead(k Key) string {
 		return "; write none for no check, or {} for its defaults"
 	case k.Path == "health.tcp":
 		return "; write {} for its defaults"
+	case required(k):
+		return "; it must be given"
 	case k.Default != "":
 		return "; remove the key for its default, " + k.Default
 	}
@@ -261,7 +274,7 @@ func (d *document) scalar(k Key, n *yaml.Node, at string, line int) {
 	}
 	if !ok {
 		hint := ""
-		if k.Type == Text || k.Type == Path {
+		if (k.Type == Text || k.Type == Path) && n.Style&yaml.TaggedStyle == 0 {
 			hint = "; put it in quotes if it is meant as text"
 		}
 		d.add(line, at, fmt.Sprintf("%s is %s; it takes %s%s", short(n.Value), form(n), wanted(k), hint))

@@ -115,9 +115,11 @@ func healthKeys() []Key {
 		{Path: "health", Type: Section, Allowed: []string{"none"},
 			Meaning: `How a worker is checked, each by itself, before it gets traffic and while it has it. At most one of http,
 				tcp and command; with none of them, a service with listeners is asked for /healthz over http on its
-				first one, and a service without is believed when it says that it is ready. "health: none" turns
-				checks off.`},
-		{Path: "health.http", Type: Section, Meaning: `Checks by an HTTP request, on a connection of its own, without following redirects.`},
+				first one, and a service without is believed when it says that it is ready. "health: none" is short for
+				"health: {http: none}".`},
+		{Path: "health.http", Type: Section, Allowed: []string{"none"},
+			Meaning: `Checks by an HTTP request, on a connection of its own, without following redirects. "http: none" turns
+				off the check that a service with listeners has by default; the other keys of health stay in force.`},
 		{Path: "health.http.listener", Type: Text, Example: "http",
 			Meaning: `Name of the listener whose connections are used; when empty, the first.`},
 		{Path: "health.http.scheme", Type: Text, Default: "http", Allowed: []string{"http", "https", "h2c"},

@@ -101,30 +101,73 @@ func encode(enc zapcore.Encoder, e zapcore.Entry, fields []zapcore.Field) []byte
 // member is one of an object's: its key, and the bytes of key and value.
 type member struct{ key, raw, value string }
 
-// membersOf lists the members of an object; false if the line is none.
+// membersOf lists the members of an object; false if the line is none. What
+// json.Valid has vouched for needs no second parser: only the strings must be
+// told from the rest.
 func membersOf(text string) ([]member, bool) {
 	text = strings.TrimSpace(text)
-	if !strings.HasPrefix(text, "{") || !strings.HasSuffix(text, "}") || !json.Valid([]byte(text)) {
+	if !strings.HasPrefix(text, "{") || !json.Valid([]byte(text)) {
 		return nil, false
 	}
-	dec := json.NewDecoder(strings.NewReader(text))
-	dec.Token() // {
 	var members []member
-	for dec.More() {
-		at := dec.InputOffset()
-		token, err := dec.Token()
-		key, ok := token.(string)
-		if err != nil || !ok {
-			return nil, false
+	rest := strings.TrimLeft(text[1:], space)
+	for rest[0] != '}' {
+		var m member
+		n := stringEnd(rest)
+		m.raw = rest[:n]
+		m.key = m.raw[1 : n-1]
+		if strings.IndexByte(m.key, '\\') >= 0 {
+			if json.Unmarshal([]byte(m.raw), &m.key) != nil {
+				return nil, false
+			}
 		}
-		raw := strings.TrimLeft(text[at:dec.InputOffset()], ", \t\r\n")
-		var value json.RawMessage
-		if dec.Decode(&value) != nil {
-			return nil, false
+		rest = strings.TrimLeft(rest[n:], space)[1:] // the colon
+		n = valueEnd(rest)
+		m.value = strings.Trim(rest[:n], space)
+		members = append(members, m)
+		if rest = rest[n:]; rest[0] == ',' {
+			rest = strings.TrimLeft(rest[1:], space)
 		}
-		members = append(members, member{key, raw, string(value)})
 	}
 	return members, true
+}
+
+const space = " \t\r\n" // of JSON
+
+// stringEnd is where the string at the beginning of s ends.
+func stringEnd(s string) int {
+	for i := 1; ; i++ {
+		switch s[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
+		}
+	}
+}
+
+// valueEnd is where the comma or brace after the value at the beginning of s is.
+func valueEnd(s string) int {
+	depth := 0
+	for i := 0; ; i++ {
+		switch s[i] {
+		case '"':
+			i += stringEnd(s[i:]) - 1
+		case '{', '[':
+			depth++
+		case ']':
+			depth--
+		case '}':
+			if depth == 0 {
+				return i
+			}
+			depth--
+		case ',':
+			if depth == 0 {
+				return i
+			}
+		}
+	}
 }
 
 // passConsole is for people: whose line it is, then the line.

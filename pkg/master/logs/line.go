@@ -57,7 +57,7 @@ func (r *Room) split(o *Output, s *stream, chunk []byte) {
 			// The clock stands still for this chunk, so all of it goes, and a
 			// flood costs one pass over its bytes.
 			end := bytes.LastIndexByte(chunk, '\n') + 1
-			r.drop(o, s, uint64(bytes.Count(chunk[:end], []byte{'\n'})), chunk[:end])
+			r.drop(o, s, bytes.Count(chunk[:end], []byte{'\n'}), chunk[:end])
 			chunk = chunk[end:]
 			continue
 		}
@@ -73,19 +73,21 @@ func (r *Room) split(o *Output, s *stream, chunk []byte) {
 // line passes a line on if the worker has not had its share.
 func (r *Room) line(o *Output, s *stream, line []byte, over uint64) {
 	if !o.bucket.take(len(line) + 1) {
-		r.drop(o, s, 1, line)
-		s.remember([]byte{'\n'})
+		s.remember(line)
+		r.drop(o, s, 1, []byte{'\n'})
+		o.unsaidB += uint64(len(line))
 		return
 	}
 	o.out.tail, o.err.tail = nil, nil
 	r.pass(o, s.name, line, over)
 }
 
-func (r *Room) drop(o *Output, s *stream, lines uint64, raw []byte) {
-	o.dropped += lines
-	o.unsaid += lines
+// drop counts lines that end in raw, and keeps it in case it was the last word.
+func (r *Room) drop(o *Output, s *stream, lines int, raw []byte) {
+	o.dropped += uint64(lines)
+	o.unsaid += uint64(lines)
 	o.unsaidB += uint64(len(raw))
-	r.dropped += lines
+	r.dropped += uint64(lines)
 	s.remember(raw)
 }
 

@@ -176,14 +176,18 @@ func become(who identity) (refusal, bool) {
 	if err == nil {
 		return refusal{}, false
 	}
+	return mayNot(who, err), true
+}
+
+func mayNot(who identity, err error) refusal {
 	name := who.User
 	if name == "" {
 		name = "of group " + strconv.Itoa(who.GID)
 	}
 	if errnoOf(err) == syscall.EPERM {
-		return refuse(err, "the master (uid %d) may not make a worker user %s: run the master as root, or leave out worker.user and worker.group", os.Geteuid(), name), true
+		return refuse(err, "the master (uid %d) may not make a worker user %s: run the master as root, or leave out worker.user and worker.group", os.Geteuid(), name)
 	}
-	return refuse(err, "it could not become user %s: %s", name, errnoOf(err)), true
+	return refuse(err, "it could not become user %s: %s", name, errnoOf(err))
 }
 
 // keepOnly lets the program have the descriptors below end, and no other.

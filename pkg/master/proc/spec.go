@@ -59,11 +59,15 @@ func (s *Spec) check() error {
 	case len(s.Files) > maxFiles:
 		return fmt.Errorf("%d descriptors are too many for one worker: at most %d", len(s.Files), maxFiles)
 	}
-	for _, text := range [][]string{{s.Program, s.Dir}, s.Args, s.Env} {
-		for _, t := range text {
-			if strings.IndexByte(t, 0) >= 0 {
-				return fmt.Errorf("a NUL byte cannot be passed to a program: %q", t)
-			}
+	for _, t := range append([]string{s.Program, s.Dir}, s.Args...) {
+		if strings.IndexByte(t, 0) >= 0 {
+			return fmt.Errorf("a NUL byte cannot be passed to a program: %q", t)
+		}
+	}
+	for _, kv := range s.Env {
+		if strings.IndexByte(kv, 0) >= 0 {
+			key, _, _ := strings.Cut(kv, "=") // the value may be a secret
+			return fmt.Errorf("a NUL byte cannot be passed to a program: the environment variable %q has one", key)
 		}
 	}
 	for _, f := range s.Files {

@@ -141,7 +141,7 @@ func fork(s *Spec, talk int) (pid, pidfd int, err error) {
 	argv := append(append([]string{}, shim...), shimArgument, strconv.Itoa(len(files)-1))
 	pidfd = -1
 	pid, err = syscall.ForkExec(shim[0], argv, &syscall.ProcAttr{
-		Env:   []string{"GOGC=off"}, // it lives for a millisecond
+		Env:   []string{"GOGC=off", "GOMAXPROCS=1"}, // it lives for a millisecond
 		Files: files,
 		// No Pdeathsig: it comes when the thread that forked ends (golang/go#27505).
 		Sys: &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},

@@ -2,6 +2,7 @@ package proc
 
 import (
 	"bytes"
+	"cmp"
 	"debug/elf"
 	"errors"
 	"fmt"
@@ -35,7 +36,7 @@ func whyNotDir(dir string, who identity, errno syscall.Errno) refusal {
 	case syscall.ENOTDIR:
 		return refuse(errno, "%s is not a directory; change worker.directory", dir)
 	case syscall.EACCES:
-		closed := unreachable(dir)
+		closed := cmp.Or(unreachable(dir), dir)
 		return refuse(errno, "%s cannot enter %s: permission denied; chmod o+x %s, or choose another worker.directory", who.name(), closed, closed)
 	}
 	return refuse(errno, "the directory %s cannot be entered: %s", dir, errno)

@@ -73,12 +73,17 @@ func (m *Machine) confirmMissed(b *bake) {
 		return
 	}
 	// Nothing warm is there to go back to. A kept version is started if there is
-	// one; until it serves, what is there is better than nothing.
-	m.bakeUntil(b.made.confirm)
+	// one; if there is none then what serves is better than nothing.
 	to := m.newestKept(b.gen.version)
-	if m.try != nil || to == nil {
-		m.report(b.made, b.deadline, why+", and there is nothing to go back to; it waits on")
+	if to == nil {
+		b.confirm = false
+		m.bakeUntil(max(b.gen.settings.Bake, b.made.confirm))
+		m.report(b.made, b.deadline, why+", but there is nothing to go back to; it stays, and bakes like any other")
 		return
+	}
+	m.bakeUntil(b.made.confirm)
+	if m.try != nil {
+		return // its successor is on the way
 	}
 	m.begin(&attempt{what: "rollback", by: "masterd", origin: Internal, why: why, settings: m.settings, version: to})
 }

@@ -81,7 +81,7 @@ func (m *Machine) giveBack(code Code, stage Stage, w *worker, format string, sti
 		}
 	}
 	m.resteer()
-	if m.active != nil && moved {
+	if m.active != nil {
 		m.refill(m.active)
 	}
 	m.state.Active = nil

@@ -59,7 +59,7 @@ var generationAfter = map[Phase][]Phase{
 
 // become is the only way from one phase to the next.
 func (m *Machine) become(g *generation, p Phase, timeout time.Duration) {
-	mustFollow(m, generationAfter, g.phase, p, g.called())
+	mustFollow(m, generationAfter, g.phase, p, g)
 	g.phase, g.since, g.deadline = p, m.now, time.Time{}
 	if timeout > 0 {
 		g.deadline = m.now.Add(timeout)

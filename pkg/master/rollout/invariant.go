@@ -17,9 +17,9 @@ func (m *Machine) violate(format string, args ...any) {
 }
 
 // mustFollow is what every become… asserts.
-func mustFollow[T ~string](m *Machine, table map[T][]T, from, to T, name string) {
+func mustFollow[T ~string](m *Machine, table map[T][]T, from, to T, of named) {
 	if !slices.Contains(table[to], from) {
-		m.violate("%s cannot become %s from %q", name, to, string(from))
+		m.violate("%s cannot become %s from %q", of.called(), to, string(from))
 	}
 }
 
@@ -53,9 +53,9 @@ func (m *Machine) check() {
 	m.checkOwners()
 	m.checkRoles()
 	for _, g := range m.generations {
-		m.checkDeadline(g.called(), g.phase, g.deadline, g.first, g.settings.DrainTimeout == 0)
+		m.checkDeadline(g, g.phase, g.deadline, g.first, g.settings.DrainTimeout == 0)
 		for _, w := range g.workers {
-			m.checkDeadline(w.called(), w.phase, w.deadline, w.first,
+			m.checkDeadline(w, w.phase, w.deadline, w.first,
 				g.settings.DrainTimeout == 0 || m.stop != nil && m.stop.patient)
 			if m.validSlot(w.slot) && (m.slots[w.slot].state != slotManned || m.slots[w.slot].generation != g.id) {
 				m.violate("%s is on slot %d, which is %s", w.called(), w.slot, m.slots[w.slot].state)
@@ -75,8 +75,8 @@ func (m *Machine) check() {
 // checkServed: once somebody has served, new connections go to a live,
 // accepting worker at every instant, unless every one has died.
 func (m *Machine) checkServed() {
-	if !m.served || m.stop != nil || m.serving() || !m.steering.sure {
-		return
+	if !m.served || m.stop != nil || m.serving() || !m.steering.due.IsZero() {
+		return // or the kernel refuses it, and it is about to be tried again
 	}
 	for _, g := range m.generations {
 		if m.candidate(g) && !g.touched || g.leaving && !g.touched {
@@ -146,21 +146,23 @@ func (m *Machine) checkRoles() {
 	}
 }
 
+type named interface{ called() string }
+
 // checkDeadline: every phase but active and parked has a deadline and keeps
 // its first one. Drains may have none.
-func (m *Machine) checkDeadline(name string, p Phase, deadline, first time.Time, drainsLong bool) {
+func (m *Machine) checkDeadline(of named, p Phase, deadline, first time.Time, drainsLong bool) {
 	if !deadline.Equal(first) {
-		m.violate("%s is %s and its deadline has moved from %v to %v", name, p, first, deadline)
+		m.violate("%s is %s and its deadline has moved from %v to %v", of.called(), p, first, deadline)
 	}
 	switch p {
 	case PhaseActive, PhaseParked:
 	case PhaseDraining:
 		if deadline.IsZero() && !drainsLong {
-			m.violate("%s is %s without a deadline", name, p)
+			m.violate("%s is %s without a deadline", of.called(), p)
 		}
 	default:
 		if deadline.IsZero() {
-			m.violate("%s is %s without a deadline", name, p)
+			m.violate("%s is %s without a deadline", of.called(), p)
 		}
 	}
 }

@@ -43,6 +43,7 @@ type Machine struct {
 	scale     *scale
 	stop      *stop
 
+	somebody   bool      // a live worker can be steered to
 	nobody     time.Time // when the master answers itself; zero: somebody serves
 	down       bool      // the master answers itself
 	last       *Entry

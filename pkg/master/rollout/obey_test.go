@@ -189,7 +189,7 @@ func (w *world) steer(c Steer) {
 			w.fail("slot %d gets weight %d and nobody there has passed the checks", s.Slot, s.Weight)
 		}
 	}
-	w.asks = append(w.asks, ask{c.Seq, c.Shares})
+	w.asks = append(w.asks, ask{seq: c.Seq, shares: c.Shares})
 	if w.chance(w.kind.steerFails) {
 		if w.r.IntN(2) == 0 {
 			w.apply(c.Shares) // carried out, and nobody hears of it

@@ -59,7 +59,7 @@ var stageAfter = map[Stage][]Stage{
 
 // enter is the only way from one stage to the next.
 func (m *Machine) enter(a *attempt, s Stage, timeout time.Duration, detail string) {
-	mustFollow(m, stageAfter, a.stage, s, a.called())
+	mustFollow(m, stageAfter, a.stage, s, a)
 	keep := s == StageCheck // StartTimeout goes on
 	a.stage, a.since = s, m.now
 	if !keep {

@@ -4,6 +4,8 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
 	"testing"
 	"time"
 )
@@ -44,8 +46,8 @@ func playEpisode(t *testing.T, seed uint64) (steps int) {
 	var w *world
 	defer func() {
 		if e := recover(); e != nil {
-			if _, ours := e.(broken); !ours {
-				defer panic(e)
+			if x, bug := e.(runtime.Error); bug {
+				e = fmt.Sprintf("%v\n%s", x, debug.Stack())
 			}
 			t.Errorf("seed %d, after %d events: %v\n%s\nplay it again: go test ./pkg/master/rollout -run TestSimulation -sim.seed=%d",
 				seed, w.steps, e, w.tell(), seed)
@@ -131,13 +133,16 @@ func (w *world) settled() bool {
 
 // end stops the master; it must end.
 func (w *world) end() {
-	if !w.stopping {
+	if !w.stopping || w.r.IntN(2) == 0 {
 		w.stopping = true
 		w.step(StopAsked{Req: w.newRequest("the last stop"), By: "sim"})
 	}
 	for until := w.now.Add(10 * time.Minute); !w.exited; w.once() {
 		if w.now.After(until) {
 			w.fail("it does not stop")
+		}
+		if w.steps%50 == 0 {
+			w.goodFaith()
 		}
 	}
 	if got := w.m.Step(w.now, ReloadAsked{Req: 1 << 40}); len(got) != 1 {

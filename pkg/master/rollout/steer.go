@@ -21,6 +21,7 @@ type steering struct {
 // ask is one Steer without an answer.
 type ask struct {
 	seq    uint64
+	older  uint64 // an equal one before it, not answered either
 	shares []Share
 }
 
@@ -32,7 +33,7 @@ type waiter struct {
 
 func (s *steering) outstanding(seq uint64) bool {
 	for _, a := range s.out {
-		if a.seq == seq {
+		if a.seq == seq || a.older == seq {
 			return true
 		}
 	}
@@ -50,7 +51,8 @@ func (m *Machine) want() []Share {
 	tiers := []func(*worker) bool{
 		func(w *worker) bool { return w.gen.traffic && !w.leaving && !w.silent },
 		func(w *worker) bool { return w.gen.traffic && !w.leaving },
-		func(w *worker) bool { return w.gen.traffic || w.gen.leaving && w.gen.touched },
+		func(w *worker) bool { return w.gen.traffic },
+		func(w *worker) bool { return w.gen == m.survivor() },
 	}
 	counts := make([]uint32, len(m.slots))
 	for _, may := range tiers {
@@ -81,6 +83,23 @@ func (m *Machine) want() []Share {
 	return shares
 }
 
+// survivor is the newest of those generations that nobody wanted any more and
+// that still have somebody alive, should it come to that.
+func (m *Machine) survivor() *generation {
+	for i := len(m.generations) - 1; i >= 0; i-- {
+		g := m.generations[i]
+		if !g.leaving || !g.touched {
+			continue
+		}
+		for _, w := range g.workers {
+			if w.phase == PhaseActive {
+				return g
+			}
+		}
+	}
+	return nil
+}
+
 func gcd(a, b uint32) uint32 {
 	for b != 0 {
 		a, b = b, a%b
@@ -96,7 +115,8 @@ func (m *Machine) resteer() {
 	}
 	s := &m.steering
 	want := m.want()
-	if len(want) > 0 {
+	m.somebody = len(want) > 0
+	if m.somebody {
 		m.down = false
 	} else if !m.down {
 		return
@@ -117,9 +137,9 @@ func (m *Machine) steer(shares []Share) {
 	s.asked, s.sure, s.due = shares, true, time.Time{}
 	s.deadline = m.now.Add(m.settings.SteerTimeout)
 	if n := len(s.out); n > 0 && sameShares(s.out[n-1].shares, shares) {
-		s.out[n-1].seq = s.seq // the older of two equal ones needs no answer
+		s.out[n-1].older, s.out[n-1].seq = s.out[n-1].seq, s.seq
 	} else {
-		s.out = append(s.out, ask{s.seq, shares})
+		s.out = append(s.out, ask{seq: s.seq, shares: shares})
 	}
 	m.checkShares(shares)
 	for _, g := range m.generations {
@@ -138,6 +158,9 @@ func (m *Machine) steered(seq uint64) {
 		}
 		s.out = s.out[1:]
 	}
+	if len(s.out) > 0 && s.out[0].older == seq {
+		s.have, s.known = s.out[0].shares, true
+	}
 	if seq == s.seq {
 		s.sure, s.asked = true, s.have
 		s.failures, s.deadline, s.due = 0, time.Time{}, time.Time{}
@@ -153,7 +176,11 @@ func (m *Machine) steerFailed(seq uint64, reason string) {
 	for i, a := range s.out {
 		if a.seq == seq {
 			failed = a.shares
-			s.out = append(s.out[:i:i], s.out[i+1:]...)
+			if a.older != 0 {
+				s.out[i] = ask{seq: a.older, shares: a.shares} // which may be in force
+			} else {
+				s.out = append(s.out[:i:i], s.out[i+1:]...)
+			}
 			break
 		}
 	}
@@ -265,7 +292,7 @@ func (m *Machine) afterSteer(r Reply) {
 
 // watchNobody starts and stops the clock after which the master answers itself.
 func (m *Machine) watchNobody() {
-	if m.stop != nil || m.serving() {
+	if m.stop != nil || m.somebody {
 		m.nobody = time.Time{}
 		return
 	}

@@ -53,7 +53,7 @@ var workerAfter = map[Phase][]Phase{
 // turn is the only way of a worker from one phase to the next. Its deadline is
 // set here, once; checking keeps the one of starting.
 func (m *Machine) turn(w *worker, p Phase, timeout time.Duration) {
-	mustFollow(m, workerAfter, w.phase, p, w.called())
+	mustFollow(m, workerAfter, w.phase, p, w)
 	w.phase, w.since = p, m.now
 	if p == PhaseChecking {
 		return

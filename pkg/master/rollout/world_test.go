@@ -44,6 +44,7 @@ type world struct {
 	served   bool
 
 	steps   int
+	still   int // ticks in a row without time passing
 	history []moment
 }
 
@@ -173,13 +174,15 @@ func (w *world) once() {
 	if len(w.queue) > 0 && (next.IsZero() || !w.queue[0].at.After(next) || w.now.After(w.queue[0].at)) {
 		it := heap.Pop(&w.queue).(item)
 		if it.at.After(w.now) {
-			w.now = it.at
+			w.now, w.still = it.at, 0
 		}
 		ev = it.ev
 	} else if next.IsZero() {
 		w.fail("nothing is waited for and nothing happens")
 	} else if next.After(w.now) {
-		w.now = next
+		w.now, w.still = next, 0
+	} else if w.still++; w.still > 300 {
+		w.fail("it wants to be woken again and again")
 	}
 	if w.chance(w.kind.ask) && !w.stopping {
 		w.step(w.request())
@@ -284,10 +287,7 @@ func (w *world) step(ev Event) {
 	must := w.musts(ev)
 	w.learn(ev)
 	out := w.m.Step(w.now, ev)
-	if len(w.history) == remembered {
-		w.history = append(w.history[:0:0], w.history[1:]...)
-	}
-	w.history = append(w.history, moment{w.now, ev, out})
+	w.remember(moment{w.now, ev, out})
 	if must != nil {
 		must(out)
 	}
@@ -295,6 +295,22 @@ func (w *world) step(ev Event) {
 		w.obey(c)
 	}
 	w.inspect()
+}
+
+// remember keeps what a failure will print: not the quiet beats and ticks.
+func (w *world) remember(x moment) {
+	if len(x.out) == 0 {
+		switch x.ev.(type) {
+		case Beat, Ticked, Probed:
+			return
+		}
+	} else if _, probe := x.out[0].(Probe); probe && len(x.out) == 1 {
+		return
+	}
+	if len(w.history) == 2*remembered {
+		w.history = append(w.history[:0:0], w.history[remembered:]...)
+	}
+	w.history = append(w.history, x)
 }
 
 // musts are promises about one step.
@@ -430,5 +446,10 @@ func (w *world) tell() string {
 		}
 	}
 	fmt.Fprintf(&b, "rollout %+v\n", st.Rollout)
+	for _, g := range w.m.generations {
+		for _, s := range g.seats {
+			fmt.Fprintf(&b, "seat of g%d: %+v\n", g.id, *s)
+		}
+	}
 	return b.String()
 }

@@ -31,7 +31,7 @@ func (h *Hub) greet(link *ipc.Link, cred ipc.Cred) {
 
 // hear waits for the hello and finds the worker that it is from.
 func (h *Hub) hear(link *ipc.Link, cred ipc.Cred) (*Session, ipc.Hello, *refusal) {
-	hello, no := readHello(link)
+	hello, no := readHello(link, h.await)
 	if no != nil {
 		return nil, hello, no
 	}
@@ -56,9 +56,9 @@ func (h *Hub) hear(link *ipc.Link, cred ipc.Cred) (*Session, ipc.Hello, *refusal
 	return s, hello, nil
 }
 
-// readHello takes the first message, which has a second to come.
-func readHello(link *ipc.Link) (ipc.Hello, *refusal) {
-	if err := link.SetReadDeadline(time.Now().Add(helloTimeout)); err != nil {
+// readHello takes the first message, which has so long to come.
+func readHello(link *ipc.Link, within time.Duration) (ipc.Hello, *refusal) {
+	if err := link.SetReadDeadline(time.Now().Add(within)); err != nil {
 		return ipc.Hello{}, &refusal{RefusedLeft, err.Error()}
 	}
 	m, fds, err := link.Recv()
@@ -66,7 +66,7 @@ func readHello(link *ipc.Link) (ipc.Hello, *refusal) {
 	var garbage *ipc.ProtocolError
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return ipc.Hello{}, &refusal{RefusedSilence, fmt.Sprintf("no hello within %v", helloTimeout)}
+		return ipc.Hello{}, &refusal{RefusedSilence, fmt.Sprintf("no hello within %v", within)}
 	case errors.As(err, &garbage):
 		return ipc.Hello{}, &refusal{RefusedGarbage, printable(err.Error())}
 	case err != nil:

@@ -22,6 +22,8 @@ type Options struct {
 	// Refused is told of each connection that was refused, with one of the
 	// Refused… constants; nil: nobody is. Called by several goroutines at once.
 	Refused func(reason string)
+
+	helloTimeout time.Duration // zero: as the constant; tests make it longer
 }
 
 // Expect describes a worker before its process exists.
@@ -41,6 +43,7 @@ type Hub struct {
 	socket *ipc.Socket
 	log    *zap.Logger
 	door   door
+	await  time.Duration // for a hello
 
 	closing chan struct{}
 	tasks   sync.WaitGroup // the accepting goroutine and one for each connection
@@ -59,6 +62,9 @@ func Listen(o Options) (*Hub, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
+	if o.helloTimeout == 0 {
+		o.helloTimeout = helloTimeout
+	}
 	socket, err := ipc.Listen(o.Path, socketMode, -1, -1)
 	if err != nil {
 		return nil, err
@@ -67,6 +73,7 @@ func Listen(o Options) (*Hub, error) {
 		socket:   socket,
 		log:      o.Log,
 		door:     door{log: o.Log, tell: o.Refused},
+		await:    o.helloTimeout,
 		closing:  make(chan struct{}),
 		sessions: make(map[uint64]*Session),
 		greeting: make(map[*ipc.Link]*Session),

@@ -31,19 +31,9 @@ func (c Change) String() string {
 	return "~ " + name + ": " + c.From + " -> " + c.To
 }
 
-// Diff is Changes as lines for people.
-func (s *Store) Diff(a, b string) ([]string, error) {
-	changes, err := s.Changes(a, b)
-	var lines []string
-	for _, c := range changes {
-		lines = append(lines, c.String())
-	}
-	return lines, err
-}
-
-// Changes says how the version with ID b differs from the one with ID a;
+// Diff says how the version with ID b differs from the one with ID a;
 // nothing when they are the same. Environment values are never part of it.
-func (s *Store) Changes(a, b string) ([]Change, error) {
+func (s *Store) Diff(a, b string) ([]Change, error) {
 	s.mu.Lock()
 	from, okA := s.records[a]
 	to, okB := s.records[b]
@@ -131,10 +121,14 @@ func (d *difference) builds(from, to string) {
 }
 
 func parseBuild(text string) *debug.BuildInfo {
-	if info, err := debug.ParseBuildInfo(text); text != "" && err == nil {
-		return info
+	info, err := debug.ParseBuildInfo(text)
+	if text == "" || err != nil {
+		return &debug.BuildInfo{}
 	}
-	return &debug.BuildInfo{}
+	// The first line says which Go; ParseBuildInfo passes over it.
+	line, _, _ := strings.Cut(text, "\n")
+	info.GoVersion, _ = strings.CutPrefix(line, "go\t")
+	return info
 }
 
 // argument quotes, so that an empty one differs from none.

@@ -102,13 +102,13 @@ func (s *Store) verify(ctx context.Context, path string, f *os.File, info fs.Fil
 
 // FileDigest is Digest, but a file that has not changed since this store read
 // it is not read again: cheap enough to be asked for often.
-func (s *Store) FileDigest(path string) (string, error) {
+func (s *Store) FileDigest(ctx context.Context, path string) (string, error) {
 	f, info, err := openProgram(path, 0)
 	if err != nil {
 		return "", err
 	}
 	defer f.Close()
-	return s.digestAt(context.Background(), path, f, info)
+	return s.digestAt(ctx, path, f, info)
 }
 
 // digestAt returns the digest of the open file f that was found at path. It is

@@ -142,14 +142,14 @@ func (s *Store) Problems() []string {
 }
 
 // Get returns the version with this ID.
-func (s *Store) Get(id string) (Version, error) {
+func (s *Store) Get(id string) (Version, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r, ok := s.records[id]
 	if !ok {
-		return Version{}, fmt.Errorf("version %s is not in the store %s", id, s.dir)
+		return Version{}, false
 	}
-	return r.version(s.dir), nil
+	return r.version(s.dir), true
 }
 
 // List returns all versions, newest first.

@@ -1,0 +1,51 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/masterd/masterd/pkg/master/config"
+)
+
+func (a *app) checkCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "check",
+		GroupID: groupDaemon,
+		Short:   "Check the configuration, and what can be tried of it",
+		Long: `Read the configuration, print what it comes to with all defaults, and try what
+can be tried without disturbing a running master: ports, directories, whether
+the worker's user can run the program, steering.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd) },
+	}
+}
+
+func (a *app) check(*cobra.Command) error {
+	file, _ := a.configFile()
+	if file == "" {
+		return exitf(exitUsage, "no configuration: neither --config nor MASTERD_CONFIG names one, and there is no %s", a.defaultFile)
+	}
+	cfg, err := config.Load(file, a.environ())
+	if err != nil {
+		return &exit{exitUsage, err.Error()}
+	}
+	if _, err := fmt.Fprint(a.out, config.Effective(cfg)); err != nil {
+		return exitf(exitFailed, "writing the configuration: %v", err)
+	}
+	for _, w := range cfg.Warnings() {
+		fmt.Fprintf(a.err, "masterd: warning: %s\n", cleanLines(w))
+	}
+	wrong := 0
+	for _, f := range config.Try(cfg) {
+		fmt.Fprintf(a.err, "masterd: %s\n", cleanLines(f.String()))
+		if !f.Warning {
+			wrong++
+		}
+	}
+	if wrong > 0 {
+		return exitf(exitUsage, "%s: %s would not start", clean(file), cfg.Service)
+	}
+	fmt.Fprintf(a.err, "masterd: %s is good\n", clean(file))
+	return nil
+}

@@ -1,0 +1,290 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/masterd/masterd/pkg/api"
+)
+
+// pageColumns is how wide the status page may be, whatever the terminal.
+const pageColumns = 100
+
+// nameColumns is how much of a version's name the page shows.
+const nameColumns = 40
+
+// page is the status page while it is being written.
+type page struct {
+	lines  []string
+	st     api.Status
+	width  int
+	colour bool
+}
+
+// render writes the page that an operator lives in. It reads no clock: ages
+// are relative to the status's own time, in whose zone moments are shown.
+func render(w io.Writer, st api.Status, width int, colour bool) error {
+	p := &page{st: st, width: width, colour: colour}
+	p.head()
+	p.rollout()
+	p.listeners()
+	p.generations()
+	p.failure()
+	_, err := io.WriteString(w, strings.Join(p.lines, "\n")+"\n")
+	return err
+}
+
+func (p *page) add(line string) { p.lines = append(p.lines, line) }
+
+// head says what runs, since when, by whom and why, and what is not as it
+// should be.
+func (p *page) head() {
+	st := p.st
+	// The right-hand side gives way.
+	name, state := clean(st.Service), clean(st.State)
+	left := columns(name) + 2 + columns(state)
+	text := paint(p.colour, bold, name) + "  " + paint(p.colour, stateStyle(st.State), state)
+	if st.Environment != "" {
+		env := cut(clean(st.Environment), 20)
+		text, left = text+"  "+env, left+2+columns(env)
+	}
+	right := fmt.Sprintf("masterd %s, pid %d, up %s", cut(clean(st.Master.Version), nameColumns), st.Master.PID, span(st.Now.Sub(st.Master.Since)))
+	if room := p.width - left - 2; columns(right) <= room {
+		text += strings.Repeat(" ", p.width-left-columns(right)) + paint(p.colour, dim, right)
+	}
+	p.add(text)
+
+	if a := st.Active; a != nil {
+		baked := "not baked yet"
+		if a.Baked {
+			baked = "baked"
+		}
+		p.field("version", plain, fmt.Sprintf("%s, %s, generation %d, %s", cut(clean(a.Version.Label), nameColumns), shortDigest(clean(a.Version.Digest)), a.Generation, baked))
+		p.field("since", plain, fmt.Sprintf("%s, %s ago", stamp(a.Since.In(st.Now.Location())), span(st.Now.Sub(a.Since))))
+		p.field("by", plain, a.By)
+		p.field("why", plain, a.Why)
+	} else {
+		p.field("version", yellow, "none has the traffic")
+	}
+	p.field("config", plain, st.ConfigFile)
+	p.field("file", yellow, st.FileDiffers)
+	if h := st.Hold; h != nil {
+		p.field("held", yellow, fmt.Sprintf("by %s: %s", h.By, h.Reason))
+	}
+	for i, r := range st.Reasons {
+		label := ""
+		if i == 0 {
+			label = st.State
+		}
+		p.field(label, stateStyle(st.State), r)
+	}
+}
+
+const fieldColumns = 10 // of the names at the left
+
+// field is a named line, or several if it is long; without a value, none.
+func (p *page) field(name string, st style, value string) {
+	indent := 2 + fieldColumns
+	for i, l := range wrap(clean(value), p.width-indent) {
+		if i > 0 {
+			name = ""
+		}
+		p.add("  " + paint(p.colour, dim, pad(clean(name), fieldColumns)) + paint(p.colour, st, l))
+	}
+}
+
+// section begins one, after an empty line.
+func (p *page) section(title, rest string) {
+	p.add("")
+	p.add(paint(p.colour, bold, title) + cut("  "+rest, p.width-columns(title)))
+}
+
+// rollout is the running one, with its stage and what it has left.
+func (p *page) rollout() {
+	r := p.st.Rollout
+	if r == nil {
+		return
+	}
+	p.section(fmt.Sprintf("ROLLOUT %d", r.ID), clean(r.What)+" by "+clean(r.By))
+	p.field("to", plain, fmt.Sprintf("%s, generation %d", cut(clean(r.Version), nameColumns), r.Generation))
+	p.field("stage", bold, r.Stage+p.lasting(r.Since, r.Deadline))
+	p.field("why", plain, r.Why)
+}
+
+// lasting is how long something has been so, and how much longer it may be.
+func (p *page) lasting(since, deadline time.Time) string {
+	s := ""
+	if !since.IsZero() {
+		s = ", for " + span(p.st.Now.Sub(since))
+	}
+	switch left := deadline.Sub(p.st.Now); {
+	case deadline.IsZero():
+	case left > 0:
+		s += ", at most " + span(left) + " more"
+	default:
+		s += ", overdue by " + span(-left)
+	}
+	return s
+}
+
+func (p *page) listeners() {
+	if len(p.st.Listeners) == 0 {
+		return
+	}
+	p.add("")
+	cols := []column{{title: "LISTENER", most: 24}, {title: "ADDRESS"}, {title: "STEERING"}, {title: "QUEUE", right: true}, {title: "LIMIT", right: true}}
+	var rows []row
+	for _, l := range p.st.Listeners {
+		r := row{cells: []string{clean(l.Name), clean(l.Address), clean(l.Steering), amount(uint64(max(l.Queue, 0))), amount(uint64(max(l.QueueLimit, 0)))}}
+		if l.QueueLimit > 0 && l.Queue >= l.QueueLimit {
+			r.style = red
+		}
+		rows = append(rows, r)
+		if l.Reason != "" {
+			rows = p.notes(rows, dim, l.Reason)
+		}
+		if l.Drift > 0 {
+			times := "once"
+			if l.Drift > 1 {
+				times = amount(l.Drift) + " times"
+			}
+			rows = p.notes(rows, yellow, "its steering was changed by somebody else and mended "+times)
+		}
+	}
+	p.lines = append(p.lines, table(cols, rows, 0, p.width, p.colour)...)
+}
+
+// notes are lines beneath a row.
+func (p *page) notes(rows []row, st style, text string) []row {
+	const indent = 4
+	for _, l := range wrap(clean(text), p.width-indent) {
+		rows = append(rows, row{note: strings.Repeat(" ", indent) + paint(p.colour, st, l)})
+	}
+	return rows
+}
+
+// generations are all of them, newest first, each with its workers.
+func (p *page) generations() {
+	p.add("")
+	if len(p.st.Generations) == 0 {
+		p.add(paint(p.colour, red, "No generation is alive."))
+		return
+	}
+	cols := []column{
+		{title: "WORKER", right: true}, {title: "PID", right: true}, {title: "PHASE"}, {title: "AGE", right: true},
+		{title: "IN FLIGHT", right: true}, {title: "OPEN", right: true}, {title: "REQUESTS", right: true, drop: true},
+		{title: "RSS", right: true}, {title: "FDS", right: true}, {title: "RESTARTS", right: true},
+	}
+	var rows []row
+	for i := len(p.st.Generations) - 1; i >= 0; i-- {
+		g := p.st.Generations[i]
+		rows = append(rows, row{note: p.generation(g)})
+		if len(g.Workers) == 0 {
+			rows = p.notes(rows, dim, "no worker yet")
+		}
+		for _, w := range g.Workers {
+			rows = p.worker(rows, g, w)
+		}
+	}
+	p.lines = append(p.lines, table(cols, rows, 0, p.width, p.colour)...)
+}
+
+func (p *page) generation(g api.Generation) string {
+	rest := "  " + clean(g.Phase)
+	if g.Weight > 0 || g.Phase == "active" {
+		rest += fmt.Sprintf(", %d%% of new connections", g.Weight)
+	}
+	rest += p.lasting(g.Since, g.Deadline)
+	if g.Baked {
+		rest += ", baked"
+	}
+	head := fmt.Sprintf("generation %d  ", g.ID)
+	room := p.width - columns(head) - columns(rest)
+	label := cut(clean(g.Version.Label), max(min(nameColumns, room), leastColumn))
+	return head + paint(p.colour, bold, label) + paint(p.colour, phaseStyle(g.Phase), cut(rest, p.width-columns(head)-columns(label)))
+}
+
+func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {
+	age := w.Started
+	if age.IsZero() {
+		age = w.Since
+	}
+	r := row{cells: []string{
+		number(int64(w.ID)), number(w.PID), clean(w.Phase), span(p.st.Now.Sub(age)),
+		amount(uint64(max(w.InFlight, 0))), amount(uint64(max(w.Open, 0))), amount(w.Requests),
+		"-", number(w.FDs), amount(uint64(max(w.Restarts, 0))),
+	}}
+	if w.RSS > 0 {
+		r.cells[7] = size(w.RSS)
+	}
+	serves := w.Phase == "active" || w.Phase == "parked"
+	if serves && !w.Healthy {
+		r.style = red
+	}
+	rows = append(rows, r)
+	if w.Phase != g.Phase && !w.Deadline.IsZero() && !w.Deadline.Equal(g.Deadline) {
+		rows = p.notes(rows, dim, w.Phase+p.lasting(w.Since, w.Deadline))
+	}
+	if !w.Healthy && w.LastProbe != "" {
+		st := dim // one that is being checked for the first time fails at first
+		if serves {
+			st = red
+		}
+		rows = p.notes(rows, st, "last check: "+w.LastProbe)
+	}
+	if w.Dropped > 0 {
+		rows = p.notes(rows, yellow, amount(w.Dropped)+" lines of its output were dropped")
+	}
+	return rows
+}
+
+// failure is the last one, however long ago.
+func (p *page) failure() {
+	e := p.st.LastFailure
+	if e == nil {
+		return
+	}
+	p.section("LAST FAILURE", fmt.Sprintf("%s ago, %s", span(p.st.Now.Sub(e.At)), stamp(e.At.In(p.st.Now.Location()))))
+	what := clean(e.What)
+	if e.Version != "" {
+		what += " to " + cut(clean(e.Version), nameColumns)
+	}
+	if e.To != 0 {
+		what += fmt.Sprintf(" (generation %d)", e.To)
+	}
+	if e.By != "" {
+		what += " by " + e.By
+	}
+	p.field("what", plain, what)
+	p.field("why", plain, e.Why)
+	outcome := e.Outcome
+	if e.Stage != "" {
+		outcome += " at stage " + e.Stage
+	}
+	p.field("outcome", red, outcome)
+	p.field("reason", plain, e.Reason)
+}
+
+func stateStyle(state string) style {
+	switch state {
+	case "serving":
+		return green
+	case "down":
+		return red
+	}
+	return yellow
+}
+
+func phaseStyle(phase string) style {
+	switch phase {
+	case "active":
+		return green
+	case "parked", "draining":
+		return dim
+	case "backoff", "killed":
+		return red
+	}
+	return yellow
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/spf13/cobra"
+
+	"github.com/masterd/masterd/pkg/api"
+)
+
+func (a *app) statusCommand() *cobra.Command {
+	var asJSON, watch bool
+	cmd := &cobra.Command{
+		Use:     "status",
+		GroupID: groupLook,
+		Short:   "Show what runs, how it is, and what is under way",
+		Long: `Show what runs, since when, by whom and why; listeners, generations and workers;
+the running rollout and the last failure.
+
+Exit code: 0 serving, 1 not as it should be, 3 not running, 4 unknown.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			show := a.showPage
+			if asJSON {
+				show = a.showJSON
+			}
+			if watch {
+				return a.watch(cmd.Context(), show, !asJSON)
+			}
+			c, err := a.connect(cmd.Context())
+			if err != nil {
+				return statusExit(err)
+			}
+			st, err := c.Status(cmd.Context())
+			if err != nil {
+				return statusExit(err)
+			}
+			if err := show(a.out, st); err != nil {
+				return exitf(exitStatusUnknown, "writing the status: %v", err)
+			}
+			if st.State != "serving" {
+				return &exit{code: exitStatusDegraded} // the page says why
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, as GET /v1/status answers it")
+	cmd.Flags().BoolVar(&watch, "watch", false, "show it anew each second, until interrupted")
+	return a.talking(cmd)
+}
+
+// showPage prints the page in the operator's own time zone.
+func (a *app) showPage(w io.Writer, st api.Status) error {
+	st.Now = st.Now.In(a.now().Location())
+	return render(w, st, a.pageWidth(), a.colour())
+}
+
+func (a *app) showJSON(w io.Writer, st api.Status) error { return printJSON(w, st) }
+
+// printJSON prints v for programs, and harmlessly for terminals.
+func printJSON(w io.Writer, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(w, cleanJSON(b))
+	return err
+}
+
+// statusExit finds the LSB's code: whoever cannot ask does not know.
+func statusExit(err error) error {
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	e := asExit(err, exitStatusUnknown)
+	if e.code != exitNoMaster {
+		e.code = exitStatusUnknown
+	}
+	return e
+}

@@ -1,0 +1,37 @@
+package main
+
+import (
+	"context"
+
+	"github.com/spf13/cobra"
+
+	"github.com/masterd/masterd/pkg/api"
+)
+
+func (a *app) stopCommand() *cobra.Command {
+	var r api.StopRequest
+	cmd := &cobra.Command{
+		Use:     "stop",
+		GroupID: groupDaemon,
+		Short:   "Drain everything and end the master",
+		Long: `Stop accepting, finish what is open within stop_timeout, and end the master.
+--now ends it at once, --patient waits for as long as the last client takes.
+
+A service whose environment is "production" is stopped only if its name is said:
+--confirm NAME. Under systemd, "systemctl stop" is the better way: a service
+that ends by itself may be started again.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.follow(cmd, 0, func(ctx context.Context, c *api.Client, stage func(api.Stage)) (api.Outcome, error) {
+				return c.Stop(ctx, r, stage)
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&r.Confirm, "confirm", "", "say the `NAME` of the service, wanted in production")
+	f.BoolVar(&r.Now, "now", false, "do not wait for anything")
+	f.BoolVar(&r.Patient, "patient", false, "wait without a deadline")
+	reasonFlag(cmd, &r.Reason)
+	cmd.MarkFlagsMutuallyExclusive("now", "patient")
+	return a.talking(cmd)
+}

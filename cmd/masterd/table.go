@@ -1,0 +1,98 @@
+package main
+
+import "strings"
+
+// column is one column of a table.
+type column struct {
+	title string
+	right bool // numbers
+	drop  bool // left out when there is too little room
+	most  int  // columns that it may take; zero: as many as it needs
+}
+
+// row is one line of a table, or a line between its rows.
+type row struct {
+	cells []string // clean
+	style style    // of the whole row
+	note  string   // instead of cells: a line of its own, already styled and cut
+}
+
+// table lays out rows under their titles in at most width columns, indented.
+// Its lines carry no trailing space.
+func table(cols []column, rows []row, indent, width int, colour bool) []string {
+	widths := make([]int, len(cols))
+	for i, c := range cols {
+		widths[i] = columns(c.title)
+		for _, r := range rows {
+			if r.cells == nil {
+				continue
+			}
+			w := columns(r.cells[i])
+			if c.most > 0 {
+				w = min(w, c.most)
+			}
+			widths[i] = max(widths[i], w)
+		}
+	}
+	total := func() (n int) {
+		n = indent - gap
+		for _, w := range widths {
+			if w >= 0 {
+				n += gap + w
+			}
+		}
+		return n
+	}
+	for i, c := range cols {
+		if c.drop && total() > width {
+			widths[i] = -1
+		}
+	}
+	// What is still too wide is taken from the widest column of text.
+	for over := total() - width; over > 0; over = total() - width {
+		widest := -1
+		for i, c := range cols {
+			if !c.right && (widest < 0 || widths[i] > widths[widest]) {
+				widest = i
+			}
+		}
+		if widest < 0 || widths[widest] <= leastColumn {
+			break
+		}
+		widths[widest] = max(widths[widest]-over, leastColumn)
+	}
+	line := func(cell func(int) string, st style) string {
+		var b strings.Builder
+		b.WriteString(strings.Repeat(" ", indent))
+		first := true
+		for i, c := range cols {
+			if widths[i] < 0 {
+				continue
+			}
+			if !first {
+				b.WriteString(strings.Repeat(" ", gap))
+			}
+			first = false
+			w := widths[i]
+			if c.right {
+				w = -w
+			}
+			b.WriteString(pad(cut(cell(i), widths[i]), w))
+		}
+		return paint(colour, st, cut(strings.TrimRight(b.String(), " "), width))
+	}
+	lines := []string{line(func(i int) string { return cols[i].title }, dim)}
+	for _, r := range rows {
+		if r.cells == nil {
+			lines = append(lines, r.note)
+			continue
+		}
+		lines = append(lines, line(func(i int) string { return r.cells[i] }, r.style))
+	}
+	return lines
+}
+
+const (
+	gap         = 2 // spaces between columns
+	leastColumn = 8 // no column of text is made narrower
+)

@@ -1,0 +1,319 @@
+package config
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+const least = `service: shop
+listeners:
+  - name: http
+    address: tcp://127.0.0.1:8080
+worker:
+  command: [bin/shop, --mode=prod]
+`
+
+// parse is Parse for tests that expect it to work.
+func parse(t *testing.T, text string, env ...string) *Config {
+	t.Helper()
+	c, err := Parse("/etc/masterd/masterd.yaml", []byte(text), env, fakeHost())
+	if err != nil {
+		t.Fatalf("%v\nof\n%s", err, text)
+	}
+	return c
+}
+
+// The defaults are promised to operators: a change here is one of behaviour.
+func TestDefaults(t *testing.T) {
+	c := parse(t, least)
+	c.source = source{}
+	want := &Config{
+		File: "/etc/masterd/masterd.yaml", Service: "shop", RuntimeDir: "/run/masterd/shop", StateDir: "/var/lib/masterd/shop",
+		Listeners: []Listener{{Name: "http", Address: "tcp://127.0.0.1:8080", Network: "tcp", Host: "127.0.0.1", Port: 8080, Backlog: 4096, Steering: "auto"}},
+		Worker: Worker{Kind: KindSDK, Command: []string{"/etc/masterd/bin/shop", "--mode=prod"}, Directory: "/etc/masterd", Processes: 1,
+			Pin: "auto", StopSignal: "TERM"},
+		Health: Health{
+			HTTP:   &HTTPCheck{Listener: "http", Scheme: "http", Method: "GET", Path: "/healthz", Status: []StatusRange{{200, 200}}},
+			Start:  StartCheck{Interval: 50 * time.Millisecond, Successes: 2, Timeout: time.Minute},
+			Active: ActiveCheck{Interval: 2 * time.Second, Timeout: time.Second, Failures: 3},
+			Warmup: Warmup{Concurrency: 4},
+		},
+		Rollout: Rollout{Bake: 5 * time.Minute, Surge: "all", Cooldown: 10 * time.Second, MaxPerMinute: 6, KeepVersions: 5,
+			Memory: Memory{Reserve: 128 << 20, WhenShort: "refuse"}},
+		Drain:       Drain{Timeout: 5 * time.Minute, MaxGenerations: 4, Handover: true},
+		Restart:     Restart{Initial: 100 * time.Millisecond, Max: 10 * time.Second, Loop: 5, LoopWindow: time.Minute},
+		Unavailable: Unavailable{After: 5 * time.Second, Answer: "503"},
+		StopTimeout: time.Minute,
+		Log:         Log{Level: "info", Format: "auto", PerWorker: 1 << 20, Line: 16 << 10},
+	}
+	if !reflect.DeepEqual(c, want) {
+		t.Errorf("got\n%+v\n%+v\nwant\n%+v\n%+v", c, c.Health.HTTP, want, want.Health.HTTP)
+	}
+}
+
+func TestEnvironmentOverridesScalars(t *testing.T) {
+	text := least + "rollout: {bake: 1m, watch: false}\nlog: {file: logs/a.log}\n"
+	c := parse(t, text, "MASTERD_ROLLOUT_BAKE=10s", "MASTERD_ROLLOUT_WATCH=true", "MASTERD_WORKER_PROCESSES=3", "MASTERD_LOG_FILE=logs/b.log",
+		"MASTERD_HEALTH_HTTP_STATUS=200-299,404", "MASTERD_UNAVAILABLE_ANSWER=reset", "MASTERD_LOG_PER_WORKER=2MiB/s", "MASTERD_DRAIN_TIMEOUT=",
+		"MASTERD_WORKER_LIMITS_NOFILE=1024", "PATH=/bin", "broken")
+	if c.Rollout.Bake != 10*time.Second || !c.Rollout.Watch || c.Worker.Processes != 3 || c.Log.File != "/etc/masterd/logs/b.log" ||
+		!reflect.DeepEqual(c.Health.HTTP.Status, []StatusRange{{200, 299}, {404, 404}}) || c.Unavailable.Answer != "reset" ||
+		c.Log.PerWorker != 2<<20 || c.Drain.Timeout != 5*time.Minute || c.Worker.NoFile != 1024 {
+		t.Errorf("%s", Effective(c))
+	}
+	if got := Effective(c); !strings.Contains(got, "# environment MASTERD_ROLLOUT_BAKE\n") || !strings.Contains(got, "# /etc/masterd/masterd.yaml:1\n") {
+		t.Error(got)
+	}
+}
+
+// A variable can make a check that the file has not.
+func TestEnvironmentChoosesTheCheck(t *testing.T) {
+	c := parse(t, least, "MASTERD_HEALTH_TCP_LISTENER=http")
+	if c.Health.TCP == nil || c.Health.TCP.Listener != "http" || c.Health.HTTP != nil {
+		t.Errorf("%+v", c.Health)
+	}
+}
+
+// In a child of a master, MASTERD_SERVICE says whose child it is.
+func TestServiceOfAChild(t *testing.T) {
+	if c := parse(t, least, "MASTERD_SERVICE=other"); c.Service != "other" {
+		t.Error(c.Service)
+	}
+	if c := parse(t, least, "MASTERD_SERVICE=other", "MASTERD_WORKER=7"); c.Service != "shop" {
+		t.Error(c.Service)
+	}
+}
+
+func TestWarnings(t *testing.T) {
+	c := parse(t, least, "MASTERD_CONFIG=x", "MASTERD_WORKER=1", "MASTERD_SECRET=x", "MASTERD_TOUR_SPEED=2", "MYAPP_ROLLOUT_BAKE=1s",
+		"MASTERD_ROLLOUT_BAEK=10s", "MASTERD_WORKER_COMMAND=x", "MASTERD_DRAIN_FOREVER=1", "MASTERD_"+strings.Repeat("X", 1000)+"=1")
+	want := []string{
+		"MASTERD_DRAIN_FOREVER is ignored: no key has that name",
+		"MASTERD_ROLLOUT_BAEK is ignored: no key has that name; did you mean MASTERD_ROLLOUT_BAKE?",
+		"MASTERD_WORKER_COMMAND is ignored: only single values can be overridden by the environment, and worker.command is not one",
+	}
+	if !reflect.DeepEqual(c.Warnings(), want) {
+		t.Errorf("got\n%s", strings.Join(c.Warnings(), "\n"))
+	}
+}
+
+// viper would make gin_mode of GIN_MODE, and a mapping of a.b.
+func TestNamesKeepTheirCase(t *testing.T) {
+	c := parse(t, strings.Replace(least, "command:", "env: {GIN_MODE: release, Mixed_Case: 010, T: true, D: 2024-01-01, E: \"\", F: 1.50}\n  command:", 1)+
+		"health:\n  http:\n    headers: {X-Api-KEY: a.b, accept: text/plain}\n")
+	if want := map[string]string{"GIN_MODE": "release", "Mixed_Case": "010", "T": "true", "D": "2024-01-01", "E": "", "F": "1.50"}; !reflect.DeepEqual(c.Worker.Env, want) {
+		t.Error(c.Worker.Env)
+	}
+	if want := map[string]string{"X-Api-KEY": "a.b", "accept": "text/plain"}; !reflect.DeepEqual(c.Health.HTTP.Headers, want) {
+		t.Error(c.Health.HTTP.Headers)
+	}
+}
+
+func TestChecks(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                     "http",
+		"health:\n":                            "http",
+		"health: {}\n":                         "http",
+		"health: {start: {successes: 1}}\n":    "http",
+		"health: {http: {}}\n":                 "http",
+		"health: {http: {path: \"/x?y=z\"}}\n": "http",
+		"health: {tcp: {}}\n":                  "tcp",
+		"health: {tcp: {listener: http}}\n":    "tcp",
+		"health: {command: [./check, 1.5]}\n":  "command",
+		"health: none\n":                       "none",
+		"health: {http: none}\n":               "none",
+		"health: {http: none, command: []}\n":  "none",
+		"health: {command: [], http: {}}\n":    "http",
+		"health: {http: {status: 200-399}}\n":  "http",
+		"health: {http: {status: [200, 3]}}\n": "refused",
+	} {
+		c, err := Parse("/etc/masterd/masterd.yaml", []byte(least+text), nil, fakeHost())
+		got := "none"
+		switch {
+		case err != nil:
+			got = "refused"
+		case c.Health.HTTP != nil:
+			got = "http"
+		case c.Health.TCP != nil:
+			got = "tcp"
+		case c.Health.Command != nil:
+			got = "command"
+		}
+		if got != want {
+			t.Errorf("%q: %s, want %s (%v)", text, got, want, err)
+		}
+	}
+	if c := parse(t, "service: s\nworker: {command: [./x]}\n"); c.Health.HTTP != nil || c.Health.Start.Timeout != time.Minute {
+		t.Errorf("a service without listeners is checked: %+v", c.Health)
+	}
+}
+
+func TestHooksTakeBothForms(t *testing.T) {
+	for text, want := range map[string][][]string{
+		"[]":                         nil,
+		"[./a, -x, 1]":               {{"/etc/masterd/a", "-x", "1"}},
+		"[[./a, -x], [gunicorn, b]]": {{"/etc/masterd/a", "-x"}, {"/usr/bin/gunicorn", "b"}},
+	} {
+		if c := parse(t, least+"rollout: {hooks: {before: "+text+"}}\n"); !reflect.DeepEqual(c.Rollout.Hooks.Before, want) {
+			t.Errorf("%s: %v", text, c.Rollout.Hooks.Before)
+		}
+	}
+}
+
+func TestAddresses(t *testing.T) {
+	for address, want := range map[string]Listener{
+		"tcp://127.0.0.1:8080":        {Network: "tcp", Host: "127.0.0.1", Port: 8080},
+		"tcp://:8080":                 {Network: "tcp", Port: 8080},
+		"tcp://*:8080":                {Network: "tcp", Port: 8080},
+		"tcp://localhost:80":          {Network: "tcp", Host: "127.0.0.1", Port: 80},
+		"tcp6://localhost:80":         {Network: "tcp6", Host: "::1", Port: 80},
+		"tcp4://0.0.0.0:80":           {Network: "tcp4", Host: "0.0.0.0", Port: 80},
+		"tcp6://[::]:80":              {Network: "tcp6", Host: "::", Port: 80},
+		"tcp://[0:0:0:0:0:0:0:1]:443": {Network: "tcp", Host: "::1", Port: 443},
+		"unix:///run/shop.sock":       {Network: "unix", Path: "/run/shop.sock", Mode: 0o666},
+		"unix:///run//shop.sock?mode=0660&group=www-data": {Network: "unix", Path: "/run/shop.sock", Mode: 0o660, Group: "www-data"},
+	} {
+		c := parse(t, "service: s\nlisteners: [{name: a, address: \""+address+"\"}]\nworker: {command: [./x]}\n")
+		want.Name, want.Address, want.Backlog, want.Steering = "a", address, 4096, "auto"
+		if c.Listeners[0] != want {
+			t.Errorf("%s: %+v", address, c.Listeners[0])
+		}
+	}
+}
+
+func TestDirectories(t *testing.T) {
+	ordinary := fakeHost()
+	ordinary.Root, ordinary.UID, ordinary.Home = false, 1000, "/home/ann"
+	xdg := ordinary
+	xdg.Runtime, xdg.State = "/run/user/1000", "/state"
+	homeless := ordinary
+	homeless.Home = ""
+	for _, test := range []struct {
+		host               Host
+		extra              string
+		runtime, state, no string
+	}{
+		{fakeHost(), "", "/run/masterd/shop", "/var/lib/masterd/shop", ""},
+		{ordinary, "", "/tmp/masterd-1000/shop", "/home/ann/.local/state/masterd/shop", ""},
+		{xdg, "", "/run/user/1000/masterd-1000/shop", "/state/masterd/shop", ""},
+		{xdg, "runtime_dir: run\nstate_dir: ../state\n", "/etc/masterd/run", "/etc/state", ""},
+		{homeless, "", "", "", "state_dir"},
+	} {
+		c, err := Parse("/etc/masterd/masterd.yaml", []byte(least+test.extra), nil, test.host)
+		switch {
+		case test.no != "":
+			if err == nil || !strings.Contains(err.Error(), test.no) {
+				t.Errorf("%+v: %v", test.host, err)
+			}
+		case err != nil:
+			t.Error(err)
+		case c.RuntimeDir != test.runtime || c.StateDir != test.state:
+			t.Errorf("%s, %s; want %s, %s", c.RuntimeDir, c.StateDir, test.runtime, test.state)
+		}
+	}
+}
+
+func TestWorkerForms(t *testing.T) {
+	c := parse(t, `service: shop
+worker:
+  command: [gunicorn, --workers=4, 8, true, ""]
+  directory: app
+  env_files: [secrets.env, /etc/x.env]
+  user: "1000"
+  group: 1000
+  stop_signal: SIGQUIT
+`)
+	w := c.Worker
+	if !reflect.DeepEqual(w.Command, []string{"/usr/bin/gunicorn", "--workers=4", "8", "true", ""}) || w.Directory != "/etc/masterd/app" ||
+		!reflect.DeepEqual(w.EnvFiles, []string{"/etc/masterd/secrets.env", "/etc/x.env"}) || w.User != "1000" || w.Group != "1000" || w.StopSignal != "QUIT" {
+		t.Errorf("%+v", w)
+	}
+}
+
+func TestAliases(t *testing.T) {
+	c := parse(t, least+"rollout:\n  bake: &t 7m\n  hooks:\n    after: &h [[./tell]]\n    failed: *h\ndrain: {timeout: *t}\n")
+	if c.Drain.Timeout != 7*time.Minute || len(c.Rollout.Hooks.Failed) != 1 {
+		t.Errorf("%+v %+v", c.Drain, c.Rollout.Hooks)
+	}
+	// The two lists must not share what was made absolute in one of them.
+	if c.Rollout.Hooks.Failed[0][0] != "/etc/masterd/tell" || c.Rollout.Hooks.After[0][0] != "/etc/masterd/tell" {
+		t.Error(c.Rollout.Hooks)
+	}
+}
+
+func TestLoad(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "shop.yaml")
+	if err := os.WriteFile(path, []byte(least), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	c, err := Load(path, []string{"HOME=" + dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.File != path || string(c.Source()) != least || c.Worker.Command[0] != filepath.Join(dir, "bin/shop") {
+		t.Errorf("%+v", c)
+	}
+
+	t.Chdir(dir)
+	if c, err = Load("shop.yaml", []string{"HOME=" + dir}); err != nil || !filepath.IsAbs(c.File) {
+		t.Error(c, err)
+	}
+
+	big := filepath.Join(dir, "big")
+	if err := os.WriteFile(big, make([]byte, maxFile+1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	fifo := filepath.Join(dir, "fifo")
+	if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		filepath.Join(dir, "none"): "there is no such file; name another with --config or MASTERD_CONFIG",
+		dir:                        "it is a directory; name the file in it",
+		big:                        "it is larger than 1024 KiB; a configuration is a small file of YAML",
+		fifo:                       "it is not a regular file; a configuration is a small file of YAML",
+		"/dev/zero":                "it is not a regular file; a configuration is a small file of YAML",
+		path + "/x":                "it cannot be read",
+	} {
+		_, err := Load(path, nil)
+		var p *Problems
+		if !errors.As(err, &p) || !strings.HasPrefix(err.Error(), path+": "+want) {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	if _, err := Load(filepath.Join(dir, "none"), nil); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%v is not fs.ErrNotExist", err)
+	}
+}
+
+func TestSystemHost(t *testing.T) {
+	dir := t.TempDir()
+	for name, mode := range map[string]os.FileMode{"good": 0o755, "plain": 0o644} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h := SystemHost([]string{"PATH=relative:" + dir, "XDG_RUNTIME_DIR=relative", "HOME=" + dir})
+	if h.Runtime != "" || h.Temp != "/tmp" {
+		t.Errorf("%+v", h)
+	}
+	if p, err := h.Program("good"); err != nil || p != filepath.Join(dir, "good") {
+		t.Error(p, err)
+	}
+	for _, name := range []string{"plain", "missing"} {
+		if p, err := h.Program(name); err == nil {
+			t.Error(name, p)
+		}
+	}
+	if h.User("root") != nil || h.User("0") != nil || h.User("no such user") == nil || h.Group("0") != nil || h.Group("no such group") == nil {
+		t.Error("lookups")
+	}
+}

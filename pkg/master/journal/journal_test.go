@@ -1,0 +1,393 @@
+package journal
+
+import (
+	"bufio"
+	"encoding/json"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/api"
+)
+
+func open(t *testing.T, o Options) *Journal {
+	t.Helper()
+	j, err := Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { j.Close() })
+	return j
+}
+
+// written is what is in the file once everything was written.
+func written(t *testing.T, j *Journal, path string) []string {
+	t.Helper()
+	j.out.flush()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(string(text), "\n"), "\n")
+}
+
+func object(t *testing.T, line string) map[string]any {
+	t.Helper()
+	var m map[string]any
+	if err := json.Unmarshal([]byte(line), &m); err != nil {
+		t.Fatalf("%v: %q", err, line)
+	}
+	return m
+}
+
+func same(t *testing.T, got map[string]any, want string) {
+	t.Helper()
+	wanted := object(t, want)
+	for key, v := range wanted {
+		if got[key] != v {
+			t.Errorf("%s: %v, want %v", key, got[key], v)
+		}
+	}
+	for key := range got {
+		if _, ok := wanted[key]; !ok && key != "timestamp" {
+			t.Errorf("%s: %v is not wanted", key, got[key])
+		}
+	}
+}
+
+func TestOwnLines(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "masterd.log")
+	j := open(t, Options{File: path, Service: "shop", PID: 11})
+	trace := j.Trace()
+	if !regexp.MustCompile(`^[0-9a-f]{32}$`).MatchString(trace) || trace == j.Trace() {
+		t.Errorf("trace %q", trace)
+	}
+	log := j.Logger()
+	log.Info("serving", zap.String("trace_id", trace), zap.Uint64("rollout_id", 3))
+	log.With(zap.Int("pid", 99)).Warn("worker gone", zap.Uint64("worker", 5))
+	log.Error("worker gone", zap.Int("pid", 98))
+	log.Debug("not at this level")
+	if err := j.SetLevel("debug"); err != nil {
+		t.Error(err)
+	}
+	log.Debug("now it is", zap.Duration("took", 1500*time.Millisecond))
+	if err := j.SetLevel("loud"); err == nil {
+		t.Error("there is no such level")
+	}
+	lines := written(t, j, path)
+	if len(lines) != 4 {
+		t.Fatalf("%q", lines)
+	}
+	same(t, object(t, lines[0]), `{"level":"info","service_name":"shop","pid":11,"msg":"serving","trace_id":"`+trace+`","rollout_id":3}`)
+	same(t, object(t, lines[1]), `{"level":"warn","service_name":"shop","pid":99,"worker":5,"msg":"worker gone"}`)
+	same(t, object(t, lines[2]), `{"level":"error","service_name":"shop","pid":98,"msg":"worker gone"}`)
+	same(t, object(t, lines[3]), `{"level":"debug","service_name":"shop","pid":11,"msg":"now it is","took":"1.5s"}`)
+	for _, line := range lines {
+		if strings.Count(line, `"pid"`) != 1 {
+			t.Errorf("pid: %s", line)
+		}
+		at, err := time.Parse(time.RFC3339Nano, object(t, line)["timestamp"].(string))
+		if err != nil || at.Location() != time.UTC || time.Since(at) > time.Minute {
+			t.Errorf("timestamp %v, %v", at, err)
+		}
+	}
+}
+
+func TestWorkersLines(t *testing.T) {
+	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600))
+	p := newJSONPasser("shop")
+	ours := `"service_name":"shop","generation":2,"worker":7,"version":"v1","pid":33`
+	for _, c := range []struct{ name, stream, text, want string }{
+		{"plain", "stderr", "listening on 8080", `{"level":"info",` + ours + `,"msg":"listening on 8080","stream":"stderr"}`},
+		{"note", "masterd", "3 lines were dropped", `{"level":"warn",` + ours + `,"msg":"3 lines were dropped","stream":"masterd"}`},
+		{"its own", "stdout", ` {"level":"error","msg":"no","timestamp":"then","n":1e400} `, ``},
+		{"without level and time", "stdout", `{"message":"hi"}`, `{"level":"info",` + ours + `,"message":"hi"}`},
+		{"another's level", "stdout", `{"severity":"ERROR"}`, `{"severity":"ERROR",` + ours + `}`},
+		{"conflict", "stdout", `{"version":"1.2.3","pid":1,"worker":"a","msg":"x"}`, `{"level":"info",` + ours + `,"own_version":"1.2.3","own_pid":1,"own_worker":"a","msg":"x"}`},
+		{"hidden conflict", "stdout", `{"p\u0069d":5}`, `{"level":"info",` + ours + `,"own_pid":5}`},
+		{"empty", "stdout", `{}`, `{"level":"info",` + ours + `}`},
+		{"not an object", "stdout", `["a"]`, `{"level":"info",` + ours + `,"msg":"[\"a\"]","stream":"stdout"}`},
+		{"not whole", "stdout", `{"a":"b`, `{"level":"info",` + ours + `,"msg":"{\"a\":\"b","stream":"stdout"}`},
+		{"two", "stdout", `{"a":1}{"b":2}`, `{"level":"info",` + ours + `,"msg":"{\"a\":1}{\"b\":2}","stream":"stdout"}`},
+		{"control characters", "stdout", "a\x00\x1b[31mb", `{"level":"info",` + ours + `,"msg":"a\u0000\u001b[31mb","stream":"stdout"}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			line := string(p.pass(api.LogLine{At: at, Worker: 7, Generation: 2, Version: "v1", Stream: c.stream, Text: c.text}, 33))
+			if strings.Count(line, "\n") != 1 || !strings.HasSuffix(line, "\n") {
+				t.Errorf("%q is not one line", line)
+			}
+			if !json.Valid([]byte(line)) {
+				t.Fatalf("%q is no JSON", line)
+			}
+			if c.want == "" { // what a decoder would round stays as it is
+				if !strings.HasSuffix(line, `,"level":"error","msg":"no","timestamp":"then","n":1e400}`+"\n") || strings.Count(line, "level") != 1 {
+					t.Error(line)
+				}
+				return
+			}
+			got := object(t, line)
+			same(t, got, c.want)
+			if stamp, ok := got["timestamp"]; ok && stamp != "2026-01-02T02:04:05.000000006Z" {
+				t.Errorf("timestamp %v", stamp)
+			}
+		})
+	}
+	if line := string(p.pass(api.LogLine{At: at, Text: "x"}, 0)); strings.Contains(line, "pid") {
+		t.Errorf("a pid that is not known: %s", line)
+	}
+}
+
+func TestReopen(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "log", "masterd.log")
+	if err := os.Mkdir(filepath.Dir(path), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	j := open(t, Options{File: path, Service: "shop", PID: 1})
+	j.Logger().Info("one")
+	j.out.flush()
+	// Rotated: what was asked before the reopening is in the old file.
+	if err := os.Rename(path, path+".1"); err != nil {
+		t.Fatal(err)
+	}
+	j.Logger().Info("two")
+	j.out.flush()
+	if err := j.Reopen(); err != nil {
+		t.Fatal(err)
+	}
+	j.Logger().Info("three")
+	if lines := written(t, j, path); len(lines) != 1 || !strings.Contains(lines[0], "three") {
+		t.Errorf("%q", lines)
+	}
+	if lines := written(t, j, path+".1"); len(lines) != 2 {
+		t.Errorf("%q", lines)
+	}
+	// The directory is gone: the old file stays in use and says so.
+	moved := filepath.Join(dir, "moved")
+	if err := os.Rename(filepath.Dir(path), moved); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Reopen(); err == nil {
+		t.Error("it was opened")
+	}
+	j.Logger().Info("four")
+	lines := written(t, j, filepath.Join(moved, "masterd.log"))
+	if len(lines) != 3 || !strings.Contains(lines[1], "could not be opened again") || !strings.Contains(lines[2], "four") {
+		t.Errorf("%q", lines)
+	}
+}
+
+func TestWrongOptions(t *testing.T) {
+	for _, c := range []struct {
+		o    Options
+		want string
+	}{
+		{Options{Level: "loud"}, `log level "loud"`},
+		{Options{Format: "xml"}, `log format "xml"`},
+		{Options{File: filepath.Join(t.TempDir(), "no", "log")}, "log file cannot be opened"},
+	} {
+		if j, err := Open(c.o); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%v, %v", j, err)
+		}
+	}
+}
+
+func pipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { r.Close(); w.Close() })
+	return r, w
+}
+
+func TestConsole(t *testing.T) {
+	r, w := pipe(t)
+	j := open(t, Options{Format: FormatConsole, Stderr: w, Service: "shop", PID: 1})
+	j.Logger().Info("serving", zap.Uint64("generation", 2))
+	j.Line(api.LogLine{At: time.Now(), Worker: 7, Generation: 2, Version: "v1", Stream: "stderr", Text: "red \x1b[31m\x9b alert\tü"}, 33)
+	lines := bufio.NewScanner(r)
+	for _, want := range []string{
+		`^\d\d:\d\d:\d\d\.\d\d\d  INFO  serving  \{"generation": 2\}$`,
+		`^\d\d:\d\d:\d\d\.\d\d\d  worker 7 \(generation 2, v1\) ! red \\x1b\[31m� alert	ü$`,
+	} {
+		lines.Scan()
+		if !regexp.MustCompile(want).MatchString(lines.Text()) {
+			t.Errorf("%q is not %s", lines.Text(), want)
+		}
+	}
+}
+
+func TestAutoIsJSONWithoutTerminal(t *testing.T) {
+	r, w := pipe(t)
+	j := open(t, Options{Stderr: w, Service: "shop", PID: 1})
+	j.Logger().Info("serving")
+	line, err := bufio.NewReader(r).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, object(t, line), `{"level":"info","service_name":"shop","pid":1,"msg":"serving"}`)
+}
+
+// Whoever read our standard error is gone. Descriptor 2 itself would end the
+// process here.
+func TestNobodyReads(t *testing.T) {
+	r, w := pipe(t)
+	j := open(t, Options{Stderr: w})
+	r.Close()
+	j.Logger().Info("one")
+	j.Line(api.LogLine{Text: "two"}, 0)
+	j.out.flush()
+	if own, workers := j.Lost(); own != 1 || workers != 1 {
+		t.Errorf("lost %d, %d", own, workers)
+	}
+}
+
+// A reader that is stuck holds nobody up. The workers' lines give way first.
+func TestStuckReader(t *testing.T) {
+	r, w := pipe(t)
+	j := open(t, Options{Stderr: w})
+	line := api.LogLine{Text: strings.Repeat("x", 10_000)}
+	for range 2 * workersLimit / 10_000 {
+		j.Line(line, 0)
+	}
+	for range 1000 {
+		j.Logger().Info("own")
+	}
+	own, workers := j.Lost()
+	if own != 0 || workers == 0 {
+		t.Errorf("lost %d of its own, %d of the workers'", own, workers)
+	}
+	got := make(chan string)
+	go func() {
+		text, _ := io.ReadAll(r)
+		got <- string(text)
+	}()
+	j.Close()
+	w.Close()
+	text := <-got
+	if n := strings.Count(text, `"msg":"own"`); n != 1000 {
+		t.Errorf("%d of its own lines came", n)
+	}
+	if !regexp.MustCompile(`\d+ lines of this log are missing`).MatchString(text) {
+		t.Error("it does not say what is missing")
+	}
+	for line := range strings.Lines(text) {
+		if !json.Valid([]byte(line)) {
+			t.Errorf("%q", line)
+		}
+	}
+}
+
+func TestDiskFull(t *testing.T) {
+	dir := t.TempDir()
+	if err := unix.Mount("journal-test", dir, "tmpfs", 0, "size=64k"); err != nil {
+		t.Skipf("needs root: %v", err)
+	}
+	t.Cleanup(func() { unix.Unmount(dir, unix.MNT_DETACH) })
+	r, w := pipe(t)
+	stderr := make(chan string)
+	go func() {
+		text, _ := io.ReadAll(r)
+		stderr <- string(text)
+	}()
+	path := filepath.Join(dir, "masterd.log")
+	j := open(t, Options{File: path, Stderr: w, PID: 1})
+	ballast := filepath.Join(dir, "ballast")
+	if err := os.WriteFile(ballast, make([]byte, 32<<10), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const n = 500
+	for i := range n {
+		j.Logger().Info("line", zap.Int("i", i))
+	}
+	j.out.flush()
+	if err := os.Remove(ballast); err != nil {
+		t.Fatal(err)
+	}
+	j.Logger().Info("after")
+	lines := written(t, j, path)
+	j.Close()
+	w.Close()
+	spilled := <-stderr
+	seen := map[float64]int{}
+	for _, line := range append(lines, strings.Split(strings.TrimSpace(spilled), "\n")...) {
+		if !json.Valid([]byte(line)) { // the one that only half fitted
+			continue
+		}
+		if m := object(t, line); m["msg"] == "line" {
+			seen[m["i"].(float64)]++
+		}
+	}
+	if len(seen) != n {
+		t.Errorf("%d of %d lines are somewhere", len(seen), n)
+	}
+	if !strings.Contains(spilled, "cannot be written, its lines come here") {
+		t.Errorf("standard error: %.300s", spilled)
+	}
+	last := lines[len(lines)-2:]
+	if !strings.Contains(last[0], "lines are missing here and went to standard error") || !strings.Contains(last[1], "after") {
+		t.Errorf("%q", last)
+	}
+	if own, workers := j.Lost(); own+workers != 0 {
+		t.Errorf("lost %d, %d", own, workers)
+	}
+}
+
+// Whatever a worker writes, one line of JSON with the master's fields comes out,
+// and of an object nothing is lost.
+func FuzzPass(f *testing.F) {
+	for _, text := range []string{
+		"", "plain", "{}", ` { "a" : [ 1 , { "b" : "}\\\"," } ] , "pid" : -1e9 } `, `{"a":{}}`, `{"p\u0069d":"\u0022"}`, "{\"a\":1}\xff", `{"a":1`, "{",
+	} {
+		f.Add(text)
+	}
+	p := newJSONPasser("shop")
+	f.Fuzz(func(t *testing.T, text string) {
+		text = strings.ReplaceAll(strings.ToValidUTF8(text, "\uFFFD"), "\n", " ") // as they come from the logs
+		line := p.pass(api.LogLine{Text: text, Version: "v"}, 7)
+		var got map[string]any
+		if err := json.Unmarshal(line, &got); err != nil {
+			t.Fatalf("%v: %q", err, line)
+		}
+		if got["pid"] != 7.0 || got["service_name"] != "shop" || strings.Count(string(line), "\n") != 1 {
+			t.Errorf("%q", line)
+		}
+		var theirs map[string]json.RawMessage
+		if json.Unmarshal([]byte(text), &theirs) != nil || theirs == nil {
+			if got["msg"] != text {
+				t.Errorf("%q became %q", text, got["msg"])
+			}
+			return
+		}
+		for key := range theirs {
+			if _, ok := got[key]; !ok {
+				t.Errorf("%q is lost", key)
+			}
+		}
+	})
+}
+
+func BenchmarkPass(b *testing.B) {
+	p := newJSONPasser("shop")
+	for name, text := range map[string]string{
+		"text": "2026/01/02 03:04:05 GET /ping 200 1.2ms",
+		"json": `{"time":"2026-01-02T03:04:05Z","level":"INFO","msg":"request","method":"GET","path":"/ping","status":200,"ms":1.2}`,
+	} {
+		l := api.LogLine{At: time.Now(), Worker: 1, Generation: 1, Version: "v1", Stream: "stdout", Text: text}
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				p.pass(l, 1)
+			}
+		})
+	}
+}

@@ -1,0 +1,90 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+// taken is an address that somebody else has.
+type taken struct {
+	holder string
+	cause  error
+}
+
+func (e *taken) Error() string { return e.cause.Error() }
+func (e *taken) Unwrap() error { return e.cause }
+
+// errJoined: two started at one moment, and both found the port free.
+var errJoined = errors.New("somebody else began to listen there at the same moment")
+
+// proveFree binds without SO_REUSEPORT. With it, a second master would join in
+// silence and get a part of the connections.
+func (o opener) proveFree(at netip.AddrPort, dual bool) error {
+	if at.Port() == 0 {
+		return nil // the kernel does not choose one that is taken
+	}
+	fd, err := boundSocket(at, dual, false)
+	if err == nil {
+		return unix.Close(fd)
+	}
+	if !errors.Is(err, unix.EADDRINUSE) {
+		return err
+	}
+	found, diagErr := holders(at, dual)
+	if diagErr != nil {
+		return &taken{cause: err}
+	}
+	ours := 0
+	for _, s := range found {
+		if o.mine[s.inode] == "" {
+			return &taken{holder: holderOf(s), cause: err}
+		}
+		if s.local == at {
+			return &taken{holder: "listener " + o.mine[s.inode], cause: err}
+		}
+		ours++
+	}
+	if ours == 0 { // a connection from that port, or a socket that does not listen
+		return &taken{cause: err}
+	}
+	return nil // only ours, on a wider or a narrower address: the kernel keeps them apart
+}
+
+// alone proves, after the fact, that nobody else joined the pool between
+// proveFree and the last listen.
+func (o opener) alone(l *listener) error {
+	found, err := holders(l.addr, l.dual)
+	if err != nil {
+		return nil // cannot be known here
+	}
+	ours := map[uint64]bool{}
+	for _, s := range l.sockets {
+		ours[s.inode] = true
+	}
+	for _, s := range found {
+		if s.local == l.addr && s.state == tcpListen && !ours[s.inode] {
+			return &taken{holder: holderOf(s), cause: errJoined}
+		}
+	}
+	return nil
+}
+
+// advise says what to do about an error of opening.
+func advise(err error, port int) string {
+	switch {
+	case errors.Is(err, unix.EADDRINUSE), errors.Is(err, errJoined):
+		return "stop what holds it, or choose another address"
+	case errors.Is(err, unix.EADDRNOTAVAIL):
+		return "no interface of this machine has the address; write one that has, or wait for the network to be up"
+	case errors.Is(err, unix.EACCES) && port > 0 && port < 1024:
+		return fmt.Sprintf("port %d needs CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE) or root", port)
+	case errors.Is(err, unix.EAFNOSUPPORT):
+		return "this machine has no IPv6; write tcp4://"
+	case errors.Is(err, unix.EMFILE):
+		return "a pool needs one descriptor for each slot; raise LimitNOFILE (ulimit -n)"
+	}
+	return ""
+}

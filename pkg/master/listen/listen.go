@@ -1,0 +1,131 @@
+// Package listen owns a service's listening sockets, from the first moment to
+// the last, and says which of them new connections go to.
+//
+// A listener is one public address. Under "kernel" steering it is a pool of
+// SO_REUSEPORT sockets, the slots, made at the start in a known order and
+// never closed while the listener lives, with a classic BPF program that picks
+// one of them for each new connection: steering is replacing that program,
+// which is atomic. One socket more, behind all slots, is the master's own. A
+// Unix listener has the same pool of sockets, each under a hidden name beside
+// the public path; steering links and renames one of them over it. A "shared"
+// listener is one socket that all workers hold.
+//
+// In each listener a slot is manned, by a worker that was handed its socket,
+// or it is not; then what arrives there is accepted here and passed on as an
+// orphan, so that it is answered and not reset. A slot that is steered to is
+// manned. What becomes of a connection in an unmanned slot, the master's own
+// one included, depends on the listener:
+//
+//   - holding: no worker has been steered to yet, or the last that was is
+//     gone. Connections wait in the kernel's queue for the next Steer.
+//   - serving: some manned slot is steered to. Orphans are passed on.
+//   - answering: Steer was told that nobody is alive. Connections are taken by
+//     the master itself.
+//
+// The package is for Linux; elsewhere Open says so.
+package listen
+
+import (
+	"fmt"
+	"net"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/master/config"
+)
+
+// maxSlots bounds a pool: the reserved addresses that reach exactly one slot
+// are not endless.
+const maxSlots = 2000
+
+// Options say what is opened, and who is told.
+//
+// The functions are called from one goroutine, one at a time, with nothing
+// locked. They must not block, and must not call Close.
+type Options struct {
+	Listeners []config.Listener
+	// Slots is the number of slots that can be manned, the same in every
+	// listener: 1 to 2000.
+	Slots int
+	// Orphan takes a client's connection that was accepted from a slot nobody
+	// mans. The descriptor is the callee's; it is non-blocking and
+	// close-on-exec. Nil: it is closed.
+	Orphan func(listener string, fd int)
+	// Quiet is told, once for each Quarantine that was not ended by Man, that
+	// nothing can arrive in the slot any more.
+	Quiet func(slot int)
+	// Own takes a connection that came while nobody is alive. It is the
+	// callee's to close. Nil: it is closed.
+	Own func(l config.Listener, c net.Conn)
+	// Log may be nil.
+	Log *zap.Logger
+}
+
+// File is a slot's socket in one listener, to be handed to a worker.
+type File struct {
+	Name string // of the listener
+	FD   int    // a duplicate, close-on-exec and non-blocking, which the caller closes
+}
+
+// Share is a slot's part of the new connections.
+type Share struct {
+	Slot   int
+	Weight uint32 // at least 1
+}
+
+// Error is why a listener cannot be opened or changed. Nothing was disturbed.
+type Error struct {
+	Listener string // its name
+	Address  string // as configured
+	Holder   string // who has the address: "pid 123 (nginx)"; empty: not known
+	Advice   string // what to do about it; may be empty
+	Err      error
+}
+
+func (e *Error) Error() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "listener %s on %s: %v", e.Listener, e.Address, e.Err)
+	if e.Holder != "" {
+		fmt.Fprintf(&b, ", held by %s", e.Holder)
+	}
+	if e.Advice != "" {
+		fmt.Fprintf(&b, "; %s", e.Advice)
+	}
+	return b.String()
+}
+
+// Unwrap gives the cause, often a syscall.Errno.
+func (e *Error) Unwrap() error { return e.Err }
+
+// identity is what makes two listeners the same one. The mode and group of a
+// Unix socket, backlog and steering can change; this cannot.
+type identity struct {
+	name, network, host string
+	port                int
+	path                string
+}
+
+func identify(c config.Listener) identity {
+	return identity{c.Name, c.Network, c.Host, c.Port, c.Path}
+}
+
+// address is how a listener's address is shown to people.
+func address(c config.Listener) string {
+	switch {
+	case c.Address != "":
+		return c.Address
+	case c.Network == "unix":
+		return "unix://" + c.Path
+	}
+	return fmt.Sprintf("%s://%s", c.Network, net.JoinHostPort(c.Host, fmt.Sprint(c.Port)))
+}
+
+// mode is a state of a listener; see the package's comment.
+type mode uint8
+
+const (
+	holding mode = iota
+	serving
+	answering
+)

@@ -1,0 +1,221 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/config"
+)
+
+// Kinds of steering, as status shows them.
+const (
+	kernel = "kernel"
+	link   = "unix"
+	shared = "shared"
+)
+
+// listener is one public address. Its Set's lock guards it once it is open.
+type listener struct {
+	conf     config.Listener
+	system   system
+	steering string
+	reason   string // why not the normal way
+	split    string // why not by the weights that were asked for
+
+	// sockets are the slots', and one more, the master's own, at the end. A
+	// shared listener has one in all.
+	sockets []*socket
+	manned  []bool // by slot
+
+	mode   mode
+	shares []Share // while serving: manned slots only
+
+	limit    int // of a queue, as the kernel cut it
+	drift    uint64
+	baseline baseline // TCP
+
+	front int // Unix: the socket that the public path leads to
+
+	// TCP.
+	addr netip.AddrPort
+	dual bool // an IPv6 wildcard that takes IPv4 too
+	// order is the kernel's array: the sockets in the order of their listen().
+	// A socket that was shut down leaves a hole that the last one fills.
+	order []int
+}
+
+// own is the index of the master's own socket.
+func (l *listener) own() int { return len(l.sockets) - 1 }
+
+// socketOf is the one that a slot's worker holds.
+func (l *listener) socketOf(slot int) *socket {
+	if l.steering == shared {
+		return l.sockets[0]
+	}
+	return l.sockets[slot]
+}
+
+// ofManned are the shares whose slots are manned here.
+func (l *listener) ofManned(shares []Share) []Share {
+	var mine []Share
+	for _, s := range shares {
+		if l.manned[s.Slot] {
+			mine = append(mine, s)
+		}
+	}
+	return mine
+}
+
+// aim steers the listener. On an error it is steered as before.
+func (l *listener) aim(m mode, shares []Share) error {
+	var err error
+	switch l.steering {
+	case kernel:
+		err = l.system.attach(l.sockets[0].fd, l.program(shares))
+	case link:
+		err = l.show(l.heaviest(shares))
+	case shared: // who accepts is between the driver and its workers
+	}
+	if err != nil {
+		return fmt.Errorf("steering listener %s: %w", l.conf.Name, err)
+	}
+	l.mode, l.shares = m, slices.Clone(shares)
+	l.split = ""
+	if l.steering == link && len(shares) > 1 {
+		l.split = fmt.Sprintf("a Unix socket cannot be split by weight: slot %d takes all of %d shares", l.heaviest(shares), len(shares))
+	}
+	return nil
+}
+
+// program is the one that steers by the shares; by none, to the master's own socket.
+func (l *listener) program(shares []Share) []bpf.Instruction {
+	at := make([]uint32, len(l.order)) // by socket
+	for i, s := range l.order {
+		at[s] = uint32(i)
+	}
+	targets := make([]target, 0, max(1, len(shares)))
+	for _, s := range shares {
+		targets = append(targets, target{at[s.Slot], s.Weight})
+	}
+	if len(targets) == 0 {
+		targets = append(targets, target{at[l.own()], 1})
+	}
+	return program(at[:l.own()], targets)
+}
+
+// accepts tells whether what arrives in socket i is to be accepted here, now.
+func (l *listener) accepts(i int) bool {
+	switch {
+	case l.mode == holding:
+		return false
+	case l.steering == shared:
+		return l.mode == answering
+	}
+	return i == l.own() || !l.manned[i]
+}
+
+// tune gives a slot's socket to its next worker as if it were new.
+func (l *listener) tune(s *socket) error {
+	if s.broken {
+		if err := l.rebind(s); err != nil {
+			return err
+		}
+	}
+	if l.conf.Network != "unix" {
+		l.baseline.restore(s.fd)
+	}
+	if err := unix.Listen(s.fd, l.conf.Backlog); err != nil { // a worker's own listen() may have cut it
+		return fmt.Errorf("setting the backlog of listener %s: %w", l.conf.Name, err)
+	}
+	return assertNonblock(s.fd)
+}
+
+// queue is what waits in one of the sockets, and how much may.
+func (l *listener) queue(s *socket) (length, limit int) {
+	if l.conf.Network == "unix" {
+		length, limit, err := unixQueue(s.inode)
+		if err != nil && readable(s.fd) {
+			length = 1 // at least
+		}
+		return length, limit
+	}
+	length, limit, _ = tcpQueue(s.fd)
+	return length, limit
+}
+
+// status adds up the queues; the limit is that of the sockets in use.
+func (l *listener) status() api.Listener {
+	st := api.Listener{
+		Name: l.conf.Name, Address: address(l.conf), Steering: l.steering,
+		Reason: l.reason, Drift: l.drift,
+	}
+	if l.conf.Network != "unix" && l.conf.Port == 0 {
+		st.Address = l.conf.Network + "://" + l.addr.String()
+	}
+	if st.Reason == "" {
+		st.Reason = l.split
+	}
+	for i, s := range l.sockets {
+		length, limit := l.queue(s)
+		st.Queue += length
+		if l.steering == shared || l.inUse(i) {
+			st.QueueLimit += limit
+		}
+	}
+	return st
+}
+
+// inUse tells whether new connections can go to socket i.
+func (l *listener) inUse(i int) bool {
+	switch {
+	case l.steering == link:
+		return i == l.front
+	case len(l.shares) == 0:
+		return i == l.own()
+	}
+	return slices.ContainsFunc(l.shares, func(s Share) bool { return s.Slot == i })
+}
+
+// change applies what can change of an open listener.
+func (l *listener) change(c config.Listener) error {
+	if c.Steering != l.conf.Steering && (c.Steering == shared) != (l.steering == shared) {
+		return &Error{
+			Listener: c.Name, Address: address(c), Advice: "restart the service for it, or give the listener another name and address",
+			Err: fmt.Errorf("steering cannot change from %s to %s while the listener is open", l.steering, c.Steering),
+		}
+	}
+	if c.Network == "unix" && (c.Mode != l.conf.Mode || c.Group != l.conf.Group) {
+		if err := l.permit(c); err != nil {
+			return errors.Join(err, l.permit(l.conf))
+		}
+	}
+	if c.Backlog != l.conf.Backlog {
+		for _, s := range l.sockets {
+			if err := unix.Listen(s.fd, c.Backlog); err != nil {
+				return fmt.Errorf("setting the backlog of listener %s: %w", c.Name, err)
+			}
+		}
+		_, l.limit = l.queue(l.sockets[l.own()])
+	}
+	l.conf = c
+	return nil
+}
+
+// close ends the listener for good, also where a worker still holds a duplicate.
+func (l *listener) close() {
+	if l.conf.Network == "unix" {
+		l.hide()
+	}
+	for _, s := range l.sockets {
+		if s.fd >= 0 {
+			_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
+			_ = unix.Close(s.fd)
+		}
+	}
+}

@@ -1,0 +1,51 @@
+package listen
+
+import (
+	"errors"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/master/config"
+)
+
+// opener opens listeners.
+type opener struct {
+	system system
+	slots  int
+	log    *zap.Logger
+	mine   map[uint64]string // names of our listeners, by their sockets' inodes
+}
+
+// know makes the sockets of an open listener known as ours.
+func (o opener) know(l *listener) {
+	for _, s := range l.sockets {
+		o.mine[s.inode] = l.conf.Name
+	}
+}
+
+// open opens one listener; nobody is steered to there yet.
+func (o opener) open(c config.Listener) (*listener, error) {
+	open := o.openTCP
+	if c.Network == "unix" {
+		open = o.openUnix
+	}
+	l, err := open(c)
+	if err != nil {
+		return nil, asError(c, err)
+	}
+	return l, nil
+}
+
+// asError says which listener it is about, who is in the way and what to do.
+func asError(c config.Listener, err error) error {
+	var done *Error
+	if errors.As(err, &done) {
+		return err
+	}
+	e := &Error{Listener: c.Name, Address: address(c), Advice: advise(err, c.Port), Err: err}
+	var t *taken
+	if errors.As(err, &t) {
+		e.Holder = t.holder
+	}
+	return e
+}

@@ -1,0 +1,50 @@
+//go:build !linux
+
+package listen
+
+import (
+	"context"
+	"fmt"
+	"net"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/config"
+)
+
+// Set needs Linux.
+type Set struct{}
+
+// Open says that steering needs Linux.
+func Open(Options) (*Set, error) {
+	return nil, fmt.Errorf("opening the listeners: this needs Linux")
+}
+
+// Close does nothing.
+func (*Set) Close() error { return nil }
+
+// Man is never called: there is no Set.
+func (*Set) Man(int, []string) ([]File, error) { return nil, nil }
+
+// Quarantine is never called.
+func (*Set) Quarantine(int) {}
+
+// Steer is never called.
+func (*Set) Steer([]Share) error { return nil }
+
+// Shared is never called.
+func (*Set) Shared() []string { return nil }
+
+// Add is never called.
+func (*Set) Add([]config.Listener) error { return nil }
+
+// Retain is never called.
+func (*Set) Retain([]config.Listener) {}
+
+// Status is never called.
+func (*Set) Status() []api.Listener { return nil }
+
+// Addr is never called.
+func (*Set) Addr(string) string { return "" }
+
+// ProbeDial is never called.
+func (*Set) ProbeDial(context.Context, int, string) (net.Conn, error) { return nil, nil }

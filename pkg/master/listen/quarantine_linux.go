@@ -1,0 +1,182 @@
+package listen
+
+import (
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/vishvananda/netlink/nl"
+	"go.uber.org/zap"
+)
+
+const (
+	// settleTime passes before handshakes are looked at: a SYN that was being
+	// handled when the steering changed is in no table yet.
+	settleTime = 20 * time.Millisecond
+	// Between two looks at a quarantine; each is twice the one before.
+	firstLook = 10 * time.Millisecond
+	lastLook  = 320 * time.Millisecond
+	// blindQuarantine is how long a slot is kept where handshakes cannot be
+	// counted. The kernel gives one up after 63 s (tcp_synack_retries 5).
+	blindQuarantine = 65 * time.Second
+)
+
+// quarantine is a slot that nobody mans any more and that may still get
+// connections: those whose SYN chose it before the steering moved away.
+type quarantine struct {
+	since time.Time
+	next  time.Time // look
+	pause time.Duration
+	// pending are the handshakes that were under way at the first look, on any
+	// slot of the same port, and still are. Later ones cannot be the slot's.
+	pending map[flow]struct{} // nil: no look yet
+}
+
+// Quarantine: nobody mans this slot any more, in any listener. What waits or
+// arrives there is passed on; when nothing can arrive any more, Quiet is told.
+// A slot that was steered to is not any longer: its part goes to the others,
+// and if there is none, connections wait for the next Steer. A slot that is
+// manned again gets nothing until the next Steer.
+func (s *Set) Quarantine(slot int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.check(slot) != nil {
+		return
+	}
+	for _, l := range s.listeners {
+		l.manned[slot] = false
+		if slices.ContainsFunc(l.shares, func(sh Share) bool { return sh.Slot == slot }) {
+			s.abandon(l)
+		}
+		s.attend(l)
+	}
+	if s.quarantine[slot] == nil {
+		now := time.Now()
+		s.quarantine[slot] = &quarantine{since: now, next: now.Add(settleTime), pause: firstLook}
+	}
+	s.watch.wake()
+}
+
+// abandon steers a listener away from slots that are not manned any more.
+func (s *Set) abandon(l *listener) {
+	rest, m := l.ofManned(l.shares), l.mode
+	if m == serving && len(rest) == 0 {
+		m = holding
+	}
+	if err := l.aim(m, rest); err != nil {
+		s.log.Error("a slot that nobody mans is still steered to", zap.Error(err))
+		l.mode, l.shares = m, rest // so that what arrives is passed on, and the next beat tries again
+	}
+}
+
+// lookAtQuarantines ends those that are over.
+func (s *Set) lookAtQuarantines(now time.Time) {
+	due, ipv6, tcp := s.dueQuarantines(now)
+	if len(due) == 0 {
+		return
+	}
+	// Without the lock: a big machine's table takes milliseconds.
+	var flows map[flow]struct{}
+	var err error
+	if tcp {
+		if flows, err = s.system.handshakes(ipv6); errors.Is(err, nl.ErrDumpInterrupted) {
+			flows, err = nil, nil // half a list is none: another look
+		}
+	}
+	var quiet []int
+	s.mu.Lock()
+	for slot, q := range due {
+		if s.quarantine[slot] != q {
+			continue // manned meanwhile
+		}
+		if s.over(slot, q, flows, err, now) {
+			delete(s.quarantine, slot)
+			quiet = append(quiet, slot)
+			continue
+		}
+		q.pause = min(2*q.pause, lastLook)
+		q.next = now.Add(q.pause)
+	}
+	s.mu.Unlock()
+	if s.o.Quiet != nil {
+		slices.Sort(quiet)
+		for _, slot := range quiet {
+			s.o.Quiet(slot)
+		}
+	}
+}
+
+// dueQuarantines are those to be looked at, and what must be known for it.
+func (s *Set) dueQuarantines(now time.Time) (due map[int]*quarantine, ipv6, tcp bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for slot, q := range s.quarantine {
+		if !now.Before(q.next) {
+			if due == nil {
+				due = map[int]*quarantine{}
+			}
+			due[slot] = q
+		}
+	}
+	for _, l := range s.listeners {
+		if l.steering == kernel {
+			tcp = true
+			ipv6 = ipv6 || l.addr.Addr().Is6()
+		}
+	}
+	return due, ipv6, tcp
+}
+
+// over tells whether nothing can arrive in the slot any more. The handshakes
+// were looked at before the queues are: what has ended between is in a queue,
+// or was accepted.
+func (s *Set) over(slot int, q *quarantine, flows map[flow]struct{}, err error, now time.Time) bool {
+	switch {
+	case err != nil:
+		if !s.blind {
+			s.blind = true
+			s.log.Warn("handshakes cannot be counted; slots are kept back for a fixed time instead",
+				zap.Duration("time", blindQuarantine), zap.Error(err))
+		}
+		if now.Sub(q.since) < blindQuarantine {
+			return false
+		}
+	case !s.settled(q, flows):
+		return false
+	}
+	for _, l := range s.listeners {
+		if l.steering == shared {
+			continue // no queue is the slot's
+		}
+		if k := l.sockets[slot]; !k.broken && readable(k.fd) {
+			return false // the watcher takes it, now or when somebody can be given it
+		}
+	}
+	return true
+}
+
+// settled tells whether no handshake is under way that was when the
+// quarantine began.
+func (s *Set) settled(q *quarantine, flows map[flow]struct{}) bool {
+	tcp := false
+	ports := map[uint16]bool{}
+	for _, l := range s.listeners {
+		if l.steering == kernel {
+			tcp, ports[l.addr.Port()] = true, true
+		}
+	}
+	if !tcp {
+		return true
+	}
+	if flows == nil {
+		return false
+	}
+	still := map[flow]struct{}{}
+	for f := range flows {
+		if _, was := q.pending[f]; ports[f.local.Port()] && (was || q.pending == nil) {
+			still[f] = struct{}{}
+		}
+	}
+	q.pending = still
+	return len(still) == 0
+}

@@ -1,0 +1,130 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// verifyTimeout bounds the connection that proves that steering works; it
+	// goes over loopback, and takes some 100 µs.
+	verifyTimeout = 500 * time.Millisecond
+	// verifyAccepts is how many connections are looked through for it.
+	verifyAccepts = 64
+)
+
+// dial makes a connection that reaches exactly one slot.
+func (l *listener) dial(ctx context.Context, slot int) (net.Conn, error) {
+	d := net.Dialer{KeepAlive: -1}
+	d.SetMultipathTCP(false)
+	if l.conf.Network == "unix" {
+		path := l.conf.Path
+		if l.steering == link {
+			path = l.sockets[slot].hidden
+		}
+		return d.DialContext(ctx, "unix", path)
+	}
+	to := l.addr
+	switch {
+	case to.Addr() == netip.IPv4Unspecified(), l.dual:
+		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
+	case to.Addr() == netip.IPv6Unspecified():
+		to = netip.AddrPortFrom(netip.IPv6Loopback(), to.Port())
+	}
+	if l.steering == shared {
+		return d.DialContext(ctx, "tcp", to.String())
+	}
+	if to.Addr().Is4() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(reservedSource(slot), 0))
+	} else {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.IPv6Loopback(), 0))
+	}
+	d.ControlContext = func(_ context.Context, _, _ string, c syscall.RawConn) error {
+		var set error
+		if err := c.Control(func(fd uintptr) { set = mark(int(fd), to.Addr().Is6(), slot) }); err != nil {
+			return err
+		}
+		return set
+	}
+	return d.DialContext(ctx, "tcp", to.String())
+}
+
+// mark prepares a client's socket for a reserved connection.
+func mark(fd int, ipv6 bool, slot int) error {
+	// The port is chosen at connect: a port may then serve several connections,
+	// and checks do not use up a source address.
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IP, unix.IP_BIND_ADDRESS_NO_PORT, 1); err != nil {
+		return fmt.Errorf("setting IP_BIND_ADDRESS_NO_PORT: %w", err)
+	}
+	if !ipv6 {
+		return nil
+	}
+	class, hops := reservedFields(slot)
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_TCLASS, class); err != nil {
+		return fmt.Errorf("setting the traffic class: %w", err)
+	}
+	if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_UNICAST_HOPS, hops); err != nil {
+		return fmt.Errorf("setting the hop limit: %w", err)
+	}
+	return nil
+}
+
+// errAstray: the kernel took the program and does not do what it says.
+var errAstray = errors.New("a connection to one slot did not arrive there")
+
+// verify proves by a connection to the last slot that the kernel follows the
+// program. Nobody is steered to a slot yet, so that nothing of a client's can
+// be in its queue. Where no such connection can be made (a firewall, no
+// loopback) the kernel is believed.
+func (o opener) verify(l *listener) error {
+	ctx, cancel := context.WithTimeout(context.Background(), verifyTimeout)
+	defer cancel()
+	slot := o.slots - 1
+	c, err := l.dial(ctx, slot)
+	if err != nil {
+		o.log.Debug("steering was not tried: no connection can be made over loopback", zap.String("listener", l.conf.Name), zap.Error(err))
+		return nil
+	}
+	defer c.Close()
+	fd := l.sockets[slot].fd
+	// Over loopback the handshake ends in the queue before, or just after,
+	// connect returns.
+	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	deadline, _ := ctx.Deadline()
+	for range verifyAccepts {
+		n, err := unix.Poll(poll, max(0, int(time.Until(deadline).Milliseconds())))
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n == 0 {
+			break
+		}
+		got, sa, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		if err != nil {
+			break
+		}
+		_ = unix.Close(got)
+		if portOf(sa) == c.LocalAddr().(*net.TCPAddr).Port {
+			return nil
+		}
+	}
+	return &cannotSteer{errAstray}
+}
+
+func portOf(sa unix.Sockaddr) int {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return sa.Port
+	case *unix.SockaddrInet6:
+		return sa.Port
+	}
+	return 0
+}

@@ -1,0 +1,390 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/config"
+)
+
+// Set is all listeners of a service. Its methods are safe for use from several
+// goroutines.
+type Set struct {
+	o      Options
+	log    *zap.Logger
+	system system
+	watch  *poller
+	done   chan struct{} // closed when the watcher has ended
+
+	// opening keeps Add, Retain and Close from each other. It is taken before mu.
+	opening sync.Mutex
+
+	// mu guards what follows. It is a lock and not a goroutine that is asked,
+	// as Steer must not wait for its turn on a busy machine. Nothing that can
+	// block is done under it, and no function of Options is called.
+	mu         sync.Mutex
+	closed     bool
+	listeners  []*listener // oldest first
+	tokens     map[int32]registration
+	lastToken  int32
+	quarantine map[int]*quarantine
+	starved    time.Time // no descriptors to accept with: nothing is accepted before this
+	attached   time.Time // when the programs were last put in force without a reason
+	blind      bool      // it was logged that handshakes cannot be counted
+}
+
+// Open opens all listeners. If one cannot be had none is opened, nothing is
+// disturbed, and the error, an [*Error], says which, why, and who has it.
+func Open(o Options) (*Set, error) { return open(o, host()) }
+
+func open(o Options, sys system) (*Set, error) {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	if o.Slots < 1 || o.Slots > maxSlots {
+		return nil, fmt.Errorf("opening the listeners: a pool of %d slots is not possible, it has 1 to %d", o.Slots, maxSlots)
+	}
+	p, err := newPoller()
+	if err != nil {
+		return nil, fmt.Errorf("opening the listeners: %w", err)
+	}
+	s := &Set{
+		o: o, log: o.Log, system: sys, watch: p, done: make(chan struct{}),
+		tokens: map[int32]registration{}, quarantine: map[int]*quarantine{}, attached: time.Now(),
+	}
+	if err := s.Add(o.Listeners); err != nil {
+		_ = p.Close()
+		return nil, err
+	}
+	go s.run()
+	return s, nil
+}
+
+// Close ends all listeners, also where workers still hold their sockets, and
+// waits for the watcher. Unix paths that are still ours are removed. It must
+// not be called from a function of Options.
+func (s *Set) Close() error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return nil
+	}
+	s.closed = true
+	s.watch.wake()
+	s.mu.Unlock()
+	<-s.done
+	for _, l := range s.listeners { // the watcher is gone, and the others see closed
+		s.drop(l)
+	}
+	if err := s.watch.Close(); err != nil {
+		return fmt.Errorf("closing the sockets' watcher: %w", err)
+	}
+	return nil
+}
+
+// errClosed answers every call after Close.
+var errClosed = errors.New("the listeners are closed")
+
+// Add opens listeners, all or none; one that is open already is given its new
+// mode, group and backlog. Name and address together are what a listener is: a
+// new address under the same name is a new listener beside the old one, until
+// Retain.
+func (s *Set) Add(ls []config.Listener) error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	opener := opener{system: s.system, slots: s.o.Slots, log: s.log, mine: map[uint64]string{}}
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return errClosed
+	}
+	existing := slices.Clone(s.listeners)
+	s.mu.Unlock()
+	for _, l := range existing {
+		opener.know(l)
+	}
+
+	var opened []*listener
+	var changed []func() error // how to take changes back
+	fail := func(err error) error {
+		for _, l := range opened {
+			l.close()
+		}
+		for _, undo := range changed {
+			err = errors.Join(err, undo())
+		}
+		return err
+	}
+	for _, c := range ls {
+		i := slices.IndexFunc(existing, func(l *listener) bool { return identify(l.conf) == identify(c) })
+		if i < 0 {
+			l, err := opener.open(c)
+			if err != nil {
+				return fail(err)
+			}
+			opener.know(l)
+			opened = append(opened, l)
+			continue
+		}
+		l := existing[i]
+		s.mu.Lock()
+		before := l.conf
+		err := l.change(c)
+		s.mu.Unlock()
+		if err != nil {
+			return fail(asError(c, err))
+		}
+		changed = append(changed, func() error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			return l.change(before)
+		})
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listeners = append(s.listeners, opened...)
+	for _, l := range opened {
+		s.attend(l)
+		s.log.Info("listening", zap.String("listener", l.conf.Name), zap.String("address", l.status().Address),
+			zap.String("steering", l.steering), zap.String("reason", l.reason))
+	}
+	s.watch.wake() // it had perhaps nothing to look after
+	return nil
+}
+
+// Retain closes every listener that is not among these. What still waits in
+// their queues is lost: it is for after the drain of those who served them.
+func (s *Set) Retain(ls []config.Listener) {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	keep := map[identity]bool{}
+	for _, c := range ls {
+		keep[identify(c)] = true
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	s.listeners = slices.DeleteFunc(s.listeners, func(l *listener) bool {
+		if keep[identify(l.conf)] {
+			return false
+		}
+		s.drop(l)
+		s.log.Info("no longer listening", zap.String("listener", l.conf.Name), zap.String("address", address(l.conf)))
+		return true
+	})
+}
+
+// drop closes a listener. The watcher must forget its sockets first: an epoll
+// outlives a descriptor that was duplicated.
+func (s *Set) drop(l *listener) {
+	for _, k := range l.sockets {
+		s.ignore(k)
+	}
+	l.close()
+}
+
+// Man makes a slot a worker's in the named listeners, and gives its sockets to
+// be handed over, in the order of the names: as new, with the backlog that is
+// configured. It ends a quarantine. It may be called again for a second worker
+// of the same slot. Of two listeners with one name it takes the newer, unless
+// the slot is manned in the older.
+func (s *Set) Man(slot int, names []string) ([]File, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.check(slot); err != nil {
+		return nil, fmt.Errorf("manning slot %d: %w", slot, err)
+	}
+	var mine []*listener
+	var files []File
+	fail := func(err error) ([]File, error) {
+		for _, f := range files {
+			closeFD(f.FD)
+		}
+		return nil, fmt.Errorf("manning slot %d: %w", slot, err)
+	}
+	for _, name := range names {
+		l := s.named(name, slot)
+		if l == nil {
+			return fail(fmt.Errorf("there is no listener %s", name))
+		}
+		k := l.socketOf(slot)
+		if k.broken {
+			s.ignore(k)
+		}
+		err := l.tune(k)
+		s.attend(l)
+		if err != nil {
+			return fail(err)
+		}
+		fd, err := duplicate(k.fd)
+		if err != nil {
+			return fail(err)
+		}
+		mine, files = append(mine, l), append(files, File{name, fd})
+	}
+	delete(s.quarantine, slot)
+	for _, l := range mine {
+		l.manned[slot] = true
+		s.attend(l)
+	}
+	return files, nil
+}
+
+// named finds a listener by its name: the one that the slot mans, else the newest.
+func (s *Set) named(name string, slot int) *listener {
+	var found *listener
+	for _, l := range s.listeners {
+		if l.conf.Name != name {
+			continue
+		}
+		if slot >= 0 && l.manned[slot] {
+			return l
+		}
+		found = l
+	}
+	return found
+}
+
+// Steer sends new connections to these slots, by weight, and to no others. It
+// takes some tens of microseconds. In each listener only the slots that are
+// manned there count, and one in which none of them is manned is steered as
+// before. Each listener changes in one instant; on an error all are steered as
+// before.
+//
+// No shares: nobody is alive, and connections go to Own.
+func (s *Set) Steer(shares []Share) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sh := range shares {
+		if err := s.check(sh.Slot); err != nil {
+			return fmt.Errorf("steering to slot %d: %w", sh.Slot, err)
+		}
+		if sh.Weight == 0 {
+			return fmt.Errorf("steering to slot %d: its weight is zero", sh.Slot)
+		}
+	}
+	if s.closed {
+		return errClosed
+	}
+	type was struct {
+		*listener
+		mode   mode
+		shares []Share
+	}
+	var done []was
+	for _, l := range s.listeners {
+		mine, m := l.ofManned(shares), serving
+		switch {
+		case len(shares) == 0:
+			m = answering
+		case len(mine) == 0:
+			continue
+		}
+		before := was{l, l.mode, l.shares}
+		if err := l.aim(m, mine); err != nil {
+			for _, w := range done {
+				err = errors.Join(err, w.aim(w.mode, w.shares))
+			}
+			return err
+		}
+		done = append(done, before)
+	}
+	for _, w := range done {
+		if w.listener.mode != w.mode {
+			s.attend(w.listener)
+		}
+	}
+	return nil
+}
+
+// check refuses a slot that is not there.
+func (s *Set) check(slot int) error {
+	if s.closed {
+		return errClosed
+	}
+	if slot < 0 || slot >= s.o.Slots {
+		return fmt.Errorf("slots are 0 to %d", s.o.Slots-1)
+	}
+	return nil
+}
+
+// Shared names the listeners of which all workers hold the same socket: there,
+// steering is asking workers to pause and to resume.
+func (s *Set) Shared() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var names []string
+	for _, l := range s.listeners {
+		if l.steering == shared && !slices.Contains(names, l.conf.Name) {
+			names = append(names, l.conf.Name)
+		}
+	}
+	return names
+}
+
+// Status tells of each listener how it is steered and what waits there.
+func (s *Set) Status() []api.Listener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil
+	}
+	all := make([]api.Listener, 0, len(s.listeners))
+	for _, l := range s.listeners {
+		all = append(all, l.status())
+	}
+	return all
+}
+
+// Addr is where a listener can be reached: "127.0.0.1:8080" or a path; empty
+// when there is none of that name. The port is the real one when the
+// configured one was zero.
+func (s *Set) Addr(name string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l := s.named(name, -1)
+	switch {
+	case l == nil:
+		return ""
+	case l.conf.Network == "unix":
+		return l.conf.Path
+	}
+	return l.addr.String()
+}
+
+// ProbeDial makes a connection that reaches exactly this slot of a listener,
+// whatever the steering: a check of one worker. A shared listener has no
+// slots: there it reaches whichever worker accepts it.
+func (s *Set) ProbeDial(ctx context.Context, slot int, name string) (net.Conn, error) {
+	s.mu.Lock()
+	err := s.check(slot)
+	var l listener
+	if found := s.named(name, slot); err == nil && found != nil {
+		l = *found // what dial needs of it never changes
+	}
+	s.mu.Unlock()
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("connecting to slot %d of listener %s: %w", slot, name, err)
+	case l.sockets == nil:
+		return nil, fmt.Errorf("connecting to slot %d: there is no listener %s", slot, name)
+	}
+	c, err := l.dial(ctx, slot)
+	if err != nil {
+		return nil, fmt.Errorf("connecting to slot %d of listener %s: %w", slot, name, err)
+	}
+	return c, nil
+}

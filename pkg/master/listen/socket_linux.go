@@ -1,0 +1,90 @@
+package listen
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// socket is one listening socket of ours. Its descriptor is a plain number and
+// never an os.File: that would clear O_NONBLOCK, which every process holding
+// the socket shares.
+type socket struct {
+	fd     int
+	inode  uint64
+	hidden string // of a Unix socket: the name it is bound under
+	file   fileID // of a Unix socket: what that name is
+	broken bool   // a Unix socket that somebody shut down: it cannot listen again
+
+	token  int32 // of its registration with the watcher; zero: none
+	events uint32
+}
+
+// streamSocket makes a socket of plain TCP (net.Listen would make an MPTCP one,
+// which cannot be steered) or a Unix one.
+func streamSocket(family int) (int, error) {
+	protocol := unix.IPPROTO_TCP
+	if family == unix.AF_UNIX {
+		protocol = 0
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, protocol)
+	if err != nil {
+		return -1, fmt.Errorf("making a socket: %w", err)
+	}
+	return fd, nil
+}
+
+// inodeOf names a socket across processes.
+func inodeOf(fd int) uint64 {
+	var st unix.Stat_t
+	if unix.Fstat(fd, &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+// duplicate makes a descriptor for a worker.
+func duplicate(fd int) (int, error) {
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		return -1, fmt.Errorf("duplicating a listening socket: %w", err)
+	}
+	return n, nil
+}
+
+// assertNonblock undoes what a worker can do to all who hold the socket:
+// somebody's Accept and Close would hang.
+func assertNonblock(fd int) error {
+	flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+	if err == nil && flags&unix.O_NONBLOCK == 0 {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags|unix.O_NONBLOCK)
+	}
+	if err != nil {
+		return fmt.Errorf("making a listening socket non-blocking: %w", err)
+	}
+	return nil
+}
+
+// isShut tells that somebody has shut the socket down, through any duplicate.
+func isShut(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n == 1 && p[0].Revents&unix.POLLHUP != 0
+}
+
+// tcpQueue is the length of a TCP socket's accept queue and its limit, both in
+// connections, and whether the socket listens at all.
+func tcpQueue(fd int) (length, limit int, listens bool) {
+	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
+	if err != nil || info.State != tcpListen {
+		return 0, 0, false
+	}
+	return int(info.Unacked), int(info.Sacked), true
+}
+
+// readable tells that a connection waits in the queue.
+func readable(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n == 1 && p[0].Revents&unix.POLLIN != 0
+}

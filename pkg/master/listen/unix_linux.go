@@ -1,0 +1,287 @@
+package listen
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/config"
+)
+
+// maxPath is what the kernel takes as a Unix socket's path, in bytes.
+const maxPath = 107
+
+// fileID tells whether two names are one file.
+type fileID struct{ dev, inode uint64 }
+
+// identifyFile tells what a name is; kind is of its mode, as unix.S_IFSOCK.
+func identifyFile(path string) (id fileID, kind uint32, err error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(path, &st); err != nil {
+		return fileID{}, 0, &os.PathError{Op: "lstat", Path: path, Err: err}
+	}
+	return fileID{uint64(st.Dev), st.Ino}, st.Mode & unix.S_IFMT, nil
+}
+
+// hiddenName is where a slot's socket is bound: beside the public path, as
+// link and rename do not cross file systems.
+func hiddenName(path, suffix string) string {
+	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+suffix)
+}
+
+// openUnix opens a listener on a path. The master's own socket is the first to
+// be seen there.
+func (o opener) openUnix(c config.Listener) (*listener, error) {
+	l := &listener{conf: c, system: o.system, manned: make([]bool, o.slots), steering: link}
+	n := o.slots + 1
+	if c.Steering == shared {
+		l.steering, l.reason, n = shared, "asked for in the configuration", 1
+	}
+	if longest := hiddenName(c.Path, strconv.Itoa(maxSlots)); len(longest) > maxPath {
+		return nil, fmt.Errorf("the path has %d bytes, at most %d are possible: each slot has a name beside it that is %d longer",
+			len(c.Path), maxPath-(len(longest)-len(c.Path)), len(longest)-len(c.Path))
+	}
+	if err := claim(c.Path); err != nil {
+		return nil, err
+	}
+	for i := range n {
+		suffix := strconv.Itoa(i)
+		if i == n-1 {
+			suffix = "own"
+		}
+		s := &socket{fd: -1, hidden: hiddenName(c.Path, suffix)}
+		err := claim(s.hidden)
+		if err == nil {
+			if err = remove(s.hidden); err == nil {
+				err = l.bind(s)
+			}
+		}
+		if err != nil {
+			l.close()
+			return nil, err
+		}
+		l.sockets = append(l.sockets, s)
+	}
+	if err := l.show(l.own()); err != nil {
+		l.close()
+		return nil, err
+	}
+	_, l.limit = l.queue(l.sockets[0])
+	return l, nil
+}
+
+// claim proves that a path may be taken: nothing is there, or the socket of
+// somebody dead. Whatever else is there is not ours to touch.
+func claim(path string) error {
+	_, kind, err := identifyFile(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return fmt.Errorf("looking at the path: %w", err)
+	case kind != unix.S_IFSOCK:
+		return fmt.Errorf("%s is %s and not a socket; it is left alone: move it away or choose another path", path, nameOf(kind))
+	}
+	fd, err := streamSocket(unix.AF_UNIX)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	switch {
+	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT): // nobody listens, or it went just now
+		return nil
+	case errors.Is(err, unix.EACCES):
+		return fmt.Errorf("cannot tell whether somebody listens on %s: connecting: %w", path, err)
+	case err != nil && !errors.Is(err, unix.EAGAIN): // EAGAIN: somebody listens, and the queue is full
+		return &taken{cause: fmt.Errorf("connecting to %s, to see whether it is in use: %w", path, err)}
+	}
+	return &taken{holder: peerOf(fd, path), cause: fmt.Errorf("%s: %w", path, unix.EADDRINUSE)}
+}
+
+// peerOf names who listens: the process that called listen, or if that is gone
+// another one that holds the socket.
+func peerOf(fd int, path string) string {
+	if cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil && cred.Pid > 0 {
+		if unix.Kill(int(cred.Pid), 0) != unix.ESRCH {
+			return processName(int(cred.Pid))
+		}
+	}
+	table, err := os.ReadFile("/proc/net/unix")
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(table)) {
+		f := strings.Fields(line)
+		if len(f) == 8 && f[7] == path {
+			inode, _ := strconv.ParseUint(f[6], 10, 64)
+			return processWith(inode)
+		}
+	}
+	return ""
+}
+
+func nameOf(kind uint32) string {
+	switch kind {
+	case unix.S_IFREG:
+		return "a regular file"
+	case unix.S_IFDIR:
+		return "a directory"
+	case unix.S_IFLNK:
+		return "a symbolic link"
+	}
+	return "something else"
+}
+
+// bind makes the socket listen under its hidden name. Nobody can connect
+// before mode and group are what they should be.
+func (l *listener) bind(s *socket) (err error) {
+	if s.fd, err = streamSocket(unix.AF_UNIX); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = unix.Close(s.fd)
+			s.fd = -1
+		}
+	}()
+	if err := unix.Bind(s.fd, &unix.SockaddrUnix{Name: s.hidden}); err != nil {
+		return fmt.Errorf("binding %s: %w", s.hidden, err)
+	}
+	if s.file, _, err = identifyFile(s.hidden); err != nil {
+		return fmt.Errorf("looking at a socket just bound: %w", err)
+	}
+	s.inode, s.broken = inodeOf(s.fd), false
+	if err := permit(s.hidden, l.conf); err != nil {
+		_ = remove(s.hidden)
+		return err
+	}
+	if err := unix.Listen(s.fd, l.conf.Backlog); err != nil {
+		_ = remove(s.hidden)
+		return fmt.Errorf("listening on %s: %w", s.hidden, err)
+	}
+	return nil
+}
+
+// rebind gives a slot whose socket was shut down a new one, which is all that
+// helps a Unix socket. The watcher must not know the old one any more.
+func (l *listener) rebind(s *socket) error {
+	old := s.fd
+	if err := remove(s.hidden); err != nil {
+		return err
+	}
+	if err := l.bind(s); err != nil {
+		return err
+	}
+	_ = unix.Close(old)
+	return nil
+}
+
+// permit sets mode and group.
+func permit(path string, c config.Listener) error {
+	if c.Group != "" {
+		g, err := user.LookupGroup(c.Group)
+		if err != nil {
+			return fmt.Errorf("group %s: %w", c.Group, err)
+		}
+		gid, err := strconv.Atoi(g.Gid)
+		if err != nil {
+			return fmt.Errorf("group %s has id %s", c.Group, g.Gid)
+		}
+		if err := os.Lchown(path, -1, gid); err != nil {
+			return fmt.Errorf("giving the socket to group %s (the master must be root or a member): %w", c.Group, err)
+		}
+	}
+	if err := os.Chmod(path, fs.FileMode(c.Mode)); err != nil {
+		return fmt.Errorf("setting the socket's mode to %#o: %w", c.Mode, err)
+	}
+	return nil
+}
+
+// permit sets mode and group of all sockets; the public path is one of them.
+func (l *listener) permit(c config.Listener) error {
+	for _, s := range l.sockets {
+		if err := permit(s.hidden, c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// show makes socket i the one that the public path leads to. A rename alone
+// would take the hidden name away, and there would be no way back.
+func (l *listener) show(i int) error {
+	s := l.sockets[i]
+	if public, kind, err := identifyFile(l.conf.Path); err == nil {
+		if public == s.file {
+			l.front = i
+			return nil
+		}
+		if kind != unix.S_IFSOCK {
+			return fmt.Errorf("%s has become %s; it is left alone: move it away", l.conf.Path, nameOf(kind))
+		}
+	}
+	if s.broken {
+		return fmt.Errorf("the socket of slot %d was shut down by a worker", i)
+	}
+	temporary := hiddenName(l.conf.Path, "new")
+	if err := remove(temporary); err != nil {
+		return err
+	}
+	if err := os.Link(s.hidden, temporary); err != nil {
+		return fmt.Errorf("linking: %w", err)
+	}
+	if err := os.Rename(temporary, l.conf.Path); err != nil {
+		return errors.Join(fmt.Errorf("putting the socket in place: %w", err), remove(temporary))
+	}
+	l.front = i
+	return remove(temporary) // still there if both names were one file already
+}
+
+// heaviest picks the slot for all connections; of equals, the one that has them.
+func (l *listener) heaviest(shares []Share) int {
+	if len(shares) == 0 {
+		return l.own()
+	}
+	best := shares[0]
+	for _, s := range shares[1:] {
+		if s.Weight > best.Weight || s.Weight == best.Weight && s.Slot == l.front {
+			best = s
+		}
+	}
+	return best.Slot
+}
+
+// shown tells whether the public path leads where it should.
+func (l *listener) shown() bool {
+	public, _, err := identifyFile(l.conf.Path)
+	return err == nil && public == l.sockets[l.front].file
+}
+
+// hide removes the names that are ours.
+func (l *listener) hide() {
+	public, _, err := identifyFile(l.conf.Path)
+	for _, s := range l.sockets {
+		if err == nil && public == s.file {
+			_ = remove(l.conf.Path)
+		}
+		if at, _, err := identifyFile(s.hidden); err == nil && at == s.file {
+			_ = remove(s.hidden)
+		}
+	}
+}
+
+// remove removes a name; that it is gone already is as good.
+func remove(path string) error {
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,28 @@
+//go:build !linux
+
+package probe
+
+import (
+	"context"
+	"os/exec"
+	"syscall"
+)
+
+// runGroup runs cmd in a process group of its own, and kills the whole group
+// when ctx ends. Others that it left behind when it ended by itself stay.
+func runGroup(ctx context.Context, cmd *exec.Cmd) (killed bool, err error) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		return false, err
+	}
+	done := make(chan struct{})
+	stop := context.AfterFunc(ctx, func() {
+		defer close(done)
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	})
+	err = cmd.Wait()
+	if killed = !stop(); killed {
+		<-done
+	}
+	return killed, err
+}

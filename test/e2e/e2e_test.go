@@ -1,0 +1,159 @@
+// Package e2e runs real processes on real sockets under a client that never
+// retries.
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/test/load"
+	"github.com/masterd/masterd/test/service"
+)
+
+// full runs what the project promises in full; without it everything is tried
+// a few times, so that `make test` stays short.
+var full = flag.Bool("e2e.full", false, "run everything in full")
+
+var programs service.Programs
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(main(m))
+}
+
+func main(m *testing.M) int {
+	if runtime.GOOS != "linux" {
+		fmt.Println("masterd runs on Linux: skipped")
+		return 0
+	}
+	// Below /var/tmp or /tmp: another user must be able to enter it.
+	dir, err := os.MkdirTemp("", "masterd-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	if programs, err = service.Build(context.Background(), dir); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+// times is how often a thing is done: n in full, few otherwise.
+func times(n, few int) int {
+	if *full {
+		return n
+	}
+	return few
+}
+
+// newService lays out a service that is stopped when the test ends.
+func newService(t *testing.T) *service.Service {
+	t.Helper()
+	s, err := service.New(programs, shortDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the end of the master's log:\n%s", s.Log(60))
+		}
+	})
+	return s
+}
+
+// shortDir is a temporary directory whose name leaves room for a Unix socket.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "md-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+func started(t *testing.T, change func(c service.Config)) *service.Service {
+	t.Helper()
+	s := newService(t)
+	if change != nil {
+		change(s.Config)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+// baked waits until the active generation has proved itself.
+func baked(t *testing.T, s *service.Service) {
+	t.Helper()
+	if err := s.Wait(t.Context(), 30*time.Second, "the end of the bake", func(st api.Status) bool {
+		return st.Active != nil && st.Active.Baked && st.Rollout == nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// reload rewrites the configuration and asks for a reload of it.
+func reload(t *testing.T, s *service.Service, r api.ReloadRequest) api.Outcome {
+	t.Helper()
+	if err := s.Write(); err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.API.Reload(t.Context(), r, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// underLoad runs story while a strict client runs: half on kept, half on new
+// connections, POST with a body. Not one request may fail.
+func underLoad(t *testing.T, s *service.Service, rate int, story func()) *load.Result {
+	t.Helper()
+	r := start(t, s, rate)
+	story()
+	res := r()
+	if n := res.Failed(); n > 0 {
+		t.Errorf("%d of %d requests failed:\n%s", n, res.Requests, res)
+	}
+	if res.Requests == 0 {
+		t.Error("no request was made")
+	}
+	return res
+}
+
+// start starts the load; what it returns ends it.
+func start(t *testing.T, s *service.Service, rate int) func() *load.Result {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	l := load.Start(ctx, load.Plan{Addr: s.Addr, Rate: rate, Kept: 16, Fresh: 16, Path: "/upload", Body: 512})
+	stop := sync.OnceValue(func() *load.Result {
+		cancel()
+		return l.Wait()
+	})
+	t.Cleanup(func() { stop() })
+	return stop
+}
+
+// label names the n-th version.
+func label(n int) string { return fmt.Sprintf("v%d", n) }
