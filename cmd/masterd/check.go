@@ -16,7 +16,7 @@ func (a *app) checkCommand() *cobra.Command {
 		Long: `Read the configuration, print what it comes to with all defaults, and try what
 can be tried without disturbing a running master: ports, directories, whether
 the worker's user can run the program, steering.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd) },
 	}
 }

@@ -24,7 +24,7 @@ func (a *app) completionCommand() *cobra.Command {
   bash:  source <(masterd completion bash)
   zsh:   masterd completion zsh > "${fpath[1]}/_masterd"
   fish:  masterd completion fish | source`,
-		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		Args:      cobra.MatchAll(arguments(1, 1), cobra.OnlyValidArgs),
 		ValidArgs: []string{"bash", "zsh", "fish"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch args[0] {

@@ -18,7 +18,7 @@ func (a *app) historyCommand() *cobra.Command {
 		Use:     "history",
 		GroupID: groupLook,
 		Short:   "Show what was done, by whom, why, and how it ended",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if n < 1 || n > api.MaxHistory {
 				return exitf(exitUsage, "-n is %d; it can be from 1 to %d", n, api.MaxHistory)

@@ -16,7 +16,7 @@ func (a *app) holdCommand() *cobra.Command {
 		Short:   "Refuse all reloads until unhold",
 		Long: `Refuse all reloads, by whomever, until "masterd unhold". Whoever is refused is
 told the reason. Rolling back stays possible.`,
-		Args: cobra.MinimumNArgs(1),
+		Args: arguments(1, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := api.ReasonRequest{Reason: strings.Join(args, " ")}
 			return a.follow(cmd, 0, func(ctx context.Context, c *api.Client, stage func(api.Stage)) (api.Outcome, error) {

@@ -21,7 +21,7 @@ func (a *app) logsCommand() *cobra.Command {
 		Long: `Show the last lines of what workers have printed to standard output and standard
 error, each with its time, generation and worker. "err" marks standard error,
 "***" a note of masterd's own.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if n < 0 || n > api.MaxLogLines {
 				return exitf(exitUsage, "-n is %d; it can be from 0 to %d", n, api.MaxLogLines)

@@ -15,7 +15,7 @@ func (a *app) manCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:    "man",
 		Short:  "Print masterd(8) in roff",
-		Args:   cobra.NoArgs,
+		Args:   arguments(0, 0),
 		Hidden: true,
 		RunE:   func(cmd *cobra.Command, _ []string) error { return writeManual(a.out, cmd.Root()) },
 	}

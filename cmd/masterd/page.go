@@ -42,17 +42,29 @@ func (p *page) add(line string) { p.lines = append(p.lines, line) }
 // should be.
 func (p *page) head() {
 	st := p.st
-	// The right-hand side gives way.
-	name, state := clean(st.Service), clean(st.State)
-	left := columns(name) + 2 + columns(state)
-	text := paint(p.colour, bold, name) + "  " + paint(p.colour, stateStyle(st.State), state)
-	if st.Environment != "" {
-		env := cut(clean(st.Environment), 20)
-		text, left = text+"  "+env, left+2+columns(env)
+	state, env := clean(st.State), cut(clean(st.Environment), 20)
+	name := cut(clean(st.Service), max(p.width-columns(state)-columns(env)-2*gap, leastColumn))
+	var text string
+	left := -gap
+	for _, part := range []struct {
+		style style
+		text  string
+	}{{bold, name}, {stateStyle(st.State), state}, {plain, env}} {
+		if part.text == "" {
+			continue
+		}
+		if text != "" {
+			text += strings.Repeat(" ", gap)
+		}
+		text += paint(p.colour, part.style, part.text)
+		left += gap + columns(part.text)
 	}
-	right := fmt.Sprintf("masterd %s, pid %d, up %s", cut(clean(st.Master.Version), nameColumns), st.Master.PID, span(st.Now.Sub(st.Master.Since)))
-	if room := p.width - left - 2; columns(right) <= room {
-		text += strings.Repeat(" ", p.width-left-columns(right)) + paint(p.colour, dim, right)
+	// The right-hand side gives way. A master that ends may not know itself.
+	if st.Master.PID != 0 {
+		right := fmt.Sprintf("masterd %s, pid %d, up %s", cut(clean(st.Master.Version), nameColumns), st.Master.PID, span(st.Now.Sub(st.Master.Since)))
+		if left+gap+columns(right) <= p.width {
+			text += strings.Repeat(" ", p.width-left-columns(right)) + paint(p.colour, dim, right)
+		}
 	}
 	p.add(text)
 
@@ -249,7 +261,11 @@ func (p *page) failure() {
 	p.section("LAST FAILURE", fmt.Sprintf("%s ago, %s", span(p.st.Now.Sub(e.At)), stamp(e.At.In(p.st.Now.Location()))))
 	what := clean(e.What)
 	if e.Version != "" {
-		what += " to " + cut(clean(e.Version), nameColumns)
+		to := " to "
+		if e.What == "start" {
+			to = " of "
+		}
+		what += to + cut(clean(e.Version), nameColumns)
 	}
 	if e.To != 0 {
 		what += fmt.Sprintf(" (generation %d)", e.To)

@@ -24,7 +24,7 @@ untouched.
 
 It shows the stages and waits until the new version serves; --until baked waits
 until it has proved itself. Going away changes nothing: the rollout goes on.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if r.Until != "serving" && r.Until != "baked" {
 				return exitf(exitUsage, "--until is %q; it can be serving or baked", r.Until)

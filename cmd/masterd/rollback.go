@@ -18,7 +18,7 @@ func (a *app) rollbackCommand() *cobra.Command {
 still parked the traffic moves at once; a kept version that no longer runs is
 started and checked first. VERSION is an id, a label, or the beginning of a
 digest, as "masterd versions" shows them.`,
-		Args:              cobra.MaximumNArgs(1),
+		Args:              arguments(0, 1),
 		ValidArgsFunction: a.completeVersions(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 )
@@ -27,9 +29,10 @@ stays warm for a while, then drains and leaves.
 
 Without a verb it is the daemon, in the foreground. All other verbs talk to a
 running one.`,
-		Args:          cobra.NoArgs,
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		Args:                       a.knownVerb,
+		SuggestionsMinimumDistance: 2,
+		SilenceErrors:              true,
+		SilenceUsage:               true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if check {
 				return a.check(cmd)
@@ -77,4 +80,28 @@ func (a *app) talking(cmd *cobra.Command) *cobra.Command {
 
 func reasonFlag(cmd *cobra.Command, reason *string) {
 	cmd.Flags().StringVar(reason, "reason", "", "say `WHY`, for the history and the next operator")
+}
+
+// knownVerb: an argument that is no verb is probably nearly one.
+func (a *app) knownVerb(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+		return fmt.Errorf("there is no verb %q; did you mean %s?", args[0], strings.Join(near, " or "))
+	}
+	return fmt.Errorf("there is no verb %q", args[0])
+}
+
+// arguments checks how many there are; most below zero: no limit.
+func arguments(least, most int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		switch {
+		case most == 0 && len(args) > 0:
+			return fmt.Errorf("%s takes no arguments, not %q", cmd.CommandPath(), args[0])
+		case len(args) < least, most >= 0 && len(args) > most:
+			return fmt.Errorf("the usage is: %s", cmd.UseLine())
+		}
+		return nil
+	}
 }

@@ -17,7 +17,7 @@ func (a *app) scaleCommand() *cobra.Command {
 		Short:   "Run N workers of the active version",
 		Long: `Run N workers of the active version, until the next reload, which takes the
 number from the configuration again.`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments(1, 1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			n, err := strconv.Atoi(args[0])
 			if err != nil || n < 1 {

@@ -22,7 +22,7 @@ func (a *app) statusCommand() *cobra.Command {
 the running rollout and the last failure.
 
 Exit code: 0 serving, 1 not as it should be, 3 not running, 4 unknown.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			show := a.showPage
 			if asJSON {

@@ -20,7 +20,7 @@ func (a *app) stopCommand() *cobra.Command {
 A service whose environment is "production" is stopped only if its name is said:
 --confirm NAME. Under systemd, "systemctl stop" is the better way: a service
 that ends by itself may be started again.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.follow(cmd, 0, func(ctx context.Context, c *api.Client, stage func(api.Stage)) (api.Outcome, error) {
 				return c.Stop(ctx, r, stage)

@@ -14,8 +14,8 @@ func (a *app) unholdCommand() *cobra.Command {
 		Use:     "unhold",
 		GroupID: groupRollout,
 		Short:   "End a hold",
-		Long: `End a hold: reloads are accepted again.`,
-		Args: cobra.NoArgs,
+		Long:    `End a hold: reloads are accepted again.`,
+		Args:    arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return a.follow(cmd, 0, func(ctx context.Context, c *api.Client, stage func(api.Stage)) (api.Outcome, error) {
 				return c.Unhold(ctx, r, stage)

@@ -14,7 +14,7 @@ func (a *app) versionCommand() *cobra.Command {
 		Use:     "version",
 		GroupID: groupOther,
 		Short:   "Print masterd's own version",
-		Args:    cobra.NoArgs,
+		Args:    arguments(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			_, err := fmt.Fprintln(a.out, buildInfo())
 			return err

@@ -18,7 +18,7 @@ func (a *app) versionsCommand() *cobra.Command {
 		Short:   "List, keep and compare pinned versions",
 		Long: `List the pinned versions, newest first. They are what a rollback can go to; the
 newest rollout.keep_versions stay, and those that are in use or kept by hand.`,
-		Args: cobra.NoArgs,
+		Args: arguments(0, 0),
 		RunE: list.RunE,
 	}
 	a.talking(cmd)
@@ -32,7 +32,7 @@ func (a *app) versionsListCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the pinned versions, newest first",
-		Args:  cobra.NoArgs,
+		Args:  arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			c, err := a.connect(cmd.Context())
 			if err != nil {
@@ -87,7 +87,7 @@ func (a *app) pinCommand(name string, on bool, short string) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               name + " VERSION",
 		Short:             short,
-		Args:              cobra.ExactArgs(1),
+		Args:              arguments(1, 1),
 		ValidArgsFunction: a.completeVersions(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.connect(cmd.Context())
@@ -113,7 +113,7 @@ func (a *app) diffCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:               "diff A B",
 		Short:             "Tell how version B differs from version A",
-		Args:              cobra.ExactArgs(2),
+		Args:              arguments(2, 2),
 		ValidArgsFunction: a.completeVersions(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := a.connect(cmd.Context())

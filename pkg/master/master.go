@@ -178,6 +178,11 @@ func (m *Master) open() (err error) {
 		return err
 	}
 	m.store = store
+	if cfg.Worker.Pin != "path" {
+		if err := version.Check(filepath.Join(cfg.StateDir, versionsDir)); err != nil {
+			return err
+		}
+	}
 	m.answers = answer.New(cfg.Unavailable.Answer, holdTime, retryAfter)
 	set, err := listen.Open(listen.Options{
 		Listeners: cfg.Listeners, Slots: slots(cfg), Log: m.log,

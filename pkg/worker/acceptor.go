@@ -39,7 +39,7 @@ type acceptor struct {
 	cond   sync.Cond // any of the flags has changed
 	paused bool
 	shut   bool
-	inside bool // Accept is in the kernel
+	inside bool // Accept is in the kernel, or has what it got there not counted yet
 	wake   chan struct{}
 }
 
@@ -60,9 +60,12 @@ func (a *acceptor) Accept() (net.Conn, error) {
 	retry := acceptRetryFirst
 	for a.enter() {
 		c, err := a.socket.Accept()
+		if err == nil {
+			c = a.admit(c) // before exit: what is not counted yet must not be overlooked by a drain
+		}
 		wake := a.exit()
 		if err == nil {
-			return a.admit(c), nil
+			return c, nil
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
 			continue // paused or closed: enter knows
@@ -99,7 +102,8 @@ func (a *acceptor) exit() <-chan struct{} {
 	return a.wake
 }
 
-// pause returns when no accept is under way, and none will be until resume.
+// pause returns when no accept is under way, all that was accepted is counted,
+// and nothing more will be accepted until resume.
 func (a *acceptor) pause() {
 	a.mu.Lock()
 	defer a.mu.Unlock()

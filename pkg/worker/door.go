@@ -24,7 +24,7 @@ type door struct {
 
 	public, probe *http.Server
 	handshake     *tls.Config // nil without TLS; the servers change their own copies
-	passed        *handIn // clients that came by another way
+	passed        *handIn     // clients that came by another way
 	checks        *handIn
 	sockets       []*acceptor // of the life's goroutine alone
 	serving       sync.WaitGroup

@@ -261,12 +261,9 @@ func (l *life) activate(m ipc.Message, fds []int) {
 		l.refuse(m, fmt.Errorf("the worker is %s and cannot be active", l.state()))
 		return
 	}
-	for i, fd := range fds {
-		if err := l.takeSocket(m.Activate.Listeners[i], fd); err != nil {
-			closeAll(fds[i+1:])
-			l.refuse(m, err)
-			return
-		}
+	if err := l.takeSockets(m.Activate, fds); err != nil {
+		l.refuse(m, err)
+		return
 	}
 	l.sayParked() // if that was not said yet; the order of answers stays
 	l.resume()
@@ -276,17 +273,32 @@ func (l *life) activate(m ipc.Message, fds []int) {
 	l.say(ipc.Message{Type: ipc.TypeAccepting, Seq: m.Seq})
 }
 
-func (l *life) takeSocket(name string, fd int) error {
-	d := l.door(name)
-	if d == nil {
-		closeAll([]int{fd})
-		return fmt.Errorf("this program does not serve a listener %q", name)
+// takeSockets serves all of the sockets that came with activate, or none.
+func (l *life) takeSockets(a *ipc.Activate, fds []int) error {
+	doors, sockets := make([]*door, len(fds)), make([]socket, len(fds))
+	var failed error
+	for i, fd := range fds {
+		name := a.Listeners[i]
+		if doors[i] = l.door(name); doors[i] == nil {
+			closeAll(fds[i : i+1])
+			failed = errors.Join(failed, fmt.Errorf("this program does not serve a listener %q", name))
+			continue
+		}
+		var err error
+		if sockets[i], err = socketOf(fd, name); err != nil {
+			failed = errors.Join(failed, err)
+		}
 	}
-	s, err := socketOf(fd, name)
-	if err != nil {
-		return err
+	for i, s := range sockets {
+		switch {
+		case s == nil:
+		case failed != nil:
+			s.Close()
+		default:
+			failed = doors[i].add(s, l.paused)
+		}
 	}
-	return d.add(s, l.paused)
+	return failed
 }
 
 func (l *life) pause() {

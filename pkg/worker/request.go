@@ -85,18 +85,19 @@ type polite2 struct {
 
 func (p *polite1) headers(code int) {
 	if !p.began {
-		p.began = sayClose(p.Header(), code, p.leaving)
+		p.began = sayClose(p, code, p.leaving)
 	}
 }
 
 func (p *polite2) headers(code int) {
 	if !p.began {
-		p.began = sayClose(p.Header(), code, p.leaving)
+		p.began = sayClose(p, code, p.leaving)
 	}
 }
 
-// sayClose reports whether code ends the headers.
-func sayClose(h http.Header, code int, leaving *notice) bool {
+// sayClose reports whether code ends the headers. It asks for them only when
+// they must change: net/http copies the headers of who has asked.
+func sayClose(w http.ResponseWriter, code int, leaving *notice) bool {
 	if code == http.StatusSwitchingProtocols {
 		return true // its Connection header means something else
 	}
@@ -104,7 +105,7 @@ func sayClose(h http.Header, code int, leaving *notice) bool {
 		return false // 103 Early Hints and the like; the answer is yet to come
 	}
 	if leaving.given() {
-		h["Connection"] = []string{"close"}
+		w.Header()["Connection"] = []string{"close"}
 	}
 	return true
 }

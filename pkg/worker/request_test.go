@@ -60,15 +60,16 @@ func TestWriterKeepsItsAbilities(t *testing.T) {
 func TestCloseIsSaidOnce(t *testing.T) {
 	leaving := newNotice()
 	leaving.give()
-	h := make(http.Header)
-	if sayClose(h, http.StatusEarlyHints, leaving) || h.Get("Connection") != "" {
+	w := httptest.NewRecorder()
+	h := w.Header()
+	if sayClose(w, http.StatusEarlyHints, leaving) || h.Get("Connection") != "" {
 		t.Error("103 was taken for the answer")
 	}
 	h.Set("Connection", "Upgrade")
-	if !sayClose(h, http.StatusSwitchingProtocols, leaving) || h.Get("Connection") != "Upgrade" {
+	if !sayClose(w, http.StatusSwitchingProtocols, leaving) || h.Get("Connection") != "Upgrade" {
 		t.Error("the switch of protocols was closed")
 	}
-	if !sayClose(h, http.StatusOK, leaving) || h.Get("Connection") != "close" {
+	if !sayClose(w, http.StatusOK, leaving) || h.Get("Connection") != "close" {
 		t.Error("200 does not say close")
 	}
 }

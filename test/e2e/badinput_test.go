@@ -38,7 +38,7 @@ var badReloads = []badReload{
 	{name: "a program that is not executable", says: "not executable", file: func(t *testing.T, s *service.Service) map[string]any {
 		return map[string]any{"worker.command": []string{write(t, s, "plain", "hello", 0o644)}}
 	}},
-	{name: "a program that is no program", says: "exec format error", file: func(t *testing.T, s *service.Service) map[string]any {
+	{name: "a program that is no program", says: "neither a program nor a script", file: func(t *testing.T, s *service.Service) map[string]any {
 		return map[string]any{"worker.command": []string{write(t, s, "noise", "\x00\x01\x02 neither ELF nor script", 0o755)}}
 	}},
 	{name: "a script without its interpreter", says: "/nonexistent/sh", file: func(t *testing.T, s *service.Service) map[string]any {

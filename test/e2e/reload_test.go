@@ -68,7 +68,7 @@ var breakages = []breakage{
 	{name: "is unhealthy", env: map[string]string{"DEMO_UNHEALTHY": "1"}, set: map[string]any{"health.start.timeout": "1s"}, result: api.ResultFailed, stage: "check", reason: "500", exit: 1, within: 3 * time.Second},
 	{name: "answers everything with 500", env: map[string]string{"DEMO_FAIL": "all"}, set: map[string]any{"health.start.timeout": "1s"}, result: api.ResultFailed, stage: "check", reason: "500", exit: 1, within: 3 * time.Second},
 	{name: "one of several is unhealthy", env: map[string]string{"DEMO_UNHEALTHY_ONE": "CLAIM"}, set: map[string]any{"health.start.timeout": "1s", "worker.processes": 3}, result: api.ResultFailed, stage: "check", reason: "500", exit: 1, within: 4 * time.Second},
-	{name: "crashes in its bake", env: map[string]string{"DEMO_CRASH_AFTER": "300ms"}, set: map[string]any{"rollout.bake": "3s"}, result: api.ResultRolledBack, reason: "exit", exit: 4, within: 5 * time.Second},
+	{name: "turns bad in its bake", env: map[string]string{"DEMO_UNHEALTHY_AFTER": "500ms"}, set: map[string]any{"rollout.bake": "10s", "health.active.interval": "100ms"}, result: api.ResultRolledBack, stage: "bake", reason: "500", exit: 4, within: 8 * time.Second},
 	{name: "is not there", set: map[string]any{"worker.command": []string{"/nonexistent/program"}}, result: api.ResultFailed, stage: "prepare", reason: "/nonexistent/program", exit: 1, within: 2 * time.Second},
 }
 
@@ -115,8 +115,9 @@ func TestEverySecondVersionIsBroken(t *testing.T) {
 }
 
 func TestKilledActiveCostsOnlyWhatItHeld(t *testing.T) {
-	s := started(t, func(c service.Config) { c.Set("rollout.bake", "30s") })
+	s := started(t, nil)
 	baked(t, s)
+	s.Config.Set("rollout.bake", "1m")
 	var gaps []time.Duration
 	for i := range times(20, 3) {
 		s.Config.Set("worker.env.RELEASE", label(i+2))

@@ -68,6 +68,9 @@ func Start(ctx context.Context, plan Plan) *Load {
 	}
 	context.AfterFunc(ctx, func() {
 		l.end = time.Now()
+		if planned, ok := ctx.Deadline(); ok && planned.Before(l.end) {
+			l.end = planned // this function may have been late
+		}
 		close(l.ended)
 	})
 	all := plan.Kept + plan.Fresh

@@ -33,6 +33,7 @@ func (w *worker) run(ctx context.Context) {
 				select {
 				case <-timer.C:
 				case <-ctx.Done():
+					w.unsent(w.next) // the timer may be late by more than the end
 					return
 				}
 			}
@@ -47,7 +48,7 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// unsent counts the times that passed while the last request took so long.
+// unsent counts the intended starts from this one on that came before the end.
 func (w *worker) unsent(intended time.Time) {
 	<-w.load.ended
 	if late := w.load.end.Sub(intended); w.interval > 0 && late >= 0 {

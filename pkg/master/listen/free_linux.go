@@ -21,44 +21,52 @@ func (e *taken) Unwrap() error { return e.cause }
 var errJoined = errors.New("somebody else began to listen there at the same moment")
 
 // proveFree binds without SO_REUSEPORT. With it, a second master would join in
-// silence and get a part of the connections.
-func (o opener) proveFree(at netip.AddrPort, dual bool) error {
+// silence and get a part of the connections. within tells that the address is
+// within one of ours, or one of ours within it.
+func (o opener) proveFree(at netip.AddrPort, dual bool) (within bool, err error) {
 	if at.Port() == 0 {
-		return nil // the kernel does not choose one that is taken
+		return false, nil // the kernel does not choose one that is taken
 	}
 	fd, err := boundSocket(at, dual, false)
 	if err == nil {
-		return unix.Close(fd)
+		return false, unix.Close(fd)
 	}
 	if !errors.Is(err, unix.EADDRINUSE) {
-		return err
+		return false, err
 	}
 	found, diagErr := holders(at, dual)
 	if diagErr != nil {
-		return &taken{cause: err}
+		return false, &taken{cause: err}
 	}
-	ours := 0
 	for _, s := range found {
 		if o.mine[s.inode] == "" {
-			return &taken{holder: holderOf(s), cause: err}
+			return false, &taken{holder: holderOf(s), cause: err}
 		}
 		if s.local == at {
-			return &taken{holder: "listener " + o.mine[s.inode], cause: err}
+			return false, &taken{holder: "listener " + o.mine[s.inode], cause: err}
 		}
-		ours++
 	}
-	if ours == 0 { // a connection from that port, or a socket that does not listen
-		return &taken{cause: err}
+	if len(found) == 0 { // a connection from that port, or a socket that does not listen
+		return false, &taken{cause: err}
 	}
-	return nil // only ours, on a wider or a narrower address: the kernel keeps them apart
+	return true, nil // only ours, on a wider or a narrower address: the kernel keeps them apart
 }
 
 // alone proves, after the fact, that nobody else joined the pool between
 // proveFree and the last listen.
 func (o opener) alone(l *listener) error {
+	if who := o.other(l); who != "" {
+		return &taken{holder: who, cause: errJoined}
+	}
+	return nil
+}
+
+// other names somebody else who listens on the very address; empty: nobody, or
+// it cannot be known here.
+func (o opener) other(l *listener) string {
 	found, err := holders(l.addr, l.dual)
 	if err != nil {
-		return nil // cannot be known here
+		return ""
 	}
 	ours := map[uint64]bool{}
 	for _, s := range l.sockets {
@@ -66,10 +74,10 @@ func (o opener) alone(l *listener) error {
 	}
 	for _, s := range found {
 		if s.local == l.addr && s.state == tcpListen && !ours[s.inode] {
-			return &taken{holder: holderOf(s), cause: errJoined}
+			return holderOf(s)
 		}
 	}
-	return nil
+	return ""
 }
 
 // advise says what to do about an error of opening.

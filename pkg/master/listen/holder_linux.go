@@ -15,8 +15,9 @@ import (
 // maxCommand bounds what is shown of a command line, in bytes.
 const maxCommand = 60
 
-// holders finds the sockets that listen (or, newer kernels tell, are bound) on
-// the port of an address that overlaps ours.
+// holders finds the sockets that listen on the port of an address that
+// overlaps ours; if none does, those that are bound there, where the kernel
+// tells (since 6.8).
 func holders(at netip.AddrPort, dual bool) ([]tcpSocket, error) {
 	var found []tcpSocket
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
@@ -29,8 +30,10 @@ func holders(at netip.AddrPort, dual bool) ([]tcpSocket, error) {
 			return nil, err
 		}
 	}
-	// A listening one says more than a bound one.
-	slices.SortStableFunc(found, func(a, b tcpSocket) int { return int(a.state) - int(b.state) })
+	bound := func(s tcpSocket) bool { return s.state != tcpListen }
+	if slices.ContainsFunc(found, func(s tcpSocket) bool { return !bound(s) }) {
+		found = slices.DeleteFunc(found, bound)
+	}
 	return found, nil
 }
 

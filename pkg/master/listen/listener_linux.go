@@ -40,7 +40,9 @@ type listener struct {
 	drift    uint64
 	baseline baseline // TCP
 
-	front int // Unix: the socket that the public path leads to
+	// Unix.
+	front  int // the socket that the public path leads to
+	access access
 
 	// TCP.
 	addr netip.AddrPort
@@ -106,7 +108,7 @@ func (l *listener) program(shares []Share) []bpf.Instruction {
 	if len(targets) == 0 {
 		targets = append(targets, target{at[l.own()], 1})
 	}
-	return program(at[:l.own()], targets)
+	return program(at[:l.own()], targets, l.dual || l.addr.Addr().Is4(), l.addr.Addr().Is6())
 }
 
 // accepts tells whether what arrives in socket i is to be accepted here, now.
@@ -183,17 +185,18 @@ func (l *listener) inUse(i int) bool {
 }
 
 // change applies what can change of an open listener.
-func (l *listener) change(c config.Listener) error {
+func (l *listener) change(c config.Listener, who access) error {
 	if c.Steering != l.conf.Steering && (c.Steering == shared) != (l.steering == shared) {
 		return &Error{
 			Listener: c.Name, Address: address(c), Advice: "restart the service for it, or give the listener another name and address",
 			Err: fmt.Errorf("steering cannot change from %s to %s while the listener is open", l.steering, c.Steering),
 		}
 	}
-	if c.Network == "unix" && (c.Mode != l.conf.Mode || c.Group != l.conf.Group) {
-		if err := l.permit(c); err != nil {
-			return errors.Join(err, l.permit(l.conf))
+	if c.Network == "unix" && who != l.access {
+		if err := l.permit(who); err != nil {
+			return errors.Join(err, l.permit(l.access))
 		}
+		l.access = who
 	}
 	if c.Backlog != l.conf.Backlog {
 		for _, s := range l.sockets {

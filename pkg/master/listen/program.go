@@ -49,68 +49,70 @@ type target struct {
 
 // program picks the socket of a new connection: the reserved one, or one of
 // the targets at random by weight. index gives, for each slot, the kernel's
-// index of its socket; it is nearly always the slot itself.
+// index of its socket; it is nearly always the slot itself. ipv4 and ipv6 say
+// which packets can come.
 //
 // Every path returns the index of a socket that is there: with an invalid one
 // the kernel would fall back to a hash over all sockets, manned or not.
-func program(index []uint32, targets []target) []bpf.Instruction {
-	exact := toReserved(index)
-	weighted := byWeight(targets)
+func program(index []uint32, targets []target, ipv4, ipv6 bool) []bpf.Instruction {
 	slots := uint32(len(index))
-
-	v6 := []bpf.Instruction{}
-	for word, want := range []uint32{0, 0, 0, 1} { // ::1
-		v6 = append(v6,
-			bpf.LoadAbsolute{Off: ipv6Source + 4*uint32(word), Size: 4},
-			bpf.JumpIf{Cond: bpf.JumpEqual, Val: want, SkipTrue: 1},
-			bpf.Jump{}, // to weighted: filled in below
-		)
+	exact := toReserved(index)
+	var p []bpf.Instruction
+	if ipv4 {
+		p = append(p, section(4, []bpf.Instruction{
+			bpf.LoadAbsolute{Off: ipv4Source, Size: 4},
+			bpf.ALUOpConstant{Op: bpf.ALUOpSub, Val: reservedIPv4}, // others wrap to something huge
+			bpf.JumpIf{Cond: bpf.JumpLessThan, Val: slots, SkipTrue: 1},
+			bpf.Jump{Skip: leave},
+		}, exact)...)
 	}
-	v6 = append(v6,
-		bpf.LoadAbsolute{Off: networkHeader, Size: 4}, // version 4 bits, DSCP 6, ECN 2, flow label 20
-		bpf.ALUOpConstant{Op: bpf.ALUOpShiftRight, Val: 22},
-		bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x3f},
-		bpf.ALUOpConstant{Op: bpf.ALUOpSub, Val: reservedDSCP}, // unreserved ones wrap to something huge
-		bpf.ALUOpConstant{Op: bpf.ALUOpMul, Val: hopsPerDSCP},
-		bpf.TAX{},
-		bpf.LoadAbsolute{Off: ipv6HopLimit, Size: 1},
-		bpf.ALUOpConstant{Op: bpf.ALUOpSub, Val: reservedHops},
-		bpf.ALUOpX{Op: bpf.ALUOpAdd},
-		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: slots, SkipTrue: 1},
-		bpf.Jump{},
-	)
-	v6 = append(v6, exact...)
-	toEnd(v6)
-
-	v4 := []bpf.Instruction{
-		bpf.LoadAbsolute{Off: ipv4Source, Size: 4},
-		bpf.ALUOpConstant{Op: bpf.ALUOpSub, Val: reservedIPv4},
-		bpf.JumpIf{Cond: bpf.JumpLessThan, Val: slots, SkipTrue: 1},
-		bpf.Jump{},
+	if ipv6 {
+		var in []bpf.Instruction
+		for word, want := range []uint32{0, 0, 0, 1} { // ::1
+			in = append(in,
+				bpf.LoadAbsolute{Off: ipv6Source + 4*uint32(word), Size: 4},
+				bpf.JumpIf{Cond: bpf.JumpEqual, Val: want, SkipTrue: 1},
+				bpf.Jump{Skip: leave},
+			)
+		}
+		p = append(p, section(6, append(in,
+			bpf.LoadAbsolute{Off: networkHeader, Size: 4}, // version 4 bits, DSCP 6, ECN 2, flow label 20
+			bpf.ALUOpConstant{Op: bpf.ALUOpShiftRight, Val: 22},
+			bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: 0x3f},
+			bpf.ALUOpConstant{Op: bpf.ALUOpSub, Val: reservedDSCP}, // others wrap
+			bpf.ALUOpConstant{Op: bpf.ALUOpMul, Val: hopsPerDSCP},
+			bpf.TAX{},
+			bpf.LoadAbsolute{Off: ipv6HopLimit, Size: 1},
+			bpf.ALUOpConstant{Op: bpf.ALUOpSub, Val: reservedHops},
+			bpf.ALUOpX{Op: bpf.ALUOpAdd},
+			bpf.JumpIf{Cond: bpf.JumpLessThan, Val: slots, SkipTrue: 1},
+			bpf.Jump{Skip: leave},
+		), exact)...)
 	}
-	v4 = append(v4, exact...)
-	v4 = append(v4, v6...) // each section falls through to the weights by its jumps only
-	toEnd(v4)
+	return append(p, byWeight(targets)...)
+}
 
+// leave, within a section, jumps to its end.
+const leave = ^uint32(0)
+
+// section is for packets of one IP version; all others pass over it, and so
+// does what leaves it by such a jump.
+func section(version uint32, parts ...[]bpf.Instruction) []bpf.Instruction {
 	p := []bpf.Instruction{
 		bpf.LoadAbsolute{Off: networkHeader, Size: 1},
 		bpf.ALUOpConstant{Op: bpf.ALUOpShiftRight, Val: 4},
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 6, SkipFalse: 1},
-		bpf.Jump{Skip: uint32(len(v4) - len(v6) + 2)}, // over the next two and the v4 section
-		bpf.JumpIf{Cond: bpf.JumpEqual, Val: 4, SkipTrue: 1},
-		bpf.Jump{Skip: uint32(len(v4))},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: version, SkipTrue: 1},
+		bpf.Jump{Skip: leave},
 	}
-	p = append(p, v4...)
-	return append(p, weighted...)
-}
-
-// toEnd lets every unfilled jump go to the end of the section.
-func toEnd(section []bpf.Instruction) {
-	for i, in := range section {
-		if in == (bpf.Jump{}) {
-			section[i] = bpf.Jump{Skip: uint32(len(section) - i - 1)}
+	for _, part := range parts {
+		p = append(p, part...)
+	}
+	for i, in := range p {
+		if in == (bpf.Jump{Skip: leave}) {
+			p[i] = bpf.Jump{Skip: uint32(len(p) - i - 1)}
 		}
 	}
+	return p
 }
 
 // toReserved returns the socket of the slot in the accumulator. Only sockets

@@ -35,7 +35,8 @@ func (l *listener) dial(ctx context.Context, slot int) (net.Conn, error) {
 	to := l.addr
 	switch {
 	case to.Addr() == netip.IPv4Unspecified(), l.dual:
-		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), to.Port())
+		// All of 127/8 is ours to take; another listener may have 127.0.0.1.
+		to = netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 99, 255, 254}), to.Port())
 	case to.Addr() == netip.IPv6Unspecified():
 		to = netip.AddrPortFrom(netip.IPv6Loopback(), to.Port())
 	}

@@ -24,7 +24,7 @@ type Set struct {
 	watch  *poller
 	done   chan struct{} // closed when the watcher has ended
 
-	// opening keeps Add, Retain and Close from each other. It is taken before mu.
+	// opening keeps Add and Close from each other. It is taken before mu.
 	opening sync.Mutex
 
 	// mu guards what follows. It is a lock and not a goroutine that is asked,
@@ -115,19 +115,16 @@ func (s *Set) Add(ls []config.Listener) error {
 	}
 
 	var opened []*listener
-	var changed []func() error // how to take changes back
 	fail := func(err error) error {
 		for _, l := range opened {
 			l.close()
 		}
-		for _, undo := range changed {
-			err = errors.Join(err, undo())
-		}
 		return err
 	}
+	var others []config.Listener
+	groups := make([]access, 0, len(ls))
 	for _, c := range ls {
-		i := slices.IndexFunc(existing, func(l *listener) bool { return identify(l.conf) == identify(c) })
-		if i < 0 {
+		if find(existing, c) == nil {
 			l, err := opener.open(c)
 			if err != nil {
 				return fail(err)
@@ -136,23 +133,18 @@ func (s *Set) Add(ls []config.Listener) error {
 			opened = append(opened, l)
 			continue
 		}
-		l := existing[i]
-		s.mu.Lock()
-		before := l.conf
-		err := l.change(c)
-		s.mu.Unlock()
+		who, err := accessOf(c) // may ask a directory server: not under the lock
 		if err != nil {
 			return fail(asError(c, err))
 		}
-		changed = append(changed, func() error {
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			return l.change(before)
-		})
+		others, groups = append(others, c), append(groups, who)
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if err := s.change(others, groups); err != nil {
+		return fail(err)
+	}
 	s.listeners = append(s.listeners, opened...)
 	for _, l := range opened {
 		s.attend(l)
@@ -163,11 +155,44 @@ func (s *Set) Add(ls []config.Listener) error {
 	return nil
 }
 
+// change gives open listeners what changed, all or none.
+func (s *Set) change(cs []config.Listener, groups []access) error {
+	var undo []func() error
+	for i, c := range cs {
+		l := find(s.listeners, c)
+		err := error(&Error{Listener: c.Name, Address: address(c), Err: errRetained})
+		if l != nil {
+			before, group := l.conf, l.access
+			undo = append(undo, func() error { return l.change(before, group) })
+			err = l.change(c, groups[i])
+		}
+		if err != nil {
+			err = asError(c, err)
+			for _, u := range undo {
+				err = errors.Join(err, u())
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// errRetained: a listener was closed in the middle of an Add that wanted it.
+var errRetained = errors.New("the listener was closed just now; try again")
+
+// find finds a listener that is open.
+func find(ls []*listener, c config.Listener) *listener {
+	for _, l := range ls {
+		if identify(l.conf) == identify(c) {
+			return l
+		}
+	}
+	return nil
+}
+
 // Retain closes every listener that is not among these. What still waits in
 // their queues is lost: it is for after the drain of those who served them.
 func (s *Set) Retain(ls []config.Listener) {
-	s.opening.Lock()
-	defer s.opening.Unlock()
 	keep := map[identity]bool{}
 	for _, c := range ls {
 		keep[identify(c)] = true

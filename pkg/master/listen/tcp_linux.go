@@ -26,7 +26,8 @@ func (o opener) openTCP(c config.Listener) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := o.proveFree(at, dual); err != nil {
+	within, err := o.proveFree(at, dual)
+	if err != nil {
 		return nil, err
 	}
 	l := &listener{conf: c, system: o.system, dual: dual, manned: make([]bool, o.slots), steering: kernel}
@@ -34,8 +35,8 @@ func (o opener) openTCP(c config.Listener) (*listener, error) {
 		l.steering, l.reason = shared, "asked for in the configuration"
 	}
 	if l.steering == kernel {
-		err := l.openPool(at, o.slots)
-		if err == nil {
+		err := o.openPool(l, at, within)
+		if err == nil && !within { // else it was tried with the other one
 			err = o.verify(l)
 		}
 		var cannot *cannotSteer
@@ -73,28 +74,51 @@ func (e *cannotSteer) Unwrap() error { return e.cause }
 
 // openPool makes the slots' sockets and the master's own. All are bound, and
 // the program is in force, before the first listens: no connection is ever
-// left to the kernel's hash.
-func (l *listener) openPool(at netip.AddrPort, slots int) error {
-	for i := range slots + 1 {
+// left to the kernel's hash. A socket with a program also refuses to listen
+// where anybody does already, so that two masters that both found the port
+// free do not share it. One that is to be within another address of ours, or
+// around it, must get its program after.
+func (o opener) openPool(l *listener, at netip.AddrPort, within bool) error {
+	if at.Port() == 0 {
+		fd, err := boundSocket(at, l.dual, true)
+		if err != nil {
+			return err
+		}
+		// Kept until the pool is bound: a port that the kernel chose for a
+		// socket is lost when that socket is shut down.
+		defer unix.Close(fd)
+		if at, err = boundTo(fd); err != nil {
+			return err
+		}
+	}
+	l.addr = at
+	for i := range o.slots + 1 {
 		fd, err := boundSocket(at, l.dual, true)
 		if err != nil {
 			return err
 		}
 		l.sockets = append(l.sockets, &socket{fd: fd, inode: inodeOf(fd)})
 		l.order = append(l.order, i)
-		if i == 0 {
-			if at, err = boundTo(fd); err != nil { // port 0: the kernel chose one, for all
-				return err
-			}
-			l.addr = at
-			l.baseline = takeBaseline(fd)
+	}
+	first := l.sockets[0]
+	l.baseline = takeBaseline(first.fd)
+	if within {
+		if err := l.listen(first); err != nil {
+			return err
 		}
 	}
-	if err := l.system.attach(l.sockets[0].fd, l.program(nil)); err != nil {
+	if err := l.system.attach(first.fd, l.program(nil)); err != nil {
 		return &cannotSteer{err}
 	}
-	for _, s := range l.sockets {
-		if err := l.listen(s); err != nil {
+	for i, s := range l.sockets {
+		if i == 0 && within {
+			continue
+		}
+		err := l.listen(s)
+		if errors.Is(err, unix.EADDRINUSE) {
+			return &taken{holder: o.other(l), cause: err}
+		}
+		if err != nil {
 			return err
 		}
 	}

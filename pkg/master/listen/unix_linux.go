@@ -39,7 +39,11 @@ func hiddenName(path, suffix string) string {
 // openUnix opens a listener on a path. The master's own socket is the first to
 // be seen there.
 func (o opener) openUnix(c config.Listener) (*listener, error) {
-	l := &listener{conf: c, system: o.system, manned: make([]bool, o.slots), steering: link}
+	who, err := accessOf(c)
+	if err != nil {
+		return nil, err
+	}
+	l := &listener{conf: c, system: o.system, manned: make([]bool, o.slots), steering: link, access: who}
 	n := o.slots + 1
 	if c.Steering == shared {
 		l.steering, l.reason, n = shared, "asked for in the configuration", 1
@@ -159,7 +163,7 @@ func (l *listener) bind(s *socket) (err error) {
 		return fmt.Errorf("looking at a socket just bound: %w", err)
 	}
 	s.inode, s.broken = inodeOf(s.fd), false
-	if err := permit(s.hidden, l.conf); err != nil {
+	if err := l.access.permit(s.hidden); err != nil {
 		_ = remove(s.hidden)
 		return err
 	}
@@ -184,31 +188,45 @@ func (l *listener) rebind(s *socket) error {
 	return nil
 }
 
+// access is who may connect.
+type access struct {
+	mode uint32
+	gid  int // -1: unchanged
+}
+
+// accessOf looks the group up.
+func accessOf(c config.Listener) (access, error) {
+	a := access{mode: c.Mode, gid: -1}
+	if c.Network != "unix" || c.Group == "" {
+		return a, nil
+	}
+	g, err := user.LookupGroup(c.Group)
+	if err != nil {
+		return a, fmt.Errorf("group %s: %w", c.Group, err)
+	}
+	if a.gid, err = strconv.Atoi(g.Gid); err != nil {
+		return a, fmt.Errorf("group %s has id %s", c.Group, g.Gid)
+	}
+	return a, nil
+}
+
 // permit sets mode and group.
-func permit(path string, c config.Listener) error {
-	if c.Group != "" {
-		g, err := user.LookupGroup(c.Group)
-		if err != nil {
-			return fmt.Errorf("group %s: %w", c.Group, err)
-		}
-		gid, err := strconv.Atoi(g.Gid)
-		if err != nil {
-			return fmt.Errorf("group %s has id %s", c.Group, g.Gid)
-		}
-		if err := os.Lchown(path, -1, gid); err != nil {
-			return fmt.Errorf("giving the socket to group %s (the master must be root or a member): %w", c.Group, err)
+func (a access) permit(path string) error {
+	if a.gid >= 0 {
+		if err := os.Lchown(path, -1, a.gid); err != nil {
+			return fmt.Errorf("giving the socket to group %d (the master must be root or a member): %w", a.gid, err)
 		}
 	}
-	if err := os.Chmod(path, fs.FileMode(c.Mode)); err != nil {
-		return fmt.Errorf("setting the socket's mode to %#o: %w", c.Mode, err)
+	if err := os.Chmod(path, fs.FileMode(a.mode)); err != nil {
+		return fmt.Errorf("setting the socket's mode to %#o: %w", a.mode, err)
 	}
 	return nil
 }
 
 // permit sets mode and group of all sockets; the public path is one of them.
-func (l *listener) permit(c config.Listener) error {
+func (l *listener) permit(a access) error {
 	for _, s := range l.sockets {
-		if err := permit(s.hidden, c); err != nil {
+		if err := a.permit(s.hidden); err != nil && !s.broken {
 			return err
 		}
 	}

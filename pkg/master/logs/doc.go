@@ -7,6 +7,9 @@
 // files as they grow and gives back the space of what it has read, so that they
 // stay small however long they get.
 //
+// Their length is that of all that was ever written, which is what a limit on
+// file sizes would count.
+//
 // While no master reads, the files do grow, at the workers' pace, up to what the
 // file system has; a full one costs output, never a worker. Their names tell the
 // next master whose they are.

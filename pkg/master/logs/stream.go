@@ -95,8 +95,12 @@ func (s *stream) giveBack() {
 		}
 		s.whole = true
 	}
-	// No holes here. Between the last look and the cut a line can be lost; the
-	// alternative is a file that grows for ever.
+	// No holes here. What a worker writes between the last look and the cut is
+	// lost; the alternative is a file that grows for ever. In the middle of a
+	// line it is surely writing just now.
+	if (len(s.part) > 0 || s.over > 0) && s.pos < backlogLimit {
+		return
+	}
 	var st unix.Stat_t
 	if unix.Fstat(s.fd, &st) == nil && st.Size == s.pos && unix.Ftruncate(s.fd, 0) == nil {
 		s.pos, s.given = 0, 0

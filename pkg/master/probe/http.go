@@ -138,11 +138,14 @@ func (r *request) http1(stream io.ReadWriter, hurry func()) (answer, error) {
 	if _, err := stream.Write(r.wire); err != nil {
 		return answer{}, err
 	}
-	in := bufio.NewReader(&io.LimitedReader{R: stream, N: maxAnswer})
+	limit := &io.LimitedReader{R: stream, N: maxAnswer}
+	in := bufio.NewReader(limit)
 	var resp *http.Response
 	for i := 0; ; i++ {
 		var err error
-		if resp, err = http.ReadResponse(in, r.parsed); err != nil {
+		if resp, err = http.ReadResponse(in, r.parsed); err != nil && limit.N <= 0 {
+			return answer{}, fmt.Errorf("the headers of the answer are longer than %d KiB", maxAnswer>>10)
+		} else if err != nil {
 			return answer{}, err
 		}
 		if resp.StatusCode >= 200 || resp.StatusCode == http.StatusSwitchingProtocols {

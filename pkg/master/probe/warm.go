@@ -2,9 +2,11 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // Warm makes the warm-up requests to w, some at a time, each on a connection of
@@ -26,9 +28,9 @@ func (c *Checker) Warm(ctx context.Context, w Worker, dial Dialer) (made, failed
 	var all sync.WaitGroup
 	for range min(want, int64(max(1, c.health.Warmup.Concurrency))) {
 		all.Go(func() {
-			for ctx.Err() == nil && next.Add(1) <= want {
+			for !over(ctx) && next.Add(1) <= want {
 				a, err := c.warmOnce(ctx, dial)
-				if ctx.Err() != nil {
+				if err != nil && over(ctx) {
 					return // cut off: neither made nor failed
 				}
 				done.Add(1)
@@ -45,12 +47,23 @@ func (c *Checker) Warm(ctx context.Context, w Worker, dial Dialer) (made, failed
 	made, failed = int(done.Load()), int(bad.Load())
 	what := fmt.Sprintf("warm-up of worker %d, GET %s", w.ID, c.warmup.path)
 	switch {
-	case ctx.Err() != nil && int64(made) < want:
-		return made, failed, fmt.Errorf("%s: %d of %d requests made when its time was over: %w", what, made, want, ctx.Err())
+	case int64(made) < want:
+		err := context.DeadlineExceeded
+		if errors.Is(ctx.Err(), context.Canceled) {
+			err = context.Canceled
+		}
+		return made, failed, fmt.Errorf("%s: %d of %d requests made when its time was over: %w", what, made, want, err)
 	case failed == made:
 		return made, failed, fmt.Errorf("%s: all %d requests failed, the first: %w", what, made, cause)
 	}
 	return made, failed, nil
+}
+
+// over tells whether a context has ended. A connection notices its deadline a
+// moment before the context does.
+func over(ctx context.Context) bool {
+	d, ok := ctx.Deadline()
+	return ctx.Err() != nil || ok && !time.Now().Before(d)
 }
 
 func (c *Checker) warmOnce(ctx context.Context, dial Dialer) (answer, error) {

@@ -112,9 +112,11 @@ func (p *Process) reap() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	// What the worker leaves behind in its group could hold its sockets and go
-	// on taking connections that nobody knows of. The group's number cannot
-	// have been reused yet: its leader has not been waited for.
-	unix.Kill(-p.pid, unix.SIGKILL)
+	// on taking connections that nobody knows of. As long as its leader can
+	// still be waited for the group's number cannot have been reused.
+	if _, ours := p.gone(); ours {
+		unix.Kill(-p.pid, unix.SIGKILL)
+	}
 	var ws syscall.WaitStatus
 	for {
 		_, err := syscall.Wait4(p.pid, &ws, 0, nil)
@@ -137,7 +139,7 @@ func (p *Process) await() bool {
 	if p.pidfd != nil {
 		conn, err := p.pidfd.SyscallConn()
 		if err == nil {
-			err = conn.Read(func(uintptr) bool { return p.gone() })
+			err = conn.Read(func(uintptr) bool { gone, _ := p.gone(); return gone })
 		}
 		if err == nil {
 			return true
@@ -149,24 +151,27 @@ func (p *Process) await() bool {
 	}
 	tick := time.NewTicker(reapPoll)
 	defer tick.Stop()
-	for !p.gone() {
+	for {
+		if gone, _ := p.gone(); gone {
+			return true
+		}
 		select {
 		case <-tick.C:
 		case <-p.stop:
 			return false
 		}
 	}
-	return true
 }
 
-// gone asks without waiting and without taking the answer away.
-func (p *Process) gone() bool {
+// gone asks without waiting and without taking the answer away. Ours is false
+// when somebody else in this process took it.
+func (p *Process) gone() (gone, ours bool) {
 	var info unix.Siginfo
 	for {
 		err := unix.Waitid(unix.P_PID, p.pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
 		if err == unix.EINTR {
 			continue
 		}
-		return err != nil || info.Signo != 0
+		return err != nil || info.Signo != 0, err == nil
 	}
 }

@@ -163,7 +163,7 @@ func TestWaitingTakesNoThread(t *testing.T) {
 	}
 	const n = 40
 	for range n {
-		mustStart(t, spec(t, "wait"))
+		mustStart(t, Spec{Program: "/bin/sleep", Args: []string{"sleep", "1000"}})
 	}
 	if got := threads(); got > n/2+2*runtime.NumCPU() {
 		t.Errorf("%d threads for %d workers", got, n)

@@ -27,7 +27,7 @@ const (
 // The descriptors in s are neither closed nor changed; in particular their
 // O_NONBLOCK, which they share with every process that has them, stays as it is.
 func Start(s Spec) (*Process, error) {
-	p, err := start(&s)
+	p, err := start(&s, startLimit)
 	if err == nil {
 		return p, nil
 	}
@@ -46,7 +46,7 @@ type refused struct {
 
 func (r *refused) Error() string { return r.text }
 
-func start(s *Spec) (*Process, error) {
+func start(s *Spec, limit time.Duration) (*Process, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
@@ -86,7 +86,7 @@ func start(s *Spec) (*Process, error) {
 	talk := os.NewFile(uintptr(pair[0]), "shim")
 	defer talk.Close()
 
-	notes, err := converse(talk, orders)
+	notes, err := converse(talk, orders, limit)
 	p := watch(pid, pidfd, notes)
 	if err != nil {
 		return nil, p.abandon(err)
@@ -154,8 +154,8 @@ func fork(s *Spec, talk int) (pid, pidfd int, err error) {
 
 // converse gives the shim its order and hears what became of it. Notes are
 // what did not work but did not stop the shim.
-func converse(talk *os.File, orders []byte) (notes []string, err error) {
-	talk.SetDeadline(time.Now().Add(startLimit))
+func converse(talk *os.File, orders []byte, limit time.Duration) (notes []string, err error) {
+	talk.SetDeadline(time.Now().Add(limit))
 	_, sent := talk.Write(orders)
 	if sent == nil {
 		sent = shutdownWrite(talk)
@@ -163,7 +163,7 @@ func converse(talk *os.File, orders []byte) (notes []string, err error) {
 	answer, err := io.ReadAll(io.LimitReader(talk, answerLimit))
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(sent, os.ErrDeadlineExceeded):
-		return nil, fmt.Errorf("it was not run within %s; is its file system still there?", startLimit)
+		return nil, fmt.Errorf("it was not run within %s; is its file system still there?", limit)
 	case err != nil && !errors.Is(err, syscall.ECONNRESET):
 		return nil, fmt.Errorf("hear from its shim: %w", err)
 	}

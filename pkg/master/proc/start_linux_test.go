@@ -325,6 +325,23 @@ func TestNoexec(t *testing.T) {
 	}
 }
 
+// Something hangs before the program runs: nothing of it stays.
+func TestHangs(t *testing.T) {
+	dir := t.TempDir()
+	s := Spec{Program: "/bin/true", Shim: []string{"/bin/sh", "-c", "echo $$ > " + dir + "/pid; sleep 1000; :"}}
+	_, err := start(&s, 200*time.Millisecond)
+	if err == nil || !strings.Contains(err.Error(), "not run within 200ms") {
+		t.Error(err)
+	}
+	text, err := os.ReadFile(dir + "/pid")
+	if err != nil {
+		t.Skip("the shell was not even that quick")
+	}
+	if pid, _ := strconv.Atoi(strings.TrimSpace(string(text))); running(pid) {
+		t.Errorf("process %d is there", pid)
+	}
+}
+
 // A program that is still open for writing for a moment, as after a copy while
 // somebody else forks, is waited for.
 func TestBusyProgram(t *testing.T) {

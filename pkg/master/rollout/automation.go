@@ -67,6 +67,10 @@ func (m *Machine) startDelayed() {
 	}
 	ev := *a.delayed
 	a.delayed, a.due = nil, time.Time{}
+	if m.closed(ev.Digest) {
+		m.refuseClosed(ev.Req)
+		return
+	}
 	m.reloadNow(ev)
 }
 
@@ -88,8 +92,8 @@ func (m *Machine) reloadAsked(ev ReloadAsked) {
 	switch {
 	case m.state.Hold != "":
 		m.refuse(ev.Req, Held, "reloads are held by "+who(m.state.HoldBy, Person)+because(m.state.Hold)+"; `masterd unhold` allows them again")
-	case auto && ev.Digest != "" && slices.Contains(m.state.Closed, ev.Digest):
-		m.refuse(ev.Req, Held, "this program was rolled back before and is closed to automatic reloads; `masterd reload` by a person may try it again")
+	case auto && m.closed(ev.Digest):
+		m.refuseClosed(ev.Req)
 	case auto:
 		m.delay(ev) // looked at in this same step
 	case m.moved(m.try) && !ev.Replace:
@@ -100,6 +104,14 @@ func (m *Machine) reloadAsked(ev ReloadAsked) {
 	default:
 		m.reloadNow(ev)
 	}
+}
+
+func (m *Machine) closed(digest string) bool {
+	return digest != "" && slices.Contains(m.state.Closed, digest)
+}
+
+func (m *Machine) refuseClosed(r Request) {
+	m.refuse(r, Held, "this program was rolled back before and is closed to automatic reloads; `masterd reload` by a person may try it again")
 }
 
 func (m *Machine) reloadNow(ev ReloadAsked) {

@@ -125,11 +125,6 @@ func (m *Machine) tick() {
 		if g.watched() && m.past(g.deadline) {
 			m.expireGeneration(g)
 		}
-		for _, s := range g.seats {
-			if m.past(s.due) {
-				m.man(g, s)
-			}
-		}
 	}
 	if a := m.try; a != nil {
 		if m.past(a.goneBy) {

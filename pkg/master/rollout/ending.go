@@ -1,6 +1,10 @@
 package rollout
 
-import "time"
+import (
+	"fmt"
+	"strings"
+	"time"
+)
 
 // finish: the candidate has the traffic. It becomes the active generation, the
 // one before it is parked or leaves.
@@ -53,15 +57,22 @@ func (m *Machine) adopt(a *attempt, g *generation) {
 // fail ends the running rollout before its candidate had all the traffic. What
 // served serves on; where some traffic had moved it goes back first.
 func (m *Machine) fail(stage Stage, w *worker, why string) {
-	m.giveBack(Failed, stage, w, "%s did not come into service: "+m.blame(w)+why, true)
+	m.giveBack(Failed, stage, w, "%s did not come into service: "+blame(w, why), true)
 }
 
-// blame names the worker a reason is about.
-func (m *Machine) blame(w *worker) string {
+// blame names the worker that a reason is about.
+func blame(w *worker, why string) string {
 	if w == nil {
-		return ""
+		return why
 	}
-	return w.called() + ": "
+	name := fmt.Sprintf("worker %d", w.id)
+	if rest, ok := strings.CutPrefix(why, "it "); ok {
+		return name + " " + rest
+	}
+	if rest, ok := strings.CutPrefix(why, "its "); ok {
+		return name + "'s " + rest
+	}
+	return name + ": " + why
 }
 
 // giveBack undoes the running rollout, for whatever reason.
@@ -106,7 +117,7 @@ func (m *Machine) giveBack(code Code, stage Stage, w *worker, format string, sti
 }
 
 func (m *Machine) fill(format string, a *attempt) string {
-	name := "what " + a.called() + " was to start"
+	name := "the version of " + a.called()
 	switch {
 	case a.gen != nil:
 		name = a.gen.called()

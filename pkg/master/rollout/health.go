@@ -30,6 +30,10 @@ func (m *Machine) probed(w *worker, ok bool, detail string) {
 		if !ok {
 			w.passes = 0
 			w.probeDue = m.now.Add(s.StartInterval)
+			if a := m.try; m.candidate(w.gen) && a.complaint != detail {
+				a.complaint = detail
+				m.report(a, a.deadline, w.called()+" fails its health check: "+detail)
+			}
 			return
 		}
 		w.passes++

@@ -49,6 +49,7 @@ type Machine struct {
 	last       *Entry
 	lastFailed *Entry
 	retained   []string
+	crashes    []Entry // of this Step, to be told after everything that matters more
 
 	nextWorker  Worker
 	nextRollout Rollout
@@ -84,11 +85,12 @@ func (m *Machine) Step(now time.Time, ev Event) []Command {
 		}
 	} else if fact {
 		m.handle(ev)
+		m.advance() // what follows from the fact comes before what time brings
 	}
 	if !m.due().After(m.now) {
 		m.tick()
+		m.advance()
 	}
-	m.advance()
 	m.check()
 	m.next = m.earliest()
 	return m.out
@@ -244,6 +246,8 @@ func (m *Machine) advance() {
 		m.judge() // what advanceTry gave up may have left the bake to be judged
 	}
 	m.resteer()
+	m.manDue()
+	m.tellCrashes()
 	m.watchNobody()
 	m.settleScale()
 	m.settleWaiters()

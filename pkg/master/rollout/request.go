@@ -86,8 +86,7 @@ func (m *Machine) refuseOutOfTime(ev Event) bool {
 // record appends to the history and keeps what status shows of it.
 func (m *Machine) record(e Entry) {
 	e.At = m.now
-	switch e.What {
-	case "start", "reload", "rollback", "loop":
+	if e.Rollout != 0 {
 		m.last = &e
 		if e.Code == Failed || e.Code == RolledBack {
 			m.lastFailed = &e

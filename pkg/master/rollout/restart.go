@@ -20,6 +20,28 @@ func (m *Machine) replace(g *generation, s *seat) {
 	s.due = m.now.Add(m.jitter(s.wait))
 }
 
+// manDue starts the replacements whose time has come.
+func (m *Machine) manDue() {
+	if m.stop != nil {
+		return
+	}
+	for _, g := range m.generations {
+		for _, s := range g.seats {
+			if m.past(s.due) {
+				m.man(g, s)
+			}
+		}
+	}
+}
+
+// tellCrashes writes down who died, after the traffic has been seen to.
+func (m *Machine) tellCrashes() {
+	for _, e := range m.crashes {
+		m.record(e)
+	}
+	m.crashes = nil
+}
+
 // jitter spreads a wait by a fifth to both sides.
 func (m *Machine) jitter(d time.Duration) time.Duration {
 	return d*4/5 + time.Duration(m.options.Rand.Int64N(int64(d)*2/5+1))

@@ -23,7 +23,8 @@ func (m *Machine) rollbackAsked(ev RollbackAsked) {
 		}
 		bad := m.active
 		m.takeBack(b.made.stage, 0, by+" asked for it"+because(ev.Why))
-		m.note("rollback", ev.By, ev.Why)
+		m.record(Entry{What: "rollback", By: ev.By, Origin: ev.Origin, Why: ev.Why, From: bad.id, To: m.active.id,
+			Version: m.active.version, Code: Done})
 		m.afterSteer(Reply{Req: ev.Req, Rollout: b.made.id, Generation: m.active.id, Version: m.active.version, Code: Done,
 			Reason: sentence(m.active.called() + " has the traffic again, " + bad.called() + " drains")})
 		return

@@ -31,16 +31,17 @@ type attempt struct {
 	deadline time.Time
 	first    time.Time // the deadline as it was set; only push moves both
 
-	prepared *Prepared
-	gen      *generation
-	one      bool   // one worker at a time
-	saveSeq  uint64 // what the save stage waits for
-	unsaved  bool   // it goes on although that failed
-	intended bool   // the second save, of the intent, was asked for
-	steerSeq uint64
-	steered  bool
-	leaver   *worker   // surge one: the old worker that must be gone before the next is started
-	goneBy   time.Time // …or that is waited for no longer
+	prepared  *Prepared
+	gen       *generation
+	one       bool   // one worker at a time
+	saveSeq   uint64 // what the save stage waits for
+	unsaved   bool   // it goes on although that failed
+	intended  bool   // the second save, of the intent, was asked for
+	steerSeq  uint64
+	steered   bool
+	complaint string    // the last failed check that was reported
+	leaver    *worker   // surge one: the old worker that must be gone before the next is started
+	goneBy    time.Time // …or that is waited for no longer
 }
 
 var stageAfter = map[Stage][]Stage{

@@ -89,7 +89,7 @@ func (m *Machine) settleScale() {
 
 // scaleFailed takes back what a change of size had begun.
 func (m *Machine) scaleFailed(w *worker, why string) {
-	m.endScale(Failed, w, "the change to "+number(m.scale.to, "worker")+" failed: "+w.called()+": "+why+
+	m.endScale(Failed, w, "the change to "+number(m.scale.to, "worker")+" failed: "+blame(w, why)+
 		"; "+m.scale.gen.called()+" serves on with its former workers")
 }
 

@@ -41,7 +41,7 @@ func (s *steering) outstanding(seq uint64) bool {
 }
 
 // confirmed: the newest Steer is in force, nothing is under way.
-func (s *steering) confirmed() bool { return len(s.out) == 0 && s.sure }
+func (s *steering) confirmed() bool { return len(s.out) == 0 && s.sure && s.due.IsZero() }
 
 // want is where new connections should go: to the workers of the generations
 // that are meant to have traffic, each worker with the same part. Those that

@@ -115,7 +115,7 @@ func (m *Machine) tickStop() {
 		s.deadline = time.Time{}
 		for _, g := range m.generations {
 			for _, w := range g.workers {
-				m.terminate(w, "it did not finish within the stop timeout")
+				m.terminate(w, "it did not finish in time")
 			}
 		}
 	}

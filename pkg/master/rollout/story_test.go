@@ -21,7 +21,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the machine does into the 
 //
 //	# a comment
 //	settings bake=5s processes=2    what the next request carries
-//	given start v1                  hidden: a world that answers everything at once plays this
+//	given start v1                  hidden: a world that answers everything at once plays this, and 200 ms more
 //	12ms ready w2                   12 ms later: one event
 //	wait 5s                         time passes, ticks come when the machine wants them, nobody answers
 //	play 5s                         the same, and the world answers everything
@@ -83,11 +83,12 @@ type story struct {
 	dead     map[Worker]bool
 	todo     []Event // of the world that answers everything
 	sick     map[Worker]bool
+	mute     map[Worker]bool
 }
 
 func newStory(t *testing.T) *story {
 	return &story{
-		t: t, now: epoch, next: "v1", slots: 16, dead: map[Worker]bool{}, sick: map[Worker]bool{},
+		t: t, now: epoch, next: "v1", slots: 16, dead: map[Worker]bool{}, sick: map[Worker]bool{}, mute: map[Worker]bool{},
 		settings: Settings{
 			Processes: 1, Beats: true, Probe: true, StartSuccesses: 2, StartInterval: 50 * time.Millisecond,
 			StartTimeout: time.Minute, ActiveInterval: 2 * time.Second, ActiveTimeout: time.Second, ActiveFailures: 3,
@@ -138,9 +139,11 @@ func (s *story) line(words []string) {
 			return
 		}
 		s.send(s.event(words[1:]), false)
-		s.answer(false)
+		s.pass("200ms", true, false)
 	case "wait", "play":
 		s.pass(words[1], words[0] == "play", true)
+	case "mute":
+		s.mute[Worker(s.id(words[1]))] = true
 	case "sick", "well":
 		s.sick[Worker(s.id(words[1]))] = words[0] == "sick"
 	case "status":
@@ -184,8 +187,9 @@ func (s *story) send(ev Event, print bool) {
 		if print {
 			switch c.(type) {
 			case Probe:
-				if w := s.m.workers[c.(Probe).Worker]; w != nil && w.accepts() {
-					break
+				w := s.m.workers[c.(Probe).Worker]
+				if _, tick := ev.(Ticked); tick && w != nil && w.accepts() {
+					break // the usual ones are left out
 				}
 				fmt.Fprintf(&s.out, "\t%s\n", s.stamp(c, ev))
 			default:
@@ -227,7 +231,7 @@ func (s *story) react(c Command) []Event {
 	case Start:
 		return []Event{Started{Worker: c.Worker, PID: 100 + int(c.Worker)}, Ready{Worker: c.Worker}}
 	case Probe:
-		if s.dead[c.Worker] {
+		if s.dead[c.Worker] || s.mute[c.Worker] {
 			return nil
 		}
 		if s.sick[c.Worker] {

@@ -190,7 +190,7 @@ func (m *Machine) expire(w *worker) {
 	case PhaseActivating:
 		m.unfit(w, "it did not take its listeners within "+s.AcceptTimeout.String())
 	case PhaseDraining:
-		m.terminate(w, "it did not finish within the drain timeout")
+		m.terminate(w, "it did not finish in time")
 	case PhaseStopping:
 		m.kill(w, "it did not heed its stop signal")
 	case PhaseKilled:
@@ -303,7 +303,7 @@ func (m *Machine) bereave(g *generation, s *seat, w *worker, how string) {
 			return
 		}
 		if w.served {
-			m.record(Entry{What: "crash", Origin: Internal, From: g.id, To: g.id, Version: g.version,
+			m.crashes = append(m.crashes, Entry{What: "crash", Origin: Internal, From: g.id, To: g.id, Version: g.version,
 				Code: Failed, Stage: StageServing, Reason: sentence(w.called() + " " + how)})
 		}
 		if b := m.bake; b != nil && b.fault == "" {

@@ -1,0 +1,90 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+)
+
+// manualFile is held against the tree of commands; -rewrite writes it anew.
+const manualFile = "../../docs/man/masterd.8"
+
+func TestManualIsUpToDate(t *testing.T) {
+	var b bytes.Buffer
+	a := newApp()
+	if err := writeManual(&b, a.root()); err != nil {
+		t.Fatal(err)
+	}
+	if *rewrite {
+		if err := os.MkdirAll("../../docs/man", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(manualFile, b.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	have, err := os.ReadFile(manualFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(have, b.Bytes()) {
+		t.Errorf("%s is not what the commands say; go test ./cmd/masterd -rewrite", manualFile)
+	}
+}
+
+// TestManualNamesEverything does not trust the writer: it looks for each verb
+// and flag by itself.
+func TestManualNamesEverything(t *testing.T) {
+	page, err := os.ReadFile(manualFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := strings.ReplaceAll(string(page), `\-`, "-")
+	var look func(c *cobra.Command)
+	look = func(c *cobra.Command) {
+		if c.Hidden || c.Name() == "help" {
+			return
+		}
+		section := text
+		if c.HasParent() {
+			_, rest, ok := strings.Cut(text, `.SS "`+c.UseLine()+`"`)
+			if !ok {
+				t.Errorf("the manual lacks %q", c.UseLine())
+				return
+			}
+			section, _, _ = strings.Cut(rest, "\n.S")
+			if c.Short == "" {
+				t.Errorf("%s has no short description", c.CommandPath())
+			}
+		}
+		c.LocalNonPersistentFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Name != "help" && !strings.Contains(section, `\fB--`+f.Name+`\fR`) {
+				t.Errorf("the manual's section on %s lacks --%s", c.CommandPath(), f.Name)
+			}
+		})
+		for _, sub := range c.Commands() {
+			look(sub)
+		}
+	}
+	look(newApp().root())
+	for _, code := range []string{"0", "1", "2", "3", "4", "5", "6"} {
+		if !strings.Contains(text, "\n.B "+code+"\n") {
+			t.Errorf("the manual lacks the exit code %s", code)
+		}
+	}
+}
+
+func TestVerbs(t *testing.T) {
+	want := "abort check completion history hold logs man promote reload rollback run scale status stop unhold version versions"
+	var got []string
+	for _, c := range newApp().root().Commands() {
+		got = append(got, c.Name())
+	}
+	if strings.Join(got, " ") != want {
+		t.Errorf("the verbs are %v", got)
+	}
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"fmt"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/masterd/masterd/pkg/api"
+)
+
+// The statuses whose pages are in testdata. Each is what the one before it,
+// changed.
+
+func ago(d time.Duration) time.Time { return noon().Add(-d) }
+func in(d time.Duration) time.Time  { return noon().Add(d) }
+
+func version(label, digest string) api.Version {
+	return api.Version{ID: label + "-id", Label: label, Digest: "sha256:" + strings.Repeat(digest, 8)}
+}
+
+func worker(id uint64, phase string, age time.Duration, open int64) api.Worker {
+	return api.Worker{
+		ID: id, PID: 12000 + int(id), Phase: phase, Since: ago(age), Started: ago(age), Healthy: true,
+		InFlight: open / 10, Open: open, Requests: 1000 * id, RSS: 47_400_000 + int64(id)*1_000_000, FDs: 14 + int(open),
+	}
+}
+
+func servingStatus() api.Status {
+	v := version("v1.2.3", "0a1b2c3d")
+	return api.Status{
+		Schema: 1, Service: "shop", State: "serving", Now: noon(), ConfigFile: "/etc/masterd/shop.yaml",
+		Master: api.Master{PID: 4242, Version: "v1.0.0", Since: ago(12*24*time.Hour + 3*time.Hour)},
+		Active: &api.Deployment{Generation: 7, Version: v, Since: ago(2*time.Hour + 5*time.Minute), By: "alice (uid 1000)", Why: "fix the basket", Baked: true},
+		Listeners: []api.Listener{
+			{Name: "http", Address: "tcp://0.0.0.0:8080", Steering: "kernel", Queue: 0, QueueLimit: 4096},
+			{Name: "debug", Address: "unix:///run/shop/debug.sock?mode=0660&group=www", Steering: "unix", Queue: 3, QueueLimit: 128},
+		},
+		Generations: []api.Generation{{
+			ID: 7, Version: v, Phase: "active", Since: ago(2*time.Hour + 5*time.Minute), Weight: 100, Baked: true,
+			Workers: []api.Worker{worker(12, "active", 2*time.Hour+5*time.Minute, 120), worker(13, "active", 2*time.Hour+5*time.Minute, 118)},
+		}},
+	}
+}
+
+func bakingStatus() api.Status {
+	st := servingStatus()
+	v := version("v1.3.0", "ffee0011")
+	st.Environment = "production"
+	st.Active = &api.Deployment{Generation: 8, Version: v, Since: ago(125 * time.Second), By: "root for alice", Why: "new basket"}
+	old := &st.Generations[0]
+	old.Phase, old.Since, old.Weight = "parked", ago(125*time.Second), 0
+	for i := range old.Workers {
+		old.Workers[i].Phase, old.Workers[i].Open, old.Workers[i].InFlight = "parked", 0, 0
+	}
+	st.Generations = append(st.Generations, api.Generation{
+		ID: 8, Version: v, Phase: "active", Since: ago(125 * time.Second), Weight: 100,
+		Workers: []api.Worker{worker(17, "active", 126*time.Second, 121), worker(18, "active", 126*time.Second, 117)},
+	})
+	st.Rollout = &api.Rollout{
+		ID: 12, What: "reload", By: "root for alice", Why: "new basket", Generation: 8, Version: "v1.3.0", Stage: "bake",
+		Since: ago(125 * time.Second), Deadline: in(175 * time.Second),
+	}
+	return st
+}
+
+func degradedStatus() api.Status {
+	st := servingStatus()
+	st.State = "degraded"
+	st.Reasons = []string{
+		"Worker 13 fails its checks: GET /healthz was answered 500 Internal Server Error, and it wanted 200.",
+		"Worker 14 is gone; its replacement waits.",
+	}
+	st.FileDiffers = "the program on disk is not the one that runs; `masterd reload` rolls over to it"
+	st.Listeners[0].Queue, st.Listeners[0].Drift = 4096, 2
+	st.Listeners[1].Steering, st.Listeners[1].Reason = "shared", "the kernel does not let us attach a program to this socket (EOPNOTSUPP), so that workers share one; foreign workers cannot be parked"
+	w := st.Generations[0].Workers
+	w[1].Healthy, w[1].LastProbe = false, "GET /healthz was answered 500 Internal Server Error"
+	w[0].Dropped = 131_072
+	st.Generations[0].Workers = append(w, api.Worker{ID: 14, Phase: "backoff", Since: ago(3 * time.Second), Deadline: in(7 * time.Second), Restarts: 4})
+	st.LastFailure = &api.Entry{
+		At: ago(10 * time.Minute), What: "reload", By: "bob (uid 1001)", Why: "hotfix", From: 7, To: 8, Version: "v1.2.4", Outcome: "failed", Stage: "check",
+		Reason: "worker 15 of generation 8 (v1.2.4) answered 503 Service Unavailable to GET /healthz three times in a row; the last answer began with \"no database: dial tcp 10.0.0.5:5432: connect: connection refused\"",
+	}
+	return st
+}
+
+func drainingStatus() api.Status {
+	st := servingStatus()
+	old := version("v1.2.2", "99887766")
+	g := api.Generation{
+		ID: 6, Version: old, Phase: "draining", Since: ago(10 * time.Second), Deadline: in(4*time.Minute + 50*time.Second), Baked: true,
+		Workers: []api.Worker{worker(10, "draining", 26*time.Hour, 7), worker(11, "killed", 26*time.Hour, 1)},
+	}
+	g.Workers[1].Deadline = ago(2 * time.Second)
+	st.Generations = append([]api.Generation{g}, st.Generations...)
+	st.Hold = &api.Hold{Reason: "exam week: whoever deploys now answers the telephone, all of it, until Friday evening when the last results are in", By: "bob (uid 1001)"}
+	return st
+}
+
+func nothingAliveStatus() api.Status {
+	st := servingStatus()
+	st.State, st.Active, st.Generations = "down", nil, nil
+	st.Reasons = []string{"No live worker has the traffic."}
+	st.LastFailure = &api.Entry{
+		At: ago(4 * time.Second), What: "start", By: "masterd", To: 1, Version: "v1.2.3", Outcome: "failed", Stage: "start",
+		Reason: "worker 1 exited with status 1 before it was ready",
+	}
+	return st
+}
+
+func startingStatus() api.Status {
+	st := nothingAliveStatus()
+	st.State, st.Reasons, st.LastFailure = "starting", nil, nil
+	v := version("v1.2.3", "0a1b2c3d")
+	st.Generations = []api.Generation{{
+		ID: 1, Version: v, Phase: "starting", Since: ago(4 * time.Second), Deadline: in(56 * time.Second),
+		Workers: []api.Worker{{ID: 1, PID: 12001, Phase: "checking", Since: ago(time.Second), Started: ago(4 * time.Second), LastProbe: "GET /healthz: connection refused", RSS: 1023, FDs: 9}},
+	}}
+	st.Rollout = &api.Rollout{ID: 1, What: "start", By: "masterd", Generation: 1, Version: "v1.2.3", Stage: "check", Since: ago(time.Second), Deadline: in(56 * time.Second)}
+	return st
+}
+
+// hostileStatus has long names, wide ones, and ones that mean harm.
+func hostileStatus() api.Status {
+	st := bakingStatus()
+	st.Service = "a-service-with-a-name-as-long-as-it-can-be"
+	label := "v2.0.0-rc.1+build.20260304.sha.0123456789abcdef-this-goes-on-for-quite-a-while-\x1b]0;owned\x07"
+	st.Active.Version.Label = label
+	st.Active.By = "root for \x1b[31mmallory\u202e"
+	st.Active.Why = "買い物かごを直す 買い物かごを直す 買い物かごを直す 買い物かごを直す 買い物かごを直す 買い物かごを直す\x9b2J"
+	st.Generations[1].Version.Label = label
+	st.Rollout.Version, st.Rollout.Why = label, "line one\nline two\r\x1b[1A over line one\xff"
+	st.Listeners[0].Name = "a-listener-whose-name-is-longer-than-anybody-needs"
+	st.Listeners[0].Address = "tcp6://[2001:0db8:85a3:0000:0000:8a2e:0370:7334]:65535"
+	st.Listeners[1].Address = "unix:///" + strings.Repeat("very/deep/", 12) + "debug.sock"
+	st.ConfigFile = "/srv/" + strings.Repeat("x", 120) + "/shop.yaml"
+	w := &st.Generations[1].Workers[0]
+	w.ID, w.PID, w.InFlight, w.Open, w.Requests, w.RSS, w.FDs, w.Restarts = 18446744073709551615>>1, 4194304, 123456, 9999999, 1<<63, 1<<44, 1048576, 12345
+	return st
+}
+
+func sixteenStatus() api.Status {
+	st := servingStatus()
+	g := &st.Generations[0]
+	g.Workers = nil
+	for i := range uint64(16) {
+		g.Workers = append(g.Workers, worker(100+i, "active", time.Duration(i)*7*time.Hour, int64(i*i*37)))
+	}
+	g.Workers[5].Phase, g.Workers[5].Healthy, g.Workers[5].LastProbe, g.Workers[5].Deadline = "starting", false, "", in(30*time.Second)
+	return st
+}
+
+func statuses() map[string]api.Status {
+	return map[string]api.Status{
+		"serving": servingStatus(), "baking": bakingStatus(), "degraded": degradedStatus(), "draining-held": drainingStatus(),
+		"nothing-alive": nothingAliveStatus(), "starting": startingStatus(), "hostile": hostileStatus(), "sixteen": sixteenStatus(),
+		"ending": {State: "stopping", Now: noon()},
+	}
+}
+
+func TestPages(t *testing.T) {
+	for name, st := range statuses() {
+		t.Run(name, func(t *testing.T) {
+			var b strings.Builder
+			if err := render(&b, st, pageColumns, false); err != nil {
+				t.Fatal(err)
+			}
+			golden(t, "status/"+name+".txt", b.String())
+		})
+	}
+}
+
+// sgr is the only thing that a page may say to a terminal.
+var sgr = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+func TestPagesFitAndAreHarmless(t *testing.T) {
+	for name, st := range statuses() {
+		for _, width := range []int{20, 40, 60, 72, 80, 100, 200} {
+			for _, colour := range []bool{false, true} {
+				var b strings.Builder
+				if err := render(&b, st, width, colour); err != nil {
+					t.Fatal(err)
+				}
+				text := b.String()
+				if colour {
+					text = sgr.ReplaceAllString(text, "")
+				} else if strings.Contains(text, "\x1b") {
+					t.Fatalf("%s is coloured", name)
+				}
+				if clean := cleanLines(text); clean != text {
+					t.Fatalf("%s at %d columns could harm a terminal: %q", name, width, text)
+				}
+				for n, l := range strings.Split(text, "\n") {
+					if columns(l) > max(width, 40) {
+						t.Errorf("%s at %d columns: line %d has %d: %q", name, width, n+1, columns(l), l)
+					}
+					if strings.TrimRight(l, " ") != l {
+						t.Errorf("%s at %d columns: line %d ends in spaces: %q", name, width, n+1, l)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestColouredPageSaysTheSame(t *testing.T) {
+	var with, without strings.Builder
+	render(&with, degradedStatus(), pageColumns, true)
+	render(&without, degradedStatus(), pageColumns, false)
+	if !strings.Contains(with.String(), "\x1b[") {
+		t.Error("there is no colour")
+	}
+	if sgr.ReplaceAllString(with.String(), "") != without.String() {
+		t.Error("without its colours it is not the plain page")
+	}
+}
+
+func Example_span() {
+	for _, d := range []time.Duration{-time.Second, 0, 400 * time.Millisecond, 59 * time.Second, time.Minute, 61 * time.Second, time.Hour, 25 * time.Hour, 400 * 24 * time.Hour} {
+		fmt.Print(span(d), ", ")
+	}
+	// Output: 0s, 0s, 0s, 59s, 1m, 1m 1s, 1h, 1d 1h, 400d,
+}

@@ -1,0 +1,195 @@
+package listen
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
+)
+
+// A worker shuts slots down through its duplicates. The kernel moves others
+// into the holes; they are mended, everybody is where he was.
+func TestShutdownIsMended(t *testing.T) {
+	for _, down := range [][]int{{2}, {0}, {testSlots - 1}, {1, 3}, {0, 1, 2, 3}, {3, testSlots - 1, 0}} {
+		t.Run(fmt.Sprint(down), func(t *testing.T) {
+			w := newWorld(t, tcp("http", "127.0.0.1"))
+			w.host()
+			fds := map[int]int{}
+			for slot := range testSlots {
+				files, err := w.Man(slot, []string{"http"})
+				if err != nil {
+					t.Fatal(err)
+				}
+				fds[slot] = files[0].FD
+				defer closeFD(files[0].FD)
+			}
+			w.steer(Share{5, 1})
+			w.man(5, "http")
+			for _, slot := range down {
+				if err := unix.Shutdown(fds[slot], unix.SHUT_RD); err != nil {
+					t.Fatal(err)
+				}
+			}
+			eventually(t, "all were mended", func() bool { return w.Status()[0].Drift == uint64(len(down)) })
+			// At once everybody is reached, by order or not.
+			if got := count(t, "tcp", w.Addr("http"), 50); got["5"] != 50 {
+				t.Error("steering:", got)
+			}
+			for slot := range testSlots {
+				if slot != 5 {
+					w.man(slot, "http")
+				}
+			}
+			check := func() {
+				t.Helper()
+				for slot := range testSlots {
+					if who, err := w.probe(slot, "http"); err != nil || who != strconv.Itoa(slot) {
+						t.Errorf("a check of slot %d reached %q, %v", slot, who, err)
+					}
+				}
+			}
+			check()
+			// And soon the master's own socket is the last again.
+			eventually(t, "the order is mended", func() bool {
+				w.mu.Lock()
+				defer w.mu.Unlock()
+				l := w.listeners[0]
+				return l.order[len(l.order)-1] == l.own() && len(l.order) == len(l.sockets)
+			})
+			check()
+			if got := count(t, "tcp", w.Addr("http"), 50); got["5"] != 50 {
+				t.Error("steering:", got)
+			}
+		})
+	}
+}
+
+// The master's own slot cannot be shut down by a worker, but a hang-up of it
+// in the middle of an answer is survived.
+func TestOwnSlotIsMended(t *testing.T) {
+	w := newWorld(t, tcp("http", "127.0.0.1"))
+	w.steer()
+	w.mu.Lock()
+	fd := w.listeners[0].sockets[testSlots].fd
+	w.mu.Unlock()
+	if err := unix.Shutdown(fd, unix.SHUT_RD); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it was mended", func() bool { return w.Status()[0].Drift == 1 })
+	go func() { serve(<-w.own, "master") }()
+	if who, err := ask("tcp", w.Addr("http")); err != nil || who != "master" {
+		t.Errorf("%q, %v", who, err)
+	}
+}
+
+// A worker that calls listen() itself cuts the queue for all who share it.
+func TestBacklogIsMended(t *testing.T) {
+	w := newWorld(t, tcp("http", "127.0.0.1"))
+	files, err := w.Man(0, []string{"http"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(files[0].FD)
+	if err := unix.Listen(files[0].FD, 5); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it was mended", func() bool {
+		_, limit, _ := tcpQueue(files[0].FD)
+		return limit == 256 && w.Status()[0].Drift == 1
+	})
+}
+
+// A worker replaces the steering program; it cannot be seen, only put back.
+func TestForeignProgramIsReplaced(t *testing.T) {
+	w := newWorld(t, tcp("http", "127.0.0.1"))
+	w.man(0, "http")
+	w.man(1, "http")
+	w.steer(Share{0, 1})
+	files, err := w.Man(1, []string{"http"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(files[0].FD)
+	if err := attach(files[0].FD, []bpf.Instruction{bpf.RetConstant{Val: 1}}); err != nil {
+		t.Fatal(err)
+	}
+	if got := count(t, "tcp", w.Addr("http"), 5); got["1"] != 5 {
+		t.Skip("a worker cannot do that here:", got)
+	}
+	w.mu.Lock()
+	w.attached = time.Now().Add(-attachInterval)
+	w.mu.Unlock()
+	eventually(t, "the master's program is back", func() bool {
+		who, err := ask("tcp", w.Addr("http"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return who == "0"
+	})
+}
+
+// The public path is removed or replaced; it comes back.
+func TestPathIsMended(t *testing.T) {
+	path := t.TempDir() + "/s"
+	w := newWorld(t, onPath("http", path))
+	w.man(0, "http")
+	w.man(1, "http")
+	w.steer(Share{1, 1})
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is back", func() bool { return w.Status()[0].Drift == 1 })
+	if got := count(t, "unix", path, 5); got["1"] != 5 {
+		t.Error(got)
+	}
+	if err := os.Rename(hiddenName(path, "0"), path); err != nil { // leads to another slot now
+		t.Fatal(err)
+	}
+	eventually(t, "it is back", func() bool { return w.Status()[0].Drift == 2 })
+	if got := count(t, "unix", path, 5); got["1"] != 5 {
+		t.Error(got)
+	}
+}
+
+// A Unix socket that was shut down is lost; its slot gets another.
+func TestUnixShutdown(t *testing.T) {
+	path := t.TempDir() + "/s"
+	w := newWorld(t, onPath("http", path))
+	w.host()
+	w.man(0, "http")
+	files, err := w.Man(1, []string{"http"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(files[0].FD)
+	w.steer(Share{1, 1})
+	if err := unix.Shutdown(files[0].FD, unix.SHUT_RDWR); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it was noticed", func() bool { return w.Status()[0].Drift == 1 })
+	w.steer(Share{0, 1})
+	if got := count(t, "unix", path, 5); got["0"] != 5 {
+		t.Error(got)
+	}
+	w.man(1, "http")
+	w.steer(Share{1, 1})
+	if got := count(t, "unix", path, 5); got["1"] != 5 {
+		t.Error(got)
+	}
+}
+
+// The model of the kernel's array.
+func TestOrder(t *testing.T) {
+	l := &listener{order: []int{0, 1, 2, 3, 4}}
+	l.leave(1)
+	l.leave(0)
+	l.leave(7)
+	if !slices.Equal(l.order, []int{3, 4, 2}) {
+		t.Error(l.order)
+	}
+}
