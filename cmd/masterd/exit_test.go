@@ -40,7 +40,8 @@ func TestOutcomes(t *testing.T) {
 		code      int
 		out, errs string
 	}{
-		{api.Outcome{Result: api.ResultAccepted, Reason: "It goes on without you."}, 0, "reload accepted\nIt goes on without you.\n", ""},
+		{api.Outcome{Result: api.ResultAccepted, Reason: "Accepted; it goes on without you."}, 0, "Accepted; it goes on without you.\n", ""},
+		{api.Outcome{Result: api.ResultDone, Generation: 2, Reason: "Generation 2 (v2) has the traffic.", ElapsedMS: 200}, 0, "reload done after 0.2s: Generation 2 (v2) has the traffic.\n", ""},
 		{
 			api.Outcome{Result: api.ResultFailed, Stage: "check", Generation: 9, Reason: "worker 23 answered 500 to GET /healthz 3 times", Worker: 23,
 				LastLines: []string{"listening", "\x1b[31mpanic:\x1b[0m no\tdatabase"}, ElapsedMS: 1249},

@@ -91,17 +91,19 @@ func (p *progress) ended(o api.Outcome) error {
 	var text string
 	switch o.Result {
 	case api.ResultDone:
-		about := ""
-		if o.Generation != 0 {
-			about = fmt.Sprintf(": generation %d", o.Generation)
+		if why == "" && o.Generation != 0 {
+			why = fmt.Sprintf(": generation %d", o.Generation)
 			if o.Version != "" {
-				about += ", " + clean(o.Version)
+				why += ", " + o.Version
 			}
 		}
-		fmt.Fprintf(p.a.out, "%s done after %s%s%s\n", p.what, took, about, note(o.Reason))
+		fmt.Fprintf(p.a.out, "%s done after %s%s\n", p.what, took, cleanLines(why))
 		return nil
 	case api.ResultAccepted:
-		fmt.Fprintf(p.a.out, "%s accepted%s\n", p.what, note(o.Reason))
+		if o.Reason == "" {
+			o.Reason = p.what + " accepted"
+		}
+		fmt.Fprintln(p.a.out, cleanLines(o.Reason))
 		return nil
 	case api.ResultFailed:
 		text = fmt.Sprintf("%s failed%s after %s and nothing has changed%s", p.what, at, took, why)
@@ -117,14 +119,6 @@ func (p *progress) ended(o api.Outcome) error {
 		text = fmt.Sprintf("%s ended with %q, which this masterd does not know%s", p.what, o.Result, why)
 	}
 	return &exit{outcomeCode(o.Result), text + lastLines(o)}
-}
-
-// note is what the master has to add to good news.
-func note(reason string) string {
-	if reason == "" {
-		return ""
-	}
-	return "\n" + cleanLines(reason)
 }
 
 // lastLines are what the worker behind a failure said last.

@@ -61,7 +61,7 @@ func NewClient(path, sudoUser string) *Client {
 func (c *Client) Socket() string { return c.socket }
 
 // Alive tells whether somebody listens on the socket: nil, or a *[Fault] of
-// kind NoMaster, Denied, Busy or Expired. Nothing is asked.
+// any kind but Broken. Nothing is asked.
 func (c *Client) Alive(ctx context.Context) error {
 	conn, err := c.dial(ctx)
 	if err != nil {

@@ -68,27 +68,9 @@ func TestNobodyListens(t *testing.T) {
 	wantFault(t, err, NoMaster, "no master")
 }
 
-func TestFullQueueIsBusy(t *testing.T) {
-	if testing.Short() {
-		t.Skip("waits for the client to give up")
-	}
-	path := socket(t)
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	// Nobody accepts: the queue fills up.
-	for {
-		c, err := net.Dial("unix", path)
-		if err != nil {
-			break
-		}
-		defer c.Close()
-	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	wantFault(t, NewClient(path, "").Alive(ctx), Busy, "takes no more connections")
+func TestPathThatNoSocketCanHave(t *testing.T) {
+	_, err := NewClient("/"+strings.Repeat("x", 200), "").Status(t.Context())
+	wantFault(t, err, Unreachable, "cannot connect to /xxx")
 }
 
 func TestStream(t *testing.T) {

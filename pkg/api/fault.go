@@ -20,6 +20,9 @@ const (
 	Denied
 	// Busy: somebody listens but takes no more connections. Nothing happened.
 	Busy
+	// Unreachable: no connection could be made, for a reason that has nothing to
+	// do with the master. Nothing happened.
+	Unreachable
 	// Broken: the connection ended before the answer did. What was asked may
 	// have happened, may be happening, or may never happen.
 	Broken
@@ -43,6 +46,8 @@ func (f *Fault) Error() string {
 		return fmt.Sprintf("the system does not let you talk to the master behind %s: %v", f.Socket, f.Err)
 	case Busy:
 		return fmt.Sprintf("the master behind %s takes no more connections: %v", f.Socket, f.Err)
+	case Unreachable:
+		return fmt.Sprintf("cannot connect to %s: %v", f.Socket, f.Err)
 	case Expired:
 		return fmt.Sprintf("gave up waiting for the master behind %s: %v", f.Socket, f.Err)
 	}
@@ -58,10 +63,12 @@ func isBroken(err error) bool {
 
 // dialFault tells why a connection could not be made.
 func dialFault(ctx context.Context, socket string, err error) *Fault {
-	kind := NoMaster
+	kind := Unreachable
 	switch {
 	case ctx.Err() != nil:
 		kind, err = Expired, context.Cause(ctx)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
+		kind = NoMaster
 	case errors.Is(err, fs.ErrPermission):
 		kind = Denied
 	case errors.Is(err, syscall.EAGAIN):

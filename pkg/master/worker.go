@@ -2,6 +2,7 @@ package master
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
@@ -36,6 +37,7 @@ type worker struct {
 	killed     bool          // a Kill came before the process did
 	stats      ipc.Stats
 	paused     bool // told not to accept (shared steering)
+	leaving    bool // was told to drain, or to stop
 }
 
 // startWorker starts one process beside the loop and waits for it there.
@@ -48,9 +50,14 @@ func (m *Master) startWorker(c rollout.Start) {
 	g.slot, g.last = c.Slot, c.Worker
 	w := &worker{id: c.Worker, generation: g, slot: c.Slot, started: time.Now(), finished: make(chan struct{})}
 	m.workers[c.Worker] = w
+	uid, gid, err := proc.Credentials(g.cfg.Worker.User, g.cfg.Worker.Group)
+	if err != nil {
+		m.startFailed(w, err)
+		return
+	}
 	var pid atomic.Int64
 	output, err := m.output.Add(logs.Ident{
-		Worker: uint64(w.id), Generation: uint64(g.id), Version: g.version.Label, PID: func() int { return int(pid.Load()) },
+		Worker: uint64(w.id), Generation: uint64(g.id), Version: g.version.Label, UID: uid, PID: func() int { return int(pid.Load()) },
 	})
 	if err != nil {
 		m.startFailed(w, fmt.Errorf("opening a place for its output: %w", err))
@@ -60,7 +67,7 @@ func (m *Master) startWorker(c rollout.Start) {
 	secret := ""
 	if g.cfg.Worker.Kind == config.KindSDK {
 		secret = session.NewSecret()
-		if err := m.expect(w, secret); err != nil {
+		if err := m.expect(w, secret, uid, gid); err != nil {
 			m.startFailed(w, err)
 			return
 		}
@@ -124,10 +131,8 @@ func (m *Master) spawn(w *worker, secret string) (process, error) {
 		}
 		fromFiles = append(fromFiles, vars...)
 	}
-	extra := map[string]string{}
-	for k, v := range g.version.Env {
-		extra[k] = v
-	}
+	extra := proc.LoginEnv(g.cfg.Worker.User)
+	maps.Copy(extra, g.version.Env)
 	stdout, stderr := w.output.FDs()
 	spec := proc.Spec{
 		Shim: m.opt.Shim, Program: program, Args: g.version.Args, Dir: g.version.Dir,
@@ -157,11 +162,7 @@ func (m *Master) spawn(w *worker, secret string) (process, error) {
 }
 
 // expect makes a worker known to the control socket before it exists.
-func (m *Master) expect(w *worker, secret string) error {
-	uid, gid, err := proc.Credentials(w.generation.cfg.Worker.User, w.generation.cfg.Worker.Group)
-	if err != nil {
-		return err
-	}
+func (m *Master) expect(w *worker, secret string, uid, gid int) error {
 	if err := m.sessions.Own(uid, gid); err != nil {
 		return err
 	}
@@ -193,8 +194,17 @@ func (m *Master) said(w *worker, f session.Fact) {
 	case session.Refused:
 		m.log.Warn("a worker refused what it was asked", append(m.fields(w), zap.String("reason", f.Text))...)
 	case session.Lost:
-		m.log.Warn("the control connection to a worker is lost; it may come back", append(m.fields(w), zap.String("reason", f.Text))...)
-	case session.Connected, session.Paused, session.Parked:
+		if !w.leaving { // one that leaves closes it
+			m.log.Warn("the control connection to a worker is lost; it may come back", append(m.fields(w), zap.String("reason", f.Text))...)
+		}
+	case session.Connected:
+		m.log.Debug("worker connected", m.fields(w)...)
+		if h := f.Hello; w.handed && h != nil && (h.State == ipc.StateNew || h.State == ipc.StateReady) {
+			// It lost us before it had its slots: hand them over again.
+			w.handed = false
+			m.activate(rollout.Activate{Worker: w.id})
+		}
+	case session.Paused, session.Parked:
 		m.log.Debug("worker said", append(m.fields(w), zap.Stringer("what", f.Kind))...)
 	}
 }
@@ -263,6 +273,7 @@ func (m *Master) drain(c rollout.Drain) {
 	if w == nil {
 		return
 	}
+	w.leaving = true
 	if w.session != nil && w.session.Connected() {
 		var timeout time.Duration
 		if !c.Deadline.IsZero() {
@@ -294,6 +305,7 @@ func (m *Master) signalWorker(id rollout.Worker, kill bool, why string) {
 		w.killed = true // there is no process yet: as soon as there is one
 		return
 	}
+	w.leaving = true
 	sig := signals[w.generation.cfg.Worker.StopSignal]
 	if kill {
 		sig = signals["KILL"]

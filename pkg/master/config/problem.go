@@ -5,11 +5,17 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 )
 
-// maxProblems is how many problems of one configuration are told; a binary
-// file taken for YAML has thousands.
-const maxProblems = 50
+const (
+	// maxProblems is how many problems of one configuration are told; a binary
+	// file taken for YAML has thousands.
+	maxProblems = 50
+	// maxTold is how much of a key or of a text is told, in bytes.
+	maxTold = 500
+)
 
 // Problem is one thing that is wrong, and where.
 type Problem struct {
@@ -60,10 +66,31 @@ func (p *Problems) Unwrap() error { return p.Err }
 
 // sorted brings the list into the order of the file and bounds it.
 func (p *Problems) sorted() *Problems {
+	for i := range p.List {
+		p.List[i].Key, p.List[i].Text = told(p.List[i].Key), told(p.List[i].Text)
+	}
 	slices.SortStableFunc(p.List, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 	p.List = slices.Compact(p.List)
 	if more := len(p.List) - maxProblems; more > 0 {
 		p.List, p.Dropped = p.List[:maxProblems], more
 	}
 	return p
+}
+
+// told makes one short line of a text that may hold what was in the file.
+func told(s string) string {
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || r == unicode.ReplacementChar {
+			return '?'
+		}
+		return r
+	}, s)
+	if len(s) <= maxTold {
+		return s
+	}
+	cut := maxTold
+	for cut > 0 && !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "..."
 }

@@ -78,8 +78,8 @@ func (m *Machine) startDelayed() {
 // disturb. It may take the place of another automatic reload, a person's
 // rollout it never does.
 func (m *Machine) mayStartAutomatic() bool {
-	if b := m.bake; b != nil && b.confirm {
-		return false
+	if b := m.bake; b != nil && (b.confirm || b.made.req != 0 && !b.made.automatic()) {
+		return false // a person decides, or waits for the end of this bake
 	}
 	a := m.try
 	return a == nil || a.origin == Watch && !m.moved(a)

@@ -23,6 +23,9 @@ func (m *Machine) finish(a *attempt) {
 		m.succeed(a, old)
 	}
 	m.adopt(a, g)
+	if a.automatic() {
+		m.automatic.ended = m.now
+	}
 	if a.until == UntilServing {
 		m.answer(a, Done, StageServing, nil, g.called()+" has the traffic")
 	}
@@ -154,7 +157,7 @@ func (m *Machine) conclude(a *attempt, code Code, stage Stage, w *worker, why st
 	case Failed, RolledBack:
 		m.emit(Hook{Name: "failed", Rollout: a.id, Entry: e})
 	}
-	if a.automatic() {
+	if a.automatic() && code != Done {
 		m.automatic.ended = m.now
 	}
 	m.retain()

@@ -16,7 +16,8 @@ import (
 const (
 	schema   = 1
 	fileName = "state.json"
-	prevName = "state.json.prev" // the one before
+	prevName = "state.json.prev"       // the one before
+	badName  = "state.json.unreadable" // the last one that could not be read, for whoever wants to look
 	maxState = 1 << 20           // bytes; beyond it something else wrote the file
 
 	// After falling back to the previous state, generation numbers go on so much
@@ -143,20 +144,23 @@ func Save(dir string, s rollout.State) error {
 	return atomicfile.Write(filepath.Join(dir, fileName), append(text, '\n'), 0o600)
 }
 
-// keepPrevious gives the current file a second name, if it is worth keeping:
-// a damaged one must not take the place of the last good one. At no moment is
-// there no file. A file system without links keeps no previous one.
+// keepPrevious gives the current file a second name. A damaged one (or one that
+// a newer masterd wrote) gets a name of its own: it must not take the place of
+// the last good one, nor be lost. At no moment is there no file. A file system
+// without links keeps no previous one.
 func keepPrevious(dir string) {
-	path, prev := filepath.Join(dir, fileName), filepath.Join(dir, prevName)
-	if _, err := read(path); err != nil {
+	path, name := filepath.Join(dir, fileName), prevName
+	if _, err := read(path); errors.Is(err, fs.ErrNotExist) {
 		return
+	} else if err != nil {
+		name = badName
 	}
-	temp := prev + ".new"
+	temp := filepath.Join(dir, name+".new")
 	_ = os.Remove(temp) // of a master that was killed between the next two lines
 	if os.Link(path, temp) != nil {
 		return
 	}
-	if os.Rename(temp, prev) != nil {
+	if os.Rename(temp, filepath.Join(dir, name)) != nil {
 		_ = os.Remove(temp)
 	}
 }

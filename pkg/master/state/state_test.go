@@ -135,6 +135,13 @@ func TestNewerSchema(t *testing.T) {
 	if !errors.As(err, &newer) || newer.Schema != 2 || newer.File != path || s.NextGeneration != 0 {
 		t.Errorf("%+v, %v", s, err)
 	}
+	// Whoever goes on nevertheless does not destroy it.
+	if err := Save(dir, full(3)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := read(filepath.Join(dir, badName)); !errors.As(err, &newer) {
+		t.Errorf("%v", err)
+	}
 }
 
 func TestSaveFails(t *testing.T) {

@@ -27,28 +27,45 @@ func (e errDiffers) Error() string {
 // they were last read are not read again. When neither can be run, the error
 // says why and what to do. Ask before each exec.
 func (s *Store) Executable(ctx context.Context, id string) (path string, err error) {
+	return s.ExecutableBy(ctx, id, nil)
+}
+
+// ExecutableBy is Executable for a worker that runs as another user: a program
+// below a home directory that this user may not enter is run from its pinned
+// copy. Nil is the master's own user.
+func (s *Store) ExecutableBy(ctx context.Context, id string, by *User) (path string, err error) {
 	s.mu.Lock()
 	r, ok := s.records[id]
 	s.mu.Unlock()
 	if !ok {
 		return "", fmt.Errorf("run version %s: it is not in the store %s; reload to pin what is configured", id, s.dir)
 	}
+	fail := func(format string, args ...any) (string, error) {
+		return "", fmt.Errorf("run version %s (%s): "+format, append([]any{r.Label, id}, args...)...)
+	}
 	original := s.checkOriginal(ctx, r)
 	if original == nil {
-		return r.Resolved, nil
+		if original = by.reach(r.Resolved); original == nil {
+			return r.Resolved, nil
+		}
+		if r.Mode == ModePath {
+			return fail("%w; of a version in mode path no copy is kept (%s): let that user through, or put the program elsewhere", original, r.Why)
+		}
 	}
 	if ctx.Err() != nil {
-		return "", fmt.Errorf("run version %s (%s): %w", r.Label, id, ctx.Err())
+		return fail("%w", ctx.Err())
 	}
 	if r.Mode == ModePath {
-		return "", fmt.Errorf("run version %s (%s): the program was replaced or is gone: %w; of a version in mode path no copy is kept (%s): put the program back, or reload to pin what is there",
-			r.Label, id, original, r.Why)
+		return fail("the program was replaced or is gone: %w; of a version in mode path no copy is kept (%s): put the program back, or reload to pin what is there", original, r.Why)
 	}
-	pinned := s.checkPinned(ctx, r)
-	if pinned != nil {
-		return "", fmt.Errorf("run version %s (%s): neither the original (%w) nor the pinned copy (%w) can be run; reload to pin the program again", r.Label, id, original, pinned)
+	copied := filepath.Join(s.dir, r.ID, programName)
+	if err := s.checkPinned(ctx, r); err != nil {
+		return fail("neither the original (%w) nor the pinned copy (%w) can be run; reload to pin the program again", original, err)
 	}
-	return filepath.Join(s.dir, r.ID, programName), nil
+	if err := by.reach(copied); err != nil {
+		return fail("neither the original (%w) nor the pinned copy (%w) can be run; let that user pass through the state directory (mode 0711)", original, err)
+	}
+	return copied, nil
 }
 
 // checkOriginal tells whether the file at the path where the program came from

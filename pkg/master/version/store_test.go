@@ -116,6 +116,48 @@ func TestPathModeIsWatched(t *testing.T) {
 	}
 }
 
+// A program in a place that the worker's user may not enter is run from the store.
+func TestExecutableByAnotherUser(t *testing.T) {
+	f := setup(t)
+	src := f.program("shop", "v1")
+	src2 := src
+	src2.Mode = ModePath
+	copied, watched := f.pin(src), f.pin(src2)
+	stranger := &User{UID: 54321, GID: 54321}
+	member := &User{UID: 54321, GID: 1, Groups: []int{2, os.Getgid()}}
+	bin := filepath.Dir(src.Program)
+	// The temporary directory's own parents may be closed, so that the outcome
+	// is compared with what the bits say of them.
+	if stranger.reach(f.root) != nil {
+		t.Skipf("another user cannot enter %s", f.root)
+	}
+	for _, test := range []struct {
+		mode os.FileMode
+		by   *User
+		want string
+	}{
+		{0o755, stranger, src.Program}, {0o711, stranger, src.Program}, {0o700, stranger, copied.Pinned},
+		{0o710, stranger, copied.Pinned}, {0o710, member, src.Program}, {0o701, member, copied.Pinned}, {0o700, nil, src.Program},
+		{0o700, &User{}, src.Program},
+	} {
+		if err := os.Chmod(bin, test.mode); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := f.ExecutableBy(t.Context(), copied.ID, test.by); err != nil || got != test.want {
+			t.Errorf("%v for %+v: %s, %v; want %s", test.mode, test.by, got, err, test.want)
+		}
+		_, err := f.ExecutableBy(t.Context(), watched.ID, test.by)
+		if (err == nil) != (test.want == src.Program) || err != nil && !strings.Contains(err.Error(), bin) {
+			t.Errorf("%v for %+v: watched: %v", test.mode, test.by, err)
+		}
+	}
+	os.Chmod(bin, 0o700)
+	os.Chmod(f.dir, 0o700)
+	if _, err := f.ExecutableBy(t.Context(), copied.ID, stranger); err == nil || !strings.Contains(err.Error(), "0711") {
+		t.Errorf("a closed store: %v", err)
+	}
+}
+
 // What a killed master left, what others put there, and what is damaged.
 func TestOpenRecovers(t *testing.T) {
 	f := setup(t)
