@@ -130,6 +130,13 @@ func (d *demo) terminate() {
 	d.t.Helper()
 	d.client.CloseIdleConnections()
 	d.Process.Signal(syscall.SIGTERM)
+	d.exits()
+}
+
+// exits waits for exit code 0.
+func (d *demo) exits() {
+	d.t.Helper()
+	d.client.CloseIdleConnections()
 	d.Wait()
 	if code := d.ProcessState.ExitCode(); code != 0 {
 		d.t.Errorf("the demo ended with %v\n%s", d.ProcessState, d.said())
@@ -193,7 +200,7 @@ func TestStreamLeaves(t *testing.T) {
 	if !left || lines.Err() != nil {
 		t.Errorf("the stream ended without goodbye: %v", lines.Err())
 	}
-	d.terminate()
+	d.exits()
 }
 
 func TestWebSocket(t *testing.T) {
@@ -217,7 +224,7 @@ func TestWebSocket(t *testing.T) {
 	if _, _, err := ws.Read(ctx); websocket.CloseStatus(err) != websocket.StatusGoingAway {
 		t.Errorf("the worker left with %v", err)
 	}
-	d.terminate()
+	d.exits()
 }
 
 func TestEndsAtStart(t *testing.T) {

@@ -52,9 +52,7 @@ func (a *app) connect(ctx context.Context) (*api.Client, error) {
 	switch {
 	case err == nil:
 		return client, nil
-	case explicit:
-		return nil, err
-	case a.uid == 0 && client != nil:
+	case explicit || a.uid == 0:
 		// Root's default service is down. Taking another one for it, because it
 		// happens to be alone, would stop the wrong service one day.
 		return nil, err
@@ -103,8 +101,7 @@ func (a *app) byName(ctx context.Context) (*api.Client, error) {
 	return nil, fault
 }
 
-// byFile finds the master of a configuration file. Not nil with an error: this
-// is where it would be.
+// byFile finds the master of a configuration file.
 func (a *app) byFile(ctx context.Context, file string) (*api.Client, error) {
 	cfg, bad := config.Load(file, a.environ())
 	var client *api.Client
@@ -131,9 +128,9 @@ func (a *app) byFile(ctx context.Context, file string) (*api.Client, error) {
 	case bad != nil:
 		return nil, exitf(exitUsage, "%v", bad)
 	case isNoMaster(fault):
-		return client, exitf(exitNoMaster, "no master of %s is running: nobody listens on %s", cfg.Service, client.Socket())
+		return nil, exitf(exitNoMaster, "no master of %s is running: nobody listens on %s", cfg.Service, client.Socket())
 	}
-	return client, fault
+	return nil, fault
 }
 
 // only finds the only service that runs.

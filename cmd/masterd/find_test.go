@@ -118,6 +118,18 @@ func TestDefaultFile(t *testing.T) {
 	c.service("blog", named("blog", "/elsewhere.yaml"))
 	// Root's own service is down: another one is not taken for it.
 	c.want(3, "", "masterd: no master of shop is running: nobody listens on $DIR/shop/admin.sock\n", "stop")
+	if err := os.Rename(def, def+".good"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(def, []byte("servce: shop\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := c.run("stop"); code != 2 || !strings.Contains(errs, "servce") {
+		t.Errorf("with a broken default file: exit %d: %s", code, errs)
+	}
+	if err := os.Rename(def+".good", def); err != nil {
+		t.Fatal(err)
+	}
 	// To others the host's service may mean nothing.
 	c.uid = 54321
 	if got := c.talksTo(); got != "blog" {

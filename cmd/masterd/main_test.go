@@ -80,7 +80,7 @@ func (c *cli) run(args ...string) (code int, out, errs string) {
 	a.out, a.err, a.uid, a.start = c.out, stderr, c.uid, c.start
 	a.systemDir, a.defaultFile = c.dir, filepath.Join(c.dir, "masterd.yaml")
 	a.env = func(name string) string { return c.env[name] }
-	a.environ = func() []string { return []string{"PATH=" + os.Getenv("PATH")} }
+	a.environ = func() []string { return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.dir} }
 	a.now = noon
 	a.terminal = func() (int, int, bool) { return c.tty[0], c.tty[1], c.tty[0] > 0 }
 	code = a.execute(c.ctx, args)

@@ -66,11 +66,6 @@ func (m *Master) report(r rollout.Report) {
 			c.events <- ev
 		}
 	}
-	if r.Stage == rollout.StageServing {
-		if g := m.generations[r.Generation]; g != nil {
-			m.active = deployment{generation: r.Generation, since: time.Now(), by: g.by, why: g.why}
-		}
-	}
 }
 
 // reply answers a request. The last lines of the worker that explains it may

@@ -1,6 +1,8 @@
 package master
 
 import (
+	"time"
+
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/api"
@@ -58,6 +60,9 @@ func (m *Master) record(c rollout.Record) {
 		fields = append(fields, zap.Uint64("rollout_id", e.Rollout), zap.String("trace_id", m.trace(c.Entry.Rollout)))
 	}
 	m.log.Info("history", fields...)
+	if c.Entry.What == "rollback" && c.Entry.Code == rollout.Done { // it is this asker who brought it now
+		m.active = deployment{generation: c.Entry.To, since: time.Now(), by: c.Entry.By, why: c.Entry.Why}
+	}
 	m.queueDisk("the history", func() error { return m.history.Append(e) })
 }
 

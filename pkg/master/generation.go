@@ -1,6 +1,10 @@
 package master
 
 import (
+	"time"
+
+	"go.uber.org/zap"
+
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/version"
@@ -58,6 +62,16 @@ func (m *Master) generationOf(id rollout.Generation) *generation {
 	}
 	m.generations[id] = g
 	return g
+}
+
+// noteActive remembers who brought the generation that has the traffic now.
+func (m *Master) noteActive(st rollout.Status) {
+	g := m.generations[st.Active]
+	if g == nil || m.active.generation == g.id {
+		return
+	}
+	m.active = deployment{generation: g.id, since: time.Now(), by: g.by, why: g.why}
+	m.log.Info("the traffic has moved", zap.Uint64("generation", uint64(g.id)), zap.String("version", g.version.Label))
 }
 
 // tidy forgets generations and plans that the machine has forgotten, and

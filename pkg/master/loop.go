@@ -56,7 +56,9 @@ func (m *Master) step(ev rollout.Event) {
 	}
 	m.pending, m.stepping = nil, false
 	if !quiet {
-		m.notifyState()
+		st := m.machine.Status()
+		m.noteActive(st)
+		m.notifyState(st)
 	}
 }
 

@@ -37,11 +37,10 @@ func (m *Master) tellManager(state string) {
 // notifyState tells the service manager what has changed. READY comes with the
 // first generation that serves, or once it is clear that the first one does
 // not: a bad program must not keep the machine from booting.
-func (m *Master) notifyState() {
+func (m *Master) notifyState(st rollout.Status) {
 	if m.opt.Notify == nil {
 		return
 	}
-	st := m.machine.Status()
 	n := &m.notified
 	if !n.ready && !st.Stopping && (st.Serving || st.LastFailure != nil) {
 		n.ready = true
@@ -115,7 +114,7 @@ func (m *Master) statusLine(st rollout.Status) string {
 // notifyTrouble shows how an unattended reload went.
 func (m *Master) notifyTrouble(what string) {
 	m.notified.trouble = what
-	m.notifyState()
+	m.notifyState(m.machine.Status())
 }
 
 // pulseInterval is half the watchdog's time, as sd_watchdog_enabled(3) asks.

@@ -83,22 +83,18 @@ func ref(v version.Version) rollout.Version {
 	return rollout.Version{ID: v.ID, Digest: v.Digest, Label: v.Label}
 }
 
-// adopt takes the configuration of a generation that was given the traffic
-// into force.
-func (m *Master) adopt(c rollout.Adopt) {
-	st := m.machine.Status()
-	for _, p := range m.plans {
-		if p.token == c.Token {
-			if p.cfg != m.cfg {
-				m.cfg, m.degraded = p.cfg, ""
-				m.setWatch()
-			}
-			m.remember()
-		}
+// adopt takes the configuration of the generation that was given the traffic
+// into force: a new one's, or on a rollback the one it had.
+func (m *Master) adopt(rollout.Adopt) {
+	g := m.generations[m.machine.Status().Active]
+	if g == nil {
+		return
 	}
-	if g := m.generations[st.Active]; g != nil {
-		m.log.Info("a new generation has the traffic", zap.Uint64("generation", uint64(g.id)), zap.String("version", g.version.Label))
+	if g.cfg != m.cfg {
+		m.cfg, m.degraded = g.cfg, ""
+		m.setWatch()
 	}
+	m.remember()
 	m.tidy()
 }
 

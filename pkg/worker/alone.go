@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -12,7 +11,7 @@ import (
 
 // openAlone opens the sockets of a worker without a master: those that systemd
 // passed, else its own.
-func (l *life) openAlone(ctx context.Context) error {
+func (l *life) openAlone() error {
 	passed, err := l.w.env.match(l.w.listeners, l.log.Warn)
 	if err != nil {
 		return err
@@ -30,7 +29,7 @@ func (l *life) openAlone(ctx context.Context) error {
 		s := passed[d.name]
 		delete(passed, d.name)
 		if s == nil {
-			if s, err = d.bind(ctx, port); err != nil {
+			if s, err = d.bind(port); err != nil {
 				return err
 			}
 		}
@@ -90,7 +89,7 @@ func (e *environment) match(ls []*listener, warn func(string, ...any)) (map[stri
 }
 
 // bind opens the listener's own address.
-func (l *listener) bind(ctx context.Context, port string) (socket, error) {
+func (l *listener) bind(port string) (socket, error) {
 	network, address := "tcp", l.address
 	switch {
 	case strings.HasPrefix(address, "unix://"):
@@ -103,7 +102,7 @@ func (l *listener) bind(ctx context.Context, port string) (socket, error) {
 	case address == "":
 		return nil, fmt.Errorf("listener %q has no address: run it under masterd, pass worker.Address to Handle, or set %s", l.name, envPort)
 	}
-	ln, err := new(net.ListenConfig).Listen(ctx, network, address)
+	ln, err := net.Listen(network, address)
 	if err != nil {
 		return nil, fmt.Errorf("listener %q: %w", l.name, err)
 	}

@@ -87,6 +87,8 @@ func (k *link) run(ctx context.Context) {
 		case !met && (errors.As(err, &refused) || time.Now().After(giveUp)):
 			k.post(ctx, linkFailed{fmt.Errorf("meeting the master at %s: %w", k.path, err)})
 			return
+		case !met && wait == redialFirst:
+			k.log.Warn("worker: the master does not answer yet", "control", k.path, "error", err, "giving_up_after", firstContact)
 		default:
 			k.log.Debug("worker: no master", "control", k.path, "error", err, "again", wait)
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -64,6 +65,7 @@ type Worker struct {
 	env     environment
 	info    Info
 	traffic *traffic
+	stderr  io.Writer    // of stack dumps
 	state   atomic.Value // State; written by Run's loop alone
 
 	listeners []*listener
@@ -94,6 +96,7 @@ func newWorker(opts Options, lookup func(string) (string, bool), unset func(stri
 		env:     env,
 		info:    env.info(),
 		traffic: newTraffic(),
+		stderr:  os.Stderr,
 	}
 	if err != nil {
 		w.mistakes = append(w.mistakes, err)

@@ -40,7 +40,12 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return Programs{}, fmt.Errorf("building masterd and the demo worker: %w\n%s", err, out)
 	}
-	return Programs{Masterd: filepath.Join(dir, "masterd"), Demo: filepath.Join(dir, "demo-worker")}, nil
+	return Built(dir), nil
+}
+
+// Built are programs that were built before.
+func Built(dir string) Programs {
+	return Programs{Masterd: filepath.Join(dir, "masterd"), Demo: filepath.Join(dir, "demo-worker")}
 }
 
 // Config is a configuration as YAML would have it; keys are those of the file.

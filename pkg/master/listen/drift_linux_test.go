@@ -15,8 +15,10 @@ import (
 // A worker shuts slots down through its duplicates. The kernel moves others
 // into the holes; they are mended, everybody is where he was.
 func TestShutdownIsMended(t *testing.T) {
+	t.Parallel()
 	for _, down := range [][]int{{2}, {0}, {testSlots - 1}, {1, 3}, {0, 1, 2, 3}, {3, testSlots - 1, 0}} {
 		t.Run(fmt.Sprint(down), func(t *testing.T) {
+			t.Parallel()
 			w := newWorld(t, tcp("http", "127.0.0.1"))
 			w.host()
 			fds := map[int]int{}
@@ -72,6 +74,7 @@ func TestShutdownIsMended(t *testing.T) {
 // The master's own slot cannot be shut down by a worker, but a hang-up of it
 // in the middle of an answer is survived.
 func TestOwnSlotIsMended(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, tcp("http", "127.0.0.1"))
 	w.steer()
 	w.mu.Lock()
@@ -89,6 +92,7 @@ func TestOwnSlotIsMended(t *testing.T) {
 
 // A worker that calls listen() itself cuts the queue for all who share it.
 func TestBacklogIsMended(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, tcp("http", "127.0.0.1"))
 	files, err := w.Man(0, []string{"http"})
 	if err != nil {
@@ -106,6 +110,7 @@ func TestBacklogIsMended(t *testing.T) {
 
 // A worker replaces the steering program; it cannot be seen, only put back.
 func TestForeignProgramIsReplaced(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, tcp("http", "127.0.0.1"))
 	w.man(0, "http")
 	w.man(1, "http")
@@ -135,6 +140,7 @@ func TestForeignProgramIsReplaced(t *testing.T) {
 
 // The public path is removed or replaced; it comes back.
 func TestPathIsMended(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/s"
 	w := newWorld(t, onPath("http", path))
 	w.man(0, "http")
@@ -158,6 +164,7 @@ func TestPathIsMended(t *testing.T) {
 
 // A Unix socket that was shut down is lost; its slot gets another.
 func TestUnixShutdown(t *testing.T) {
+	t.Parallel()
 	path := t.TempDir() + "/s"
 	w := newWorld(t, onPath("http", path))
 	w.host()

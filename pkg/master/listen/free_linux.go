@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/config"
 )
 
 // taken is an address that somebody else has.
@@ -81,14 +84,19 @@ func (o opener) other(l *listener) string {
 }
 
 // advise says what to do about an error of opening.
-func advise(err error, port int) string {
+func advise(err error, c config.Listener) string {
+	onPath := c.Network == "unix"
 	switch {
 	case errors.Is(err, unix.EADDRINUSE), errors.Is(err, errJoined):
 		return "stop what holds it, or choose another address"
 	case errors.Is(err, unix.EADDRNOTAVAIL):
 		return "no interface of this machine has the address; write one that has, or wait for the network to be up"
-	case errors.Is(err, unix.EACCES) && port > 0 && port < 1024:
-		return fmt.Sprintf("port %d needs CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE) or root", port)
+	case errors.Is(err, unix.EACCES) && onPath:
+		return "the master's user must be able to write to " + filepath.Dir(c.Path)
+	case errors.Is(err, unix.ENOENT) && onPath:
+		return "make the directory " + filepath.Dir(c.Path) + " (systemd: RuntimeDirectory=)"
+	case errors.Is(err, unix.EACCES) && c.Port > 0 && c.Port < 1024:
+		return fmt.Sprintf("port %d needs CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE) or root", c.Port)
 	case errors.Is(err, unix.EAFNOSUPPORT):
 		return "this machine has no IPv6; write tcp4://"
 	case errors.Is(err, unix.EMFILE):

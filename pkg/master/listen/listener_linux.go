@@ -36,17 +36,17 @@ type listener struct {
 	mode   mode
 	shares []Share // while serving: manned slots only
 
-	limit    int // of a queue, as the kernel cut it
-	drift    uint64
-	baseline baseline // TCP
+	drift uint64
 
 	// Unix.
 	front  int // the socket that the public path leads to
 	access access
 
 	// TCP.
-	addr netip.AddrPort
-	dual bool // an IPv6 wildcard that takes IPv4 too
+	addr     netip.AddrPort
+	dual     bool // an IPv6 wildcard that takes IPv4 too
+	limit    int  // of a queue, as the kernel cut it
+	baseline baseline
 	// order is the kernel's array: the sockets in the order of their listen().
 	// A socket that was shut down leaves a hole that the last one fills.
 	order []int
@@ -138,44 +138,45 @@ func (l *listener) tune(s *socket) error {
 	return assertNonblock(s.fd)
 }
 
-// queue is what waits in one of the sockets, and how much may.
-func (l *listener) queue(s *socket) (length, limit int) {
-	if l.conf.Network == "unix" {
-		length, limit, err := unixQueue(s.inode)
-		if err != nil && readable(s.fd) {
-			length = 1 // at least
-		}
-		return length, limit
-	}
-	length, limit, _ = tcpQueue(s.fd)
-	return length, limit
-}
-
-// status adds up the queues; the limit is that of the sockets in use.
+// status is what is known without asking for Unix queues, which may load a
+// module of the kernel. The limit is that of the sockets in use.
 func (l *listener) status() api.Listener {
 	st := api.Listener{
 		Name: l.conf.Name, Address: address(l.conf), Steering: l.steering,
 		Reason: l.reason, Drift: l.drift,
 	}
-	if l.conf.Network != "unix" && l.conf.Port == 0 {
-		st.Address = l.conf.Network + "://" + l.addr.String()
-	}
 	if st.Reason == "" {
 		st.Reason = l.split
 	}
+	if l.conf.Network == "unix" {
+		return st
+	}
+	if l.conf.Port == 0 {
+		st.Address = l.conf.Network + "://" + l.addr.String()
+	}
 	for i, s := range l.sockets {
-		length, limit := l.queue(s)
+		length, limit, _ := tcpQueue(s.fd)
 		st.Queue += length
-		if l.steering == shared || l.inUse(i) {
+		if l.inUse(i) {
 			st.QueueLimit += limit
 		}
 	}
 	return st
 }
 
+// at is where it can be reached.
+func (l *listener) at() string {
+	if l.conf.Network == "unix" {
+		return l.conf.Path
+	}
+	return l.addr.String()
+}
+
 // inUse tells whether new connections can go to socket i.
 func (l *listener) inUse(i int) bool {
 	switch {
+	case l.steering == shared:
+		return true
 	case l.steering == link:
 		return i == l.front
 	case len(l.shares) == 0:
@@ -204,7 +205,9 @@ func (l *listener) change(c config.Listener, who access) error {
 				return fmt.Errorf("setting the backlog of listener %s: %w", c.Name, err)
 			}
 		}
-		_, l.limit = l.queue(l.sockets[l.own()])
+		if c.Network != "unix" {
+			_, l.limit, _ = tcpQueue(l.sockets[l.own()].fd)
+		}
 	}
 	l.conf = c
 	return nil

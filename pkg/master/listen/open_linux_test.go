@@ -128,7 +128,7 @@ func TestAddressesThatCannotBe(t *testing.T) {
 	refused(t, wrong)
 	unknown := tcp("http", "no-such-host.invalid")
 	refused(t, unknown)
-	if a := advise(unix.EACCES, 80); !strings.Contains(a, "CAP_NET_BIND_SERVICE") {
+	if a := advise(unix.EACCES, config.Listener{Network: "tcp", Port: 80}); !strings.Contains(a, "CAP_NET_BIND_SERVICE") {
 		t.Error(a)
 	}
 	if _, err := Open(Options{Slots: 0}); err == nil {
@@ -161,6 +161,7 @@ func TestAllOrNone(t *testing.T) {
 
 // Where the kernel cannot steer, auto says so and shares one socket.
 func TestFallback(t *testing.T) {
+	t.Parallel()
 	for name, fail := range map[string]func(int, []bpf.Instruction) error{
 		"refused": func(int, []bpf.Instruction) error { return unix.EOPNOTSUPP },
 		"ignored": func(fd int, _ []bpf.Instruction) error { return attach(fd, []bpf.Instruction{bpf.RetConstant{Val: 0}}) },
@@ -202,6 +203,9 @@ func TestPathsThatCannotBe(t *testing.T) {
 	}
 	for _, path := range []string{file, dangling, dir, dir + "/absent/s", dir + "/" + strings.Repeat("x", 100)} {
 		refused(t, onPath("http", path))
+	}
+	if e := refused(t, onPath("http", dir+"/absent/s")); !strings.Contains(e.Advice, dir+"/absent") {
+		t.Errorf("the advice is %q", e.Advice)
 	}
 	if b, err := os.ReadFile(file); err != nil || string(b) != "precious" {
 		t.Errorf("%q, %v", b, err)

@@ -42,7 +42,7 @@ func asError(c config.Listener, err error) error {
 	if errors.As(err, &done) {
 		return err
 	}
-	e := &Error{Listener: c.Name, Address: address(c), Advice: advise(err, c.Port), Err: err}
+	e := &Error{Listener: c.Name, Address: address(c), Advice: advise(err, c), Err: err}
 	var t *taken
 	if errors.As(err, &t) {
 		e.Holder = t.holder

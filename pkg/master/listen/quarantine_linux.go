@@ -30,6 +30,7 @@ type quarantine struct {
 	// pending are the handshakes that were under way at the first look, on any
 	// slot of the same port, and still are. Later ones cannot be the slot's.
 	pending map[flow]struct{} // nil: no look yet
+	settled bool              // there are none left, and there will be none
 }
 
 // Quarantine: nobody mans this slot any more, in any listener. What waits or
@@ -118,8 +119,12 @@ func (s *Set) dueQuarantines(now time.Time) (due map[int]*quarantine, ipv6, tcp 
 			due[slot] = q
 		}
 	}
+	unsettled := false
+	for _, q := range due {
+		unsettled = unsettled || !q.settled
+	}
 	for _, l := range s.listeners {
-		if l.steering == kernel {
+		if l.steering == kernel && unsettled {
 			tcp = true
 			ipv6 = ipv6 || l.addr.Addr().Is6()
 		}
@@ -132,6 +137,7 @@ func (s *Set) dueQuarantines(now time.Time) (due map[int]*quarantine, ipv6, tcp 
 // or was accepted.
 func (s *Set) over(slot int, q *quarantine, flows map[flow]struct{}, err error, now time.Time) bool {
 	switch {
+	case q.settled:
 	case err != nil:
 		if !s.blind {
 			s.blind = true
@@ -141,8 +147,10 @@ func (s *Set) over(slot int, q *quarantine, flows map[flow]struct{}, err error, 
 		if now.Sub(q.since) < blindQuarantine {
 			return false
 		}
-	case !s.settled(q, flows):
-		return false
+	default:
+		if q.settled = s.settled(q, flows); !q.settled {
+			return false
+		}
 	}
 	for _, l := range s.listeners {
 		if l.steering == shared {

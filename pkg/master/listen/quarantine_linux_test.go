@@ -18,6 +18,7 @@ import (
 // not given on before. TCP_DEFER_ACCEPT makes the kernel wait for data, as it
 // waits for the ACK of a client far away.
 func TestLateHandshake(t *testing.T) {
+	t.Parallel()
 	for _, host := range []string{"127.0.0.1", "::1", ""} {
 		t.Run(host, func(t *testing.T) {
 			if host != "127.0.0.1" && addrs(t)["IPv6"].Host == "" {
@@ -70,6 +71,7 @@ func TestLateHandshake(t *testing.T) {
 // Only handshakes that were there when the quarantine began hold it up, and
 // all of them do.
 func TestQuarantineWaitsForThoseBefore(t *testing.T) {
+	t.Parallel()
 	var port atomic.Uint32
 	var clients atomic.Value
 	clients.Store("a b")

@@ -94,7 +94,7 @@ func (o opener) verify(l *listener) error {
 		o.log.Debug("steering was not tried: no connection can be made over loopback", zap.String("listener", l.conf.Name), zap.Error(err))
 		return nil
 	}
-	defer c.Close()
+	defer reset(c) // no TIME_WAIT on either side
 	fd := l.sockets[slot].fd
 	// Over loopback the handshake ends in the queue before, or just after,
 	// connect returns.
@@ -112,12 +112,19 @@ func (o opener) verify(l *listener) error {
 		if err != nil {
 			break
 		}
-		_ = unix.Close(got)
+		closeFD(got)
 		if portOf(sa) == c.LocalAddr().(*net.TCPAddr).Port {
 			return nil
 		}
 	}
 	return &cannotSteer{errAstray}
+}
+
+func reset(c net.Conn) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(0)
+	}
+	_ = c.Close()
 }
 
 func portOf(sa unix.Sockaddr) int {

@@ -28,8 +28,8 @@ type Set struct {
 	opening sync.Mutex
 
 	// mu guards what follows. It is a lock and not a goroutine that is asked,
-	// as Steer must not wait for its turn on a busy machine. Nothing that can
-	// block is done under it, and no function of Options is called.
+	// as Steer must not wait for its turn on a busy machine. Nothing that waits
+	// for anybody is done under it, and no function of Options is called.
 	mu         sync.Mutex
 	closed     bool
 	listeners  []*listener // oldest first
@@ -148,7 +148,7 @@ func (s *Set) Add(ls []config.Listener) error {
 	s.listeners = append(s.listeners, opened...)
 	for _, l := range opened {
 		s.attend(l)
-		s.log.Info("listening", zap.String("listener", l.conf.Name), zap.String("address", l.status().Address),
+		s.log.Info("listening", zap.String("listener", l.conf.Name), zap.String("address", address(l.conf)), zap.String("at", l.at()),
 			zap.String("steering", l.steering), zap.String("reason", l.reason))
 	}
 	s.watch.wake() // it had perhaps nothing to look after
@@ -363,15 +363,40 @@ func (s *Set) Shared() []string {
 // Status tells of each listener how it is steered and what waits there.
 func (s *Set) Status() []api.Listener {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	if s.closed {
+		s.mu.Unlock()
 		return nil
 	}
-	all := make([]api.Listener, 0, len(s.listeners))
-	for _, l := range s.listeners {
-		all = append(all, l.status())
+	all := make([]api.Listener, len(s.listeners))
+	var unix []unixSocket
+	for i, l := range s.listeners {
+		all[i] = l.status()
+		if l.conf.Network != "unix" {
+			continue
+		}
+		for k, socket := range l.sockets {
+			unix = append(unix, unixSocket{i, socket.inode, l.inUse(k)})
+		}
+	}
+	s.mu.Unlock()
+	for _, u := range unix {
+		length, limit, err := unixQueue(u.inode)
+		if err != nil {
+			continue // closed just now, or not to be known here
+		}
+		all[u.of].Queue += length
+		if u.inUse {
+			all[u.of].QueueLimit += limit
+		}
 	}
 	return all
+}
+
+// unixSocket is one whose queue is asked for.
+type unixSocket struct {
+	of    int // which listener
+	inode uint64
+	inUse bool
 }
 
 // Addr is where a listener can be reached: "127.0.0.1:8080" or a path; empty
@@ -380,14 +405,10 @@ func (s *Set) Status() []api.Listener {
 func (s *Set) Addr(name string) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	l := s.named(name, -1)
-	switch {
-	case l == nil:
-		return ""
-	case l.conf.Network == "unix":
-		return l.conf.Path
+	if l := s.named(name, -1); l != nil {
+		return l.at()
 	}
-	return l.addr.String()
+	return ""
 }
 
 // ProbeDial makes a connection that reaches exactly this slot of a listener,

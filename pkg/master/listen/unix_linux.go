@@ -77,7 +77,6 @@ func (o opener) openUnix(c config.Listener) (*listener, error) {
 		l.close()
 		return nil, err
 	}
-	_, l.limit = l.queue(l.sockets[0])
 	return l, nil
 }
 

@@ -257,24 +257,25 @@ func addrs(t *testing.T) map[string]config.Listener {
 		t.Log("no IPv6 here:", err)
 		delete(all, "all addresses")
 	}
-	if ip := outside(); ip != "" {
-		all["outside"] = tcp("http", ip)
+	for _, ip := range outside() {
+		all["outside "+ip] = tcp("http", ip)
 	}
 	return all
 }
 
-// outside is an address of this machine that is not loopback.
-func outside() string {
+// outside are addresses of this machine that are not loopback.
+func outside() []string {
 	all, err := net.InterfaceAddrs()
 	if err != nil {
-		return ""
+		return nil
 	}
+	var ips []string
 	for _, a := range all {
-		if n, ok := a.(*net.IPNet); ok && n.IP.To4() != nil && !n.IP.IsLoopback() {
-			return n.IP.String()
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() && len(ips) < 4 {
+			ips = append(ips, n.IP.String())
 		}
 	}
-	return ""
+	return ips
 }
 
 func network(c config.Listener) string {

@@ -8,6 +8,10 @@ import (
 // obey carries out one command, well or badly.
 func (w *world) obey(c Command) {
 	switch c := c.(type) {
+	case Report:
+		if c.Generation != 0 {
+			w.made[c.Generation] = c.Rollout
+		}
 	case Prepare:
 		w.prepare(c)
 	case Start:
@@ -64,6 +68,7 @@ func (w *world) obey(c Command) {
 }
 
 func (w *world) prepare(c Prepare) {
+	w.forward[c.Rollout] = c.Token != ""
 	switch {
 	case w.chance(w.kind.drop):
 	case w.chance(w.kind.hang):
@@ -122,6 +127,9 @@ func (w *world) start(c Start) {
 		}
 	}
 	w.bySlot[c.Slot][p.id] = p
+	if w.forward[w.made[c.Generation]] && w.disk.NextGeneration <= c.Generation {
+		w.fail("generation %d of a reload is started before the disk knows of it", c.Generation)
+	}
 	w.gens[c.Generation] = true
 	bad := strings.HasSuffix(p.version, "-bad")
 	w.in(time.Second, heartbeat{p.id})

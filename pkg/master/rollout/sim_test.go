@@ -11,7 +11,8 @@ import (
 )
 
 var (
-	simSteps = flag.Int("sim.steps", 50_000, "events in the simulation")
+	simSteps = flag.Int("sim.steps", 200_000, "events in the simulation")
+	simFrom  = flag.Uint64("sim.from", 1, "the first episode's seed")
 	simSeed  = flag.Uint64("sim.seed", 0, "play this episode only")
 )
 
@@ -28,7 +29,7 @@ func TestSimulation(t *testing.T) {
 		return
 	}
 	steps := 0
-	for seed := uint64(1); steps < *simSteps && !t.Failed(); seed++ {
+	for seed := *simFrom; steps < *simSteps && !t.Failed(); seed++ {
 		steps += playEpisode(t, seed)
 	}
 	t.Logf("%d events", steps)

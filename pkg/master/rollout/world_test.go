@@ -38,7 +38,8 @@ type world struct {
 	requests map[Request]string
 	nextReq  Request
 	nextVer  int
-	rollouts map[Rollout]ReloadAsked
+	forward  map[Rollout]bool // reloads: they wait for the disk
+	made     map[Generation]Rollout
 	stopping bool
 	exited   bool
 	served   bool
@@ -126,7 +127,7 @@ func (w *world) reboot() {
 	w.queue, w.live, w.procs, w.bySlot = nil, nil, map[Worker]*proc{}, map[Slot]map[Worker]*proc{}
 	w.gens, w.touched, w.holes, w.owner = map[Generation]bool{}, map[Generation]bool{}, map[Slot]bool{}, map[Slot]Generation{}
 	w.steered, w.asks, w.failedU = nil, nil, time.Time{}
-	w.rollouts = map[Rollout]ReloadAsked{}
+	w.forward, w.made = map[Rollout]bool{}, map[Generation]Rollout{}
 	w.stopping, w.exited, w.served = false, false, false
 	w.slack = 0
 	w.step(Booted{Settings: w.set, State: w.disk})

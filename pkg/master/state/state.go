@@ -18,7 +18,7 @@ const (
 	fileName = "state.json"
 	prevName = "state.json.prev"       // the one before
 	badName  = "state.json.unreadable" // the last one that could not be read, for whoever wants to look
-	maxState = 1 << 20           // bytes; beyond it something else wrote the file
+	maxState = 1 << 20                 // bytes; beyond it something else wrote the file
 
 	// After falling back to the previous state, generation numbers go on so much
 	// higher: some that it does not know of may have been used.
