@@ -33,7 +33,7 @@ func (o *options) parse(args []string) error {
 	fs.Usage = func() {
 		fmt.Fprintf(fs.Output(), "usage: demo-worker [flags]\n\nA small Gin service that runs alone, under systemd and under masterd.\n\n")
 		fs.PrintDefaults()
-		fmt.Fprintf(fs.Output(), "\nSwitches in the environment, to make it fail:\n\n%s", faultTable())
+		fmt.Fprintf(fs.Output(), "\nIn the environment the same is set by DEMO_ADDR, DEMO_LISTENERS, DEMO_CERT, DEMO_KEY,\nDEMO_JOB_FILE, DEMO_ACCESS_LOG=1 and DEMO_H2C=1.\n\nSwitches in the environment, to make it fail:\n\n%s", faultTable())
 	}
 	if err := fs.Parse(args); err != nil {
 		return err

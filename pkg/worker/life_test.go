@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -450,6 +451,7 @@ func TestBeforeReady(t *testing.T) {
 func TestRefused(t *testing.T) {
 	s, other := newSlot(t, "http"), newSlot(t, "debug")
 	w, k := managed(t, func(w *Worker) { w.Handle("http", pong) })
+	before := descriptors(t)
 	activate := func(name string, fd int) ipc.Message {
 		return k.ask(ipc.Message{Type: ipc.TypeActivate, Activate: &ipc.Activate{Listeners: []string{name}}}, ipc.TypeRefused, fd)
 	}
@@ -466,15 +468,30 @@ func TestRefused(t *testing.T) {
 	if m := k.ask(ipc.Message{Type: "dance"}, ipc.TypeRefused); !strings.Contains(m.Text, `"dance"`) {
 		t.Errorf("unknown message: %q", m.Text)
 	}
+	both := k.ask(ipc.Message{Type: ipc.TypeActivate, Activate: &ipc.Activate{Listeners: []string{"http", "debug"}}}, ipc.TypeRefused, s.fd, other.fd)
+	if !strings.Contains(both.Text, `"debug"`) {
+		t.Errorf("one of two unknown: %q", both.Text)
+	}
 	if w.State() != StateReady {
 		t.Errorf("state %s", w.State())
 	}
 	pair.Close()
+	eventually(t, "no descriptor is left behind", func() bool { return descriptors(t) == before })
 	k.activate(s)
 	dial(t, s.addr).want(t, "/", "pong", false)
 	k.drain(time.Millisecond)
 	k.drained()
 	w.wait()
+}
+
+// descriptors are those that this process has open.
+func descriptors(t *testing.T) int {
+	t.Helper()
+	open, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(open)
 }
 
 // A worker that leaves without its master's word goes on accepting until it is

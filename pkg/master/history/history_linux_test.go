@@ -4,10 +4,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/api"
 )
 
 // On a disk without one more byte, nothing of a line stays in the file, and
@@ -25,6 +28,9 @@ func TestNoSpaceLeft(t *testing.T) {
 	})
 	path := filepath.Join(disk, "history.jsonl")
 	l := open(t, path)
+	if err := l.Append(entry(0)); err != nil {
+		t.Fatal(err)
+	}
 	filler := filepath.Join(disk, "filler")
 	f, err := os.Create(filler)
 	if err != nil {
@@ -36,21 +42,24 @@ func TestNoSpaceLeft(t *testing.T) {
 		}
 	}
 	f.Close()
-	for n := range 3 {
-		if err := l.Append(entry(n)); !errors.Is(err, syscall.ENOSPC) {
+	// The page that the first line is in takes a part of these.
+	for n := 1; n <= 3; n++ {
+		e := entry(n)
+		e.Why, e.Reason = strings.Repeat("y", maxText), strings.Repeat("z", maxText)
+		if err := l.Append(e); !errors.Is(err, syscall.ENOSPC) {
 			t.Fatalf("%v", err)
 		}
 	}
-	if info, err := os.Stat(path); err != nil || info.Size() != 0 {
-		t.Errorf("%d bytes of lines that were refused, %v", info.Size(), err)
+	if text, err := os.ReadFile(path); err != nil || string(text) != string(encode([]api.Entry{entry(0)})) {
+		t.Errorf("a part of what was refused is in the file: %d bytes, %v", len(text), err)
 	}
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Append(entry(3)); err != nil {
+	if err := l.Append(entry(4)); err != nil {
 		t.Fatal(err)
 	}
-	if got := numbers(open(t, path).Last(10)); got != "0 1 2 3" {
+	if got := numbers(open(t, path).Last(10)); got != "0 1 2 3 4" {
 		t.Errorf("in the file: %s", got)
 	}
 }

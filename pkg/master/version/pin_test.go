@@ -214,6 +214,31 @@ func TestHalfWritten(t *testing.T) {
 	}
 }
 
+// Written over by a program of the same size while it is read: what is stored is
+// the one or the other.
+func TestWrittenOver(t *testing.T) {
+	f := setup(t)
+	src := f.program("shop", strings.Repeat("1", chunk))
+	next := elfFile("", strings.Repeat("2", chunk))
+	reads := 0
+	f.reflink = func(dst, from *os.File) error { // the first half only, then it changes
+		if reads++; reads > 1 {
+			return errors.ErrUnsupported
+		}
+		if _, err := io.CopyN(dst, from, chunk/2); err != nil {
+			t.Fatal(err)
+		}
+		place(t, src.Program, next)
+		return errors.ErrUnsupported
+	}
+	v, err := f.Pin(t.Context(), src)
+	got, _ := os.ReadFile(v.Pinned)
+	if err != nil || reads != 2 || !bytes.Equal(got, next) {
+		t.Errorf("%v, %d reads, stored %d bytes", err, reads, len(got))
+	}
+	f.runs(v, src.Program)
+}
+
 // Cut where a slow copy stands still: its size does not change, but its own
 // headers tell.
 func TestTruncated(t *testing.T) {

@@ -55,9 +55,12 @@ func TestTamperedCopy(t *testing.T) {
 		"written to": func(p string) error {
 			return errors.Join(os.Chmod(p, 0o755), os.WriteFile(p, elfFile("", "vX"), 0), os.Chmod(p, 0o555))
 		},
-		"cut":      func(p string) error { return errors.Join(os.Chmod(p, 0o755), os.Truncate(p, 100)) },
-		"removed":  os.Remove,
-		"a link":   func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/bin/true", p)) },
+		"cut":     func(p string) error { return errors.Join(os.Chmod(p, 0o755), os.Truncate(p, 100)) },
+		"removed": os.Remove,
+		"a link":  func(p string) error { return errors.Join(os.Remove(p), os.Symlink("/bin/true", p)) },
+		"a link to its like": func(p string) error {
+			return errors.Join(os.Rename(p, p+".moved"), os.Symlink(p+".moved", p))
+		},
 		"writable": func(p string) error { return os.Chmod(p, 0o777) },
 	} {
 		t.Run(name, func(t *testing.T) {

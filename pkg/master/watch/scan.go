@@ -163,6 +163,7 @@ func (s *scanner) settle() {
 	last := !now.Before(s.since.Add(s.opt.MaxSettle))
 	for _, f := range s.files {
 		if (f.moved() || openForWriting(f.path)) && !last {
+			s.log.Debug("a watched file is still being written", zap.String("file", f.path))
 			s.again(now)
 			return
 		}

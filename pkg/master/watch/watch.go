@@ -61,7 +61,9 @@ type Watcher struct {
 
 // Open begins to watch. What the files hold when it returns is what changes are
 // compared with.
-func Open(o Options) (*Watcher, error) {
+func Open(o Options) (*Watcher, error) { return open(o, openKernel) }
+
+func open(o Options, kern func(*zap.Logger) notifier) (*Watcher, error) {
 	files, err := checkFiles(o.Files)
 	if err != nil {
 		return nil, err
@@ -80,7 +82,7 @@ func Open(o Options) (*Watcher, error) {
 		o.Log = zap.NewNop()
 	}
 	w := &Watcher{opt: o, log: o.Log, set: make(chan []string, 1), done: make(chan struct{}), gone: make(chan struct{})}
-	s := newScanner(w, openKernel(w.log))
+	s := newScanner(w, kern(w.log))
 	s.replace(files)
 	go s.run()
 	return w, nil
