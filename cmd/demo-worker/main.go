@@ -42,6 +42,12 @@ func main() {
 	os.Exit(code)
 }
 
+// names splits a list at its commas; an empty one has none: a worker that only
+// does its background job.
+func names(list string) []string {
+	return strings.FieldsFunc(list, func(r rune) bool { return r == ',' })
+}
+
 // run is the whole program; what it returns is the exit code.
 func run(args []string) (int, error) {
 	var o options
@@ -75,7 +81,7 @@ func run(args []string) (int, error) {
 	f.install(r)
 	routes(r, w, v, j)
 
-	for i, name := range strings.Split(o.listeners, ",") {
+	for i, name := range names(o.listeners) {
 		var opts []worker.ListenerOption
 		if o.h2c {
 			opts = append(opts, worker.H2C())

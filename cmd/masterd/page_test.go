@@ -16,7 +16,7 @@ import (
 func ago(d time.Duration) time.Time { return noon().Add(-d) }
 func in(d time.Duration) time.Time  { return noon().Add(d) }
 
-func version(label, digest string) api.Version {
+func testVersion(label, digest string) api.Version {
 	return api.Version{ID: label + "-id", Label: label, Digest: "sha256:" + strings.Repeat(digest, 8)}
 }
 
@@ -28,7 +28,7 @@ func worker(id uint64, phase string, age time.Duration, open int64) api.Worker {
 }
 
 func servingStatus() api.Status {
-	v := version("v1.2.3", "0a1b2c3d")
+	v := testVersion("v1.2.3", "0a1b2c3d")
 	return api.Status{
 		Schema: 1, Service: "shop", State: "serving", Now: noon(), ConfigFile: "/etc/masterd/shop.yaml",
 		Master: api.Master{PID: 4242, Version: "v1.0.0", Since: ago(12*24*time.Hour + 3*time.Hour)},
@@ -46,7 +46,7 @@ func servingStatus() api.Status {
 
 func bakingStatus() api.Status {
 	st := servingStatus()
-	v := version("v1.3.0", "ffee0011")
+	v := testVersion("v1.3.0", "ffee0011")
 	st.Environment = "production"
 	st.Active = &api.Deployment{Generation: 8, Version: v, Since: ago(125 * time.Second), By: "root for alice", Why: "new basket"}
 	old := &st.Generations[0]
@@ -88,7 +88,7 @@ func degradedStatus() api.Status {
 
 func drainingStatus() api.Status {
 	st := servingStatus()
-	old := version("v1.2.2", "99887766")
+	old := testVersion("v1.2.2", "99887766")
 	g := api.Generation{
 		ID: 6, Version: old, Phase: "draining", Since: ago(10 * time.Second), Deadline: in(4*time.Minute + 50*time.Second), Baked: true,
 		Workers: []api.Worker{worker(10, "draining", 26*time.Hour, 7), worker(11, "killed", 26*time.Hour, 1)},
@@ -113,7 +113,7 @@ func nothingAliveStatus() api.Status {
 func startingStatus() api.Status {
 	st := nothingAliveStatus()
 	st.State, st.Reasons, st.LastFailure = "starting", nil, nil
-	v := version("v1.2.3", "0a1b2c3d")
+	v := testVersion("v1.2.3", "0a1b2c3d")
 	st.Generations = []api.Generation{{
 		ID: 1, Version: v, Phase: "starting", Since: ago(4 * time.Second), Deadline: in(56 * time.Second),
 		Workers: []api.Worker{{ID: 1, PID: 12001, Phase: "checking", Since: ago(time.Second), Started: ago(4 * time.Second), LastProbe: "GET /healthz: connection refused", RSS: 1023, FDs: 9}},

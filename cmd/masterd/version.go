@@ -31,14 +31,21 @@ type build struct {
 	goVer    string
 }
 
+// version is set by the Makefile (-X main.version=...); empty: the build
+// information tells.
+var version string
+
 func buildInfo() build {
 	b := build{version: "(unknown)", goVer: runtime.Version()}
 	info, ok := debug.ReadBuildInfo()
+	switch {
+	case version != "":
+		b.version = version
+	case ok && info.Main.Version != "":
+		b.version = info.Main.Version
+	}
 	if !ok {
 		return b
-	}
-	if info.Main.Version != "" {
-		b.version = info.Main.Version
 	}
 	for _, s := range info.Settings {
 		switch s.Key {

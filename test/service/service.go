@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -84,7 +85,7 @@ type Service struct {
 // New lays out a service in dir without starting it: the demo worker on a free
 // port, with quick checks. Change Config, then Start.
 func New(p Programs, dir string) (*Service, error) {
-	addr, err := freePort()
+	addr, err := FreePort()
 	if err != nil {
 		return nil, err
 	}
@@ -100,14 +101,19 @@ func New(p Programs, dir string) (*Service, error) {
 	return s, nil
 }
 
-// freePort finds an address nobody listens on.
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
+// FreePort finds an address nobody listens on. It lies below the ports that
+// the kernel gives to clients: one of those could be taken before it is used.
+func FreePort() (string, error) {
+	const first, last, tries = 15000, 30000, 100
+	var err error
+	for range tries {
+		var l net.Listener
+		addr := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first))
+		if l, err = net.Listen("tcp", addr); err == nil {
+			return addr, l.Close()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String(), nil
+	return "", err
 }
 
 // Write writes the configuration, whole or not at all.
@@ -255,8 +261,7 @@ func (s *Service) Log(lines int) string {
 
 // CLI runs a verb of masterd against this service, as a person would.
 func (s *Service) CLI(ctx context.Context, args ...string) (output string, code int) {
-	cmd := exec.CommandContext(ctx, s.Masterd, append([]string{"--config", s.File}, args...)...)
-	out, err := cmd.CombinedOutput()
+	out, err := s.Command(ctx, args...).CombinedOutput()
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
@@ -265,6 +270,11 @@ func (s *Service) CLI(ctx context.Context, args ...string) (output string, code 
 		return err.Error(), -1
 	}
 	return string(out), code
+}
+
+// Command is a verb of masterd against this service, to be started.
+func (s *Service) Command(ctx context.Context, args ...string) *exec.Cmd {
+	return exec.CommandContext(ctx, s.Masterd, append([]string{"--config", s.File}, args...)...)
 }
 
 // Worker is the PID of a worker of the active generation.

@@ -17,7 +17,7 @@ import (
 // decode reads a request's body into r, strictly: a misspelt field must not
 // pass for its default. No body is an empty object. Not ok: the request was
 // answered.
-func decode(c *gin.Context, r any) bool {
+func (s *Server) decode(c *gin.Context, r any) bool {
 	rc := http.NewResponseController(c.Writer)
 	rc.SetReadDeadline(time.Now().Add(bodyTimeout))
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, api.MaxBody))
@@ -30,6 +30,7 @@ func decode(c *gin.Context, r any) bool {
 		fail(c, http.StatusBadRequest, "The body could not be read: %v.", err)
 		return false
 	}
+	s.crowd.begins(peerOf(c))
 	if len(strings.TrimSpace(string(body))) == 0 {
 		return true
 	}

@@ -67,7 +67,7 @@ func (s *Server) scale(c *gin.Context) {
 
 func (s *Server) stop(c *gin.Context) {
 	var r api.StopRequest
-	if !decode(c, &r) {
+	if !s.decode(c, &r) {
 		return
 	}
 	a := s.access.Load()
@@ -98,7 +98,7 @@ func (s *Server) stop(c *gin.Context) {
 func (s *Server) pin(on bool) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		var none struct{}
-		if !decode(c, &none) {
+		if !s.decode(c, &none) {
 			return
 		}
 		s.begun(c, "pin")
@@ -115,7 +115,7 @@ func (s *Server) pin(on bool) gin.HandlerFunc {
 // a line in the log, and a stream of what comes of it.
 func change[R any](s *Server, c *gin.Context, what string, do func(by string, r R) (<-chan api.Event, error), wrong func(R) string) {
 	var r R
-	if !decode(c, &r) {
+	if !s.decode(c, &r) {
 		return
 	}
 	if w := wrong(r); w != "" {

@@ -4,6 +4,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
@@ -37,7 +38,8 @@ type conn struct {
 	net.Conn
 	cred       ipc.Cred
 	role       role
-	since      time.Time
+	since      time.Time   // of the connection, later of the last answer; the crowd's
+	asked      atomic.Bool // a request of it is counted in Server.requests
 	privileged bool
 	leave      func() // tells the crowd, once
 }
@@ -52,8 +54,8 @@ func (c *conn) Close() error {
 // scan of at most maxConns of them, never for a wait.
 type crowd struct {
 	mu    sync.Mutex
-	conns []*conn // oldest first
-	busy  map[*conn]bool
+	conns []*conn        // oldest first
+	busy  map[*conn]bool // from the end of a question to the end of its handler
 	n     Counts
 }
 
@@ -141,15 +143,22 @@ func (w *crowd) remove(c *conn) {
 	}
 }
 
-// serving marks a connection whose request is being answered: it is left alone.
-func (w *crowd) serving(c *conn, on bool) {
+// begins marks a connection that has asked something: it is left alone.
+func (w *crowd) begins(c *conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if on && slices.Contains(w.conns, c) {
+	if slices.Contains(w.conns, c) {
 		w.busy[c] = true
-	} else {
-		delete(w.busy, c)
 	}
+}
+
+// ends takes the mark away. The end of the answer may still be on its way: it
+// has as much time as a newcomer's question.
+func (w *crowd) ends(c *conn) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.busy, c)
+	c.since = time.Now()
 }
 
 func (w *crowd) count(f func(*Counts)) {

@@ -56,18 +56,19 @@ func (s *Server) routes() *gin.Engine {
 	return e
 }
 
-// count keeps a request's connection from being evicted, and the server from
-// ending under it.
+// count keeps the server from ending under a request, and its connection from
+// being evicted once all of the question is there.
 func (s *Server) count(c *gin.Context) {
-	if !s.begin() {
+	p := peerOf(c)
+	if !s.begin(p) {
 		c.Header("Connection", "close")
 		fail(c, http.StatusServiceUnavailable, "The master is ending.")
 		return
 	}
-	defer s.requests.Done()
-	p := peerOf(c)
-	s.crowd.serving(p, true)
-	defer s.crowd.serving(p, false)
+	if c.Request.Method == http.MethodGet {
+		s.crowd.begins(p) // else decode does, when it has read the body
+	}
+	defer s.crowd.ends(p)
 	c.Next()
 }
 

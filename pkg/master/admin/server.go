@@ -54,7 +54,7 @@ type Server struct {
 	ending   chan struct{} // closed when Close begins: nobody follows logs any longer
 	end      func()
 	serving  sync.WaitGroup // Serve's goroutine
-	requests sync.WaitGroup // requests being answered
+	requests sync.WaitGroup // being answered
 	gate     sync.Mutex     // orders requests.Add before requests.Wait
 	closed   bool           // guarded by gate
 }
@@ -82,6 +82,7 @@ func listen(o Options, peer func(*net.UnixConn) (ipc.Cred, error)) (*Server, err
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          zap.NewStdLog(zap.NewNop()), // garbage is counted, not logged
+		ConnState:         s.answered,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, peerKey{}, c)
 		},
@@ -142,9 +143,9 @@ func (s *Server) SetAccess(environment, readersGroup, operatorsGroup string) err
 func (s *Server) Counts() Counts { return s.crowd.counts() }
 
 // Close removes the socket, lets requests under way be answered until ctx ends,
-// then closes every connection and waits for all of its goroutines but those
-// of connections just closed. Following logs ends at once. Its error is ctx's,
-// when somebody's answer was cut short.
+// then closes every connection and waits for those who were being answered.
+// Following logs ends at once. Its error is ctx's, when somebody's answer was
+// cut short.
 func (s *Server) Close(ctx context.Context) error {
 	s.gate.Lock()
 	s.closed = true
@@ -170,12 +171,24 @@ func (s *Server) Close(ctx context.Context) error {
 }
 
 // begin counts a request in, unless the server is closing.
-func (s *Server) begin() bool {
+func (s *Server) begin(c *conn) bool {
 	s.gate.Lock()
 	defer s.gate.Unlock()
 	if s.closed {
 		return false
 	}
 	s.requests.Add(1)
+	c.asked.Store(true)
 	return true
+}
+
+// answered counts it out, when net/http has written all of the answer: a
+// handler that has returned has not yet.
+func (s *Server) answered(c net.Conn, state http.ConnState) {
+	if state != http.StateIdle && state != http.StateClosed {
+		return
+	}
+	if c.(*conn).asked.Swap(false) {
+		s.requests.Done()
+	}
 }

@@ -195,13 +195,14 @@ func TestListenErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	long := filepath.Join(shortDir(t), strings.Repeat("x", 100), "admin.sock")
+	lost := filepath.Join(shortDir(t), "missing", "admin.sock")
 	for _, c := range []struct {
 		o    Options
 		want string
 	}{
 		{Options{Path: file}, file + ": there is something that is not a socket; move it away, or set another runtime_dir"},
 		{Options{Path: long}, fmt.Sprintf("its path is %d bytes long and a Unix socket's can be 107; set a shorter runtime_dir", len(long))},
-		{Options{Path: "/nonexistent/admin.sock"}, "making the admin socket: listen unix /nonexistent/admin.sock: bind: no such file or directory"},
+		{Options{Path: lost}, "making the admin socket: listen unix " + lost + ": bind: no such file or directory"},
 		{Options{Path: file, ReadersGroup: "no-such-group"}, `admin.readers_group: looking up the group "no-such-group": group: unknown group no-such-group; create it, or name another one`},
 		{Options{Path: file, OperatorsGroup: "-1"}, `admin.operators_group: looking up the group "-1"`},
 	} {

@@ -57,7 +57,9 @@ func (r record) version(store string) Version {
 	return v
 }
 
-// identity is the short hash over all that makes a version what it is. Where a
+// identity is the short hash over all that makes a version what it is. A label
+// that was given is part of it: the worker is told it, and a rollback to v1 must
+// not find v1 renamed because v2 happened to be the same program. Where a
 // copied program came from is not part of it; where a watched one lies is.
 func (r record) identity() string {
 	what := struct {
@@ -65,9 +67,13 @@ func (r record) identity() string {
 		Args                    []string
 		Env                     map[string]string // encoded in the order of its keys
 		EnvFiles                []string
+		Label                   string `json:",omitempty"`
 	}{Digest: r.Digest, Mode: r.Mode, Dir: r.Dir, Args: r.Args}
 	if r.Mode == ModePath {
 		what.Path = r.Resolved
+	}
+	if r.Named {
+		what.Label = r.Label
 	}
 	if len(r.Env) > 0 { // none and an empty one are the same
 		what.Env = r.Env

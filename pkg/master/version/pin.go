@@ -24,7 +24,8 @@ type errUnsettled struct{ how string }
 func (e errUnsettled) Error() string { return e.how }
 
 // Pin makes a version of src, durably. The same content, arguments, environment
-// and directory are the same version: nothing is written then but a new label.
+// and directory under the same given label are the same version: nothing is
+// written then.
 // The digest is that of the bytes that were stored. A program that is being
 // written meanwhile is read again for up to five seconds. An error leaves the
 // store as it was.
@@ -87,12 +88,13 @@ func (s *Store) pinOnce(ctx context.Context, src Source) (record, error) {
 		Program: src.Program, Resolved: choice.Resolved, Mode: choice.Mode, Why: choice.Why,
 		Args: src.Args, Env: src.Env, EnvFiles: src.EnvFiles, Dir: choice.Dir,
 		Created: now, Last: now, Size: info.Size(),
+		Label: src.Label, Named: src.Label != "",
 	}
 	// still tells whether what was read is what is there.
 	still := func() error { return unchanged(f, choice.Resolved, info) }
 
 	if r.Mode == ModeCopy && !s.mayKnow(choice.Resolved, info) {
-		return s.copyNew(ctx, r, src.Label, f, still)
+		return s.copyNew(ctx, r, f, still)
 	}
 	// Read before anything is written: likely it is here already.
 	if r.Digest, err = s.digestAt(ctx, choice.Resolved, f, info); err != nil {
@@ -103,11 +105,11 @@ func (s *Store) pinOnce(ctx context.Context, src Source) (record, error) {
 	}
 	r.ID = r.identity()
 	if old, ok := s.stored(ctx, r.ID); ok {
-		return s.again(old, r, src.Label)
+		return s.again(old, r)
 	}
-	r.describe(f, src.Label)
+	r.describe(f)
 	if r.Mode == ModeCopy {
-		return s.copyNew(ctx, r, src.Label, f, still)
+		return s.copyNew(ctx, r, f, still)
 	}
 	return s.watch(r)
 }
@@ -159,13 +161,10 @@ func (s *Store) stored(ctx context.Context, id string) (record, bool) {
 
 // again notes that a version was pinned once more. The disk is only written to
 // when there is something to tell.
-func (s *Store) again(old, r record, label string) (record, error) {
+func (s *Store) again(old, r record) (record, error) {
 	next := old
 	next.Program, next.Resolved, next.Why, next.Last = r.Program, r.Resolved, r.Why, r.Last
-	if label != "" {
-		next.Label, next.Named = label, true
-	}
-	if next.Label != old.Label || next.Resolved != old.Resolved || next.Program != old.Program {
+	if next.Resolved != old.Resolved || next.Program != old.Program {
 		return next, s.rewrite(next)
 	}
 	s.mu.Lock()
@@ -175,14 +174,13 @@ func (s *Store) again(old, r record, label string) (record, error) {
 }
 
 // describe fills in what the program says of itself.
-func (r *record) describe(f io.ReaderAt, label string) {
+func (r *record) describe(f io.ReaderAt) {
 	build := readBuild(f)
 	if build != nil {
 		if text := build.String(); len(text) <= maxBuild {
 			r.Build = text
 		}
 	}
-	r.Label, r.Named = label, label != ""
 	if !r.Named {
 		r.Label = labelOf(build, r.Digest)
 	}
@@ -190,7 +188,7 @@ func (r *record) describe(f io.ReaderAt, label string) {
 
 // copyNew stores the program and hashes what it stores, then makes the version
 // of it, unless it turns out to be one that is here.
-func (s *Store) copyNew(ctx context.Context, r record, label string, f *os.File, still func() error) (record, error) {
+func (s *Store) copyNew(ctx context.Context, r record, f *os.File, still func() error) (record, error) {
 	if err := Check(s.dir); err != nil {
 		return record{}, err
 	}
@@ -214,9 +212,9 @@ func (s *Store) copyNew(ctx context.Context, r record, label string, f *os.File,
 	}
 	r.ID = r.identity()
 	if old, ok := s.stored(ctx, r.ID); ok {
-		return s.again(old, r, label)
+		return s.again(old, r)
 	}
-	r.describe(f, label)
+	r.describe(f)
 	return s.add(r, entry)
 }
 
@@ -242,9 +240,6 @@ func (s *Store) add(r record, entry string) (record, error) {
 	}
 	if replaces { // its program was damaged; what people said of it stays
 		r.Created, r.Held = old.Created, old.Held
-		if old.Named && !r.Named {
-			r.Label, r.Named = old.Label, true
-		}
 	}
 	text, err := r.encode()
 	if err != nil {

@@ -115,15 +115,21 @@ func TestLabels(t *testing.T) {
 	src := f.program("shop", "v1")
 	src.Label = "release-1"
 	v := f.pin(src)
-	src.Label = ""
-	if again := f.pin(src); again.Label != "release-1" {
-		t.Errorf("pinned again without a label: %q", again.Label)
+	if again := f.pin(src); again.ID != v.ID {
+		t.Errorf("pinned again under the same label: %+v", again)
 	}
+	// Another label, or none, is another version of the same program: what v was
+	// called it is still called.
 	src.Label = "release-1b"
-	f.pin(src)
+	second := f.pin(src)
+	src.Label = ""
+	third := f.pin(src)
+	if second.ID == v.ID || third.ID == v.ID || third.ID == second.ID || third.Label == "" {
+		t.Errorf("%+v\n%+v\n%+v", v, second, third)
+	}
 	f.open()
-	if got, _ := f.Get(v.ID); got.Label != "release-1b" {
-		t.Errorf("after a new label and a restart: %q", got.Label)
+	if got, _ := f.Get(v.ID); got.Label != "release-1" {
+		t.Errorf("after a restart: %q", got.Label)
 	}
 	for _, bad := range []string{"a b", "a\nb", "\x1b[31m", "-x", strings.Repeat("x", maxLabel+1), "a\x00"} {
 		src.Label = bad

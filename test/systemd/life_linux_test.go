@@ -1,0 +1,182 @@
+package systemd
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+)
+
+// systemctl start returns when the service answers, and not before; the worker
+// is not given what is meant for the main process.
+func TestStartReturnsWhenItServes(t *testing.T) {
+	t.Parallel()
+	u := newUnit(t)
+	u.env["DEMO_START_DELAY"] = "300ms"
+	u.configure()
+	began := time.Now()
+	u.start()
+	if took := time.Since(began); took < 300*time.Millisecond {
+		t.Errorf("systemctl start returned after %s, before the worker can have been ready", took)
+	}
+	u.wants("ActiveState=active", "SubState=running", "Type=notify", "NotifyAccess=main", "KillMode=mixed",
+		"OOMPolicy=continue", "WatchdogUSec=30s", "NRestarts=0", "Result=success")
+	u.says("serving", "generation 1")
+
+	m, workers := u.master()
+	if m.name != "masterd" || len(workers) != 1 {
+		t.Fatalf("main process %+v, workers %+v", m, workers)
+	}
+	if score := strings.TrimSpace(m.file(t, "oom_score_adj")); score != "-500" {
+		t.Errorf("the master's oom_score_adj is %s", score)
+	}
+	for _, w := range workers {
+		if score := strings.TrimSpace(w.file(t, "oom_score_adj")); score != "0" {
+			t.Errorf("the active worker's oom_score_adj is %s", score)
+		}
+		for kv := range strings.SplitSeq(w.file(t, "environ"), "\x00") {
+			switch key, _, _ := strings.Cut(kv, "="); key {
+			case "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID", "FDSTORE", "MAINPID", "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES",
+				"LISTEN_PIDFDID", "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID":
+				t.Errorf("the worker has %s", kv)
+			}
+		}
+	}
+
+	// As a person would look.
+	if out := u.must("masterd", "status"); !strings.Contains(out, "serving") {
+		t.Errorf("masterd status:\n%s", out)
+	}
+	u.journal("a new generation has the traffic")
+}
+
+// systemctl stop lets the request that runs end, also if that takes longer than
+// TimeoutStopSec, and leaves nothing.
+func TestStopDrains(t *testing.T) {
+	t.Parallel()
+	u := newUnit(t)
+	u.dropIn("TimeoutStopSec=1")
+	u.start()
+	var slow answer
+	asked := beside(func() { slow = u.get("/slow?d=2500ms") })
+	u.inFlight(1)
+	began := time.Now()
+	u.must("systemctl", "stop", u.name)
+	took := time.Since(began)
+	<-asked
+	if slow.err != nil || slow.status != http.StatusOK || slow.body != "waited 2.5s" {
+		t.Errorf("the request that ran when the stop came: %+v", slow)
+	}
+	if took < 1500*time.Millisecond {
+		t.Errorf("systemctl stop returned after %s, while a request ran", took)
+	}
+	u.wants("ActiveState=inactive", "Result=success", "ExecMainStatus=0")
+	if left := u.here(); len(left) > 0 {
+		t.Errorf("left in the control group: %+v", left)
+	}
+	if out, code := u.run("masterd", "status"); code != 3 {
+		t.Errorf("masterd status: exit code %d, want 3\n%s", code, out)
+	}
+}
+
+// inFlight waits until so many requests run.
+func (u *unit) inFlight(n int64) {
+	u.t.Helper()
+	u.eventually("the request to run", func() (bool, string) {
+		st, err := u.status()
+		if err != nil {
+			return false, err.Error()
+		}
+		running := int64(0)
+		for _, g := range st.Generations {
+			for _, w := range g.Workers {
+				running += w.InFlight
+			}
+		}
+		return running == n, ""
+	})
+}
+
+// A worker that is killed, as the kernel does when memory is short, is the
+// master's to replace: the unit goes on.
+func TestKilledWorkerIsReplaced(t *testing.T) {
+	t.Parallel()
+	u := newUnit(t)
+	u.start()
+	u.baked()
+	before, workers := u.master()
+	workers[0].signal(t, 9)
+	u.eventually("a new worker", func() (bool, string) {
+		_, now := u.master()
+		return len(now) == 1 && now[0].pid != workers[0].pid, ""
+	})
+	u.serves("v1")
+	if after, _ := u.master(); after != before {
+		t.Errorf("the master was %+v and is %+v", before, after)
+	}
+	u.wants("ActiveState=active", "NRestarts=0")
+	u.becomes("SubState", "running")
+}
+
+// A master that is killed is started again by systemd, its workers with it; the
+// same version serves.
+func TestKilledMasterComesBack(t *testing.T) {
+	t.Parallel()
+	u := newUnit(t)
+	u.start()
+	u.baked()
+	before, workers := u.master()
+	before.signal(t, 9)
+	began := time.Now()
+	u.becomes("NRestarts", "1")
+	u.serves("v1")
+	t.Logf("serving again %s after the kill", time.Since(began).Round(time.Millisecond))
+	u.becomes("ActiveState", "active")
+	after, now := u.master()
+	if after.pid == before.pid {
+		t.Error("the master is the same process")
+	}
+	if len(now) != 1 || now[0].pid == workers[0].pid {
+		t.Errorf("workers %+v before and %+v after", workers, now)
+	}
+	u.wants("ActiveState=active")
+	u.says("serving")
+}
+
+// A master that hangs is ended by the watchdog and comes back.
+func TestHungMasterIsRestarted(t *testing.T) {
+	t.Parallel()
+	u := newUnit(t)
+	u.dropIn("WatchdogSec=2")
+	u.start()
+	u.wants("WatchdogUSec=2s")
+	before, _ := u.master()
+	before.signal(t, 19) // STOP
+	began := time.Now()
+	u.becomes("NRestarts", "1")
+	u.serves("v1")
+	t.Logf("serving again %s after the hang", time.Since(began).Round(time.Millisecond))
+	u.becomes("ActiveState", "active")
+	if after, _ := u.master(); after.pid == before.pid {
+		t.Error("the master is the same process")
+	}
+	u.journal("Watchdog timeout")
+}
+
+// While a drain takes its time, systemd is asked for more of it; a master that
+// hangs then must not profit from that.
+func TestHungMasterIsRestartedWhileItReloads(t *testing.T) {
+	t.Parallel()
+	u := newUnit(t)
+	u.dropIn("WatchdogSec=2")
+	u.start()
+	u.env["DEMO_HANG"] = "1"
+	u.configure()
+	u.must("systemctl", "reload", "--no-block", u.name)
+	u.becomes("ActiveState", "reloading")
+	u.pulsed()
+	before, _ := u.master()
+	before.signal(t, 19)
+	u.becomes("NRestarts", "1")
+	u.journal("Watchdog timeout")
+}
