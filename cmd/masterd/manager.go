@@ -1,12 +1,16 @@
 package main
 
 import (
+	"net"
 	"os"
-	"sync"
+	"runtime/debug"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 )
+
+// notifyTimeout is how long the service manager may take to accept a message.
+const notifyTimeout = 500 * time.Millisecond
 
 // manager is the service manager that started us, if one did.
 type manager struct {
@@ -33,16 +37,29 @@ func newManager(env func(string) string) manager {
 		return m
 	}
 	os.Unsetenv("NOTIFY_SOCKET")
-	var mu sync.Mutex
+	// A Go program that panics, or is aborted by the watchdog, exits with 2: to
+	// the unit that is wrong usage, after which it is not started again. So it
+	// ends by SIGABRT instead.
+	debug.SetTraceback("crash")
 	m.notify = func(state string) {
-		mu.Lock()
-		defer mu.Unlock()
-		// The package finds the socket in the environment only. It is there for
-		// as long as the message takes.
-		os.Setenv("NOTIFY_SOCKET", socket)
 		// Nothing can be done about a manager that does not listen, and the
 		// next message may do better.
-		_, _ = systemd.SdNotify(true, state)
+		_ = send(socket, state)
 	}
 	return m
+}
+
+// send is sd_notify(3) with an end: a manager that hangs with its queue full
+// must not hang the loop that serves. A leading "@" is an abstract address.
+func send(socket, state string) error {
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	if err := c.SetWriteDeadline(time.Now().Add(notifyTimeout)); err != nil {
+		return err
+	}
+	_, err = c.Write([]byte(state))
+	return err
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
@@ -217,6 +218,7 @@ func describe(v version.Version) api.Version {
 	for name := range v.Env {
 		out.Env = append(out.Env, name)
 	}
+	slices.Sort(out.Env)
 	return out
 }
 

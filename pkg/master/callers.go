@@ -81,9 +81,9 @@ func (m *Master) reply(r rollout.Reply) {
 		Result: result(r.Code), Rollout: uint64(r.Rollout), Generation: uint64(r.Generation), Version: r.Version.Label,
 		Stage: string(r.Stage), Reason: r.Reason, Worker: uint64(r.Worker), ElapsedMS: time.Since(c.since).Milliseconds(),
 	}
-	var finished chan struct{}
+	finished := m.finishing[r.Worker]
 	if w := m.workers[r.Worker]; w != nil {
-		finished = w.finished
+		finished = w.finished // it is about to end
 	}
 	m.beside(func() {
 		if r.Worker != 0 {

@@ -28,6 +28,7 @@ import (
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/admin"
 	"github.com/masterd/masterd/pkg/master/answer"
+	"github.com/masterd/masterd/pkg/master/atomicfile"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/history"
 	"github.com/masterd/masterd/pkg/master/journal"
@@ -111,7 +112,9 @@ type Master struct {
 	stepping    bool            // it is being told
 	cfg         *config.Config  // in force
 	degraded    string          // why cfg is not what the file says
+	saved       rollout.State   // by the last master
 	workers     map[rollout.Worker]*worker
+	finishing   map[rollout.Worker]chan struct{} // gone, but their output is still being read
 	generations map[rollout.Generation]*generation
 	plans       map[rollout.Rollout]*plan
 	asked       map[string]*plan // by token, until the machine says Prepare
@@ -140,6 +143,7 @@ type deployment struct {
 func New(o Options) (*Master, error) {
 	m := newMaster(o)
 	if err := m.open(); err != nil {
+		close(m.done) // nobody will take what the rooms report
 		m.close()
 		return nil, err
 	}
@@ -151,7 +155,7 @@ func newMaster(o Options) *Master {
 	m := &Master{
 		opt: o, cfg: o.Config, journal: o.Journal, log: o.Journal.Logger(), started: time.Now(), degraded: o.Degraded,
 		inbox: make(chan func(), inboxLength), done: make(chan struct{}), disk: make(chan func(), diskQueue),
-		workers: map[rollout.Worker]*worker{}, generations: map[rollout.Generation]*generation{},
+		workers: map[rollout.Worker]*worker{}, finishing: map[rollout.Worker]chan struct{}{}, generations: map[rollout.Generation]*generation{},
 		plans: map[rollout.Rollout]*plan{}, asked: map[string]*plan{}, callers: map[rollout.Request]*caller{},
 		traces: map[rollout.Rollout]string{},
 	}
@@ -182,6 +186,12 @@ func (m *Master) open() (err error) {
 		if err := version.Check(filepath.Join(cfg.StateDir, versionsDir)); err != nil {
 			return err
 		}
+	}
+	for _, p := range store.Problems() {
+		m.log.Warn("the version store", zap.String("problem", p))
+	}
+	if err := m.load(); err != nil {
+		return err
 	}
 	m.answers = answer.New(cfg.Unavailable.Answer, holdTime, retryAfter)
 	set, err := listen.Open(listen.Options{
@@ -225,6 +235,30 @@ func (m *Master) open() (err error) {
 			m.log.DPanic("an invariant of the rollout machine does not hold; please report this", zap.String("invariant", what))
 		},
 	})
+	return nil
+}
+
+// load reads what the last master saved. What an older masterd cannot
+// understand it must not overwrite; what is damaged costs the memory of earlier
+// versions, but not the service.
+func (m *Master) load() error {
+	if err := atomicfile.Sweep(m.cfg.StateDir); err != nil {
+		m.log.Warn("removing what a killed master left half-written", zap.Error(err))
+	}
+	var err error
+	m.saved, err = m.system.load(m.cfg.StateDir)
+	var (
+		newer     *state.NewerError
+		recovered *state.RecoveredError
+	)
+	switch {
+	case errors.As(err, &newer):
+		return err
+	case errors.As(err, &recovered):
+		m.log.Error("the saved state is damaged; going on with the one before it", zap.Error(err))
+	case err != nil:
+		m.log.Error("the saved state cannot be read; going on without it", zap.Error(err))
+	}
 	return nil
 }
 
@@ -277,15 +311,11 @@ func (m *Master) close() {
 // Run runs the service until it has stopped, and returns how that went as an
 // exit code. ctx's end stops the service as a TERM does.
 func (m *Master) Run(ctx context.Context) int {
-	saved, err := m.system.load(m.cfg.StateDir)
-	if err != nil {
-		m.log.Error("the saved state cannot be read; starting without it", zap.Error(err))
-	}
 	m.beside(m.writeDisk)
 	m.beside(m.lookAtMemory)
 	m.openWatch()
 	m.log.Info("masterd starts", zap.String("masterd", m.opt.Version), zap.String("config", m.cfg.File), zap.Int("pid", os.Getpid()))
-	m.step(rollout.Booted{Settings: settings(m.cfg), State: saved})
+	m.step(rollout.Booted{Settings: settings(m.cfg), State: m.saved})
 	m.loop(ctx)
 	close(m.done)
 	m.close()

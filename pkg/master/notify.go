@@ -21,16 +21,18 @@ const (
 
 // notified is what the service manager was last told.
 type notified struct {
+	starting  bool
 	ready     bool
 	reloading bool
 	stopping  bool
 	status    string
-	trouble   string // of the last unattended reload, until the next one ends well
+	trouble   string          // why the last reload was refused before it began, or how an unattended one ended
+	after     rollout.Rollout // the last one that had ended when trouble came: the next one's end takes its place
 }
 
-func (m *Master) tellManager(state string) {
-	if m.opt.Notify != nil {
-		m.opt.Notify(state)
+func (m *Master) tellManager(state ...string) {
+	if m.opt.Notify != nil && len(state) > 0 {
+		m.opt.Notify(strings.Join(state, "\n"))
 	}
 }
 
@@ -42,29 +44,49 @@ func (m *Master) notifyState(st rollout.Status) {
 		return
 	}
 	n := &m.notified
+	// In the same message as what it is about: who waits for that then reads it.
+	var status, say []string
+	if line := m.statusLine(st); line != n.status {
+		n.status = line
+		status = append(status, "STATUS="+line)
+	}
 	if !n.ready && !st.Stopping && (st.Serving || st.LastFailure != nil) {
 		n.ready = true
-		m.tellManager("READY=1")
+		// By itself: of READY, RELOADING and STOPPING in one message only the
+		// last one counts, and the start would never end.
+		m.tellManager(append([]string{"READY=1"}, status...)...)
+		status = nil
 	}
 	if n.ready && !st.Stopping {
 		moving := st.Rollout != nil && !served(st.Rollout.Stage)
 		if moving && !n.reloading {
-			m.tellManager(fmt.Sprintf("RELOADING=1\nMONOTONIC_USEC=%d", monotonic()))
+			say = append(say, "RELOADING=1", fmt.Sprintf("MONOTONIC_USEC=%d", monotonic()), extend())
 		}
 		if !moving && n.reloading {
-			m.tellManager("READY=1")
+			say = append(say, "READY=1")
 		}
 		n.reloading = moving
 	}
 	if st.Stopping && !n.stopping {
 		n.stopping = true
-		m.tellManager("STOPPING=1")
+		say = append(say, "STOPPING=1", extend())
 	}
-	if line := m.statusLine(st); line != n.status {
-		n.status = line
-		m.tellManager("STATUS=" + line)
+	if !n.ready && !n.starting {
+		n.starting = true
+		say = append(say, extend())
 	}
+	m.tellManager(append(say, status...)...)
 }
+
+// takesLong: something is under way that ends by deadlines of ours, which the
+// service manager does not know.
+func (m *Master) takesLong(st rollout.Status) bool {
+	return !m.notified.ready || m.notified.reloading || st.Stopping
+}
+
+// extend asks for more time: at once when something long begins, as what the
+// manager gives may be less than a pulse, and with each pulse while it lasts.
+func extend() string { return fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", extendBy.Microseconds()) }
 
 // served: the traffic was moved.
 func served(s rollout.Stage) bool {
@@ -94,10 +116,13 @@ func (m *Master) statusLine(st rollout.Status) string {
 	if m.degraded != "" {
 		add("degraded: %s", m.degraded)
 	}
-	if m.notified.trouble != "" {
+	switch e := st.Last; {
+	case m.notified.trouble != "" && m.notified.after == ended(st):
 		add("%s", m.notified.trouble)
-	} else if e := st.LastFailure; e != nil && !st.Serving {
-		add("%s failed: %s", e.What, e.Reason)
+	case e != nil && (e.Code == rollout.Failed || e.Code == rollout.RolledBack):
+		// The one who asked may be a service manager, which shows nothing of the
+		// answer.
+		add("the last %s %s at stage %s: %s", e.What, result(e.Code), e.Stage, e.Reason)
 	}
 	line := strings.Map(func(r rune) rune {
 		if r < ' ' {
@@ -111,10 +136,20 @@ func (m *Master) statusLine(st rollout.Status) string {
 	return line
 }
 
-// notifyTrouble shows how an unattended reload went.
+// notifyTrouble shows that a reload was refused, or how an unattended one went,
+// until the next rollout has ended.
 func (m *Master) notifyTrouble(what string) {
-	m.notified.trouble = what
-	m.notifyState(m.machine.Status())
+	st := m.machine.Status()
+	m.notified.trouble, m.notified.after = what, ended(st)
+	m.notifyState(st)
+}
+
+// ended is the last rollout that has ended; zero: none has.
+func ended(st rollout.Status) rollout.Rollout {
+	if st.Last == nil {
+		return 0
+	}
+	return st.Last.Rollout
 }
 
 // pulseInterval is half the watchdog's time, as sd_watchdog_enabled(3) asks.
@@ -127,10 +162,15 @@ func (m *Master) pulseInterval() time.Duration {
 
 // pulse comes from the loop itself: a loop that hangs is noticed.
 func (m *Master) pulse() {
+	var say []string
+	if m.takesLong(m.machine.Status()) {
+		say = append(say, extend())
+	}
 	if m.opt.Watchdog > 0 {
-		m.tellManager("WATCHDOG=1")
+		// In the same message, and systemd takes it after the extension, which
+		// is for all of a unit's timers: a loop that hangs during a rollout
+		// would be noticed only after extendBy.
+		say = append(say, "WATCHDOG=1")
 	}
-	if st := m.machine.Status(); !m.notified.ready || m.notified.reloading || st.Stopping {
-		m.tellManager(fmt.Sprintf("EXTEND_TIMEOUT_USEC=%d", extendBy.Microseconds()))
-	}
+	m.tellManager(say...)
 }

@@ -71,7 +71,7 @@ type versions interface {
 	Get(id string) (version.Version, bool)
 	List() []version.Version
 	Resolve(name string) (version.Version, error)
-	Executable(ctx context.Context, id string) (string, error)
+	ExecutableBy(ctx context.Context, id string, by *version.User) (string, error)
 	FileDigest(ctx context.Context, path string) (string, error)
 	Hold(id string, on bool) error
 	Diff(a, b string) ([]version.Change, error)

@@ -17,6 +17,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/proc"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/session"
+	"github.com/masterd/masterd/pkg/master/version"
 )
 
 // candidateScore is added to a worker's oom_score_adj while it is not active:
@@ -50,7 +51,7 @@ func (m *Master) startWorker(c rollout.Start) {
 	g.slot, g.last = c.Slot, c.Worker
 	w := &worker{id: c.Worker, generation: g, slot: c.Slot, started: time.Now(), finished: make(chan struct{})}
 	m.workers[c.Worker] = w
-	uid, gid, err := proc.Credentials(g.cfg.Worker.User, g.cfg.Worker.Group)
+	uid, gid, groups, err := proc.Credentials(g.cfg.Worker.User, g.cfg.Worker.Group)
 	if err != nil {
 		m.startFailed(w, err)
 		return
@@ -73,7 +74,7 @@ func (m *Master) startWorker(c rollout.Start) {
 		}
 	}
 	m.beside(func() {
-		p, err := m.spawn(w, secret)
+		p, err := m.spawn(w, secret, &version.User{UID: uid, GID: gid, Groups: groups})
 		m.at(func() {
 			if err != nil {
 				m.startFailed(w, err)
@@ -100,6 +101,7 @@ func (m *Master) startWorker(c rollout.Start) {
 		m.at(func() { m.exited(w, p.Exit()) })
 		w.output.Finish()
 		close(w.finished)
+		m.at(func() { delete(m.finishing, w.id) })
 		p.Close()
 	})
 }
@@ -117,9 +119,9 @@ func (m *Master) startFailed(w *worker, err error) {
 
 // spawn starts the process. It runs beside the loop: the program's digest is
 // computed on the way.
-func (m *Master) spawn(w *worker, secret string) (process, error) {
+func (m *Master) spawn(w *worker, secret string, as *version.User) (process, error) {
 	g := w.generation
-	program, err := m.store.Executable(m.life, g.version.ID)
+	program, err := m.store.ExecutableBy(m.life, g.version.ID, as)
 	if err != nil {
 		return nil, err
 	}
@@ -213,6 +215,7 @@ func (m *Master) said(w *worker, f session.Fact) {
 func (m *Master) exited(w *worker, exit proc.Exit) {
 	m.sessions.Forget(uint64(w.id))
 	delete(m.workers, w.id)
+	m.finishing[w.id] = w.finished
 	m.log.Info("worker exited", append(m.fields(w), zap.Stringer("how", exit), zap.Uint64("cut", w.stats.Cut))...)
 	m.step(rollout.Exited{Worker: w.id, Detail: exit.String()})
 	m.tidy()

@@ -176,7 +176,9 @@ func (w *world) Resolve(id string) (version.Version, error) {
 	return v, nil
 }
 
-func (w *world) Executable(_ context.Context, id string) (string, error) { return "/store/" + id, nil }
+func (w *world) ExecutableBy(_ context.Context, id string, _ *version.User) (string, error) {
+	return "/store/" + id, nil
+}
 func (w *world) FileDigest(context.Context, string) (string, error) {
 	return "sha256:" + w.program, nil
 }

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
@@ -100,8 +99,8 @@ func watchPath(t *testing.T, path string, mode fs.FileMode) func() {
 func TestUnixSocketSparesWhatIsNotASocket(t *testing.T) {
 	t.Parallel()
 	for name, lay := range map[string]func(path string) error{
-		"a file":    func(path string) error { return os.WriteFile(path, []byte("precious"), 0o600) },
-		"a symlink": func(path string) error { return os.Symlink("/etc/hostname", path) },
+		"a file":      func(path string) error { return os.WriteFile(path, []byte("precious"), 0o600) },
+		"a symlink":   func(path string) error { return os.Symlink("/etc/hostname", path) },
 		"a directory": func(path string) error { return os.Mkdir(path, 0o700) },
 	} {
 		s := newService(t)
@@ -228,15 +227,9 @@ func TestListenersChangeOnReload(t *testing.T) {
 		if n := len(status(t, s).Listeners); n != 1 {
 			t.Errorf("%d listeners in the status", n)
 		}
-		// Changed, and back.
-		s.Config.Set("listeners", listeners("http", "tcp://"+second)).Set("rollout.bake", "1m")
-		cut := slowly(t, s, 500*time.Millisecond)
-		r := start(t, s, quietRate) // ends before the old address does
-		if res := r(); res.Failed() > 0 {
-			t.Errorf("%s", res)
-		}
-		_ = cut
 	})
+	// Changed, and back.
+	s.Config.Set("listeners", listeners("http", "tcp://"+second)).Set("rollout.bake", "1m")
 	next(t, s, 4, "serving")
 	if !reach(second) {
 		t.Error("the changed address is not served")
@@ -293,8 +286,7 @@ func TestSocketActivation(t *testing.T) {
 
 // aServer is what people write in an afternoon: it takes descriptor 3 and
 // knows nothing of masters.
-const aServer = `
-import http.server, socketserver, os, socket, sys
+const aServer = `import http.server, socketserver, os, socket, sys
 assert os.environ["LISTEN_PID"] == str(os.getpid()) and os.environ["LISTEN_FDS"] == "1"
 class H(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
@@ -364,5 +356,3 @@ func onlyOneWorks(t *testing.T, file string, runs int) {
 		t.Errorf("%d runs, want %d:\n%s", begun, runs, b)
 	}
 }
-
-var _ = syscall.SIGTERM

@@ -30,7 +30,7 @@ var boxUnits = map[string]string{
 		"ListenStream=/run/systemd/journal/stdout\nPassCredentials=yes\nReceiveBuffer=8M\nTimestamping=us\n",
 	"systemd-journald.service": "[Unit]\nDefaultDependencies=no\nRequires=systemd-journald.socket\nAfter=systemd-journald.socket\n" +
 		"[Service]\nType=notify\nExecStart=/lib/systemd/systemd-journald\nSockets=systemd-journald.socket\n" +
-		"RuntimeDirectory=systemd/journal\nRuntimeDirectoryPreserve=yes\nStandardOutput=null\n",
+		"RuntimeDirectory=systemd/journal\nRuntimeDirectoryPreserve=yes\nStandardOutput=null\nFileDescriptorStoreMax=64\n",
 	// What units depend on by default.
 	"sysinit.target": emptyUnit, "basic.target": emptyUnit, "shutdown.target": emptyUnit, "umount.target": emptyUnit,
 	"network-online.target": emptyUnit, "multi-user.target": emptyUnit,

@@ -124,6 +124,20 @@ func TestIdleOnesMakeRoomAndBusyOnesStay(t *testing.T) {
 	busy.Close()
 }
 
+func TestHalfQuestionsKeepNobodyOut(t *testing.T) {
+	b := &admintest.Backend{}
+	s := begin(t, b, nil)
+	for range 2 * maxPerUser {
+		fmt.Fprint(s.dial(), "POST /v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+	}
+	if code, body := s.do("GET", "/v1/status", ""); code != 200 {
+		t.Errorf("answered %d %s", code, body)
+	}
+	if calls := b.Calls(); len(calls) != 0 {
+		t.Errorf("the backend was asked %+v", calls)
+	}
+}
+
 func TestTooManyThatAreAnswered(t *testing.T) {
 	s := begin(t, &admintest.Backend{}, nil)
 	reader := ipc.Cred{UID: 5, GID: readersGID}

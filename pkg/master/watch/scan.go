@@ -53,7 +53,7 @@ func (s *scanner) run() {
 			s.event(e)
 		case err := <-failures:
 			if !errors.Is(err, fsnotify.ErrEventOverflow) {
-				s.log.Warn("watching files", zap.Error(err))
+				s.log.Warn("the kernel failed to report file changes; looking at all of them", zap.Error(err))
 			}
 			s.rescan()
 			s.touch() // events are missing: whatever they were, look at the content
@@ -106,6 +106,7 @@ func (s *scanner) replace(files []string) {
 			s.log.Info("a watched file cannot be read yet; its coming is a change", zap.String("file", f.path), zap.Error(err))
 		}
 	}
+	s.log.Debug("watching files", zap.Strings("files", files), zap.Int("directories", len(s.names)))
 }
 
 // event notes what the kernel reported, if it is about a name on the way.

@@ -224,12 +224,19 @@ func TestSet(t *testing.T) {
 	h.write("a/1", "1a")
 	h.expect(map[string]string{"a/1": "1a"})
 
-	h.w.Set([]string{h.path("c/3")})
-	h.w.Set([]string{h.path("b/2"), h.path("c/3"), h.path("c/3")}) // the last one counts
+	h.w.Set([]string{h.path("b/2"), h.path("c/3"), h.path("c/3")})
+	h.logged(watching, 2)
 	h.write("b/2", "2a")
-	h.expect(map[string]string{"b/2": "2a"}) // and by now it was taken over
+	h.expect(map[string]string{"b/2": "2a"})
 	h.write("a/1", "1b")
 	h.quiet("c/3")
+
+	h.w.Close()
+	h.w.Set([]string{h.path("a/1")})
+	h.w.Set([]string{h.path("b/2")}) // the last one counts, and nobody waits
+	if last := <-h.w.set; !reflect.DeepEqual(last, []string{h.path("b/2")}) {
+		t.Error(last)
+	}
 }
 
 func TestClose(t *testing.T) {
@@ -284,7 +291,7 @@ func TestOverflow(t *testing.T) {
 	f.errs <- fsnotify.ErrEventOverflow
 	h.expect(map[string]string{"shop": "2"})
 	f.errs <- errors.New("something else")
-	h.logged("watching files", 1)
+	h.logged("the kernel failed to report file changes; looking at all of them", 1)
 	h.logged(heldSame, 1)
 }
 

@@ -20,6 +20,7 @@ const (
 
 // What the Watcher logs is how tests see that it has looked.
 const (
+	watching = "watching files"
 	heldSame = "watched files were touched, but hold what they held"
 	writing  = "a watched file is still being written"
 )
