@@ -271,7 +271,7 @@ func TestManagerIsToldTheStory(t *testing.T) {
 		}
 	}
 	story := strings.Join(kinds, " ")
-	for _, part := range []string{"EXTEND_TIMEOUT_USEC", "READY STATUS", "RELOADING", "STOPPING"} {
+	for _, part := range []string{"EXTEND_TIMEOUT_USEC", "READY", "RELOADING", "STOPPING"} {
 		if !strings.Contains(story, part) {
 			t.Errorf("no %q in what the manager was told: %s", part, story)
 		}
