@@ -36,7 +36,7 @@ func startMaster(o daemonOptions) (daemon, error) {
 	}
 	j, err := journal.Open(journal.Options{
 		Level: cfg.Log.Level, Format: cfg.Log.Format, File: cfg.Log.File, Service: cfg.Service, PID: os.Getpid(), Stderr: os.Stderr,
-		Color: os.Getenv("NO_COLOR") == "",
+		Color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 	})
 	if err != nil {
 		return nil, err

@@ -18,6 +18,9 @@ import (
 // newer one takes the oldest one's place anyway.
 const maxAsked = 64
 
+// historyWait bounds the wait of a reader of the history for a slow disk.
+const historyWait = time.Second
+
 // backend is the master as the admin API sees it. Its methods run in the
 // API's goroutines and ask the loop.
 type backend struct{ m *Master }
@@ -193,7 +196,24 @@ func (b backend) DiffVersions(x, y string) ([]string, error) {
 	return lines, nil
 }
 
-func (b backend) History(n int) []api.Entry { return b.m.history.Last(n) }
+// History waits, for a moment at most, for what is still on its way to the
+// disk: who rolled back a second ago wants to see it.
+func (b backend) History(n int) []api.Entry {
+	written := make(chan struct{})
+	wait := time.NewTimer(historyWait)
+	defer wait.Stop()
+	select {
+	case b.m.disk <- func() { close(written) }:
+		select {
+		case <-written:
+		case <-wait.C:
+		}
+	case <-wait.C:
+	}
+	entries := b.m.history.Last(n)
+	slices.Reverse(entries)
+	return entries
+}
 
 func (b backend) Logs(ctx context.Context, worker uint64, n int, follow bool) (<-chan api.LogLine, error) {
 	if follow {

@@ -44,19 +44,13 @@ func (m *Master) notifyState(st rollout.Status) {
 		return
 	}
 	n := &m.notified
-	// In the same message as what it is about: who waits for that then reads it.
-	var status, say []string
-	if line := m.statusLine(st); line != n.status {
-		n.status = line
-		status = append(status, "STATUS="+line)
-	}
 	if !n.ready && !st.Stopping && (st.Serving || st.LastFailure != nil) {
 		n.ready = true
 		// By itself: of READY, RELOADING and STOPPING in one message only the
 		// last one counts, and the start would never end.
-		m.tellManager(append([]string{"READY=1"}, status...)...)
-		status = nil
+		m.tellManager("READY=1")
 	}
+	var say []string
 	if n.ready && !st.Stopping {
 		moving := st.Rollout != nil && !served(st.Rollout.Stage)
 		if moving && !n.reloading {
@@ -75,7 +69,11 @@ func (m *Master) notifyState(st rollout.Status) {
 		n.starting = true
 		say = append(say, extend())
 	}
-	m.tellManager(append(say, status...)...)
+	m.tellManager(say...)
+	if line := m.statusLine(st); line != n.status {
+		n.status = line
+		m.tellManager("STATUS=" + line)
+	}
 }
 
 // takesLong: something is under way that ends by deadlines of ours, which the

@@ -74,7 +74,7 @@ func (m *Master) startWorker(c rollout.Start) {
 		}
 	}
 	m.beside(func() {
-		p, err := m.spawn(w, secret, &version.User{UID: uid, GID: gid, Groups: groups})
+		p, err := m.spawn(w, secret, &version.User{Name: g.cfg.Worker.User, UID: uid, GID: gid, Groups: groups})
 		m.at(func() {
 			if err != nil {
 				m.startFailed(w, err)

@@ -47,9 +47,9 @@ func (l *life) leave(why string) {
 }
 
 func (l *life) depart() {
+	l.w.traffic.leaving.give() // before the state: who sees that may rely on it
 	l.become(StateDraining)
 	l.cancel()
-	l.w.traffic.leaving.give()
 	l.jobs.stop()
 }
 

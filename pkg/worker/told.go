@@ -163,8 +163,8 @@ func (l *life) park(m ipc.Message) {
 	if l.state() == StateDraining {
 		return // more than parked; said as soon as the background work has ended
 	}
-	l.become(StateParked)
 	l.w.traffic.leaving.give()
+	l.become(StateParked)
 	l.jobs.stop()
 	l.parkLimit.Reset(parkTimeout)
 }

@@ -53,6 +53,7 @@ var may = map[string][]string{
 	"test/load":                  {},
 	"test/load/cmd/strictload":   {"test/load"},
 	"test/service":               {"pkg/api"},
+	"test/systemd":               {"pkg/api", "test/load", "test/service"},
 	"test/tour":                  {"pkg/api", "test/load", "test/service"},
 	"test/bench":                 {"pkg/api", "test/load", "test/service"},
 }

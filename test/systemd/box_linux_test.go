@@ -329,6 +329,18 @@ func (b *box) processes(cgroup string) (list []process) {
 	return list
 }
 
+// may tells whether the box's root has a capability.
+func (b *box) may(capability uint) bool {
+	status, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", b.pid))
+	for line := range strings.Lines(string(status)) {
+		if set, ok := strings.CutPrefix(line, "CapEff:"); ok {
+			bits, _ := strconv.ParseUint(strings.TrimSpace(set), 16, 64)
+			return bits&(1<<capability) != 0
+		}
+	}
+	return false
+}
+
 func comm(pid int) string {
 	b, _ := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	return strings.TrimSpace(string(b))

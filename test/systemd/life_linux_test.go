@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // systemctl start returns when the service answers, and not before; the worker
@@ -28,7 +30,10 @@ func TestStartReturnsWhenItServes(t *testing.T) {
 		t.Fatalf("main process %+v, workers %+v", m, workers)
 	}
 	if score := strings.TrimSpace(m.file(t, "oom_score_adj")); score != "-500" {
-		t.Errorf("the master's oom_score_adj is %s", score)
+		if u.may(unix.CAP_SYS_RESOURCE) {
+			t.Errorf("the master's oom_score_adj is %s", score)
+		}
+		t.Logf("the master's oom_score_adj is %s: nobody may lower it here, not even root", score)
 	}
 	for _, w := range workers {
 		if score := strings.TrimSpace(w.file(t, "oom_score_adj")); score != "0" {
@@ -47,7 +52,7 @@ func TestStartReturnsWhenItServes(t *testing.T) {
 	if out := u.must("masterd", "status"); !strings.Contains(out, "serving") {
 		t.Errorf("masterd status:\n%s", out)
 	}
-	u.journal("a new generation has the traffic")
+	u.journal("masterd starts", "the traffic has moved")
 }
 
 // systemctl stop lets the request that runs end, also if that takes longer than

@@ -136,14 +136,14 @@ func (u *unit) becomes(property, want string) {
 	})
 }
 
-// says checks that the status line has all of these words.
+// says waits until the status line has all of these words.
 func (u *unit) says(words ...string) {
 	u.t.Helper()
-	line := u.show("StatusText")
 	for _, w := range words {
-		if !strings.Contains(line, w) {
-			u.t.Errorf("the status line does not say %q: %s", w, line)
-		}
+		u.eventually(fmt.Sprintf("the status line to say %q", w), func() (bool, string) {
+			line := u.show("StatusText")
+			return strings.Contains(line, w), line
+		})
 	}
 }
 

@@ -15,24 +15,24 @@ const (
 	// attachInterval is how often the steering programs are put in force anew:
 	// what is attached cannot be read back, and a worker could replace it.
 	attachInterval = 10 * time.Second
+	// mendRounds bounds how often mending begins again because more fell.
+	mendRounds = 8
 )
 
-// mendHangups repairs sockets that were shut down through some duplicate, in
-// the order in which it happened.
+// mendHangups repairs sockets that were shut down through some duplicate.
 func (s *Set) mendHangups(tokens []int32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return
 	}
-	down := map[*listener][]int{}
-	for _, t := range tokens {
-		if r, ok := s.tokens[t]; ok {
-			down[r.listener] = append(down[r.listener], r.index)
+	s.hangups = append(s.hangups, tokens...)
+	for len(s.hangups) > 0 {
+		if r, ok := s.tokens[s.hangups[0]]; ok {
+			s.mend(r.listener)
+		} else {
+			s.hangups = s.hangups[1:]
 		}
-	}
-	for l, sockets := range down {
-		s.mend(l, sockets)
 	}
 }
 
@@ -64,7 +64,7 @@ func (s *Set) mendDrift(now time.Time) {
 // mendTCP repairs sockets that were shut down (should a hang-up have been
 // missed) and backlogs that a worker's own listen() has cut.
 func (s *Set) mendTCP(l *listener) {
-	var down []int
+	missed := false
 	for i, k := range l.sockets {
 		if l.steering == kernel && i != l.own() && !l.manned[i] {
 			continue // nobody holds it
@@ -72,7 +72,7 @@ func (s *Set) mendTCP(l *listener) {
 		_, limit, listens := tcpQueue(k.fd)
 		switch {
 		case !listens:
-			down = append(down, i)
+			missed = true
 		case limit < l.limit:
 			l.drift++
 			s.log.Info("a worker has cut the backlog of its slot; it is set again",
@@ -82,47 +82,128 @@ func (s *Set) mendTCP(l *listener) {
 			}
 		}
 	}
-	if len(down) > 0 {
-		s.mend(l, down)
+	if missed {
+		s.mend(l)
 	}
 	s.straighten(l)
 }
 
-// mend lets sockets listen again.
-func (s *Set) mend(l *listener, sockets []int) {
-	sockets = slices.DeleteFunc(sockets, func(i int) bool { return l.sockets[i].broken || !isShut(l.sockets[i].fd) })
-	if len(sockets) == 0 {
+// mend lets sockets listen again that somebody shut down.
+func (s *Set) mend(l *listener) {
+	down := s.fallen(l)
+	if len(down) == 0 {
 		return
 	}
-	l.drift += uint64(len(sockets))
-	s.log.Warn("slots were shut down by a worker; they are mended", zap.String("listener", l.conf.Name), zap.Ints("slots", sockets))
 	if l.conf.Network == "unix" {
-		s.mendUnix(l, sockets)
-		return
+		s.mendUnix(l, down)
+	} else {
+		down = s.relisten(l, down)
 	}
-	for _, i := range sockets {
-		l.leave(i)
-	}
-	for _, i := range sockets {
-		if err := unix.Listen(l.sockets[i].fd, l.conf.Backlog); err != nil {
-			s.log.Error("a slot that was shut down cannot listen again", zap.String("listener", l.conf.Name), zap.Int("slot", i), zap.Error(err))
-			continue
-		}
-		l.order = append(l.order, i)
-	}
-	if l.steering != kernel {
-		return
-	}
-	for _, i := range sockets { // one that does not listen has no index: nobody is steered there
-		if !slices.Contains(l.order, i) {
-			l.order = append(l.order, i)
-			if i != l.own() {
-				l.manned[i] = false
-			}
-		}
-	}
+	l.drift += uint64(len(down))
+	s.log.Warn("slots were shut down by a worker; they are mended", zap.String("listener", l.conf.Name), zap.Ints("slots", down))
 	s.abandon(l)
 	s.attend(l)
+}
+
+// relisten lets sockets listen again, and follows the kernel's array. That
+// takes care when more fall meanwhile: did one leave the array before the
+// mended were back in it, or after? Both end alike when the mended are taken
+// out once more, the last first.
+func (s *Set) relisten(l *listener, down []int) []int {
+	back := 0 // how many of down are in the array again
+	fresh := down
+	for range mendRounds {
+		for _, i := range slices.Backward(l.order[len(l.order)-back:]) {
+			_ = unix.Shutdown(l.sockets[i].fd, unix.SHUT_RDWR)
+		}
+		l.order = l.order[:len(l.order)-back]
+		for _, i := range fresh {
+			l.leave(i)
+		}
+		back = 0
+		for _, i := range down {
+			if err := l.rejoin(i); err != nil {
+				s.log.Error("a slot that was shut down cannot listen again", zap.String("listener", l.conf.Name), zap.Int("slot", i), zap.Error(err))
+				if l.steering == kernel && i != l.own() {
+					l.manned[i] = false // it gets no more; Man tries again
+				}
+				continue
+			}
+			back++
+		}
+		fresh = slices.DeleteFunc(s.fallen(l), func(i int) bool { return slices.Contains(down, i) })
+		if len(fresh) == 0 {
+			break
+		}
+		down = append(down, fresh...)
+	}
+	return down
+}
+
+// rejoin lets a socket listen that does not.
+func (l *listener) rejoin(i int) error {
+	if err := unix.Listen(l.sockets[i].fd, l.conf.Backlog); err != nil {
+		return err
+	}
+	if l.steering == kernel && !slices.Contains(l.order, i) {
+		l.order = append(l.order, i)
+	}
+	return nil
+}
+
+// fallen finds the sockets that are shut down, in the order in which that
+// happened as far as it was told.
+func (s *Set) fallen(l *listener) []int {
+	events := make([]unix.EpollEvent, eventBatch)
+	for { // what else can be read is told again
+		n, err := unix.EpollWait(s.watch.fd, events, 0)
+		told := 0
+		for _, e := range events[:max(n, 0)] {
+			if e.Events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+				s.hangups = append(s.hangups, e.Fd)
+				told++
+			}
+		}
+		if err != nil || told == 0 {
+			break
+		}
+	}
+	shut := l.shut()
+	var down []int
+	s.hangups = slices.DeleteFunc(s.hangups, func(t int32) bool {
+		r, ok := s.tokens[t]
+		if ok && r.listener != l {
+			return false
+		}
+		if ok && shut[r.index] {
+			down = append(down, r.index)
+			shut[r.index] = false
+		}
+		return true
+	})
+	for i, is := range shut {
+		if is {
+			down = append(down, i)
+		}
+	}
+	return down
+}
+
+// shut tells of each socket whether somebody has shut it down, through any
+// duplicate, and it is not yet known to be lost.
+func (l *listener) shut() []bool {
+	shut := make([]bool, len(l.sockets))
+	p := make([]unix.PollFd, len(l.sockets))
+	for i, k := range l.sockets {
+		p[i].Fd = int32(k.fd)
+	}
+	if _, err := unix.Poll(p, 0); err != nil {
+		return shut
+	}
+	for i, k := range l.sockets {
+		shut[i] = !k.broken && p[i].Revents&unix.POLLHUP != 0
+	}
+	return shut
 }
 
 // leave is what the kernel does with its array when a socket stops listening:
@@ -145,22 +226,21 @@ func (s *Set) straighten(l *listener) {
 	if l.steering != kernel || l.order[len(l.order)-1] == own || l.mode != serving {
 		return
 	}
-	k := l.sockets[own]
-	if readable(k.fd) {
+	fd := l.sockets[own].fd
+	if readable(fd) || slices.Contains(l.shut(), true) {
 		return
 	}
-	s.ignore(k) // this hang-up is ours
-	if err := unix.Shutdown(k.fd, unix.SHUT_RDWR); err != nil {
-		s.attend(l)
+	if err := unix.Shutdown(fd, unix.SHUT_RDWR); err != nil {
 		return
 	}
 	l.leave(own)
-	if err := unix.Listen(k.fd, l.conf.Backlog); err != nil {
+	if err := l.rejoin(own); err != nil {
 		s.log.Error("the master's own slot cannot listen again", zap.String("listener", l.conf.Name), zap.Error(err))
 	}
-	l.order = append(l.order, own)
 	s.abandon(l)
-	s.attend(l)
+	if slices.Contains(l.shut(), true) {
+		s.mend(l)
+	}
 }
 
 // mendUnix gives up slots whose sockets were shut down: they cannot listen
@@ -178,8 +258,6 @@ func (s *Set) mendUnix(l *listener, sockets []int) {
 			s.log.Error("a socket that was shut down cannot be replaced", zap.String("listener", l.conf.Name), zap.Error(err))
 		}
 	}
-	s.abandon(l)
-	s.attend(l)
 }
 
 // mendPath puts the public path back, and the backlog, which cannot be read.

@@ -79,7 +79,9 @@ func (l *listener) aim(m mode, shares []Share) error {
 	var err error
 	switch l.steering {
 	case kernel:
-		err = l.system.attach(l.sockets[0].fd, l.program(shares))
+		// Through the master's own: on a socket that somebody has shut down just
+		// now, a program would bar it from the group.
+		err = l.system.attach(l.sockets[l.own()].fd, l.program(shares))
 	case link:
 		err = l.show(l.heaviest(shares))
 	case shared: // who accepts is between the driver and its workers
@@ -97,7 +99,10 @@ func (l *listener) aim(m mode, shares []Share) error {
 
 // program is the one that steers by the shares; by none, to the master's own socket.
 func (l *listener) program(shares []Share) []bpf.Instruction {
-	at := make([]uint32, len(l.order)) // by socket
+	at := make([]uint32, len(l.sockets)) // by socket
+	for i := range at {
+		at[i] = uint32(max(0, slices.Index(l.order, l.own()))) // of one that cannot listen any more
+	}
 	for i, s := range l.order {
 		at[s] = uint32(i)
 	}
@@ -123,7 +128,7 @@ func (l *listener) accepts(i int) bool {
 }
 
 // tune gives a slot's socket to its next worker as if it were new.
-func (l *listener) tune(s *socket) error {
+func (l *listener) tune(slot int, s *socket) error {
 	if s.broken {
 		if err := l.rebind(s); err != nil {
 			return err
@@ -132,7 +137,10 @@ func (l *listener) tune(s *socket) error {
 	if l.conf.Network != "unix" {
 		l.baseline.restore(s.fd)
 	}
-	if err := unix.Listen(s.fd, l.conf.Backlog); err != nil { // a worker's own listen() may have cut it
+	if l.steering == shared {
+		slot = 0
+	}
+	if err := l.rejoin(slot); err != nil { // a worker's own listen() may have cut the backlog
 		return fmt.Errorf("setting the backlog of listener %s: %w", l.conf.Name, err)
 	}
 	return assertNonblock(s.fd)

@@ -35,6 +35,7 @@ type Set struct {
 	listeners  []*listener // oldest first
 	tokens     map[int32]registration
 	lastToken  int32
+	hangups    []int32 // told, and not yet looked into
 	quarantine map[int]*quarantine
 	starved    time.Time // no descriptors to accept with: nothing is accepted before this
 	attached   time.Time // when the programs were last put in force without a reason
@@ -249,7 +250,7 @@ func (s *Set) Man(slot int, names []string) ([]File, error) {
 		if k.broken {
 			s.ignore(k)
 		}
-		err := l.tune(k)
+		err := l.tune(slot, k)
 		s.attend(l)
 		if err != nil {
 			return fail(err)

@@ -65,13 +65,6 @@ func assertNonblock(fd int) error {
 	return nil
 }
 
-// isShut tells that somebody has shut the socket down, through any duplicate.
-func isShut(fd int) bool {
-	p := []unix.PollFd{{Fd: int32(fd)}}
-	n, err := unix.Poll(p, 0)
-	return err == nil && n == 1 && p[0].Revents&unix.POLLHUP != 0
-}
-
 // tcpQueue is the length of a TCP socket's accept queue and its limit, both in
 // connections, and whether the socket listens at all.
 func tcpQueue(fd int) (length, limit int, listens bool) {

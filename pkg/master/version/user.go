@@ -9,8 +9,9 @@ import (
 	"syscall"
 )
 
-// User is whom a worker runs as, by numbers.
+// User is whom a worker runs as.
 type User struct {
+	Name     string // for people; may be empty
 	UID, GID int
 	Groups   []int // supplementary ones
 }
@@ -28,7 +29,7 @@ func (u *User) reach(path string) error {
 			return err
 		}
 		if !u.mayPass(info) {
-			return fmt.Errorf("uid %d may not reach %s: %s has mode %v", u.UID, path, at, info.Mode())
+			return fmt.Errorf("the worker's user %s (uid %d) may not reach %s: %s has mode %v", u.Name, u.UID, path, at, info.Mode())
 		}
 		if at == filepath.Dir(at) {
 			return nil

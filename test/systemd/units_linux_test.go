@@ -1,0 +1,103 @@
+package systemd
+
+import (
+	"bufio"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// systemd finds nothing to say against the units.
+func TestUnitsAreClean(t *testing.T) {
+	t.Parallel()
+	if _, err := exec.LookPath("systemd-analyze"); err != nil {
+		cannot(t, err.Error())
+	}
+	b := boot(t)
+	b.installMasterd()
+	man := "--man=no"
+	if _, err := exec.LookPath("man"); err == nil {
+		man = "--man=yes"
+	}
+	for _, unit := range []string{"masterd.service", "masterd@shop.service"} {
+		if out, code := b.run("systemd-analyze", "verify", man, unit); code != 0 || out != "" {
+			t.Errorf("systemd-analyze verify %s: exit code %d\n%s", unit, code, out)
+		}
+	}
+}
+
+// A directive whose reason nobody knows is never dared to be changed.
+func TestEachDirectiveSaysWhy(t *testing.T) {
+	self := map[string]bool{"Description": true, "Documentation": true, "ExecStart": true, "WantedBy": true}
+	files, err := filepath.Glob("../../deploy/systemd/*.service")
+	if err != nil || len(files) != 2 {
+		t.Fatalf("%v, %v", files, err)
+	}
+	for _, path := range files {
+		f, err := os.Open(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		comment := false // right above, or above directives of one family
+		family := ""
+		for s := bufio.NewScanner(f); s.Scan(); {
+			line := s.Text()
+			key, _, directive := strings.Cut(line, "=")
+			switch {
+			case strings.HasPrefix(line, "#"):
+				comment, family = true, ""
+			case !directive:
+				comment, family = false, ""
+			case self[key]:
+			case comment:
+				comment, family = false, key
+			case !related(family, key):
+				t.Errorf("%s: %s has no comment", filepath.Base(path), key)
+			}
+		}
+	}
+}
+
+// related: one comment speaks for both, as for After= and Wants=.
+func related(first, next string) bool {
+	for _, f := range [][]string{{"After", "Wants"}, {"Restart", "RestartSec"}, {"RuntimeDirectory", "StateDirectory"}} {
+		if strings.HasPrefix(first, f[0]) {
+			for _, p := range f {
+				if strings.HasPrefix(next, p) {
+					return true
+				}
+			}
+		}
+	}
+	return false
+}
+
+// The two units are one but for the instance's name.
+func TestUnitsAreAlike(t *testing.T) {
+	one, err := os.ReadFile("../../deploy/systemd/masterd.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	many, err := os.ReadFile("../../deploy/systemd/masterd@.service")
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := strings.NewReplacer(" --config /etc/masterd/%i.yaml", "", "masterd/%i", "masterd", " for %i:", ":")
+	if directives(same.Replace(string(many))) != directives(string(one)) {
+		t.Errorf("masterd@.service is not masterd.service with a name:\n%s\n%s", many, one)
+	}
+}
+
+// directives leaves comments out, and what the two units differ in on purpose.
+func directives(unit string) string {
+	var b strings.Builder
+	for line := range strings.Lines(unit) {
+		if !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "RuntimeDirectoryPreserve=") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
