@@ -108,17 +108,16 @@ func (m *Master) reply(r rollout.Reply) {
 func detached(events <-chan api.Event) <-chan api.Event {
 	out := make(chan api.Event, 2)
 	defer close(out)
-	for ev := range events {
-		if ev.Outcome != nil {
-			out <- ev
-			break
-		}
-		out <- ev
+	ev, ok := <-events
+	if !ok {
+		return out
+	}
+	out <- ev
+	if st := ev.Stage; st != nil {
 		out <- api.Event{Outcome: &api.Outcome{
-			Result: api.ResultAccepted, Rollout: ev.Stage.Rollout, Generation: ev.Stage.Generation, Version: ev.Stage.Version,
+			Result: api.ResultAccepted, Rollout: st.Rollout, Generation: st.Generation, Version: st.Version,
 			Reason: "Accepted; it goes on without you. `masterd status` and `masterd history` tell how it ends.",
 		}}
-		break
 	}
 	return out
 }

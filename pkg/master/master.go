@@ -94,7 +94,7 @@ type Master struct {
 	output   outputs
 	sockets  sockets
 	sessions sessions
-	answers  *answer.Answerer
+	answers  map[string]*answer.Answerer // by mode: a reload may change it
 	admin    *admin.Server
 	watch    *watch.Watcher
 	system   system
@@ -157,7 +157,7 @@ func newMaster(o Options) *Master {
 		inbox: make(chan func(), inboxLength), done: make(chan struct{}), disk: make(chan func(), diskQueue),
 		workers: map[rollout.Worker]*worker{}, finishing: map[rollout.Worker]chan struct{}{}, generations: map[rollout.Generation]*generation{},
 		plans: map[rollout.Rollout]*plan{}, asked: map[string]*plan{}, callers: map[rollout.Request]*caller{},
-		traces: map[rollout.Rollout]string{},
+		traces: map[rollout.Rollout]string{}, answers: map[string]*answer.Answerer{},
 	}
 	m.life, m.end = context.WithCancel(context.Background())
 	return m
@@ -193,12 +193,14 @@ func (m *Master) open() (err error) {
 	if err := m.load(); err != nil {
 		return err
 	}
-	m.answers = answer.New(cfg.Unavailable.Answer, holdTime, retryAfter)
+	for _, mode := range []string{answer.Mode503, answer.ModeReset, answer.ModeHold} {
+		m.answers[mode] = answer.New(mode, holdTime, retryAfter)
+	}
 	set, err := listen.Open(listen.Options{
 		Listeners: cfg.Listeners, Slots: slots(cfg), Log: m.log,
 		Orphan: m.takeOrphan,
 		Quiet:  func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) },
-		Own:    m.answerOwn,
+		Own:    m.takeOwn,
 	})
 	if err != nil {
 		return err
@@ -294,8 +296,8 @@ func (m *Master) close() {
 	if m.output != nil {
 		errs = append(errs, m.output.Close())
 	}
-	if m.answers != nil {
-		m.answers.Close()
+	for _, a := range m.answers {
+		a.Close()
 	}
 	if m.history != nil {
 		errs = append(errs, m.history.Close())

@@ -3,10 +3,12 @@ package master
 import (
 	"net"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/master/answer"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/rollout"
@@ -16,10 +18,12 @@ import (
 // to become active; more are closed.
 const maxOrphans = 4096
 
-// orphan is a client's connection found in the queue of a slot that nobody mans.
+// orphan is a client's connection that no worker took: found in the queue of a
+// slot that nobody mans, or come while nobody was alive.
 type orphan struct {
 	listener string
 	fd       int
+	since    time.Time
 }
 
 // steer moves new connections, at once: it takes some tens of microseconds.
@@ -36,10 +40,28 @@ func (m *Master) steer(c rollout.Steer) {
 		m.step(rollout.SteerFailed{Seq: c.Seq, Reason: err.Error()})
 		return
 	}
+	if len(c.Shares) == 0 {
+		m.abandonQueues()
+	}
 	m.shares = c.Shares
 	m.log.Info("steered", zap.Any("shares", c.Shares))
 	m.step(rollout.Steered{Seq: c.Seq})
 	m.placeOrphans()
+}
+
+// abandonQueues: nobody is alive, and the master answers. So it does to those
+// who wait in the queues of the slots that were steered to until now.
+func (m *Master) abandonQueues() {
+	for _, sh := range m.shares {
+		manned := false
+		for _, w := range m.workers {
+			// Workers that do not speak the protocol have theirs from their start.
+			manned = manned || w.slot == sh.Slot && (w.handed || w.session == nil)
+		}
+		if !manned {
+			m.sockets.Quarantine(int(sh.Slot))
+		}
+	}
 }
 
 // pauseOthers is what steering means where all generations share one socket:
@@ -78,23 +100,40 @@ func steeredTo(shares []rollout.Share, s rollout.Slot) bool {
 // takeOrphan is called by the sockets' watcher with a connection whose worker
 // is gone.
 func (m *Master) takeOrphan(listener string, fd int) {
-	if !m.at(func() {
-		if len(m.orphans) >= maxOrphans {
-			m.log.Warn("too many connections wait for a worker; one is closed", zap.String("listener", listener), zap.Int("limit", maxOrphans))
-			closeFD(fd)
-			return
-		}
-		m.orphans = append(m.orphans, orphan{listener, fd})
-		m.placeOrphans()
-	}) {
+	if !m.at(func() { m.adoptOrphan(listener, fd) }) {
 		closeFD(fd)
 	}
 }
 
+// takeOwn is called by the sockets' watcher with a connection that came while
+// nobody was alive.
+func (m *Master) takeOwn(l config.Listener, c net.Conn) {
+	fd, err := descriptor(c)
+	_ = c.Close()
+	if err != nil {
+		m.log.Warn("a client's connection is lost", zap.String("listener", l.Name), zap.Error(err))
+		return
+	}
+	m.takeOrphan(l.Name, fd)
+}
+
+func (m *Master) adoptOrphan(listener string, fd int) {
+	if len(m.orphans) >= maxOrphans {
+		m.log.Warn("too many connections wait for a worker; one is closed", zap.String("listener", listener), zap.Int("limit", maxOrphans))
+		closeFD(fd)
+		return
+	}
+	m.orphans = append(m.orphans, orphan{listener, fd, time.Now()})
+	m.placeOrphans()
+}
+
 // placeOrphans gives waiting connections to a worker that is steered to, so
 // that their clients are answered and not reset. Workers that do not speak the
-// protocol cannot take them: then, and when nobody is alive, the master answers.
+// protocol cannot take them: then, and when nobody is alive, the master answers;
+// but clients that are to be held wait here for the worker that comes.
 func (m *Master) placeOrphans() {
+	nobody := len(m.shares) == 0 && m.machine.Status().Active != 0
+	hold := m.cfg.Unavailable.Answer == answer.ModeHold
 	rest := m.orphans[:0]
 	for i, o := range m.orphans {
 		w := m.servingWorker(i)
@@ -103,13 +142,23 @@ func (m *Master) placeOrphans() {
 			if err := w.session.Conn(o.listener, ipc.PurposeServe, o.fd); err != nil { // took the descriptor all the same
 				m.log.Warn("a connection found in a queue cannot be passed on", append(m.fields(w), zap.Error(err))...)
 			}
-		case len(m.shares) == 0 && m.machine.Status().Active != 0 || m.foreign():
+		case m.foreign(), nobody && (!hold || time.Since(o.since) >= holdTime):
 			m.answerFD(o)
 		default:
 			rest = append(rest, o)
 		}
 	}
 	m.orphans = rest
+}
+
+// answerer is the one that does what is configured now. Those whom it would
+// hold have been held in the loop, where a worker that comes is seen.
+func (m *Master) answerer() *answer.Answerer {
+	mode := m.cfg.Unavailable.Answer
+	if mode == answer.ModeHold && !m.foreign() {
+		mode = answer.Mode503
+	}
+	return m.answers[mode]
 }
 
 // servingWorker picks the n-th of the workers that take connections by message.
@@ -128,11 +177,6 @@ func (m *Master) servingWorker(n int) *worker {
 
 // foreign: the workers cannot be passed connections.
 func (m *Master) foreign() bool { return m.cfg.Worker.Kind != config.KindSDK }
-
-// answerOwn takes a connection that came to the master's own slot: nobody is alive.
-func (m *Master) answerOwn(l config.Listener, c net.Conn) {
-	m.answers.Take(c, speaksHTTP(m.opt.Config, l.Name))
-}
 
 // speaksHTTP tells whether a 503 would be understood on this listener.
 func speaksHTTP(c *config.Config, listener string) bool {

@@ -260,7 +260,6 @@ type fakeWorker struct {
 	once      sync.Once
 	done      chan struct{}
 	exit      proc.Exit
-	seq       uint64
 }
 
 func (w *world) Own(int, int) error { return nil }

@@ -49,7 +49,8 @@ type (
 	writer1 interface {
 		http.ResponseWriter
 		http.Hijacker
-		http.CloseNotifier //nolint:staticcheck // Gin asserts it
+		//lint:ignore SA1019 Gin asserts it
+		http.CloseNotifier
 		io.ReaderFrom
 		io.StringWriter
 		flusher
@@ -57,7 +58,8 @@ type (
 	writer2 interface {
 		http.ResponseWriter
 		http.Pusher
-		http.CloseNotifier //nolint:staticcheck // Gin asserts it
+		//lint:ignore SA1019 Gin asserts it
+		http.CloseNotifier
 		io.StringWriter
 		flusher
 	}

@@ -36,7 +36,8 @@ func TestWriterKeepsItsAbilities(t *testing.T) {
 			if _, ok := w.(http.Hijacker); !ok {
 				return fmt.Errorf("no http.Hijacker in %T", w)
 			}
-			if _, ok := w.(http.CloseNotifier); !ok { //nolint:staticcheck // Gin asserts it
+			//lint:ignore SA1019 Gin asserts it
+			if _, ok := w.(http.CloseNotifier); !ok {
 				return fmt.Errorf("no http.CloseNotifier in %T", w)
 			}
 			rc := http.NewResponseController(w)

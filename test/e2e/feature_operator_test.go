@@ -160,7 +160,7 @@ func TestExitCodesOfStatusAndALostMaster(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := beside(t, s, "reload")
-	stage(t, s, "start")
+	wait(t, s, "both workers' processes", func(st api.Status) bool { return len(pids(st)) == 2 })
 	workers := pids(status(t, s))
 	if err := s.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -102,7 +102,7 @@ func mountCgroup() error {
 // makeEtc keeps of the host's what programs need to run, and no setting.
 func makeEtc() error {
 	keep := map[string][]byte{}
-	for _, name := range []string{"passwd", "group", "ld.so.cache", "ld.so.conf"} {
+	for _, name := range []string{"passwd", "group", "ld.so.cache", "ld.so.conf", "manpath.config"} {
 		if b, err := os.ReadFile("/etc/" + name); err == nil {
 			keep[name] = b
 		}

@@ -1,7 +1,6 @@
 package systemd
 
 import (
-	"bufio"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,53 +29,32 @@ func TestUnitsAreClean(t *testing.T) {
 
 // A directive whose reason nobody knows is never dared to be changed.
 func TestEachDirectiveSaysWhy(t *testing.T) {
-	self := map[string]bool{"Description": true, "Documentation": true, "ExecStart": true, "WantedBy": true}
+	t.Parallel()
+	plain := map[string]bool{"Description": true, "Documentation": true, "ExecStart": true, "WantedBy": true}
 	files, err := filepath.Glob("../../deploy/systemd/*.service")
 	if err != nil || len(files) != 2 {
 		t.Fatalf("%v, %v", files, err)
 	}
 	for _, path := range files {
-		f, err := os.Open(path)
+		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer f.Close()
-		comment := false // right above, or above directives of one family
-		family := ""
-		for s := bufio.NewScanner(f); s.Scan(); {
-			line := s.Text()
+		above := ""
+		for line := range strings.Lines(string(text)) {
 			key, _, directive := strings.Cut(line, "=")
-			switch {
-			case strings.HasPrefix(line, "#"):
-				comment, family = true, ""
-			case !directive:
-				comment, family = false, ""
-			case self[key]:
-			case comment:
-				comment, family = false, key
-			case !related(family, key):
+			commented := strings.HasPrefix(above, "#") || key == "Wants" && strings.HasPrefix(above, "After=") // a pair
+			if directive && !strings.HasPrefix(line, "#") && !plain[key] && !commented {
 				t.Errorf("%s: %s has no comment", filepath.Base(path), key)
 			}
+			above = line
 		}
 	}
-}
-
-// related: one comment speaks for both, as for After= and Wants=.
-func related(first, next string) bool {
-	for _, f := range [][]string{{"After", "Wants"}, {"Restart", "RestartSec"}, {"RuntimeDirectory", "StateDirectory"}} {
-		if strings.HasPrefix(first, f[0]) {
-			for _, p := range f {
-				if strings.HasPrefix(next, p) {
-					return true
-				}
-			}
-		}
-	}
-	return false
 }
 
 // The two units are one but for the instance's name.
 func TestUnitsAreAlike(t *testing.T) {
+	t.Parallel()
 	one, err := os.ReadFile("../../deploy/systemd/masterd.service")
 	if err != nil {
 		t.Fatal(err)

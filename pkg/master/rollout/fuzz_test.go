@@ -124,7 +124,7 @@ func properly(c Command) []Event {
 	case Warm:
 		return []Event{Warmed{Worker: c.Worker, OK: true}}
 	case Activate:
-		return []Event{Accepting{Worker: c.Worker}}
+		return []Event{Accepting(c)}
 	case Steer:
 		return []Event{Steered{Seq: c.Seq}}
 	case Drain:
@@ -134,7 +134,7 @@ func properly(c Command) []Event {
 	case Kill:
 		return []Event{Exited{Worker: c.Worker}}
 	case Quarantine:
-		return []Event{SlotQuiet{Slot: c.Slot}}
+		return []Event{SlotQuiet(c)}
 	case Save:
 		return []Event{Saved{Seq: c.Seq}}
 	}

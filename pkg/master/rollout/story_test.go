@@ -241,7 +241,7 @@ func (s *story) react(c Command) []Event {
 	case Warm:
 		return []Event{Warmed{Worker: c.Worker, OK: true}}
 	case Activate:
-		return []Event{Accepting{Worker: c.Worker}}
+		return []Event{Accepting(c)}
 	case Steer:
 		return []Event{Steered{Seq: c.Seq}}
 	case Drain:
@@ -251,7 +251,7 @@ func (s *story) react(c Command) []Event {
 	case Kill:
 		return []Event{Exited{Worker: c.Worker, Detail: "signal: killed"}}
 	case Quarantine:
-		return []Event{SlotQuiet{Slot: c.Slot}}
+		return []Event{SlotQuiet(c)}
 	case Save:
 		return []Event{Saved{Seq: c.Seq}}
 	}

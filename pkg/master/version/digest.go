@@ -25,7 +25,7 @@ const (
 	// hashed then is not remembered. Linux ticks every 10 ms at most.
 	racyWindow = 50 * time.Millisecond
 	// The same where times are whole seconds (old or foreign file systems).
-	racySeconds = 2 * time.Second
+	racyTime = 2 * time.Second
 )
 
 // Digest returns the digest of the file at path, "sha256:" and 64 hex digits.
@@ -153,7 +153,7 @@ func stampOf(info fs.FileInfo) (s stamp, ok bool) {
 func (s stamp) settled(now time.Time) bool {
 	window := racyWindow
 	if s.ctime%int64(time.Second) == 0 {
-		window = racySeconds
+		window = racyTime
 	}
 	return now.UnixNano()-s.ctime > int64(window)
 }
