@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/masterd/masterd/pkg/master"
 	"github.com/masterd/masterd/pkg/master/config"
 )
 
@@ -42,6 +43,10 @@ func (a *app) check(*cobra.Command) error {
 		if !f.Warning {
 			wrong++
 		}
+	}
+	if err := master.CheckStore(cfg); err != nil {
+		fmt.Fprintf(a.err, "masterd: state_dir: %s\n", cleanLines(err.Error()))
+		wrong++
 	}
 	if wrong > 0 {
 		return exitf(exitUsage, "%s: %s would not start", clean(file), cfg.Service)

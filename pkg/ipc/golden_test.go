@@ -37,6 +37,7 @@ func golden() map[string]goldenFrame {
 		"welcome-none":   {Message{Type: TypeWelcome, Welcome: &Welcome{Version: 1, Service: "mailer", Label: "v2", BeatMS: 1000, Listeners: []Listener{}}}, 0},
 		"reject":         {Message{Type: TypeReject, Text: "worker 7 of generation 3 is not expected here, or that is not its secret"}, 0},
 		"activate":       {Message{Type: TypeActivate, Seq: 1, Activate: &Activate{Listeners: []string{"http", "admin"}}}, 2},
+		"activate-wait":  {Message{Type: TypeActivate, Seq: 1, Activate: &Activate{Listeners: []string{"http"}, Wait: true}}, 1},
 		"activate-again": {Message{Type: TypeActivate, Seq: 8, Activate: &Activate{}}, 0},
 		"pause":          {Message{Type: TypePause, Seq: 2}, 0},
 		"resume":         {Message{Type: TypeResume, Seq: 3}, 0},

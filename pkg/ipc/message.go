@@ -110,6 +110,9 @@ type Listener struct {
 // Activate names the descriptors beside it; none when they were handed over before.
 type Activate struct {
 	Listeners []string `json:"listeners,omitempty"`
+	// Wait: background work waits for another activate, without this. That of
+	// the version before has not ended.
+	Wait bool `json:"wait,omitempty"`
 }
 
 // Drain bounds a drain.

@@ -25,6 +25,8 @@ func (m *Master) loop(ctx context.Context) {
 			m.step(rollout.Ticked{})
 		case <-pulse.C:
 			m.pulse()
+			m.placeOrphans() // who was held for long enough is answered
+			m.beginBackground()
 		case <-stop:
 			stop = nil
 			m.step(rollout.StopAsked{By: "the process that runs it"})

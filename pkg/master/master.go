@@ -182,10 +182,8 @@ func (m *Master) open() (err error) {
 		return err
 	}
 	m.store = store
-	if cfg.Worker.Pin != "path" {
-		if err := version.Check(filepath.Join(cfg.StateDir, versionsDir)); err != nil {
-			return err
-		}
+	if err := CheckStore(cfg); err != nil {
+		return err
 	}
 	for _, p := range store.Problems() {
 		m.log.Warn("the version store", zap.String("problem", p))
@@ -320,6 +318,9 @@ func (m *Master) Run(ctx context.Context) int {
 	m.step(rollout.Booted{Settings: settings(m.cfg), State: m.saved})
 	m.loop(ctx)
 	close(m.done)
+	for _, o := range m.orphans {
+		closeFD(o.fd)
+	}
 	m.close()
 	m.log.Info("masterd ends")
 	if *m.exit == rollout.Done {

@@ -27,7 +27,7 @@ type notified struct {
 	stopping  bool
 	status    string
 	trouble   string          // why the last reload was refused before it began, or how an unattended one ended
-	after     rollout.Rollout // the last one that had ended when trouble came: the next one's end takes its place
+	after     rollout.Rollout // the newest one when trouble came: the end of a newer one takes its place
 }
 
 func (m *Master) tellManager(state ...string) {
@@ -44,13 +44,19 @@ func (m *Master) notifyState(st rollout.Status) {
 		return
 	}
 	n := &m.notified
+	// In one message with what it is about: who waits for that can read it then.
+	var say, status []string
+	if line := m.statusLine(st); line != n.status {
+		n.status = line
+		status = append(status, "STATUS="+line)
+	}
 	if !n.ready && !st.Stopping && (st.Serving || st.LastFailure != nil) {
 		n.ready = true
 		// By itself: of READY, RELOADING and STOPPING in one message only the
 		// last one counts, and the start would never end.
-		m.tellManager("READY=1")
+		m.tellManager(append([]string{"READY=1"}, status...)...)
+		status = nil
 	}
-	var say []string
 	if n.ready && !st.Stopping {
 		moving := st.Rollout != nil && !served(st.Rollout.Stage)
 		if moving && !n.reloading {
@@ -69,11 +75,7 @@ func (m *Master) notifyState(st rollout.Status) {
 		n.starting = true
 		say = append(say, extend())
 	}
-	m.tellManager(say...)
-	if line := m.statusLine(st); line != n.status {
-		n.status = line
-		m.tellManager("STATUS=" + line)
-	}
+	m.tellManager(append(say, status...)...)
 }
 
 // takesLong: something is under way that ends by deadlines of ours, which the
@@ -115,7 +117,7 @@ func (m *Master) statusLine(st rollout.Status) string {
 		add("degraded: %s", m.degraded)
 	}
 	switch e := st.Last; {
-	case m.notified.trouble != "" && m.notified.after == ended(st):
+	case m.notified.trouble != "" && (e == nil || e.Rollout <= m.notified.after):
 		add("%s", m.notified.trouble)
 	case e != nil && (e.Code == rollout.Failed || e.Code == rollout.RolledBack):
 		// The one who asked may be a service manager, which shows nothing of the
@@ -135,19 +137,16 @@ func (m *Master) statusLine(st rollout.Status) string {
 }
 
 // notifyTrouble shows that a reload was refused, or how an unattended one went,
-// until the next rollout has ended.
+// until a rollout that began later has ended.
 func (m *Master) notifyTrouble(what string) {
 	st := m.machine.Status()
-	m.notified.trouble, m.notified.after = what, ended(st)
-	m.notifyState(st)
-}
-
-// ended is the last rollout that has ended; zero: none has.
-func ended(st rollout.Status) rollout.Rollout {
-	if st.Last == nil {
-		return 0
+	m.notified.trouble, m.notified.after = what, 0
+	if st.Rollout != nil {
+		m.notified.after = st.Rollout.ID
+	} else if st.Last != nil {
+		m.notified.after = st.Last.Rollout
 	}
-	return st.Last.Rollout
+	m.notifyState(st)
 }
 
 // pulseInterval is half the watchdog's time, as sd_watchdog_enabled(3) asks.

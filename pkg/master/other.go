@@ -21,6 +21,8 @@ func closeFiles([]listen.File) {}
 
 func closeFD(int) {}
 
+func descriptor(net.Conn) (int, error) { return -1, errors.ErrUnsupported }
+
 func (m *Master) answerFD(orphan) {}
 
 var signals = map[string]syscall.Signal{"TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}

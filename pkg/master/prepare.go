@@ -3,6 +3,7 @@ package master
 import (
 	"context"
 	"fmt"
+	"path/filepath"
 
 	"go.uber.org/zap"
 
@@ -78,6 +79,16 @@ func source(c *config.Config, label string) version.Source {
 	}
 }
 
+// CheckStore says why what is configured could not be run from the state
+// directory; nil also when the program itself is what is wrong.
+func CheckStore(c *config.Config) error {
+	choice, err := version.Inspect(source(c, ""))
+	if err != nil || choice.Mode != version.ModeCopy {
+		return nil
+	}
+	return version.Check(filepath.Join(c.StateDir, versionsDir))
+}
+
 // ref is all that the machine knows of a version.
 func ref(v version.Version) rollout.Version {
 	return rollout.Version{ID: v.ID, Digest: v.Digest, Label: v.Label}
@@ -91,11 +102,24 @@ func (m *Master) adopt(rollout.Adopt) {
 		return
 	}
 	if g.cfg != m.cfg {
+		m.setEnvironment(g.cfg.Environment)
 		m.cfg, m.degraded = g.cfg, ""
 		m.setWatch()
 	}
 	m.remember()
 	m.tidy()
+}
+
+// setEnvironment tells the admin socket, which asks for a production service's
+// name. It may look up groups: not in the loop.
+func (m *Master) setEnvironment(environment string) {
+	if m.admin == nil || environment == m.cfg.Environment {
+		return
+	}
+	admin := m.cfg.Admin // needs a restart to change
+	m.queueDisk("the environment", func() error {
+		return m.admin.SetAccess(environment, admin.ReadersGroup, admin.OperatorsGroup)
+	})
 }
 
 // remember keeps the configuration in force as the last good one: what a start

@@ -47,6 +47,7 @@ type control interface {
 	SetPID(pid int)
 	Connected() bool
 	Activate(names []string, fds []int) error
+	ActivateWaiting(names []string, fds []int) error
 	Pause() error
 	Resume() error
 	Park() error

@@ -39,6 +39,7 @@ type worker struct {
 	stats      ipc.Stats
 	paused     bool // told not to accept (shared steering)
 	leaving    bool // was told to drain, or to stop
+	background background
 }
 
 // startWorker starts one process beside the loop and waits for it there.
@@ -59,6 +60,7 @@ func (m *Master) startWorker(c rollout.Start) {
 	var pid atomic.Int64
 	output, err := m.output.Add(logs.Ident{
 		Worker: uint64(w.id), Generation: uint64(g.id), Version: g.version.Label, UID: uid, PID: func() int { return int(pid.Load()) },
+		PerWorker: g.cfg.Log.PerWorker, Line: g.cfg.Log.Line,
 	})
 	if err != nil {
 		m.startFailed(w, fmt.Errorf("opening a place for its output: %w", err))
@@ -192,6 +194,7 @@ func (m *Master) said(w *worker, f session.Fact) {
 	case session.Beat:
 		m.step(rollout.Beat{Worker: w.id})
 	case session.Drained:
+		m.backgroundEnded(w)
 		m.step(rollout.Drained{Worker: w.id})
 	case session.Refused:
 		m.log.Warn("a worker refused what it was asked", append(m.fields(w), zap.String("reason", f.Text))...)
@@ -201,12 +204,18 @@ func (m *Master) said(w *worker, f session.Fact) {
 		}
 	case session.Connected:
 		m.log.Debug("worker connected", m.fields(w)...)
+		if w.background.runs && w.background.toldEnd.IsZero() { // what told it so may have been lost
+			w.background.waits = true
+			m.beginBackground()
+		}
 		if h := f.Hello; w.handed && h != nil && (h.State == ipc.StateNew || h.State == ipc.StateReady) {
 			// It lost us before it had its slots: hand them over again.
 			w.handed = false
 			m.activate(rollout.Activate{Worker: w.id})
 		}
-	case session.Paused, session.Parked:
+	case session.Parked:
+		m.backgroundEnded(w)
+	case session.Paused:
 		m.log.Debug("worker said", append(m.fields(w), zap.Stringer("what", f.Kind))...)
 	}
 }
@@ -218,6 +227,7 @@ func (m *Master) exited(w *worker, exit proc.Exit) {
 	m.finishing[w.id] = w.finished
 	m.log.Info("worker exited", append(m.fields(w), zap.Stringer("how", exit), zap.Uint64("cut", w.stats.Cut))...)
 	m.step(rollout.Exited{Worker: w.id, Detail: exit.String()})
+	m.beginBackground()
 	m.tidy()
 }
 
@@ -248,7 +258,7 @@ func (m *Master) activate(c rollout.Activate) {
 	for i, f := range files {
 		names[i], fds[i] = f.Name, f.FD
 	}
-	if err := w.session.Activate(names, fds); err != nil {
+	if err := m.activateSession(w, names, fds); err != nil {
 		m.log.Error("a worker cannot be told that it is active", append(m.fields(w), zap.Error(err))...)
 	}
 }
@@ -265,6 +275,7 @@ func (m *Master) park(c rollout.Park) {
 	if w.session == nil {
 		return
 	}
+	w.endBackground()
 	if err := w.session.Park(); err != nil {
 		m.log.Warn("a worker cannot be told that it is parked", append(m.fields(w), zap.Error(err))...)
 	}
@@ -277,7 +288,12 @@ func (m *Master) drain(c rollout.Drain) {
 		return
 	}
 	w.leaving = true
+	works := w.background.runs
+	w.endBackground()
 	if w.session != nil && w.session.Connected() {
+		if works { // the answer tells when its background work has ended: long before it has drained, perhaps
+			_ = w.session.Park() // the drain is what counts
+		}
 		var timeout time.Duration
 		if !c.Deadline.IsZero() {
 			timeout = max(time.Until(c.Deadline), time.Millisecond)

@@ -376,6 +376,8 @@ func (f *fakeWorker) Activate(names []string, _ []int) error {
 	return nil
 }
 
+func (f *fakeWorker) ActivateWaiting(names []string, fds []int) error { return f.Activate(names, fds) }
+
 func (f *fakeWorker) Drain(time.Duration) error {
 	go func() {
 		f.say(session.Fact{Kind: session.Drained, Stats: &ipc.Stats{}})

@@ -253,6 +253,13 @@ func TestOnActive(t *testing.T) {
 		}
 		k.activate()
 	}
+	// Active, but the version before still works: it begins when it is told.
+	k.park()
+	k.ask(ipc.Message{Type: ipc.TypeActivate, Activate: &ipc.Activate{Wait: true}}, ipc.TypeAccepting)
+	if now.Load() != 0 || w.State() != StateActive {
+		t.Fatalf("%d run in state %s", now.Load(), w.State())
+	}
+	k.activate()
 	// Active again before the last run has ended: parked and accepting are
 	// said in order, and the next run waits.
 	eventually(t, "it runs", func() bool { return now.Load() == 1 })

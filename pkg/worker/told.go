@@ -105,7 +105,9 @@ func (l *life) activate(m ipc.Message, fds []int) {
 	l.resume()
 	l.w.traffic.leaving.takeBack()
 	l.become(StateActive)
-	l.jobs.start()
+	if m.Activate == nil || !m.Activate.Wait {
+		l.jobs.start()
+	}
 	l.say(ipc.Message{Type: ipc.TypeAccepting, Seq: m.Seq})
 }
 

@@ -142,7 +142,9 @@ func (w *Worker) BeforeReady(fn func(context.Context) error) {
 // OnActive adds background work: cron, consumers, whatever must not run twice.
 // It runs in a goroutine of its own each time the worker becomes active, and
 // its context ends when the worker is parked or drained. It never runs twice at
-// one time: a worker that is active again waits for the last run's end first.
+// one time: a worker that is active again waits for the last run's end first,
+// and under a master a version waits for that of the version before (15 s at
+// most for one that does not return when its context ends).
 // One that returns by itself is not started again before that.
 func (w *Worker) OnActive(fn func(context.Context)) {
 	if fn == nil {

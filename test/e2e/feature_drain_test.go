@@ -2,9 +2,12 @@ package e2e
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -172,4 +175,35 @@ func TestBackgroundWorkRunsInOneGeneration(t *testing.T) {
 	}
 	wait(t, s, "the others to be gone", func(st api.Status) bool { return len(st.Generations) == 1 })
 	onlyOneWorks(t, jobs, runs)
+}
+
+// onlyOneWorks reads a job file: at no time do two workers work, and in all
+// there were so many runs.
+func onlyOneWorks(t *testing.T, file string, runs int) {
+	t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		t.Fatal(err)
+	}
+	working, begun := "", 0
+	for line := range strings.Lines(string(b)) {
+		var at int64
+		var pid, what string
+		if _, err := fmt.Sscan(line, &at, &pid, &what); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		switch {
+		case what == "start" && working != "":
+			t.Errorf("process %s begins to work while %s does:\n%s", pid, working, b)
+			return
+		case what == "start":
+			working = pid
+			begun++
+		case what == "stop" && pid == working:
+			working = ""
+		}
+	}
+	if begun != runs {
+		t.Errorf("%d runs, want %d:\n%s", begun, runs, b)
+	}
 }

@@ -312,7 +312,9 @@ func TestStops(t *testing.T) {
 		}
 	})
 	t.Run("production wants its name", func(t *testing.T) {
-		s := started(t, func(c service.Config) { c.Set("environment", "production") })
+		s := started(t, nil)
+		s.Config.Set("environment", "production")
+		next(t, s, 2, "baked") // it follows the traffic
 		if out := cli(t, s, 1, "stop"); !strings.Contains(out, "--confirm demo") {
 			t.Errorf("%s", out)
 		}

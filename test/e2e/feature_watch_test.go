@@ -98,20 +98,38 @@ func TestWatch(t *testing.T) {
 		}
 		eventually(t, "the refusal in the log", func() bool { return strings.Contains(s.Log(50), "reload refused") })
 	})
-	// Two changes within the cooldown.
-	entries, err := s.API.History(t.Context(), 20)
-	if err != nil {
+}
+
+func TestAutomaticReloadsAreHeldBack(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	program := filepath.Join(s.Dir, "program")
+	variant(t, s, program, "")
+	const cooldown = 2 * time.Second
+	s.Config.Set("worker.command", []string{program}).Set("rollout.watch", true).Set("rollout.cooldown", cooldown.String())
+	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var last time.Time
-	for _, e := range entries { // newest first; At is its end, which is at least the bake after its start
-		if e.What != "reload" {
-			continue
-		}
-		if !last.IsZero() && last.Sub(e.At) < cooldown {
-			t.Errorf("two automatic reloads ended within %s of each other", last.Sub(e.At))
-		}
-		last = e.At
+	baked(t, s)
+	var since []time.Time
+	for i, mark := range []string{"1", "2"} {
+		install(t, s, program, mark)
+		wait(t, s, "the automatic reload", func(st api.Status) bool {
+			if st.Active.Generation != uint64(i+2) {
+				return false
+			}
+			since = append(since, st.Active.Since)
+			return true
+		})
+	}
+	if between := since[1].Sub(since[0]); between < cooldown {
+		t.Errorf("%s between two automatic reloads, the cooldown is %s", between, cooldown)
+	}
+	// People are not made to wait.
+	begun := time.Now()
+	next(t, s, 2, "serving")
+	if took := time.Since(begun); took > cooldown {
+		t.Errorf("a person's reload took %s", took)
 	}
 }
 

@@ -211,6 +211,10 @@ func (b *box) install(name, as string) {
 		b.t.Fatal(err)
 	}
 	to := b.path("/usr/local/bin/" + as)
+	// Another test that forks now would hold the file open for writing until it
+	// execs, and nobody could run it.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err := errors.Join(os.WriteFile(to+".new", bin, 0o755), os.Rename(to+".new", to)); err != nil {
 		b.t.Fatal(err)
 	}

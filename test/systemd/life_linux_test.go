@@ -168,12 +168,12 @@ func TestHungMasterIsRestarted(t *testing.T) {
 	u.journal("Watchdog timeout")
 }
 
-// While a drain takes its time, systemd is asked for more of it; a master that
+// While a rollout takes its time, systemd is asked for more of it; a master that
 // hangs then must not profit from that.
 func TestHungMasterIsRestartedWhileItReloads(t *testing.T) {
 	t.Parallel()
 	u := newUnit(t)
-	u.dropIn("WatchdogSec=2")
+	u.dropIn("WatchdogSec=2", "TimeoutAbortSec=1")
 	u.start()
 	u.env["DEMO_HANG"] = "1"
 	u.configure()

@@ -27,6 +27,11 @@ func (s *Set) mendHangups(tokens []int32) {
 		return
 	}
 	s.hangups = append(s.hangups, tokens...)
+	s.mendTold()
+}
+
+// mendTold looks into all hang-ups that were told.
+func (s *Set) mendTold() {
 	for len(s.hangups) > 0 {
 		if r, ok := s.tokens[s.hangups[0]]; ok {
 			s.mend(r.listener)
@@ -59,6 +64,7 @@ func (s *Set) mendDrift(now time.Time) {
 			}
 		}
 	}
+	s.mendTold()
 }
 
 // mendTCP repairs sockets that were shut down (should a hang-up have been
@@ -145,7 +151,7 @@ func (l *listener) rejoin(i int) error {
 	if err := unix.Listen(l.sockets[i].fd, l.conf.Backlog); err != nil {
 		return err
 	}
-	if l.steering == kernel && !slices.Contains(l.order, i) {
+	if l.conf.Network != "unix" && !slices.Contains(l.order, i) {
 		l.order = append(l.order, i)
 	}
 	return nil
@@ -155,17 +161,14 @@ func (l *listener) rejoin(i int) error {
 // happened as far as it was told.
 func (s *Set) fallen(l *listener) []int {
 	events := make([]unix.EpollEvent, eventBatch)
-	for { // what else can be read is told again
-		n, err := unix.EpollWait(s.watch.fd, events, 0)
-		told := 0
+	for news := true; news; { // what else can be read is told again, and so are some hang-ups
+		news = false
+		n, _ := unix.EpollWait(s.watch.fd, events, 0)
 		for _, e := range events[:max(n, 0)] {
-			if e.Events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+			if e.Events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 && !slices.Contains(s.hangups, e.Fd) {
 				s.hangups = append(s.hangups, e.Fd)
-				told++
+				news = true
 			}
-		}
-		if err != nil || told == 0 {
-			break
 		}
 	}
 	shut := l.shut()

@@ -2,6 +2,7 @@ package listen
 
 import (
 	"fmt"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -10,6 +11,8 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/config"
 )
 
 // A worker shuts slots down through its duplicates. The kernel moves others
@@ -71,14 +74,23 @@ func TestShutdownIsMended(t *testing.T) {
 	}
 }
 
-// The master's own slot cannot be shut down by a worker, but a hang-up of it
-// in the middle of an answer is survived.
+// A socket is shut down while connections are taken from it here: the
+// master's own, or the one that all share.
 func TestOwnSlotIsMended(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, tcp("http", "127.0.0.1"))
+	t.Run("kernel", func(t *testing.T) { ownSlotIsMended(t, tcp("http", "127.0.0.1")) })
+	one := tcp("http", "127.0.0.1")
+	one.Steering = shared
+	t.Run("shared", func(t *testing.T) { ownSlotIsMended(t, one) })
+}
+
+func ownSlotIsMended(t *testing.T, c config.Listener) {
+	c.Port = freePort(t)
+	w := newWorld(t, c)
 	w.steer()
 	w.mu.Lock()
-	fd := w.listeners[0].sockets[testSlots].fd
+	l := w.listeners[0]
+	fd := l.sockets[l.own()].fd
 	w.mu.Unlock()
 	if err := unix.Shutdown(fd, unix.SHUT_RD); err != nil {
 		t.Fatal(err)
@@ -199,4 +211,20 @@ func TestOrder(t *testing.T) {
 	if !slices.Equal(l.order, []int{3, 4, 2}) {
 		t.Error(l.order)
 	}
+}
+
+// freePort is one that nobody has; a shared socket on a port that the kernel
+// chose would lose it in a shutdown.
+func freePort(t *testing.T) int {
+	t.Helper()
+	fd, err := boundSocket(netip.AddrPortFrom(netip.IPv4Unspecified(), 0), false, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(fd)
+	at, err := boundTo(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return int(at.Port())
 }

@@ -132,7 +132,7 @@ func (l *listener) openShared(at netip.AddrPort) error {
 	if err != nil {
 		return err
 	}
-	l.sockets = []*socket{{fd: fd, inode: inodeOf(fd)}}
+	l.sockets, l.order = []*socket{{fd: fd, inode: inodeOf(fd)}}, []int{0}
 	if l.addr, err = boundTo(fd); err != nil {
 		return err
 	}

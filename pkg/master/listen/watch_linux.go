@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -91,7 +92,8 @@ func (s *Set) attend(l *listener) {
 			continue
 		}
 		want := uint32(wantHangup)
-		if l.accepts(i) && s.starved.IsZero() {
+		listens := l.conf.Network == "unix" || slices.Contains(l.order, i) // or it would be told of for ever
+		if l.accepts(i) && listens && s.starved.IsZero() {
 			want = wantAccept
 			if k.events != want {
 				// A worker may have cleared it, and is gone: our accept must not block.

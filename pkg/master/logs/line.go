@@ -38,7 +38,7 @@ func (r *Room) read(o *Output, s *stream, turn int64) (more bool) {
 
 // split makes lines of what was read.
 func (r *Room) split(o *Output, s *stream, chunk []byte) {
-	limit := r.opt.Line
+	limit := o.id.Line
 	for len(chunk) > 0 {
 		i := bytes.IndexByte(chunk, '\n')
 		if i < 0 {
@@ -140,7 +140,7 @@ func (r *Room) sayDropped(o *Output) {
 		return
 	}
 	r.say(o, fmt.Sprintf("%s lines (%s) of this worker's output were dropped: more than %s/s (log.per_worker)",
-		humanize.Comma(int64(o.unsaid)), humanize.IBytes(o.unsaidB), humanize.IBytes(r.opt.PerWorker)))
+		humanize.Comma(int64(o.unsaid)), humanize.IBytes(o.unsaidB), humanize.IBytes(o.id.PerWorker)))
 	o.unsaid, o.unsaidB = 0, 0
 }
 
@@ -164,7 +164,7 @@ func (r *Room) tail(o *Output) {
 	for _, s := range o.streams() {
 		for line := range bytes.Lines(s.tail) {
 			line = bytes.TrimSuffix(line, []byte{'\n'})
-			over := max(0, len(line)-r.opt.Line)
+			over := max(0, len(line)-o.id.Line)
 			r.pass(o, s.name, line[:len(line)-over], uint64(over))
 		}
 		s.tail = nil

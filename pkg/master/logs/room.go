@@ -53,6 +53,8 @@ type Ident struct {
 	Version            string
 	PID                func() int // asked for each line passed on; nil or zero: not known
 	UID                int        // may open its output again by /dev/stdout; zero: the master's user alone
+	PerWorker          uint64     // bytes a second; zero: as Options says
+	Line               int        // bytes after which a line is cut; zero: as Options says
 }
 
 // Room reads the output of every worker of one service. Its methods may be
@@ -124,6 +126,12 @@ func (r *Room) Close() error {
 // Add makes the files for a worker that is about to be started. A file that an
 // earlier master left under the same name is replaced.
 func (r *Room) Add(id Ident) (*Output, error) {
+	if id.PerWorker == 0 {
+		id.PerWorker = r.opt.PerWorker
+	}
+	if id.Line <= 0 {
+		id.Line = r.opt.Line
+	}
 	o := &Output{room: r, id: id, out: newStream("stdout"), err: newStream("stderr")}
 	err := errors.New("the room for workers' output is closed")
 	r.do(func() {
@@ -135,7 +143,7 @@ func (r *Room) Add(id Ident) (*Output, error) {
 			err = fmt.Errorf("the output files of worker %d cannot be made: %w", id.Worker, err)
 			return
 		}
-		o.bucket = newBucket(r.opt.PerWorker, r.opt.Clock())
+		o.bucket = newBucket(id.PerWorker, r.opt.Clock())
 		r.outputs[id.Worker] = o
 	})
 	if err != nil {

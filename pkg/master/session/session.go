@@ -78,7 +78,15 @@ func (s *Session) Connected() bool {
 // Activate hands over listening sockets, names and descriptors in the same
 // order, or says "you are active again" when there are none. The descriptors
 // stay the caller's and may be closed at once. Answer: Accepting.
-func (s *Session) Activate(names []string, fds []int) error {
+func (s *Session) Activate(names []string, fds []int) error { return s.activate(names, fds, false) }
+
+// ActivateWaiting is Activate for a worker whose background work has to wait
+// for another Activate: that of the version before has not ended.
+func (s *Session) ActivateWaiting(names []string, fds []int) error {
+	return s.activate(names, fds, true)
+}
+
+func (s *Session) activate(names []string, fds []int, wait bool) error {
 	if len(names) != len(fds) {
 		return fmt.Errorf("activating worker %d: %d names for %d descriptors", s.expect.Worker, len(names), len(fds))
 	}
@@ -93,7 +101,7 @@ func (s *Session) Activate(names []string, fds []int) error {
 		}
 		dups = append(dups, dup)
 	}
-	return s.send(ipc.Message{Type: ipc.TypeActivate, Activate: &ipc.Activate{Listeners: slices.Clone(names)}}, dups)
+	return s.send(ipc.Message{Type: ipc.TypeActivate, Activate: &ipc.Activate{Listeners: slices.Clone(names), Wait: wait}}, dups)
 }
 
 // Pause stops accepting (shared steering). Answer: Paused.
