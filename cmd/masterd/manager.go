@@ -4,13 +4,19 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
 )
 
-// notifyTimeout is how long the service manager may take to accept a message.
-const notifyTimeout = 500 * time.Millisecond
+const (
+	// notifyTimeout is how long the service manager may take to accept a message.
+	notifyTimeout = 20 * time.Millisecond
+	// maxUnsent is how many messages are kept for a service manager that does
+	// not accept any; the oldest ones are forgotten.
+	maxUnsent = 64
+)
 
 // manager is the service manager that started us, if one did.
 type manager struct {
@@ -41,18 +47,31 @@ func newManager(env func(string) string) manager {
 	// the unit that is wrong usage, after which it is not started again. So it
 	// ends by SIGABRT instead.
 	debug.SetTraceback("crash")
-	m.notify = func(state string) {
-		// Nothing can be done about a manager that does not listen, and the
-		// next message may do better.
-		_ = send(socket, state)
-	}
+	m.notify = (&teller{socket: socket}).tell
 	return m
 }
 
-// send is sd_notify(3) with an end: a manager that hangs with its queue full
-// must not hang the loop that serves. A leading "@" is an abstract address.
-func send(socket, state string) error {
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: socket, Net: "unixgram"})
+// teller is sd_notify(3) for a loop that serves: a manager that hangs must not
+// hang it. What is not accepted at once is kept and sent before the next
+// message; the pulse sees to it that there is one.
+type teller struct {
+	socket string // a leading "@" is an abstract address
+	mu     sync.Mutex
+	unsent []string // oldest first
+}
+
+func (t *teller) tell(state string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.unsent = append(t.unsent, state)
+	t.unsent = t.unsent[max(0, len(t.unsent)-maxUnsent):]
+	for len(t.unsent) > 0 && t.send(t.unsent[0]) == nil {
+		t.unsent = t.unsent[1:]
+	}
+}
+
+func (t *teller) send(state string) error {
+	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: t.socket, Net: "unixgram"})
 	if err != nil {
 		return err
 	}

@@ -146,7 +146,11 @@ func (m *Master) fileDiffers(running *config.Config, v version.Version) string {
 		return "the configuration on disk cannot be used: " + err.Error()
 	}
 	if changes := config.Diff(running, file); len(changes) > 0 {
-		return fmt.Sprintf("%s changed on disk since it was loaded (%d changes in all); `masterd reload` takes it over", changes[0].Key, len(changes))
+		others := ""
+		if n := len(changes); n > 1 {
+			others = fmt.Sprintf(" (%d keys in all)", n)
+		}
+		return changes[0].Key + " changed on disk since it was loaded" + others + "; `masterd reload` takes it over"
 	}
 	if v.Digest == "" {
 		return ""

@@ -69,6 +69,10 @@ type (
 	}
 )
 
+// (What cannot be kept is net/http's private word with http.MaxBytesReader: a
+// body over its limit is read on to 256 KiB, then the connection is closed.
+// That is so behind Gin in any case.)
+
 // polite1 looks at the notice at the last moment at which an answer's headers
 // can still be changed: a request that began long before the drain says close
 // too. It is made for each request and never pooled, since handlers may keep it.

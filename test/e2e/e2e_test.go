@@ -25,10 +25,18 @@ var full = flag.Bool("e2e.full", false, "run everything in full")
 // build them here.
 var built = flag.String("e2e.programs", "", "directory with masterd and demo-worker; empty: they are built")
 
+// beside is how many parallel tests run at least beside each other.
+const beside = 4
+
 var programs service.Programs
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	// Most of them wait for most of their time: more than there are cores may
+	// run beside each other.
+	if runtime.GOMAXPROCS(0) < beside && flag.Lookup("test.parallel").Value.String() == fmt.Sprint(runtime.GOMAXPROCS(0)) {
+		_ = flag.Set("test.parallel", fmt.Sprint(beside))
+	}
 	os.Exit(main(m))
 }
 

@@ -123,7 +123,8 @@ func TestUnixSocketSparesWhatIsNotASocket(t *testing.T) {
 func TestSharedSteering(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
-	s.Config.Set("listeners", []any{map[string]any{"name": "http", "address": "tcp://" + s.Addr, "steering": "shared"}})
+	s.Config.Set("listeners", []any{map[string]any{"name": "http", "address": "tcp://" + s.Addr, "steering": "shared"}}).
+		Set("worker.processes", 2)
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -279,6 +280,27 @@ func TestSocketActivation(t *testing.T) {
 		if out.Result != api.ResultFailed || out.Stage != "check" || !strings.Contains(out.Reason, "500") {
 			t.Errorf("one of two is unhealthy: %+v", out)
 		}
+	})
+}
+
+// TestKindAndNumberChangeOnReload: what a generation is like is its own affair.
+func TestKindAndNumberChangeOnReload(t *testing.T) {
+	t.Parallel()
+	s := started(t, nil)
+	baked(t, s)
+	underLoad(t, s, quietRate, func() {
+		for i, c := range []struct {
+			kind string
+			n    int
+		}{{"socket-activation", 3}, {"sdk", 2}, {"socket-activation", 1}, {"sdk", 1}} {
+			s.Config.Set("worker.kind", c.kind).Set("worker.processes", c.n)
+			next(t, s, i+2, "baked")
+			wait(t, s, "all workers", manned(c.n))
+		}
+		s.Config.Set("worker.kind", "socket-activation").Set("rollout.bake", "1m")
+		next(t, s, 100, "serving")
+		back(t, s, "")
+		next(t, s, 101, "serving")
 	})
 }
 

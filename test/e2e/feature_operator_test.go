@@ -59,7 +59,7 @@ func TestAbortAndHold(t *testing.T) {
 		if err := s.Write(); err != nil {
 			t.Fatal(err)
 		}
-		r := beside(t, s, "reload", "--label", "slow")
+		r := begin(t, s, "reload", "--label", "slow")
 		stage(t, s, "start")
 		cli(t, s, 0, "abort", "--reason", "wrong day")
 		if out := r.ended(t, 1); !strings.Contains(out, "wrong day") {
@@ -91,7 +91,7 @@ func TestSuperseding(t *testing.T) {
 		if err := s.Write(); err != nil {
 			t.Fatal(err)
 		}
-		first := beside(t, s, "reload", "--label", "hangs")
+		first := begin(t, s, "reload", "--label", "hangs")
 		stage(t, s, "start")
 		s.Config = good
 		if err := s.Write(); err != nil {
@@ -128,7 +128,7 @@ func TestCallersThatGoAway(t *testing.T) {
 	}
 	serves(t, s, "impatient")
 	for i, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} {
-		r := beside(t, s, "reload", "--label", label(i))
+		r := begin(t, s, "reload", "--label", label(i))
 		stage(t, s, "start")
 		_ = r.cmd.Process.Signal(sig)
 		<-r.done
@@ -159,7 +159,7 @@ func TestExitCodesOfStatusAndALostMaster(t *testing.T) {
 	if err := s.Write(); err != nil {
 		t.Fatal(err)
 	}
-	r := beside(t, s, "reload")
+	r := begin(t, s, "reload")
 	wait(t, s, "both workers' processes", func(st api.Status) bool { return len(pids(st)) == 2 })
 	workers := pids(status(t, s))
 	if err := s.Signal(syscall.SIGKILL); err != nil {

@@ -103,6 +103,38 @@ func TestReplacementIsOfThePinnedVersion(t *testing.T) {
 	serves(t, s, kept)
 }
 
+// TestOneOfSeveralDiesInTheBake: the first death takes the new version back.
+func TestOneOfSeveralDiesInTheBake(t *testing.T) {
+	t.Parallel()
+	s := started(t, func(c service.Config) { c.Set("worker.processes", 3) })
+	baked(t, s)
+	s.Config.Set("rollout.bake", "1m")
+	next(t, s, 2, "serving")
+	stop := start(t, s, quietRate)
+	var victim api.Worker
+	wait(t, s, "connections", func(st api.Status) bool {
+		for _, w := range team(st) {
+			if st.Active.Generation == 2 && w.Open > 0 {
+				victim = w
+				return true
+			}
+		}
+		return false
+	})
+	held := sockets(t, victim.PID)
+	if err := syscall.Kill(victim.PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, s, "the generation before to serve", func(st api.Status) bool { return st.Active.Generation == 1 && manned(3)(st) })
+	if res := stop(); res.Failed() > uint64(held) {
+		t.Errorf("%d failed, the killed one held %d:\n%s", res.Failed(), held, res)
+	}
+	e := history(t, s, func(e api.Entry) bool { return e.What == "reload" })
+	if e == nil || e.Outcome != api.ResultRolledBack || e.Stage != "bake" || !strings.Contains(e.Reason, "killed") {
+		t.Errorf("%+v", e)
+	}
+}
+
 func TestScaleUnderLoad(t *testing.T) {
 	t.Parallel()
 	s := started(t, nil)
@@ -147,9 +179,12 @@ func TestCrashLoopGoesBackToAKeptVersion(t *testing.T) {
 }
 
 // gone starts a service whose only worker dies and does not come again.
-func gone(t *testing.T, answer string) (s *service.Service, repair func()) {
+func gone(t *testing.T, answer string, change func(s *service.Service)) (s *service.Service, repair func()) {
 	t.Helper()
 	s = newService(t)
+	if change != nil {
+		change(s)
+	}
 	env := filepath.Join(s.Dir, "env")
 	mood := func(text string) {
 		if err := os.WriteFile(env, []byte(text), 0o600); err != nil {
@@ -180,7 +215,26 @@ func gone(t *testing.T, answer string) (s *service.Service, repair func()) {
 
 func TestNobodyAlive503(t *testing.T) {
 	t.Parallel()
-	s, repair := gone(t, "503")
+	for name, change := range map[string]func(*service.Service){
+		"kernel": nil,
+		"shared": func(s *service.Service) {
+			s.Config.Set("listeners", []any{map[string]any{"name": "http", "address": "tcp://" + s.Addr, "steering": "shared"}})
+		},
+		"unix": func(s *service.Service) {
+			s.Addr = filepath.Join(s.Dir, "http.sock")
+			s.Config.Set("listeners", listeners("http", "unix://"+s.Addr))
+		},
+		"socket activation": func(s *service.Service) { s.Config.Set("worker.kind", "socket-activation") },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			nobodyAlive503(t, change)
+		})
+	}
+}
+
+func nobodyAlive503(t *testing.T, change func(*service.Service)) {
+	s, repair := gone(t, "503", change)
 	code, body, err := ask(s.Addr, "/ping", 10*time.Second) // waits in the queue until the master answers
 	if err != nil || code != 503 {
 		t.Errorf("%d %q, %v; want 503", code, body, err)
@@ -198,7 +252,7 @@ func TestNobodyAlive503(t *testing.T) {
 
 func TestNobodyAliveReset(t *testing.T) {
 	t.Parallel()
-	s, repair := gone(t, "reset")
+	s, repair := gone(t, "reset", nil)
 	if code, body, err := ask(s.Addr, "/ping", 10*time.Second); err == nil || !strings.Contains(err.Error(), "reset") {
 		t.Errorf("%d %q, %v; want a reset", code, body, err)
 	}
@@ -213,7 +267,7 @@ func TestNobodyAliveReset(t *testing.T) {
 // TestNobodyAliveHold: who waits is served by the worker that comes.
 func TestNobodyAliveHold(t *testing.T) {
 	t.Parallel()
-	s, repair := gone(t, "hold")
+	s, repair := gone(t, "hold", nil)
 	var waiting []net.Conn
 	for range 2 { // one before unavailable.after, one after it
 		c, err := net.Dial("tcp", s.Addr)

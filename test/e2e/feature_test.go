@@ -123,8 +123,8 @@ type run struct {
 	done chan struct{}
 }
 
-// beside starts a verb of masterd.
-func beside(t *testing.T, s *service.Service, args ...string) *run {
+// begin starts a verb of masterd.
+func begin(t *testing.T, s *service.Service, args ...string) *run {
 	t.Helper()
 	r := &run{cmd: s.Command(context.Background(), args...), out: &strings.Builder{}, done: make(chan struct{})}
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
@@ -165,10 +165,10 @@ func stage(t *testing.T, s *service.Service, name string) {
 // ask makes one request on a connection of its own.
 func ask(addr, path string, timeout time.Duration) (code int, body string, err error) {
 	tr := &http.Transport{DisableKeepAlives: true}
-	if strings.HasPrefix(addr, "/") {
+	if path := addr; strings.HasPrefix(path, "/") {
 		tr.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
 			var d net.Dialer
-			return d.DialContext(ctx, "unix", addr)
+			return d.DialContext(ctx, "unix", path)
 		}
 		addr = "localhost"
 	}

@@ -1,8 +1,12 @@
 package systemd
 
 import (
+	"errors"
+	"net"
 	"net/http"
+	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -110,7 +114,7 @@ func TestKilledWorkerIsReplaced(t *testing.T) {
 	u.start()
 	u.baked()
 	before, workers := u.master()
-	workers[0].signal(t, 9)
+	workers[0].signal(t, syscall.SIGKILL)
 	u.eventually("a new worker", func() (bool, string) {
 		_, now := u.master()
 		return len(now) == 1 && now[0].pid != workers[0].pid, ""
@@ -131,7 +135,7 @@ func TestKilledMasterComesBack(t *testing.T) {
 	u.start()
 	u.baked()
 	before, workers := u.master()
-	before.signal(t, 9)
+	before.signal(t, syscall.SIGKILL)
 	began := time.Now()
 	u.becomes("NRestarts", "1")
 	u.serves("v1")
@@ -156,7 +160,7 @@ func TestHungMasterIsRestarted(t *testing.T) {
 	u.start()
 	u.wants("WatchdogUSec=2s")
 	before, _ := u.master()
-	before.signal(t, 19) // STOP
+	before.signal(t, syscall.SIGSTOP)
 	began := time.Now()
 	u.becomes("NRestarts", "1")
 	u.serves("v1")
@@ -181,7 +185,53 @@ func TestHungMasterIsRestartedWhileItReloads(t *testing.T) {
 	u.becomes("ActiveState", "reloading")
 	u.pulsed()
 	before, _ := u.master()
-	before.signal(t, 19)
+	before.signal(t, syscall.SIGSTOP)
 	u.becomes("NRestarts", "1")
 	u.journal("Watchdog timeout")
+}
+
+// A systemd that hangs, as during a slow daemon-reexec, does not hold up the
+// service; it is told the rest once it listens again.
+func TestHungSystemdIsNotWaitedFor(t *testing.T) {
+	t.Parallel()
+	u := newUnit(t)
+	u.dropIn("WatchdogSec=2") // a pulse each second
+	u.start()
+	u.baked()
+	systemd := process{pid: u.pid, name: "systemd"}
+	systemd.signal(t, syscall.SIGSTOP)
+	t.Cleanup(func() { _ = syscall.Kill(u.pid, syscall.SIGCONT) })
+	u.fillNotifySocket()
+	for n := range 4 {
+		began := time.Now()
+		u.must("masterd", "reload")
+		t.Logf("reload %d took %s", n, time.Since(began).Round(time.Millisecond))
+	}
+	u.serves("v1")
+	systemd.signal(t, syscall.SIGCONT)
+	u.says("serving", "generation 5")
+	u.becomes("ActiveState", "active")
+	u.wants("NRestarts=0")
+}
+
+// fillNotifySocket sends systemd messages until it has room for no more.
+func (u *unit) fillNotifySocket() {
+	u.t.Helper()
+	socket := &net.UnixAddr{Name: u.path("/run/systemd/notify"), Net: "unixgram"}
+	for sent := 1; sent > 0; {
+		// Each sender's own room is limited too.
+		c, err := net.DialUnix("unixgram", nil, socket)
+		if err != nil {
+			u.t.Fatal(err)
+		}
+		for sent = 0; err == nil; sent++ {
+			_ = c.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+			_, err = c.Write([]byte("X_OF_NOBODY=1"))
+		}
+		sent-- // the last one was not taken
+		_ = c.Close()
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			u.t.Fatal(err)
+		}
+	}
 }

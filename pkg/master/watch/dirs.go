@@ -74,6 +74,16 @@ func (s *scanner) watchDirs() (added bool) {
 	return added
 }
 
+// forget ends the watch on a directory that is gone from where it was, if it
+// was one that is watched. Another that is made in its place may well get its
+// inode number, and would be taken for it.
+func (s *scanner) forget(dir string) {
+	if s.dirs[dir] != nil {
+		_ = s.kern.Remove(dir)
+		delete(s.dirs, dir)
+	}
+}
+
 // darken notes that nothing is reported on a directory, and says so once.
 func (s *scanner) darken(dir string, why zap.Field) {
 	if s.dark[dir] {

@@ -111,6 +111,9 @@ func (s *scanner) replace(files []string) {
 
 // event notes what the kernel reported, if it is about a name on the way.
 func (s *scanner) event(e fsnotify.Event) {
+	if e.Op&(fsnotify.Remove|fsnotify.Rename) != 0 {
+		s.forget(filepath.Clean(e.Name))
+	}
 	if !s.names[filepath.Dir(e.Name)][filepath.Base(e.Name)] {
 		return
 	}
@@ -135,8 +138,10 @@ func (s *scanner) touch() {
 	}
 }
 
-// rescan looks at everything, whatever was reported.
+// rescan looks at everything, whatever was reported, and watches every
+// directory anew: watching one twice does nothing.
 func (s *scanner) rescan() {
+	clear(s.dirs)
 	s.rewatch()
 	s.look = time.Now().Add(s.rescanAfter())
 	moved := false

@@ -15,7 +15,7 @@ import (
 
 const (
 	settle  = 30 * time.Millisecond
-	patient = 30 * time.Second // far more than any of this takes
+	patient = 20 * time.Second // far more than any of this takes, and less than rescanEvery: a rescan mends nothing here
 )
 
 // What the Watcher logs is how tests see that it has looked.

@@ -1,0 +1,103 @@
+//go:build linux
+
+package worker
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/masterd/masterd/pkg/ipc"
+)
+
+// A worker that lost its master serves on, and says to the next what it is.
+func TestReconnect(t *testing.T) {
+	s := newSlot(t, "http")
+	w, k := managed(t, func(w *Worker) { w.Handle("http", pong) })
+	k.activate(s)
+	c := dial(t, s.addr)
+	for _, state := range []string{"active", "parked", "active"} {
+		if state == "parked" {
+			k.park()
+		}
+		if string(w.State()) != state {
+			k.activate()
+		}
+		k.m.ln.Close() // which removes the path too
+		k.close()
+		if state == "active" {
+			c.want(t, "/", "pong", false)
+		}
+		k.m.listen()
+		var hello ipc.Hello
+		k, hello = k.m.accept()
+		if hello.State != state {
+			t.Fatalf("hello says %q, it was %q", hello.State, state)
+		}
+		k.welcome("http")
+		k.recv(ipc.TypeBeat)
+	}
+	k.activate(s) // the socket it has already is no second one
+	if n := strings.Count(stacks(), "worker.(*acceptor).Accept("); n != 1 {
+		t.Errorf("%d sockets are accepted from", n)
+	}
+	c.c.Close()
+	k.drain(0)
+	k.drained()
+	w.wait()
+}
+
+// A reject ends a worker that nobody knows, with the master's words; one that
+// serves already goes on serving.
+func TestReject(t *testing.T) {
+	m := newMaster(t)
+	w := workerWith(t, Options{}, m.env())
+	w.Handle("http", pong)
+	r := run(t, w)
+	k, _ := m.accept()
+	k.send(ipc.Message{Type: ipc.TypeReject, Text: "no such worker here"})
+	if err := r.wait(); err == nil || !strings.Contains(err.Error(), "no such worker here") {
+		t.Fatalf("Run says %v", err)
+	}
+
+	s := newSlot(t, "http")
+	r, k = managed(t, func(w *Worker) { w.Handle("http", pong) })
+	k.activate(s)
+	k.close()
+	k, _ = k.m.accept()
+	k.send(ipc.Message{Type: ipc.TypeReject, Text: "who are you?"})
+	c := dial(t, s.addr)
+	c.want(t, "/", "pong", false)
+	c.c.Close()
+	k, _ = k.m.accept()
+	k.welcome("http")
+	k.drain(0)
+	k.drained()
+	r.wait()
+}
+
+func TestVersionThatNobodySpeaks(t *testing.T) {
+	m := newMaster(t)
+	w := workerWith(t, Options{}, m.env())
+	w.Handle("http", pong)
+	r := run(t, w)
+	k, hello := m.accept()
+	if hello.Min != ipc.MinVersion || hello.Max != ipc.MaxVersion {
+		t.Errorf("hello says %d to %d", hello.Min, hello.Max)
+	}
+	k.send(ipc.Message{Type: ipc.TypeWelcome, Welcome: &ipc.Welcome{Version: 99, BeatMS: 1000}})
+	if err := r.wait(); err == nil || !strings.Contains(err.Error(), "version 99") {
+		t.Fatalf("Run says %v", err)
+	}
+}
+
+func TestListenerWithoutHandler(t *testing.T) {
+	m := newMaster(t)
+	w := workerWith(t, Options{}, m.env())
+	w.Handle("http", pong)
+	r := run(t, w)
+	k, _ := m.accept()
+	k.welcome("http", "debug")
+	if err := r.wait(); err == nil || !strings.Contains(err.Error(), `Handle("debug"`) {
+		t.Fatalf("Run says %v", err)
+	}
+}
