@@ -1,10 +1,13 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"path/filepath"
 
 	"github.com/spf13/cobra"
 
+	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master"
 	"github.com/masterd/masterd/pkg/master/config"
 )
@@ -22,7 +25,7 @@ the worker's user can run the program, steering.`,
 	}
 }
 
-func (a *app) check(*cobra.Command) error {
+func (a *app) check(cmd *cobra.Command) error {
 	file, _ := a.configFile()
 	if file == "" {
 		return exitf(exitUsage, "no configuration: neither --config nor MASTERD_CONFIG names one, and there is no %s", a.defaultFile)
@@ -48,9 +51,32 @@ func (a *app) check(*cobra.Command) error {
 		fmt.Fprintf(a.err, "masterd: state_dir: %s\n", cleanLines(err.Error()))
 		wrong++
 	}
+	wrong += a.tryListeners(cmd.Context(), cfg)
 	if wrong > 0 {
 		return exitf(exitUsage, "%s: %s would not start", clean(file), cfg.Service)
 	}
 	fmt.Fprintf(a.err, "masterd: %s is good\n", clean(file))
 	return nil
+}
+
+// tryListeners opens what the service would listen on, unless it runs, and says
+// how each listener would steer.
+func (a *app) tryListeners(ctx context.Context, cfg *config.Config) (wrong int) {
+	if api.NewClient(filepath.Join(cfg.RuntimeDir, master.AdminSocket), "").Alive(ctx) == nil {
+		fmt.Fprintf(a.err, "masterd: %s runs: its listeners were not tried\n", cfg.Service)
+		return 0
+	}
+	listeners, err := master.CheckListeners(cfg)
+	if err != nil {
+		fmt.Fprintf(a.err, "masterd: %s\n", cleanLines(err.Error()))
+		return 1
+	}
+	for _, l := range listeners {
+		how := l.Steering
+		if l.Reason != "" {
+			how += ": " + l.Reason
+		}
+		fmt.Fprintf(a.err, "masterd: listener %s on %s can be had, steering %s\n", l.Name, l.Address, clean(how))
+	}
+	return 0
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -50,13 +51,25 @@ func startMaster(o daemonOptions) (daemon, error) {
 	m, err := master.New(master.Options{
 		Config: cfg, Reread: func() (*config.Config, error) { return config.Load(o.File, o.Env) },
 		Journal: j, Notify: o.Notify, Watchdog: o.Watchdog, Version: o.Version, Degraded: degraded,
-		Remember: lastGood.save,
+		Remember: lastGood.save, HookEnv: hookEnv(o.Env),
 	})
 	if err != nil {
 		_ = j.Close()
 		return nil, err
 	}
 	return running{m, j}, nil
+}
+
+// hookEnv is what hooks may expect of their environment: where programs are and
+// whose home this is, no secrets.
+func hookEnv(env []string) []string {
+	var kept []string
+	for _, kv := range env {
+		if name, _, _ := strings.Cut(kv, "="); name == "PATH" || name == "HOME" || name == "USER" || name == "LANG" || name == "TZ" {
+			kept = append(kept, kv)
+		}
+	}
+	return kept
 }
 
 // running is a master and its journal, which outlives it.

@@ -78,6 +78,7 @@ type Options struct {
 	Shim     []string                       // how the exec shim is started; nil: this program
 	Degraded string                         // non-empty: why Config is not what the file says
 	Remember func(*config.Config) error     // keeps a configuration that was taken into force; nil: nobody does
+	HookEnv  []string                       // what hooks are given besides the facts: PATH and the like
 }
 
 // Master is one service's master.

@@ -3,7 +3,6 @@ package master
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 
 	"go.uber.org/zap"
 
@@ -79,16 +78,6 @@ func source(c *config.Config, label string) version.Source {
 	}
 }
 
-// CheckStore says why what is configured could not be run from the state
-// directory; nil also when the program itself is what is wrong.
-func CheckStore(c *config.Config) error {
-	choice, err := version.Inspect(source(c, ""))
-	if err != nil || choice.Mode != version.ModeCopy {
-		return nil
-	}
-	return version.Check(filepath.Join(c.StateDir, versionsDir))
-}
-
 // ref is all that the machine knows of a version.
 func ref(v version.Version) rollout.Version {
 	return rollout.Version{ID: v.ID, Digest: v.Digest, Label: v.Label}
@@ -153,7 +142,7 @@ func (m *Master) hook(c rollout.Hook) {
 
 // runHooks runs argument lists in order; the first that fails ends it.
 func (m *Master) runHooks(ctx context.Context, name string, hooks [][]string, f hook.Facts) error {
-	f.Hook = name
+	f.Hook, f.Environ = name, m.opt.HookEnv
 	for i, h := range hooks {
 		out, err := hook.Run(ctx, h, f)
 		if len(out) > 0 {

@@ -40,28 +40,29 @@ func (m *Master) steer(c rollout.Steer) {
 		m.step(rollout.SteerFailed{Seq: c.Seq, Reason: err.Error()})
 		return
 	}
-	if len(c.Shares) == 0 {
-		m.abandonQueues()
-	}
+	before := m.shares
 	m.shares = c.Shares
+	if len(c.Shares) == 0 {
+		for _, s := range before {
+			m.abandon(s.Slot)
+		}
+	}
 	m.log.Info("steered", zap.Any("shares", c.Shares))
 	m.step(rollout.Steered{Seq: c.Seq})
 	m.placeOrphans()
 }
 
-// abandonQueues: nobody is alive, and the master answers. So it does to those
-// who wait in the queues of the slots that were steered to until now.
-func (m *Master) abandonQueues() {
-	for _, sh := range m.shares {
-		manned := false
-		for _, w := range m.workers {
-			// Workers that do not speak the protocol have theirs from their start.
-			manned = manned || w.slot == sh.Slot && (w.handed || w.session == nil)
-		}
-		if !manned {
-			m.sockets.Quarantine(int(sh.Slot))
+// abandon: nobody is alive, and the master answers. So it does to those who
+// wait in the queue of a slot that was steered to before, unless somebody mans
+// it who may yet serve them.
+func (m *Master) abandon(slot rollout.Slot) {
+	for _, w := range m.workers {
+		// Workers that do not speak the protocol have theirs from their start.
+		if w.slot == slot && (w.handed || w.session == nil) {
+			return
 		}
 	}
+	m.sockets.Quarantine(int(slot))
 }
 
 // pauseOthers is what steering means where all generations share one socket:

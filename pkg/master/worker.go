@@ -226,6 +226,9 @@ func (m *Master) exited(w *worker, exit proc.Exit) {
 	delete(m.workers, w.id)
 	m.finishing[w.id] = w.finished
 	m.log.Info("worker exited", append(m.fields(w), zap.Stringer("how", exit), zap.Uint64("cut", w.stats.Cut))...)
+	if len(m.shares) == 0 && w.generation.id == m.machine.Status().Active {
+		m.abandon(w.slot) // before its replacement is started
+	}
 	m.step(rollout.Exited{Worker: w.id, Detail: exit.String()})
 	m.beginBackground()
 	m.tidy()

@@ -197,7 +197,6 @@ func slowly(t *testing.T, s *service.Service, d time.Duration) *answer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	before := inflight(status(t, s))
 	fmt.Fprintf(conn, "GET /slow?d=%s HTTP/1.1\r\nHost: x\r\n\r\n", d)
 	a := &answer{done: make(chan struct{})}
 	go func() {
@@ -213,17 +212,11 @@ func slowly(t *testing.T, s *service.Service, d time.Duration) *answer {
 		a.code, a.body, a.err = res.StatusCode, string(b), err
 	}()
 	t.Cleanup(func() { _ = conn.Close(); <-a.done })
-	wait(t, s, "the slow request to be under way", func(st api.Status) bool { return inflight(st) > before })
-	return a
-}
-
-func inflight(st api.Status) (n int64) {
-	for _, g := range st.Generations {
-		for _, w := range g.Workers {
-			n += w.InFlight
-		}
+	// Who came after it was answered: it has been taken from the queue.
+	if code, _, err := ask(s.Addr, "/ping", patience); err != nil || code != 200 {
+		t.Fatalf("a request after the slow one: %d, %v", code, err)
 	}
-	return n
+	return a
 }
 
 // good waits for the answer, which must be whole.

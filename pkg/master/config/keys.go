@@ -210,7 +210,8 @@ func endKeys() []Key {
 		{Path: "drain.max_generations", Type: Integer, Default: "4", Unit: "generations", Min: "1", Max: "8",
 			Meaning: `How many may be draining at one time; with one more the oldest is cut, so that a new version never waits.`},
 		{Path: "drain.handover", Type: Boolean, Default: "true",
-			Meaning: `Move idle kept HTTP/1.1 connections to the new version instead of asking clients to connect anew.`},
+			Meaning: `Move idle kept HTTP/1.1 connections to the new version instead of asking clients to connect anew. This
+				version of masterd accepts the key and does not do it yet: they are asked to leave with their next answer.`},
 		{Path: "restart", Type: Section, Meaning: `What happens to a worker that ends by itself: the same version is started again.`},
 		{Path: "restart.initial", Type: Duration, Default: "100ms", Min: "10ms", Max: "1m",
 			Meaning: `The first wait; it doubles with each death and varies a little.`},

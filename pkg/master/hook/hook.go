@@ -7,8 +7,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -26,8 +26,9 @@ const (
 )
 
 // Facts are given to a hook in its environment, as MASTERD_HOOK,
-// MASTERD_SERVICE and so on; empty ones are left out.
+// MASTERD_SERVICE and so on, after Environ; empty ones are left out.
 type Facts struct {
+	Environ    []string // "NAME=value"
 	Hook       string
 	Service    string
 	Rollout    uint64
@@ -41,7 +42,7 @@ type Facts struct {
 }
 
 func (f Facts) environ() []string {
-	env := []string{"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}
+	env := slices.Clone(f.Environ)
 	add := func(k, v string) {
 		if v != "" && v != "0" {
 			env = append(env, "MASTERD_"+k+"="+v)
