@@ -81,20 +81,21 @@ func Run(ctx context.Context, args []string, f Facts) ([]byte, error) {
 	} else if errors.Is(err, exec.ErrWaitDelay) {
 		err = nil
 	}
-	return out.Bytes(), err
+	return out.kept.Bytes(), err
 }
 
-// bounded keeps the first maxOutput bytes.
-type bounded struct{ bytes.Buffer }
+// bounded keeps the first maxOutput bytes. The buffer is not embedded: its
+// ReadFrom would take everything.
+type bounded struct{ kept bytes.Buffer }
 
 func (b *bounded) Write(p []byte) (int, error) {
-	if room := maxOutput - b.Len(); room > 0 {
-		b.Buffer.Write(p[:min(room, len(p))])
+	if room := maxOutput - b.kept.Len(); room > 0 {
+		b.kept.Write(p[:min(room, len(p))])
 	}
 	return len(p), nil
 }
 
 func (b *bounded) lastLine() string {
-	s := strings.TrimSpace(b.String())
+	s := strings.TrimSpace(b.kept.String())
 	return s[strings.LastIndexByte(s, '\n')+1:]
 }
