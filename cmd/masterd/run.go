@@ -70,7 +70,7 @@ func (a *app) run(ctx context.Context, strict bool) error {
 		Notify: manager.notify, Watchdog: manager.watchdog, Version: buildInfo().short(),
 	})
 	if err != nil {
-		return &exit{exitUsage, err.Error()}
+		return startError(err)
 	}
 	signals.pass(d)
 	if code := d.Run(ctx); code != exitDone {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+	"syscall"
 
 	"go.uber.org/zap"
 
@@ -58,6 +59,18 @@ func startMaster(o daemonOptions) (daemon, error) {
 		return nil, err
 	}
 	return running{m, j}, nil
+}
+
+// startError gives a start that failed its exit code. What only a person can
+// mend is wrong usage, and the service manager does not try it again; a disk
+// that is full today may not be in a second.
+func startError(err error) error {
+	for _, transient := range []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EIO, syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.ENOBUFS} {
+		if errors.Is(err, transient) {
+			return &exit{exitFailed, err.Error()}
+		}
+	}
+	return &exit{exitUsage, err.Error()}
 }
 
 // hookEnv is what hooks may expect of their environment: where programs are and

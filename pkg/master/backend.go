@@ -37,6 +37,8 @@ func (b backend) Reload(by string, r api.ReloadRequest) (<-chan api.Event, error
 	m := b.m
 	cfg, err := m.reread(r.Binary)
 	if err != nil {
+		// Before the answer: a service manager that asked shows nothing of it.
+		m.ask(func() { m.notifyTrouble("reload refused: " + err.Error()) })
 		return nil, &api.Problem{Status: 422, Message: "The configuration was not taken over and what runs is untouched: " + err.Error(), Result: api.ResultFailed}
 	}
 	until := rollout.UntilServing

@@ -134,7 +134,10 @@ func TestSharedSteering(t *testing.T) {
 		}
 		s.Config.Set("rollout.bake", "1m")
 		next(t, s, 100, "serving")
-		serves(t, s, label(100))
+		eventually(t, "it to answer", func() bool {
+			_, body, err := ask(s.Addr, "/version", time.Second)
+			return err == nil && strings.Contains(body, label(100))
+		})
 		back(t, s, "")
 	})
 	if res.Versions[label(100)].Count == 0 {
