@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -27,12 +28,22 @@ func (c *cli) talksTo(args ...string) string {
 // file writes a configuration of the named service.
 func (c *cli) file(path, service string) string {
 	c.t.Helper()
-	text := fmt.Sprintf("service: %s\nruntime_dir: %s\nlisteners: [{name: http, address: \"tcp://127.0.0.1:8080\"}]\nworker: {command: [/bin/true]}\n",
-		service, filepath.Join(c.dir, service))
+	text := fmt.Sprintf("service: %s\nruntime_dir: %s\nlisteners: [{name: http, address: \"tcp://127.0.0.1:%d\"}]\nworker: {command: [/bin/true]}\n",
+		service, filepath.Join(c.dir, service), freePort(c.t))
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		c.t.Fatal(err)
 	}
 	return path
+}
+
+func freePort(t *testing.T) int {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
 }
 
 func TestTheOnlyOneIsMeant(t *testing.T) {
