@@ -78,11 +78,11 @@ func read(t *testing.T, events <-chan api.Event) (stages []string, out api.Outco
 func TestReloadMovesTrafficAndParksTheOld(t *testing.T) {
 	cfg := testConfig()
 	run(t, cfg, func(w *world, m *Master) {
-		w.behave["v2"] = behaviour{boot: 300 * time.Millisecond}
+		w.is("v2", behaviour{boot: 300 * time.Millisecond})
 		until(t, "v1 serves", serves(w, "v1"))
 		time.Sleep(cfg.Rollout.Bake + time.Second)
 
-		w.program = "v2"
+		w.install("v2")
 		stages, out := reload(t, m, api.ReloadRequest{Reason: "a test"})
 		if out.Result != api.ResultDone {
 			t.Fatalf("outcome %+v after %v", out, stages)
@@ -113,10 +113,10 @@ func TestBadCandidateCostsNothing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			run(t, testConfig(), func(w *world, m *Master) {
-				w.behave["v2"] = b
+				w.is("v2", b)
 				until(t, "v1 serves", serves(w, "v1"))
-				steerings := len(w.steerings)
-				w.program = "v2"
+				steerings := w.timesSteered()
+				w.install("v2")
 				begun := time.Now()
 				_, out := reload(t, m, api.ReloadRequest{})
 				if out.Result != api.ResultFailed || out.Reason == "" || out.Stage == "" {
@@ -128,8 +128,8 @@ func TestBadCandidateCostsNothing(t *testing.T) {
 				if !b.noSpawn && !slices.ContainsFunc(out.LastLines, func(l string) bool { return strings.Contains(l, "last words of v2") }) {
 					t.Errorf("last lines %q", out.LastLines)
 				}
-				if !serves(w, "v1")() || len(w.steerings) != steerings {
-					t.Errorf("v1 was touched: %v serve, %v", w.serving(), w.steerings[steerings:])
+				if !serves(w, "v1")() || w.timesSteered() != steerings {
+					t.Errorf("v1 was touched: %v serve, %d steerings", w.serving(), w.timesSteered()-steerings)
 				}
 			})
 		})
@@ -141,7 +141,7 @@ func TestCrashInBakeGoesBackAtOnce(t *testing.T) {
 	run(t, cfg, func(w *world, m *Master) {
 		until(t, "v1 serves", serves(w, "v1"))
 		time.Sleep(cfg.Rollout.Bake + time.Second)
-		w.program = "v2"
+		w.install("v2")
 		reload(t, m, api.ReloadRequest{})
 		w.crash("v2")
 		begun := time.Now()
@@ -157,7 +157,7 @@ func TestRollbackDoesNotWaitForTheDisk(t *testing.T) {
 	run(t, cfg, func(w *world, m *Master) {
 		until(t, "v1 serves", serves(w, "v1"))
 		time.Sleep(cfg.Rollout.Bake + time.Second)
-		w.program = "v2"
+		w.install("v2")
 		reload(t, m, api.ReloadRequest{})
 		w.mu.Lock()
 		w.diskFull = true
@@ -175,7 +175,7 @@ func TestRollbackDoesNotWaitForTheDisk(t *testing.T) {
 			t.Errorf("%v serve after %s", w.serving(), time.Since(begun))
 		}
 
-		w.program = "v3"
+		w.install("v3")
 		if _, out := reload(t, m, api.ReloadRequest{}); out.Result != api.ResultFailed || !strings.Contains(out.Reason, "no space left") {
 			t.Errorf("a forward move on a full disk: %+v", out)
 		}
@@ -190,7 +190,7 @@ func TestUnconfirmedReloadGoesBack(t *testing.T) {
 	run(t, cfg, func(w *world, m *Master) {
 		until(t, "v1 serves", serves(w, "v1"))
 		time.Sleep(cfg.Rollout.Bake + time.Second)
-		w.program = "v2"
+		w.install("v2")
 		_, out := reload(t, m, api.ReloadRequest{Confirm: api.Duration(10 * time.Minute)})
 		if out.Result != api.ResultDone || !serves(w, "v2")() {
 			t.Fatalf("outcome %+v, %v serve", out, w.serving())
@@ -209,8 +209,8 @@ func TestUnconfirmedReloadGoesBack(t *testing.T) {
 func TestCallerThatGoesAwayChangesNothing(t *testing.T) {
 	run(t, testConfig(), func(w *world, m *Master) {
 		until(t, "v1 serves", serves(w, "v1"))
-		w.behave["v2"] = behaviour{boot: 10 * time.Second}
-		w.program = "v2"
+		w.is("v2", behaviour{boot: 10 * time.Second})
+		w.install("v2")
 		if _, err := (backend{m}).Reload("alice", api.ReloadRequest{}); err != nil { // nobody reads the answer
 			t.Fatal(err)
 		}
@@ -221,8 +221,8 @@ func TestCallerThatGoesAwayChangesNothing(t *testing.T) {
 func TestDetachedReloadIsAcceptedAtOnce(t *testing.T) {
 	run(t, testConfig(), func(w *world, m *Master) {
 		until(t, "v1 serves", serves(w, "v1"))
-		w.behave["v2"] = behaviour{boot: 10 * time.Second}
-		w.program = "v2"
+		w.is("v2", behaviour{boot: 10 * time.Second})
+		w.install("v2")
 		begun := time.Now()
 		if _, out := reload(t, m, api.ReloadRequest{Detach: true}); out.Result != api.ResultAccepted || time.Since(begun) > 0 {
 			t.Errorf("outcome %+v after %s", out, time.Since(begun))
@@ -239,7 +239,7 @@ func TestHoldRefusesReloadsAndSaysWhy(t *testing.T) {
 			t.Fatal(err)
 		}
 		read(t, events)
-		w.program = "v2"
+		w.install("v2")
 		if _, out := reload(t, m, api.ReloadRequest{}); out.Result != api.ResultHeld || !strings.Contains(out.Reason, "the fair is on") || !strings.Contains(out.Reason, "bob") {
 			t.Errorf("outcome %+v", out)
 		}
@@ -253,12 +253,12 @@ func TestManagerIsToldTheStory(t *testing.T) {
 		w := newWorld(t)
 		m := w.master(cfg)
 		m.opt.Notify = func(s string) { told = append(told, s) }
-		w.behave["v1"] = behaviour{boot: 12 * time.Second}
+		w.is("v1", behaviour{boot: 12 * time.Second})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan int)
 		go func() { ended <- m.Run(ctx) }()
 		until(t, "v1 serves", serves(w, "v1"))
-		w.program = "v2"
+		w.install("v2")
 		reload(t, m, api.ReloadRequest{})
 		cancel()
 		<-ended

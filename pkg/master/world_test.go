@@ -67,6 +67,26 @@ func newWorld(t *testing.T) *world {
 	}
 }
 
+// install puts a program at the path.
+func (w *world) install(program string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.program = program
+}
+
+// is says how workers of a program behave from now on.
+func (w *world) is(program string, b behaviour) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.behave[program] = b
+}
+
+func (w *world) timesSteered() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(w.steerings)
+}
+
 // master makes a master in this world; the test runs it.
 func (w *world) master(cfg *config.Config) *Master {
 	w.t.Helper()
@@ -180,6 +200,8 @@ func (w *world) ExecutableBy(_ context.Context, id string, _ *version.User) (str
 	return "/store/" + id, nil
 }
 func (w *world) FileDigest(context.Context, string) (string, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	return "sha256:" + w.program, nil
 }
 func (w *world) List() []version.Version                       { return nil }
@@ -257,6 +279,7 @@ type fakeWorker struct {
 	fact      func(session.Fact)
 	accepting bool
 	parked    bool
+	deafTERM  bool
 	once      sync.Once
 	done      chan struct{}
 	exit      proc.Exit
@@ -294,7 +317,7 @@ func (w *world) spawn(s proc.Spec) (process, error) {
 		return nil, fmt.Errorf("%s: permission denied", s.Program)
 	}
 	w.pids++
-	f.pid = 1000 + w.pids
+	f.pid, f.deafTERM = 1000+w.pids, b.deafTERM
 	if !b.hang {
 		time.AfterFunc(b.boot, func() { f.say(session.Fact{Kind: session.Ready}) })
 	}
@@ -354,7 +377,7 @@ func (f *fakeWorker) Signal(sig syscall.Signal) error {
 	switch {
 	case sig == syscall.SIGKILL:
 		go f.end(proc.Exit{Signal: sig})
-	case !f.w.behave[f.program].deafTERM:
+	case !f.deafTERM:
 		go f.end(proc.Exit{})
 	}
 	return nil

@@ -128,7 +128,7 @@ func TestSharedSteering(t *testing.T) {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	res := underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate, func() {
 		for i := 2; i <= times(20, 6)+1; i++ {
 			next(t, s, i, "baked")
 		}
@@ -140,9 +140,6 @@ func TestSharedSteering(t *testing.T) {
 		})
 		back(t, s, "")
 	})
-	if res.Versions[label(100)].Count == 0 {
-		t.Errorf("the version that was rolled back never answered:\n%s", res)
-	}
 	if l := status(t, s).Listeners[0]; l.Steering != "shared" || l.Reason == "" {
 		t.Errorf("listener %+v: shared, and why?", l)
 	}
