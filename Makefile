@@ -17,12 +17,15 @@ help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## masterd and the demo worker, into bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/masterd ./cmd/demo-worker
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/masterd
+	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/demo-worker
 
 install: build ## programs, units and man pages, below PREFIX (and DESTDIR)
 	install -D -m 0755 $(BIN)/masterd $(DESTDIR)$(PREFIX)/bin/masterd
-	install -D -m 0644 deploy/systemd/masterd.service $(DESTDIR)/etc/systemd/system/masterd.service
-	install -D -m 0644 deploy/systemd/masterd@.service $(DESTDIR)/etc/systemd/system/masterd@.service
+	install -d $(DESTDIR)/etc/systemd/system
+	for u in masterd.service masterd@.service; do \
+	  sed 's|=/usr/local/bin/|=$(PREFIX)/bin/|' deploy/systemd/$$u >$(DESTDIR)/etc/systemd/system/$$u && \
+	  chmod 0644 $(DESTDIR)/etc/systemd/system/$$u || exit 1; done
 	install -D -m 0644 docs/man/masterd.8 $(DESTDIR)$(PREFIX)/share/man/man8/masterd.8
 	install -D -m 0644 docs/man/masterd.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/masterd.yaml.5
 	install -D -m 0644 configs/full.yaml $(DESTDIR)/etc/masterd/masterd.yaml.example

@@ -76,7 +76,7 @@ func (a *app) tryListeners(ctx context.Context, cfg *config.Config) (wrong int) 
 		if l.Reason != "" {
 			how += ": " + l.Reason
 		}
-		fmt.Fprintf(a.err, "masterd: listener %s on %s can be had, steering %s\n", l.Name, l.Address, clean(how))
+		fmt.Fprintf(a.err, "masterd: listener %s on %s is free, steering %s\n", l.Name, l.Address, clean(how))
 	}
 	return 0
 }

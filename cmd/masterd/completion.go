@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -24,7 +25,15 @@ func (a *app) completionCommand() *cobra.Command {
   bash:  source <(masterd completion bash)
   zsh:   masterd completion zsh > "${fpath[1]}/_masterd"
   fish:  masterd completion fish | source`,
-		Args:      cobra.MatchAll(arguments(1, 1), cobra.OnlyValidArgs),
+		Args: func(cmd *cobra.Command, args []string) error {
+			if err := arguments(1, 1)(cmd, args); err != nil {
+				return err
+			}
+			if !slices.Contains(cmd.ValidArgs, args[0]) {
+				return fmt.Errorf("there is no completion for %q; it can be bash, zsh or fish", args[0])
+			}
+			return nil
+		},
 		ValidArgs: []string{"bash", "zsh", "fish"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch args[0] {

@@ -48,7 +48,7 @@ func (a *app) showHistory(w io.Writer, entries []api.Entry) error {
 		return err
 	}
 	cols := []column{
-		{title: "WHEN"}, {title: "WHAT"}, {title: "VERSION", most: 24}, {title: "GENERATION"}, {title: "OUTCOME"}, {title: "BY", most: 30},
+		{title: "WHEN", keep: true}, {title: "WHAT"}, {title: "VERSION", most: 24}, {title: "GEN", keep: true}, {title: "OUTCOME"}, {title: "BY", most: 30},
 	}
 	const indent = 4
 	width, colour := a.pageWidth(), a.colour()

@@ -33,7 +33,9 @@ error, each with its time, generation and worker. "err" marks standard error,
 				return asExit(err, exitFailed)
 			}
 			var broken error
+			some := false
 			err = c.Logs(ctx, worker, n, follow, func(l api.LogLine) error {
+				some = true
 				_, broken = fmt.Fprintln(a.out, a.logLine(l))
 				return broken
 			})
@@ -44,6 +46,12 @@ error, each with its time, generation and worker. "err" marks standard error,
 				return nil // interrupted: that is how following ends
 			case err == nil && follow:
 				return exitf(exitFailed, "the master ended")
+			case err == nil && !some && n > 0 && worker > 0:
+				fmt.Fprintf(a.err, "masterd: nothing that worker %d has printed is kept\n", worker)
+				return nil
+			case err == nil && !some && n > 0:
+				fmt.Fprintln(a.err, "masterd: the workers have printed nothing yet")
+				return nil
 			case err == nil:
 				return nil
 			}

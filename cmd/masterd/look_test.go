@@ -46,7 +46,8 @@ func TestNothingYet(t *testing.T) {
 	c.want(0, "No version is pinned yet.\n", "", "versions")
 	c.want(0, "Nothing has happened yet.\n", "", "history")
 	c.want(0, "They are the same.\n", "", "versions", "diff", "a", "b")
-	c.want(0, "", "", "logs")
+	c.want(0, "", "masterd: the workers have printed nothing yet\n", "logs")
+	c.want(0, "", "masterd: nothing that worker 7 has printed is kept\n", "logs", "--worker", "7")
 	c.want(0, "{\n  \"schema\": 1,\n  \"entries\": []\n}\n", "", "history", "--json")
 }
 

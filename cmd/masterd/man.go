@@ -180,13 +180,14 @@ should be, 3 not running, 4 unknown.`},
 			{"MASTERD_...", "Override single settings; see masterd.yaml(5)."},
 			{"NO_COLOR", "If set, nothing is coloured."},
 			{"XDG_RUNTIME_DIR, TMPDIR", "Where services of ordinary users have their runtime directories."},
+			{"XDG_STATE_HOME", "Where they have their state directories."},
 			{"SUDO_USER", "Goes into the history beside root."},
 			{"NOTIFY_SOCKET, WATCHDOG_USEC", "Set by systemd(1) and not passed on to workers."},
 		}},
 		{title: "FILES", entries: []manualEntry{
 			{"/etc/masterd/masterd.yaml", "The default configuration."},
 			{"/run/masterd/NAME/admin.sock", "Where the master of a service of root's answers; under $XDG_RUNTIME_DIR/masterd-UID or /tmp/masterd-UID for other users. It speaks HTTP: see GET /v1/openapi.yaml."},
-			{"/var/lib/masterd/NAME", "Pinned versions and history."},
+			{"/var/lib/masterd/NAME", "Pinned versions and history of a service of root's; under $XDG_STATE_HOME/masterd or ~/.local/state/masterd for other users."},
 		}},
 		{title: "EXAMPLES", text: `
   masterd check --config shop.yaml

@@ -73,7 +73,11 @@ func (p *page) head() {
 		if a.Baked {
 			baked = "baked"
 		}
-		p.field("version", plain, fmt.Sprintf("%s, %s, generation %d, %s", cut(clean(a.Version.Label), nameColumns), shortDigest(clean(a.Version.Digest)), a.Generation, baked))
+		called, digest := cut(clean(a.Version.Label), nameColumns), shortDigest(clean(a.Version.Digest))
+		if called != digest { // a version without a name is called by its digest
+			called += ", " + digest
+		}
+		p.field("version", plain, fmt.Sprintf("%s, generation %d, %s", called, a.Generation, baked))
 		p.field("since", plain, fmt.Sprintf("%s, %s ago", stamp(a.Since.In(st.Now.Location())), span(st.Now.Sub(a.Since))))
 		p.field("by", plain, a.By)
 		p.field("why", plain, a.Why)

@@ -2,10 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 )
 
 // Groups of verbs in the help.
@@ -42,6 +44,7 @@ running one.`,
 	}
 	root.SetOut(a.out)
 	root.SetErr(a.err)
+	root.SetFlagErrorFunc(wrongFlag)
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommandGroupID(groupOther)
 	root.PersistentFlags().StringVar(&a.config, "config", "", "read the configuration from `FILE` (default $MASTERD_CONFIG, then "+a.defaultFile+")")
@@ -91,6 +94,32 @@ func (a *app) knownVerb(cmd *cobra.Command, args []string) error {
 		return fmt.Errorf("there is no verb %q; did you mean %s?", args[0], strings.Join(near, " or "))
 	}
 	return fmt.Errorf("there is no verb %q", args[0])
+}
+
+// wrongFlag says what a flag takes, in this program's words and not in the
+// parser's.
+func wrongFlag(_ *cobra.Command, err error) error {
+	var wrong *pflag.InvalidValueError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	f := wrong.GetFlag()
+	name := "--" + f.Name
+	if f.Shorthand != "" {
+		name = "-" + f.Shorthand
+	}
+	takes := ""
+	switch f.Value.Type() {
+	case "duration":
+		takes = "a number with its unit, such as 90s or 10m"
+	case "int", "uint64":
+		takes = "a whole number"
+	case "bool":
+		takes = "no value"
+	default:
+		return err
+	}
+	return fmt.Errorf("%s is %q; it takes %s", name, wrong.GetValue(), takes)
 }
 
 // arguments checks how many there are; most below zero: no limit.

@@ -22,6 +22,9 @@ A service whose environment is "production" is stopped only if its name is said:
 that ends by itself may be started again.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if r.Now && r.Patient {
+				return exitf(exitUsage, "--now and --patient exclude each other")
+			}
 			return a.follow(cmd, 0, func(ctx context.Context, c *api.Client, stage func(api.Stage)) (api.Outcome, error) {
 				return c.Stop(ctx, r, stage)
 			})
@@ -32,6 +35,5 @@ that ends by itself may be started again.`,
 	f.BoolVar(&r.Now, "now", false, "do not wait for anything")
 	f.BoolVar(&r.Patient, "patient", false, "wait without a deadline")
 	reasonFlag(cmd, &r.Reason)
-	cmd.MarkFlagsMutuallyExclusive("now", "patient")
 	return a.talking(cmd)
 }

@@ -7,6 +7,7 @@ type column struct {
 	title string
 	right bool // numbers
 	drop  bool // left out when there is too little room
+	keep  bool // never cut: half of a time or of an ID is of no use
 	most  int  // columns that it may take; zero: as many as it needs
 }
 
@@ -52,7 +53,7 @@ func table(cols []column, rows []row, indent, width int, colour bool) []string {
 	for over := total() - width; over > 0; over = total() - width {
 		widest := -1
 		for i, c := range cols {
-			if !c.right && (widest < 0 || widths[i] > widths[widest]) {
+			if !c.right && !c.keep && widths[i] >= 0 && (widest < 0 || widths[i] > widths[widest]) {
 				widest = i
 			}
 		}

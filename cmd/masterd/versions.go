@@ -18,7 +18,7 @@ func (a *app) versionsCommand() *cobra.Command {
 		Short:   "List, keep and compare pinned versions",
 		Long: `List the pinned versions, newest first. They are what a rollback can go to; the
 newest rollout.keep_versions stay, and those that are in use or kept by hand.`,
-		Args: arguments(0, 0),
+		Args: a.knownVerb,
 		RunE: list.RunE,
 	}
 	a.talking(cmd)
@@ -58,7 +58,7 @@ func (a *app) showVersions(w io.Writer, versions []api.Version) error {
 		return err
 	}
 	cols := []column{
-		{title: "VERSION", most: 30}, {title: "ID", most: 16}, {title: "DIGEST"}, {title: "USE"}, {title: "PINNED"},
+		{title: "VERSION", most: 30}, {title: "ID", most: 16, keep: true}, {title: "DIGEST", drop: true}, {title: "USE"}, {title: "PINNED", keep: true},
 		{title: "SIZE", right: true}, {title: "MODE"}, {title: "NOTE"},
 	}
 	var rows []row

@@ -141,11 +141,12 @@ func (m *Master) ask(f func()) bool {
 func (m *Master) tell(ev rollout.Event) { m.at(func() { m.step(ev) }) }
 
 // beside runs f beside the loop; the end of the master waits for it. m.life
-// ends when it should.
+// ends when it should. Once the master waits nothing more is begun: a signal
+// may still come.
 func (m *Master) beside(f func()) {
-	m.tasks.Add(1)
-	go func() {
-		defer m.tasks.Done()
-		f()
-	}()
+	m.ending.Lock()
+	defer m.ending.Unlock()
+	if !m.ended {
+		m.tasks.Go(f)
+	}
 }

@@ -100,12 +100,14 @@ type Master struct {
 	watch    *watch.Watcher
 	system   system
 
-	inbox chan func()
-	done  chan struct{}  // closed when the loop has ended: nobody takes from the inbox any more
-	tasks sync.WaitGroup // everything that runs beside the loop
-	life  context.Context
-	end   context.CancelFunc
-	disk  chan func() // what is written, one after the other; owned by the disk goroutine
+	inbox  chan func()
+	done   chan struct{}  // closed when the loop has ended: nobody takes from the inbox any more
+	tasks  sync.WaitGroup // everything that runs beside the loop
+	ending sync.Mutex     // guards ended
+	ended  bool           // tasks are waited for
+	life   context.Context
+	end    context.CancelFunc
+	disk   chan func() // what is written, one after the other; owned by the disk goroutine
 
 	// Owned by the loop.
 	machine     *rollout.Machine
@@ -230,8 +232,8 @@ func (m *Master) open() (err error) {
 		return fmt.Errorf("seeding: %w", err)
 	}
 	m.machine = rollout.New(rollout.Options{
-		Slots: slots(cfg), Keep: cfg.Rollout.KeepVersions,
-		Rand: mathrand.New(mathrand.NewPCG(binary.NativeEndian.Uint64(seed[:8]), binary.NativeEndian.Uint64(seed[8:]))),
+		Slots: slots(cfg),
+		Rand:  mathrand.New(mathrand.NewPCG(binary.NativeEndian.Uint64(seed[:8]), binary.NativeEndian.Uint64(seed[8:]))),
 		Violated: func(what string) {
 			m.log.DPanic("an invariant of the rollout machine does not hold; please report this", zap.String("invariant", what))
 		},
@@ -288,6 +290,9 @@ func (m *Master) close() {
 	if m.sessions != nil {
 		errs = append(errs, m.sessions.Close())
 	}
+	m.ending.Lock()
+	m.ended = true
+	m.ending.Unlock()
 	m.tasks.Wait()
 	if m.sockets != nil {
 		errs = append(errs, m.sockets.Close())

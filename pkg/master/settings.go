@@ -48,6 +48,8 @@ func settings(c *config.Config) rollout.Settings {
 		Cooldown:     c.Rollout.Cooldown,
 		MaxPerMinute: c.Rollout.MaxPerMinute,
 
+		KeepVersions: c.Rollout.KeepVersions,
+
 		DrainTimeout: c.Drain.Timeout,
 		MaxDraining:  c.Drain.MaxGenerations,
 		KillAfter:    killAfter,

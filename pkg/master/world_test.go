@@ -111,7 +111,7 @@ func (w *world) master(cfg *config.Config) *Master {
 		save:     w.save,
 		load:     func(string) (rollout.State, error) { return rollout.State{}, nil },
 	}
-	m.machine = rollout.New(rollout.Options{Slots: 16, Keep: 5, Rand: rand.New(rand.NewPCG(1, 2)), Violated: func(what string) { w.t.Errorf("invariant: %s", what) }})
+	m.machine = rollout.New(rollout.Options{Slots: 16, Rand: rand.New(rand.NewPCG(1, 2)), Violated: func(what string) { w.t.Errorf("invariant: %s", what) }})
 	w.quiet = func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) }
 	return m
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -110,7 +111,7 @@ func tour(ctx context.Context) (err error) {
 				return err
 			}
 		}
-		t.command("masterd " + strings.Join(st.verb, " "))
+		t.command("masterd " + typed(st.verb))
 		begun := time.Now()
 		out, code := s.CLI(ctx, st.verb...)
 		took = append(took, time.Since(begun))
@@ -141,6 +142,18 @@ func tour(ctx context.Context) (err error) {
 		return fmt.Errorf("%d requests failed", n)
 	}
 	return nil
+}
+
+// typed is a command line as a person types it.
+func typed(args []string) string {
+	var words []string
+	for _, a := range args {
+		if strings.Contains(a, " ") {
+			a = strconv.Quote(a)
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
 }
 
 // answers makes sure which version answers now.

@@ -101,7 +101,7 @@ func (b *builder) checkedListener(path string, name *string, all []Listener) {
 		for _, l := range all {
 			names = append(names, l.Name)
 		}
-		text := fmt.Sprintf("there is no listener %s; there are %s", short(*name), strings.Join(names, ", "))
+		text := fmt.Sprintf("there is no listener %s; the listeners are %s", short(*name), strings.Join(names, ", "))
 		if near := nearest(*name, names); near != "" {
 			text = fmt.Sprintf("there is no listener %s; did you mean %s?", short(*name), near)
 		}

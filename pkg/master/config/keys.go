@@ -79,7 +79,7 @@ func workerKeys() []Key {
 				must be given.`},
 		{Path: "worker.directory", Type: Path,
 			Meaning: `The worker's working directory; when empty, that of the configuration file.`},
-		{Path: "worker.processes", Type: Integer, Default: "1", Unit: "processes", Min: "1", Max: "256",
+		{Path: "worker.processes", Type: Integer, Default: "1", Unit: "processes", Min: "1", Max: "64",
 			Meaning: `How many workers each generation has.`},
 		{Path: "worker.pin", Type: Text, Default: "auto", Allowed: []string{"auto", "copy", "path"},
 			Meaning: `How the program is kept, so that a crash or a rollback brings back the same one even when its file has

@@ -201,9 +201,9 @@ func (m *Machine) bootUp(ev Booted) {
 	m.booted = true
 	m.state = cloneState(ev.State)
 	m.state.NextGeneration = max(m.state.NextGeneration, 1)
-	m.state.Kept = m.state.Kept[:min(len(m.state.Kept), m.options.Keep)]
 	m.state.Active = nil
 	m.settings = ev.Settings.whole()
+	m.state.Kept = m.state.Kept[:min(len(m.state.Kept), m.settings.KeepVersions)]
 	m.boot.settings = m.settings
 	m.startConfigured("")
 }

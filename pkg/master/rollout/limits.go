@@ -6,7 +6,7 @@ import "time"
 // limit here.
 const (
 	defaultKeep  = 5
-	maxProcesses = 64 // workers in a generation
+	maxProcesses = 64 // workers in a generation, as worker.processes allows
 	maxClosed    = 32 // digests closed to automation; the oldest falls out
 
 	killPatience  = 10 * time.Second // from KILL to giving a process up as stuck
@@ -43,6 +43,7 @@ func (s Settings) whole() Settings {
 	number(&s.ActiveFailures, 3)
 	number(&s.MaxPerMinute, 6)
 	number(&s.MaxDraining, 4)
+	number(&s.KeepVersions, defaultKeep)
 	number(&s.Loop, 5)
 	number(&s.BeatsSteer, 5)
 	number(&s.BeatsKill, 10)

@@ -9,7 +9,6 @@ import (
 type Options struct {
 	Slots    int          // size of the pool; a slot is an index below it
 	Rand     *rand.Rand   // for the jitter of waits; nil: seeded with ones
-	Keep     int          // versions kept for rollbacks; zero: 5
 	Violated func(string) // is told of a broken invariant; nil: panic
 }
 
@@ -57,9 +56,6 @@ type Machine struct {
 
 // New returns a machine that waits for Booted.
 func New(o Options) *Machine {
-	if o.Keep < 1 {
-		o.Keep = defaultKeep
-	}
 	if o.Rand == nil {
 		o.Rand = rand.New(rand.NewPCG(1, 1))
 	}

@@ -53,6 +53,8 @@ type Settings struct {
 	Cooldown     time.Duration // automatic rollouts: least time between the ends and starts of two
 	MaxPerMinute int           // automatic rollouts: at most so many starts in a minute
 
+	KeepVersions int // baked versions that rollbacks may go to
+
 	DrainTimeout time.Duration // zero: no deadline
 	MaxDraining  int           // generations draining at one time; the oldest is cut when there are more
 	KillAfter    time.Duration // from TERM to KILL

@@ -104,7 +104,7 @@ func (m *Machine) retain() {
 func (m *Machine) keep(v Version) {
 	kept := []Version{v}
 	for _, k := range m.state.Kept {
-		if k.ID != v.ID && len(kept) < m.options.Keep {
+		if k.ID != v.ID && len(kept) < m.settings.KeepVersions {
 			kept = append(kept, k)
 		}
 	}

@@ -123,7 +123,7 @@ func (w *world) settings() {
 
 // reboot is a new master with what the last one saved.
 func (w *world) reboot() {
-	w.m = New(Options{Slots: 8 + w.r.IntN(9), Rand: rand.New(rand.NewPCG(w.r.Uint64(), 1)), Keep: 3})
+	w.m = New(Options{Slots: 8 + w.r.IntN(9), Rand: rand.New(rand.NewPCG(w.r.Uint64(), 1))})
 	w.queue, w.live, w.procs, w.bySlot = nil, nil, map[Worker]*proc{}, map[Slot]map[Worker]*proc{}
 	w.gens, w.touched, w.holes, w.owner = map[Generation]bool{}, map[Generation]bool{}, map[Slot]bool{}, map[Slot]Generation{}
 	w.steered, w.asks, w.failedU = nil, nil, time.Time{}
