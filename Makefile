@@ -35,10 +35,10 @@ run: build ## serve the demo on 127.0.0.1:8080 under a master in the foreground
 	@echo "  The demo is about to be served on http://127.0.0.1:8080. In another terminal, here:"
 	@echo
 	@echo "    curl -i http://127.0.0.1:8080/ping"
-	@echo "    bin/masterd status"
+	@echo "    bin/masterd status                # or status --watch"
 	@echo "    bin/masterd reload --label v2     # a new generation beside the old, checked, then steered to"
 	@echo "    bin/masterd rollback              # and back, at once"
-	@echo "    bin/masterd logs -f"
+	@echo "    bin/masterd logs -f               # what the workers print"
 	@echo
 	@echo "  Ctrl-C drains and stops."
 	@echo

@@ -75,7 +75,7 @@ func run(args []string) (int, error) {
 	j := newJob(o.jobFile)
 	r := ginworker.New()
 	if o.accessLog {
-		r.Use(gin.Logger())
+		r.Use(gin.LoggerWithConfig(gin.LoggerConfig{SkipPaths: []string{"/healthz"}}))
 	}
 	r.Use(ginworker.Identify(v))
 	f.install(r)

@@ -27,7 +27,7 @@ func (o *options) parse(args []string) error {
 	fs.StringVar(&o.cert, "cert", os.Getenv("DEMO_CERT"), "serve the listener https too, with the certificate in this PEM `file`")
 	fs.StringVar(&o.key, "key", os.Getenv("DEMO_KEY"), "PEM `file` with the key of -cert")
 	fs.StringVar(&o.jobFile, "job-file", os.Getenv("DEMO_JOB_FILE"), "append each start and stop of the background job to this `file`")
-	fs.BoolVar(&o.accessLog, "access-log", os.Getenv("DEMO_ACCESS_LOG") != "", "log each request")
+	fs.BoolVar(&o.accessLog, "access-log", os.Getenv("DEMO_ACCESS_LOG") != "", "log each request, save those for /healthz")
 	fs.BoolVar(&o.h2c, "h2c", os.Getenv("DEMO_H2C") != "", "take HTTP/2 without TLS too")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 	fs.Usage = func() {

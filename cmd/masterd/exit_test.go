@@ -197,7 +197,6 @@ func TestWrongUsage(t *testing.T) {
 		{"history -n 0", "-n is 0; it can be from 1 to 1000"},
 		{"logs -n x", "-n is \"x\"; it takes a whole number\nTry \"masterd logs --help\"."},
 		{"versions foo", "there is no verb \"foo\"\nTry \"masterd versions --help\"."},
-		{"versions dif", "there is no verb \"dif\"; did you mean diff?\nTry \"masterd versions --help\"."},
 		{"logs -n -1", "-n is -1; it can be from 0 to 100000"},
 		{"versions diff v1", "the usage is: masterd versions diff A B [flags]\nTry \"masterd versions diff --help\"."},
 		{"completion tcsh", "there is no completion for \"tcsh\"; it can be bash, zsh or fish\nTry \"masterd completion --help\"."},

@@ -26,7 +26,7 @@ func TestVersions(t *testing.T) {
 		`VERSION        ID    DIGEST        USE     PINNED                SIZE  MODE  NOTE`,
 		`v1.3.0         8c2e  ffee00112233  active  2026-03-04 11:00  18.1 MiB  copy`,
 		`v1.2.9\x1b[2J  77aa  99aabbccddee          2026-03-03 11:00  18.0 MiB  copy  rolled back`,
-		`v1.2.3         0b1d  0a1b2c3d4e5f  parked  2026-03-02 10:00  17.9 MiB  path  kept`,
+		`v1.2.3         0b1d  0a1b2c3d4e5f  parked  2026-03-02 10:00  17.9 MiB  path  kept by hand`,
 	), "", "versions")
 	_, list, _ := c.run("versions")
 	c.want(0, list, "", "versions", "list")

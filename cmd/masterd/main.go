@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -73,10 +74,14 @@ func (a *app) colour() bool {
 	return ok && a.env("NO_COLOR") == "" && a.env("TERM") != "dumb"
 }
 
-// pageWidth is how wide output may be: the terminal, at most pageColumns.
+// pageWidth is how wide output may be: the terminal, or what COLUMNS says when
+// there is none, at most pageColumns.
 func (a *app) pageWidth() int {
 	if width, _, ok := a.terminal(); ok && width > 0 {
 		return min(width, pageColumns)
+	}
+	if n, err := strconv.Atoi(a.env("COLUMNS")); err == nil && n > 0 {
+		return min(n, pageColumns)
 	}
 	return pageColumns
 }

@@ -178,6 +178,7 @@ should be, 3 not running, 4 unknown.`},
 		{title: "ENVIRONMENT", entries: []manualEntry{
 			{"MASTERD_CONFIG", "The configuration file, if --config does not name one."},
 			{"MASTERD_...", "Override single settings; see masterd.yaml(5)."},
+			{"COLUMNS", "How wide pages may be when the output is not a terminal, at most 100."},
 			{"NO_COLOR", "If set, nothing is coloured."},
 			{"XDG_RUNTIME_DIR, TMPDIR", "Where services of ordinary users have their runtime directories."},
 			{"XDG_STATE_HOME", "Where they have their state directories."},

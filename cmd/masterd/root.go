@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -18,9 +19,12 @@ const (
 	groupOther   = "other"
 )
 
+// helpColumns is how wide the help is.
+const helpColumns = 80
+
 // root is the whole tree of verbs.
 func (a *app) root() *cobra.Command {
-	var check bool
+	var check, version bool
 	var strict bool
 	root := &cobra.Command{
 		Use:   "masterd",
@@ -36,7 +40,10 @@ running one.`,
 		SilenceErrors:              true,
 		SilenceUsage:               true,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if check {
+			switch {
+			case version:
+				return a.printVersion()
+			case check:
 				return a.check(cmd)
 			}
 			return a.run(cmd.Context(), strict)
@@ -45,11 +52,14 @@ running one.`,
 	root.SetOut(a.out)
 	root.SetErr(a.err)
 	root.SetFlagErrorFunc(wrongFlag)
+	// Flags are told as wide as the rest.
+	root.SetUsageTemplate(strings.ReplaceAll(root.UsageTemplate(), ".FlagUsages", ".FlagUsagesWrapped "+strconv.Itoa(helpColumns)))
 	root.CompletionOptions.DisableDefaultCmd = true
 	root.SetHelpCommandGroupID(groupOther)
 	root.PersistentFlags().StringVar(&a.config, "config", "", "read the configuration from `FILE` (default $MASTERD_CONFIG, then "+a.defaultFile+")")
 	root.MarkPersistentFlagFilename("config", "yaml", "yml")
 	root.Flags().BoolVarP(&check, "test", "t", false, "check the configuration and exit, as the verb check")
+	root.Flags().BoolVar(&version, "version", false, "print masterd's own version and exit, as the verb version")
 	strictFlag(root, &strict)
 	root.AddGroup(
 		&cobra.Group{ID: groupDaemon, Title: "The daemon:"},

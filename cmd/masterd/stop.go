@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
+	"syscall"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -26,7 +29,12 @@ that ends by itself may be started again.`,
 				return exitf(exitUsage, "--now and --patient exclude each other")
 			}
 			return a.follow(cmd, 0, func(ctx context.Context, c *api.Client, stage func(api.Stage)) (api.Outcome, error) {
-				return c.Stop(ctx, r, stage)
+				st, _ := c.Status(ctx)
+				o, err := c.Stop(ctx, r, stage)
+				if err == nil && o.Result == api.ResultDone {
+					awaitEnd(ctx, st.Master.PID)
+				}
+				return o, err
 			})
 		},
 	}
@@ -36,4 +44,25 @@ that ends by itself may be started again.`,
 	f.BoolVar(&r.Patient, "patient", false, "wait without a deadline")
 	reasonFlag(cmd, &r.Reason)
 	return a.talking(cmd)
+}
+
+// endTimeout bounds the wait for a master that has said that it has stopped.
+const endTimeout = 2 * time.Second
+
+// awaitEnd waits until the master's process is gone: it answers just before it
+// ends, and whoever starts the next one after "masterd stop" would find the
+// lock still held.
+func awaitEnd(ctx context.Context, pid int) {
+	if pid <= 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, endTimeout)
+	defer cancel()
+	for !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }

@@ -15,11 +15,13 @@ func (a *app) versionCommand() *cobra.Command {
 		GroupID: groupOther,
 		Short:   "Print masterd's own version",
 		Args:    arguments(0, 0),
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintln(a.out, buildInfo())
-			return err
-		},
+		RunE:    func(*cobra.Command, []string) error { return a.printVersion() },
 	}
+}
+
+func (a *app) printVersion() error {
+	_, err := fmt.Fprintln(a.out, buildInfo())
+	return err
 }
 
 // build is what the Go tool wrote into this program.

@@ -18,8 +18,9 @@ func (a *app) versionsCommand() *cobra.Command {
 		Short:   "List, keep and compare pinned versions",
 		Long: `List the pinned versions, newest first. They are what a rollback can go to; the
 newest rollout.keep_versions stay, and those that are in use or kept by hand.`,
-		Args: a.knownVerb,
-		RunE: list.RunE,
+		Args:                       a.knownVerb,
+		SuggestionsMinimumDistance: 2,
+		RunE:                       list.RunE,
 	}
 	a.talking(cmd)
 	cmd.Flags().AddFlagSet(list.LocalNonPersistentFlags())
@@ -59,13 +60,13 @@ func (a *app) showVersions(w io.Writer, versions []api.Version) error {
 	}
 	cols := []column{
 		{title: "VERSION", most: 30}, {title: "ID", most: 16, keep: true}, {title: "DIGEST", drop: true}, {title: "USE"}, {title: "PINNED", keep: true},
-		{title: "SIZE", right: true}, {title: "MODE"}, {title: "NOTE"},
+		{title: "SIZE", right: true}, {title: "MODE", drop: true}, {title: "NOTE"},
 	}
 	var rows []row
 	for _, v := range versions {
 		var notes []string
 		if v.Held {
-			notes = append(notes, "kept")
+			notes = append(notes, "kept by hand")
 		}
 		if v.Closed {
 			notes = append(notes, "rolled back")

@@ -10,6 +10,7 @@ import (
 	"syscall"
 
 	"go.uber.org/zap"
+	"golang.org/x/term"
 
 	"github.com/masterd/masterd/pkg/master"
 	"github.com/masterd/masterd/pkg/master/config"
@@ -38,7 +39,7 @@ func startMaster(o daemonOptions) (daemon, error) {
 	}
 	j, err := journal.Open(journal.Options{
 		Level: cfg.Log.Level, Format: cfg.Log.Format, File: cfg.Log.File, Service: cfg.Service, PID: os.Getpid(), Stderr: os.Stderr,
-		Color: os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		Color: cfg.Log.File == "" && term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 	})
 	if err != nil {
 		return nil, err

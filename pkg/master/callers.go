@@ -50,10 +50,18 @@ func (m *Master) request(ev func(rollout.Request) rollout.Event) <-chan api.Even
 // token names the plan of a request to the machine.
 func token(r rollout.Request) string { return strconv.FormatUint(uint64(r), 10) }
 
+// given is a field of the log that is left out when it is empty.
+func given(key, value string) zap.Field {
+	if value == "" {
+		return zap.Skip()
+	}
+	return zap.String(key, value)
+}
+
 // report tells callers and the log at which stage a rollout is.
 func (m *Master) report(r rollout.Report) {
-	m.log.Info("rollout", zap.String("stage", string(r.Stage)), zap.String("detail", r.Detail), zap.Uint64("generation", uint64(r.Generation)),
-		zap.String("version", r.Version.Label), zap.Uint64("rollout_id", uint64(r.Rollout)), zap.String("trace_id", m.trace(r.Rollout)))
+	m.log.Info("rollout", zap.String("stage", string(r.Stage)), given("detail", r.Detail), zap.Uint64("generation", uint64(r.Generation)),
+		given("version", r.Version.Label), zap.Uint64("rollout_id", uint64(r.Rollout)), zap.String("trace_id", m.trace(r.Rollout)))
 	ev := api.Event{Stage: &api.Stage{
 		At: time.Now(), Rollout: uint64(r.Rollout), Generation: uint64(r.Generation), Version: r.Version.Label,
 		Stage: string(r.Stage), Detail: r.Detail, Deadline: r.Deadline,

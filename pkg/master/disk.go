@@ -54,12 +54,17 @@ func (m *Master) record(c rollout.Record) {
 	e := entry(c.Entry)
 	fields := []zap.Field{
 		zap.String("what", e.What), zap.String("by", e.By), zap.String("outcome", e.Outcome), zap.Uint64("generation", e.To),
-		zap.String("version", e.Version), zap.String("stage", e.Stage), zap.String("reason", e.Reason),
+		given("version", e.Version), given("stage", e.Stage), given("reason", e.Reason),
 	}
 	if e.Rollout != 0 {
 		fields = append(fields, zap.Uint64("rollout_id", e.Rollout), zap.String("trace_id", m.trace(c.Entry.Rollout)))
 	}
-	m.log.Info("history", fields...)
+	say := m.log.Info
+	switch c.Entry.Code { // what went wrong must be seen at log.level: warn, too
+	case rollout.Failed, rollout.RolledBack:
+		say = m.log.Warn
+	}
+	say("history", fields...)
 	if c.Entry.What == "rollback" && c.Entry.Code == rollout.Done { // it is this asker who brought it now
 		m.active = deployment{generation: c.Entry.To, since: time.Now(), by: c.Entry.By, why: c.Entry.Why}
 	}

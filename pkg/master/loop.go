@@ -99,6 +99,12 @@ func (m *Master) perform(c rollout.Command) {
 		m.save(c)
 	case rollout.Record:
 		m.record(c)
+		if c.Entry.Rollout != 0 {
+			m.tidy() // it has ended, or moved the traffic: nothing more is prepared for it
+			if c.Entry.Code != rollout.Done {
+				m.settle()
+			}
+		}
 	case rollout.Hook:
 		m.hook(c)
 	case rollout.Retain:

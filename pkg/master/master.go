@@ -60,6 +60,9 @@ const (
 	// closeTimeout bounds how long the end of a master waits for open admin
 	// requests to be answered.
 	closeTimeout = 2 * time.Second
+	// tasksTimeout bounds its wait for what runs beside the loop: a write to a
+	// disk that hangs cannot be ended.
+	tasksTimeout = 10 * time.Second
 	// holdTime is how long a client is kept waiting by "unavailable.answer: hold".
 	holdTime = 30 * time.Second
 	// retryAfter is what a client is told to wait after a 503 of the master's.
@@ -128,6 +131,8 @@ type Master struct {
 	shares      []rollout.Share // the steering in force
 	active      deployment
 	orphans     []orphan
+	placing     bool // some of them are tried again in a moment
+	nobody      bool // the machine has said that nobody is alive
 	notified    notified
 	exit        *rollout.Code
 }
@@ -293,7 +298,7 @@ func (m *Master) close() {
 	m.ending.Lock()
 	m.ended = true
 	m.ending.Unlock()
-	m.tasks.Wait()
+	ended := m.tasksEnd()
 	if m.sockets != nil {
 		errs = append(errs, m.sockets.Close())
 	}
@@ -303,7 +308,7 @@ func (m *Master) close() {
 	for _, a := range m.answers {
 		a.Close()
 	}
-	if m.history != nil {
+	if m.history != nil && ended { // or somebody may be writing it for ever
 		errs = append(errs, m.history.Close())
 	}
 	if m.lock != nil {
@@ -311,6 +316,37 @@ func (m *Master) close() {
 	}
 	if err := errors.Join(errs...); err != nil {
 		m.log.Warn("closing", zap.Error(err))
+	}
+}
+
+// answerLast takes what was posted before the loop had ended: requests are
+// refused, and everybody is answered.
+func (m *Master) answerLast() {
+	for {
+		select {
+		case f := <-m.inbox:
+			f()
+		default:
+			return
+		}
+	}
+}
+
+// tasksEnd waits for what runs beside the loop, and tells whether it has ended.
+func (m *Master) tasksEnd() bool {
+	ended := make(chan struct{})
+	go func() {
+		m.tasks.Wait()
+		close(ended)
+	}()
+	limit := time.NewTimer(tasksTimeout)
+	defer limit.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-limit.C:
+		m.log.Error("something hangs, the disk most likely; masterd ends without waiting for it", zap.Duration("waited", tasksTimeout))
+		return false
 	}
 }
 
@@ -324,6 +360,7 @@ func (m *Master) Run(ctx context.Context) int {
 	m.step(rollout.Booted{Settings: settings(m.cfg), State: m.saved})
 	m.loop(ctx)
 	close(m.done)
+	m.answerLast()
 	for _, o := range m.orphans {
 		closeFD(o.fd)
 	}

@@ -47,13 +47,17 @@ func (m *Master) prepare(c rollout.Prepare) {
 			})
 		}
 		if err != nil {
-			m.tell(rollout.PrepareFailed{Rollout: c.Rollout, Reason: err.Error()})
+			m.at(func() {
+				m.step(rollout.PrepareFailed{Rollout: c.Rollout, Reason: err.Error()})
+				m.tidy() // listeners that were opened for it
+			})
 			return
 		}
 		mem := m.system.memory(pids)
 		m.at(func() {
 			p.version = v
 			m.step(rollout.Prepared{Rollout: c.Rollout, Version: ref(v), Memory: mem})
+			m.tidy() // it may have been given up meanwhile
 		})
 	})
 }
@@ -94,9 +98,22 @@ func (m *Master) adopt(rollout.Adopt) {
 		m.setEnvironment(g.cfg.Environment)
 		m.cfg, m.degraded = g.cfg, ""
 		m.setWatch()
+		m.settle()
 	}
 	m.remember()
 	m.tidy()
+}
+
+// settle gives open listeners what the configuration in force says of them: the
+// preparation of another may have changed their mode, group or backlog. It may
+// look up groups: not in the loop.
+func (m *Master) settle() {
+	ls := m.cfg.Listeners
+	m.beside(func() {
+		if err := m.sockets.Settle(ls); err != nil && m.life.Err() == nil {
+			m.log.Error("listeners cannot be given back what is configured", zap.Error(err))
+		}
+	})
 }
 
 // setEnvironment tells the admin socket, which asks for a production service's

@@ -28,6 +28,7 @@ type sockets interface {
 	Steer(shares []listen.Share) error
 	Shared() []string
 	Add(ls []config.Listener) error
+	Settle(ls []config.Listener) error
 	Retain(ls []config.Listener)
 	Status() []api.Listener
 	ProbeDial(ctx context.Context, slot int, listener string) (net.Conn, error)
@@ -46,6 +47,7 @@ type sessions interface {
 type control interface {
 	SetPID(pid int)
 	Connected() bool
+	Room() int
 	Activate(names []string, fds []int) error
 	ActivateWaiting(names []string, fds []int) error
 	Pause() error

@@ -14,9 +14,13 @@ import (
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
-// maxOrphans is how many connections whose worker is gone may wait for another
-// to become active; more are closed.
-const maxOrphans = 4096
+const (
+	// maxOrphans is how many connections whose worker is gone may wait for
+	// another to become active; more are closed.
+	maxOrphans = 4096
+	// placeAgain is when those are tried again for whom no worker had room.
+	placeAgain = 5 * time.Millisecond
+)
 
 // orphan is a client's connection that no worker took: found in the queue of a
 // slot that nobody mans, or come while nobody was alive.
@@ -41,7 +45,7 @@ func (m *Master) steer(c rollout.Steer) {
 		return
 	}
 	before := m.shares
-	m.shares = c.Shares
+	m.shares, m.nobody = c.Shares, len(c.Shares) == 0
 	if len(c.Shares) == 0 {
 		for _, s := range before {
 			m.abandon(s.Slot)
@@ -133,23 +137,43 @@ func (m *Master) adoptOrphan(listener string, fd int) {
 // protocol cannot take them: then, and when nobody is alive, the master answers;
 // but clients that are to be held wait here for the worker that comes.
 func (m *Master) placeOrphans() {
-	nobody := len(m.shares) == 0 && m.machine.Status().Active != 0
+	if len(m.orphans) == 0 {
+		return
+	}
 	hold := m.cfg.Unavailable.Answer == answer.ModeHold
+	serving := m.servingWorkers()
 	rest := m.orphans[:0]
 	for i, o := range m.orphans {
-		w := m.servingWorker(i)
+		w := withRoom(serving, i)
 		switch {
 		case w != nil:
 			if err := w.session.Conn(o.listener, ipc.PurposeServe, o.fd); err != nil { // took the descriptor all the same
 				m.log.Warn("a connection found in a queue cannot be passed on", append(m.fields(w), zap.Error(err))...)
 			}
-		case m.foreign(), nobody && (!hold || time.Since(o.since) >= holdTime):
+		case len(serving) > 0: // they have more to read than is good for them
+			rest = append(rest, o)
+			m.placeLater()
+		case m.foreign(), m.nobody && (!hold || time.Since(o.since) >= holdTime):
 			m.answerFD(o)
 		default:
 			rest = append(rest, o)
 		}
 	}
 	m.orphans = rest
+}
+
+// placeLater has those who wait placed when the workers have read some more.
+func (m *Master) placeLater() {
+	if m.placing {
+		return
+	}
+	m.placing = true
+	time.AfterFunc(placeAgain, func() {
+		m.at(func() {
+			m.placing = false
+			m.placeOrphans()
+		})
+	})
 }
 
 // answerer is the one that does what is configured now. Those whom it would
@@ -162,18 +186,25 @@ func (m *Master) answerer() *answer.Answerer {
 	return m.answers[mode]
 }
 
-// servingWorker picks the n-th of the workers that take connections by message.
-func (m *Master) servingWorker(n int) *worker {
+// servingWorkers are those that take connections by message.
+func (m *Master) servingWorkers() []*worker {
 	var able []*worker
 	for _, w := range m.workers {
 		if w.session != nil && w.handed && w.process != nil && steeredTo(m.shares, w.slot) && w.session.Connected() {
 			able = append(able, w)
 		}
 	}
-	if len(able) == 0 {
-		return nil
+	return able
+}
+
+// withRoom picks the n-th of the workers, or the next that can be told more; nil: none.
+func withRoom(ws []*worker, n int) *worker {
+	for i := range ws {
+		if w := ws[(n+i)%len(ws)]; w.session.Room() > 0 {
+			return w
+		}
 	}
-	return able[n%len(able)]
+	return nil
 }
 
 // foreign: the workers cannot be passed connections.

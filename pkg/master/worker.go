@@ -77,7 +77,7 @@ func (m *Master) startWorker(c rollout.Start) {
 	}
 	m.beside(func() {
 		p, err := m.spawn(w, secret, &version.User{Name: g.cfg.Worker.User, UID: uid, GID: gid, Groups: groups})
-		m.at(func() {
+		taken := m.at(func() {
 			if err != nil {
 				m.startFailed(w, err)
 				return
@@ -97,7 +97,15 @@ func (m *Master) startWorker(c rollout.Start) {
 		if err != nil {
 			return
 		}
-		<-p.Done()
+		if !taken { // the master has ended while it was being started
+			_ = p.Signal(signals["KILL"])
+		}
+		select {
+		case <-p.Done():
+		case <-m.done: // it cannot be killed, and the master has ended without it
+			p.Close()
+			return
+		}
 		// First the fact, for the sake of those who wait for an answer now, then
 		// the last lines.
 		m.at(func() { m.exited(w, p.Exit()) })

@@ -47,6 +47,9 @@ type world struct {
 	memory     rollout.Memory
 	lines      map[uint64][]string
 	quiet      func(slot int)
+	passed     []int               // connections that workers were given to serve
+	settled    [][]config.Listener // by each Settle
+	retained   [][]config.Listener // by each Retain
 	pids       int
 }
 
@@ -58,6 +61,8 @@ type behaviour struct {
 	sick     bool          // fails its checks
 	noSpawn  bool          // cannot be executed
 	deafTERM bool          // ignores everything but KILL
+	immortal bool          // hangs in the kernel: not even that ends it
+	crowded  bool          // has more to read than it does: no room for connections
 }
 
 func newWorld(t *testing.T) *world {
@@ -259,8 +264,18 @@ func (w *world) Steer(shares []listen.Share) error {
 
 func (w *world) Shared() []string            { return nil }
 func (w *world) Add([]config.Listener) error { return nil }
-func (w *world) Retain([]config.Listener)    {}
-func (w *world) Status() []api.Listener      { return nil }
+func (w *world) Retain(ls []config.Listener) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.retained = append(w.retained, ls)
+}
+func (w *world) Settle(ls []config.Listener) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.settled = append(w.settled, ls)
+	return nil
+}
+func (w *world) Status() []api.Listener { return nil }
 func (w *world) ProbeDial(context.Context, int, string) (net.Conn, error) {
 	return nil, errors.ErrUnsupported
 }
@@ -351,6 +366,12 @@ func (f *fakeWorker) say(fact session.Fact) {
 }
 
 func (f *fakeWorker) end(e proc.Exit) {
+	f.w.mu.Lock()
+	immortal := f.w.behave[f.program].immortal
+	f.w.mu.Unlock()
+	if immortal {
+		return
+	}
 	f.once.Do(func() {
 		f.w.mu.Lock()
 		f.exit, f.accepting = e, false
@@ -360,18 +381,35 @@ func (f *fakeWorker) end(e proc.Exit) {
 	})
 }
 
-func (f *fakeWorker) PID() int                       { return f.pid }
-func (f *fakeWorker) Done() <-chan struct{}          { return f.done }
-func (f *fakeWorker) Exit() proc.Exit                { return f.exit }
-func (f *fakeWorker) SetOOMScoreAdj(int) error       { return nil }
-func (f *fakeWorker) Close()                         {}
-func (f *fakeWorker) SetPID(int)                     {}
-func (f *fakeWorker) Connected() bool                { return true }
-func (f *fakeWorker) Pause() error                   { return nil }
-func (f *fakeWorker) Resume() error                  { return nil }
-func (f *fakeWorker) Dump() error                    { return nil }
-func (f *fakeWorker) Park() error                    { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
-func (f *fakeWorker) Conn(string, string, int) error { return nil }
+func (f *fakeWorker) PID() int                 { return f.pid }
+func (f *fakeWorker) Done() <-chan struct{}    { return f.done }
+func (f *fakeWorker) Exit() proc.Exit          { return f.exit }
+func (f *fakeWorker) SetOOMScoreAdj(int) error { return nil }
+func (f *fakeWorker) Close()                   {}
+func (f *fakeWorker) SetPID(int)               {}
+func (f *fakeWorker) Connected() bool          { return true }
+func (f *fakeWorker) Pause() error             { return nil }
+func (f *fakeWorker) Resume() error            { return nil }
+func (f *fakeWorker) Dump() error              { return nil }
+func (f *fakeWorker) Park() error              { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
+
+func (f *fakeWorker) Room() int {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if f.w.behave[f.program].crowded {
+		return 0
+	}
+	return 1
+}
+
+func (f *fakeWorker) Conn(_, purpose string, fd int) error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if purpose == ipc.PurposeServe {
+		f.w.passed = append(f.w.passed, fd)
+	}
+	return nil
+}
 
 func (f *fakeWorker) Signal(sig syscall.Signal) error {
 	switch {

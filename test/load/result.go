@@ -100,7 +100,7 @@ func (r *Result) String() string {
 			return
 		}
 		ms := func(q float64) float64 { return float64(h.ValueAtQuantile(q)) / 1000 }
-		fmt.Fprintf(&b, "  %-5s %9d  failed %-6d latency ms  p50 %.2f  p99 %.2f  p99.9 %.2f  max %.2f\n",
+		fmt.Fprintf(&b, "  %-5s %9d  failed %-6d  ms: p50 %.2f  p99 %.2f  p99.9 %.2f  max %.2f\n",
 			name, n, failed, ms(50), ms(99), ms(99.9), float64(h.Max())/1000)
 	}
 	line("kept", r.Kept, r.FailedKept, r.LatencyKept)

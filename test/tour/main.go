@@ -176,6 +176,9 @@ func wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
+// indent sets apart what masterd prints.
+const indent = "  "
+
 // page writes for people.
 type page struct {
 	out         *os.File
@@ -183,6 +186,10 @@ type page struct {
 }
 
 func newPage(out *os.File) page {
+	// masterd's own pages are shown indented.
+	if width, _, err := term.GetSize(int(out.Fd())); err == nil {
+		os.Setenv("COLUMNS", strconv.Itoa(max(width-len(indent), 1)))
+	}
 	if term.IsTerminal(int(out.Fd())) && os.Getenv("NO_COLOR") == "" {
 		return page{out, "\x1b[1m", "\x1b[0m"}
 	}
@@ -198,6 +205,6 @@ func (p page) command(c string)               { fmt.Fprintf(p.out, "%s$ %s%s\n",
 
 func (p page) output(out string) {
 	for _, line := range strings.Split(strings.TrimRight(out, "\n"), "\n") {
-		fmt.Fprintln(p.out, "  "+line)
+		fmt.Fprintln(p.out, indent+line)
 	}
 }

@@ -32,11 +32,11 @@ func golden(t *testing.T, path string, got []byte) {
 	}
 }
 
-// fakeHost has the user and group www-data, and gunicorn in its PATH.
+// fakeHost has the users and groups www-data and adm, and gunicorn in its PATH.
 func fakeHost() Host {
 	account := func(kind string) func(string) error {
 		return func(name string) error {
-			if name != "www-data" {
+			if name != "www-data" && name != "adm" {
 				return errors.New("there is no " + kind + " \"" + name + "\"")
 			}
 			return nil

@@ -95,7 +95,7 @@ func (m *manPage) key(k Key) {
 		more = append(more, fmt.Sprintf("From %s to %s%s.", k.Min, k.Max, spaced(k.Unit)))
 	}
 	if k.Default != "" && k.Type != Reserved {
-		more = append(more, fmt.Sprintf("Default: %s%s.", k.Default, spaced(k.Unit)))
+		more = append(more, fmt.Sprintf("Default: %s.", k.Default))
 	}
 	if k.Restart {
 		more = append(more, "A change needs a restart of masterd.")

@@ -69,6 +69,34 @@ func (s *Set) Add(ls []config.Listener) error {
 	return nil
 }
 
+// Settle gives those of these listeners that are open the mode, group and
+// backlog that they have here: an Add for what did not come into force may have
+// changed them.
+func (s *Set) Settle(ls []config.Listener) error {
+	s.opening.Lock()
+	defer s.opening.Unlock()
+	all := make([]access, len(ls))
+	for i, c := range ls {
+		var err error
+		if all[i], err = accessOf(c); err != nil {
+			return asError(c, err)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed
+	}
+	var open []config.Listener
+	var groups []access
+	for i, c := range ls {
+		if find(s.listeners, c) != nil {
+			open, groups = append(open, c), append(groups, all[i])
+		}
+	}
+	return s.change(open, groups)
+}
+
 // change gives open listeners what changed, all or none.
 func (s *Set) change(cs []config.Listener, groups []access) error {
 	var undo []func() error

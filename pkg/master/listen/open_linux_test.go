@@ -349,3 +349,27 @@ func TestClosed(t *testing.T) {
 		t.Error("a slot was reached")
 	}
 }
+
+func TestSettleTakesBackWhatAnAddChanged(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	before := onPath("local", path)
+	w := newWorld(t, before)
+	mode := func() os.FileMode {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Mode().Perm()
+	}
+	after := before
+	after.Mode, after.Backlog = 0o600, 16
+	if err := w.Add([]config.Listener{after}); err != nil || mode() != 0o600 {
+		t.Fatalf("mode %o, %v", mode(), err)
+	}
+	if err := w.Settle([]config.Listener{before, tcp("gone", "127.0.0.1")}); err != nil || mode() != 0o660 {
+		t.Errorf("mode %o, %v", mode(), err)
+	}
+	if n := len(w.Set.Status()); n != 1 {
+		t.Errorf("%d listeners: it opens none", n)
+	}
+}

@@ -37,6 +37,9 @@ func (*Set) Shared() []string { return nil }
 // Add is never called.
 func (*Set) Add([]config.Listener) error { return nil }
 
+// Settle is never called.
+func (*Set) Settle([]config.Listener) error { return nil }
+
 // Retain is never called.
 func (*Set) Retain([]config.Listener) {}
 

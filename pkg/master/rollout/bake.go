@@ -122,8 +122,11 @@ func (m *Machine) judge() {
 	if b == nil || m.moved(m.try) {
 		return
 	}
+	// What a person has rolled back from comes back by itself only when nobody
+	// else is alive.
+	rejected := b.made.what == "rollback" && m.parked.alive() && m.active.alive()
 	switch {
-	case b.fault != "" && !m.parked.alive():
+	case b.fault != "" && (rejected || !m.parked.alive()):
 		b.fault, b.broken = "", true
 	case b.fault != "" && (m.parkedFit(time.Time{}) || !m.active.alive()):
 		m.takeBack(StageBake, b.faulty, b.fault)
@@ -133,7 +136,7 @@ func (m *Machine) judge() {
 			" fails its health check too, so it stays where it is")
 	case m.parked.alive() && !m.active.alive():
 		m.takeBack(StageBake, 0, "no worker of it is left")
-	case m.parked.alive():
+	case m.parked.alive() && !rejected:
 		m.judgeChecks(b)
 	}
 }

@@ -75,6 +75,18 @@ func (s *Session) Connected() bool {
 	return s.wire != nil && !s.wire.over
 }
 
+// Room says how many connections the worker may be passed now. A part of the
+// queue is kept for what it must be told: one connection too many would cost
+// the control connection, and with it all that is queued.
+func (s *Session) Room() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.wire == nil || s.wire.over {
+		return 0
+	}
+	return max(0, maxQueue/2-len(s.wire.queue))
+}
+
 // Activate hands over listening sockets, names and descriptors in the same
 // order, or says "you are active again" when there are none. The descriptors
 // stay the caller's and may be closed at once. Answer: Accepting.

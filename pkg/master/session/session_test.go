@@ -309,6 +309,30 @@ func TestAWorkerThatDoesNotRead(t *testing.T) {
 	h.join(e, ipc.StateReady)
 }
 
+// Who asks for room first does not cost the worker its connection.
+func TestRoom(t *testing.T) {
+	h := newHouse(t)
+	e := h.expect()
+	if n := e.Room(); n != 0 {
+		t.Errorf("room for %d without a connection", n)
+	}
+	h.join(e, ipc.StateNew)
+	_, w := pipe(t)
+	for n := 0; e.Room() > 0 && n < 100*maxQueue; n++ {
+		dup, err := dupFD(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Conn("http", ipc.PurposeServe, dup); err != nil {
+			t.Fatal(err)
+		}
+	}
+	closeFDs([]int{w})
+	if err := e.Park(); err != nil || !e.Connected() {
+		t.Errorf("a full queue has no place for what the worker must be told: %v", err)
+	}
+}
+
 func TestForgetWhileTheCallbackWaitsForUs(t *testing.T) {
 	h := newHouse(t)
 	entered, leave := make(chan struct{}), make(chan struct{})

@@ -63,6 +63,9 @@ func open(src Source) (*os.File, fs.FileInfo, Choice, error) {
 		return fail(fmt.Errorf("the working directory %s is not a directory", src.Dir))
 	}
 	if choice.Resolved, err = filepath.EvalSymlinks(src.Program); err != nil {
+		if p := (*fs.PathError)(nil); errors.As(err, &p) && p.Path == src.Program {
+			err = p.Err // the path is said already
+		}
 		return fail(err)
 	}
 	f, info, err := openProgram(choice.Resolved, 0)
