@@ -175,6 +175,11 @@ func (b backend) PinVersion(by, version string, on bool) (api.Version, error) {
 		return api.Version{}, refused(500, "%s", err)
 	}
 	v.Held = on
+	e := api.Entry{At: time.Now(), What: "pin", By: by, Version: v.Label, Digest: v.Digest, Outcome: api.ResultDone}
+	if !on {
+		e.What = "unpin"
+	}
+	b.m.queueDisk("the history", func() error { return b.m.history.Append(e) })
 	return describe(v), nil
 }
 

@@ -34,13 +34,7 @@ type generation struct {
 }
 
 // names are the listeners of the generation.
-func (g *generation) names() []string {
-	names := make([]string, len(g.cfg.Listeners))
-	for i, l := range g.cfg.Listeners {
-		names[i] = l.Name
-	}
-	return names
-}
+func (g *generation) names() []string { return names(g.cfg.Listeners) }
 
 // generationOf finds a generation, or makes it from the plan of the rollout
 // that is running: a Start names one for the first time.
@@ -64,14 +58,27 @@ func (m *Master) generationOf(id rollout.Generation) *generation {
 	return g
 }
 
-// noteActive remembers who brought the generation that has the traffic now.
-func (m *Master) noteActive(st rollout.Status) {
+// followTraffic takes the configuration of the generation that has the traffic
+// into force, a new one's or on a rollback the one it had, and remembers who
+// brought it.
+func (m *Master) followTraffic(st rollout.Status) {
 	g := m.generations[st.Active]
-	if g == nil || m.active.generation == g.id {
+	if g == nil || m.inForce == g.id {
 		return
 	}
-	m.active = deployment{generation: g.id, since: time.Now(), by: g.by, why: g.why}
+	m.inForce = g.id
+	if m.active.generation != g.id {
+		m.active = deployment{generation: g.id, since: time.Now(), by: g.by, why: g.why}
+	}
 	m.log.Info("the traffic has moved", zap.Uint64("generation", uint64(g.id)), zap.String("version", g.version.Label))
+	if g.cfg != m.cfg {
+		m.setEnvironment(g.cfg.Environment)
+		m.cfg, m.degraded = g.cfg, ""
+		m.setWatch()
+		m.settle()
+	}
+	m.remember()
+	m.tidy()
 }
 
 // tidy forgets generations and plans that the machine has forgotten, and

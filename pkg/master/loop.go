@@ -59,7 +59,7 @@ func (m *Master) step(ev rollout.Event) {
 	m.pending, m.stepping = nil, false
 	if !quiet {
 		st := m.machine.Status()
-		m.noteActive(st)
+		m.followTraffic(st)
 		m.notifyState(st)
 	}
 }
@@ -110,7 +110,8 @@ func (m *Master) perform(c rollout.Command) {
 	case rollout.Retain:
 		m.retain(c)
 	case rollout.Adopt:
-		m.adopt(c)
+		// followTraffic goes by where the traffic is: a rollback need not change settings
+		// to bring another configuration back.
 	case rollout.Exit:
 		m.exit = &c.Code
 	default:

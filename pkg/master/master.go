@@ -130,6 +130,7 @@ type Master struct {
 	traces      map[rollout.Rollout]string
 	shares      []rollout.Share // the steering in force
 	active      deployment
+	inForce     rollout.Generation // whose configuration cfg is
 	orphans     []orphan
 	placing     bool // some of them are tried again in a moment
 	nobody      bool // the machine has said that nobody is alive

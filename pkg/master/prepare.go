@@ -3,6 +3,7 @@ package master
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"go.uber.org/zap"
 
@@ -38,8 +39,12 @@ func (m *Master) prepare(c rollout.Prepare) {
 	trace := m.trace(c.Rollout)
 	m.beside(func() {
 		v, err := m.pin(ctx, p, c.Version)
+		cfg := p.cfg
+		if c.Version != nil {
+			cfg = asRunBy(cfg, v)
+		}
 		if err == nil {
-			err = m.sockets.Add(p.cfg.Listeners)
+			err = m.sockets.Add(cfg.Listeners)
 		}
 		if err == nil {
 			err = m.runHooks(ctx, "before", p.cfg.Rollout.Hooks.Before, hook.Facts{
@@ -55,7 +60,7 @@ func (m *Master) prepare(c rollout.Prepare) {
 		}
 		mem := m.system.memory(pids)
 		m.at(func() {
-			p.version = v
+			p.version, p.cfg = v, cfg
 			m.step(rollout.Prepared{Rollout: c.Rollout, Version: ref(v), Memory: mem})
 			m.tidy() // it may have been given up meanwhile
 		})
@@ -78,30 +83,46 @@ func (m *Master) pin(ctx context.Context, p *plan, kept *rollout.Version) (versi
 func source(c *config.Config, label string) version.Source {
 	return version.Source{
 		Program: c.Worker.Command[0], Args: c.Worker.Command, Env: c.Worker.Env, EnvFiles: c.Worker.EnvFiles,
-		Dir: c.Worker.Directory, Label: label, Mode: c.Worker.Pin,
+		Dir: c.Worker.Directory, Label: label, Mode: c.Worker.Pin, Listeners: names(c.Listeners),
 	}
+}
+
+// asRunBy is the configuration for a kept version: without listeners that came
+// after it, which its program does not know.
+func asRunBy(c *config.Config, v version.Version) *config.Config {
+	if v.Listeners == nil || !slices.ContainsFunc(c.Listeners, func(l config.Listener) bool { return !slices.Contains(v.Listeners, l.Name) }) {
+		return c
+	}
+	then := *c
+	then.Listeners = slices.DeleteFunc(slices.Clone(c.Listeners), func(l config.Listener) bool { return !slices.Contains(v.Listeners, l.Name) })
+	checked := checkedListener(then.Health)
+	if len(then.Listeners) == 0 || checked == "" || slices.Contains(v.Listeners, checked) {
+		return &then
+	}
+	// The check goes to a listener it does not have: to its first, then.
+	if h := then.Health.HTTP; h != nil {
+		moved := *h
+		moved.Listener = then.Listeners[0].Name
+		then.Health.HTTP = &moved
+	}
+	if then.Health.TCP != nil {
+		then.Health.TCP = &config.TCPCheck{Listener: then.Listeners[0].Name}
+	}
+	return &then
+}
+
+// names are the listeners' names.
+func names(ls []config.Listener) []string {
+	out := make([]string, len(ls))
+	for i, l := range ls {
+		out[i] = l.Name
+	}
+	return out
 }
 
 // ref is all that the machine knows of a version.
 func ref(v version.Version) rollout.Version {
 	return rollout.Version{ID: v.ID, Digest: v.Digest, Label: v.Label}
-}
-
-// adopt takes the configuration of the generation that was given the traffic
-// into force: a new one's, or on a rollback the one it had.
-func (m *Master) adopt(rollout.Adopt) {
-	g := m.generations[m.machine.Status().Active]
-	if g == nil {
-		return
-	}
-	if g.cfg != m.cfg {
-		m.setEnvironment(g.cfg.Environment)
-		m.cfg, m.degraded = g.cfg, ""
-		m.setWatch()
-		m.settle()
-	}
-	m.remember()
-	m.tidy()
 }
 
 // settle gives open listeners what the configuration in force says of them: the

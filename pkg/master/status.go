@@ -84,7 +84,7 @@ func (m *Master) describeGenerations(s *api.Status, st rollout.Status) {
 		}
 		s.Generations = append(s.Generations, out)
 		if g.ID == st.Active {
-			s.Active = &api.Deployment{Generation: uint64(g.ID), Version: out.Version, Since: g.Since, Baked: g.Baked} // until it is adopted
+			s.Active = &api.Deployment{Generation: uint64(g.ID), Version: out.Version, Since: g.Since, Baked: g.Baked}
 			if m.active.generation == g.ID {
 				s.Active.Since, s.Active.By, s.Active.Why = m.active.since, m.active.by, m.active.why
 			}

@@ -221,6 +221,11 @@ func (m *Master) said(w *worker, f session.Fact) {
 			w.handed = false
 			m.activate(rollout.Activate{Worker: w.id})
 		}
+		if w.paused { // what told it so may have been lost with the connection
+			if err := w.session.Pause(); err != nil {
+				m.log.Warn("a worker cannot be told to pause again", append(m.fields(w), zap.Error(err))...)
+			}
+		}
 	case session.Parked:
 		m.backgroundEnded(w)
 	case session.Paused:

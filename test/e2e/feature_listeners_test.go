@@ -345,3 +345,26 @@ func TestSocketActivationOfPython(t *testing.T) {
 	back(t, s, "")
 	says("v1")
 }
+
+// A kept version that came before a listener does not know it: it is run with
+// those it had, and the listener leaves with the version that brought it.
+func TestRollbackToAVersionWithFewerListeners(t *testing.T) {
+	t.Parallel()
+	s := started(t, nil)
+	baked(t, s)
+	second := freePort(t)
+	underLoad(t, s, quietRate, func() {
+		s.Config.Set("listeners", listeners("http", "tcp://"+s.Addr, "admin", "tcp://"+second)).Set("worker.env.DEMO_LISTENERS", "http,admin")
+		next(t, s, 2, "baked")
+		out, err := s.API.Rollback(t.Context(), api.RollbackRequest{}, nil)
+		if err != nil || out.Result != api.ResultDone {
+			t.Fatalf("%+v, %v", out, err)
+		}
+		if code, _, err := ask(s.Addr, "/ping", 2*time.Second); err != nil || code != 200 {
+			t.Errorf("after the rollback: %d, %v", code, err)
+		}
+		if err := s.Wait(t.Context(), 10*time.Second, "the listener to leave", func(st api.Status) bool { return len(st.Listeners) == 1 }); err != nil {
+			t.Error(err)
+		}
+	})
+}

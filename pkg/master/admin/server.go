@@ -23,6 +23,7 @@ const (
 	bodyTimeout   = 10 * time.Second // for a request's body
 	writeTimeout  = 10 * time.Second // for a whole short answer, or one line of a stream
 	idleTimeout   = 60 * time.Second // between two requests
+	lastWait      = 2 * time.Second  // for a handler that does not notice the end
 	maxHeader     = 8 << 10          // bytes; net/http allows 4096 more
 	// maxPath is the longest path a Unix socket can have, in bytes.
 	maxPath = 107
@@ -165,8 +166,15 @@ func (s *Server) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		err = fmt.Errorf("closing the admin API while requests are being answered: %w", context.Cause(ctx))
 	}
-	s.http.Close() // ends the requests' contexts; handlers wait for nothing else
-	<-answered
+	s.http.Close() // ends the requests' contexts
+	// Handlers wait for nothing else, unless a file system hangs under one.
+	last := time.NewTimer(lastWait)
+	defer last.Stop()
+	select {
+	case <-answered:
+	case <-last.C:
+		err = errors.Join(err, errors.New("closing the admin API: a request is stuck and is left behind"))
+	}
 	return err
 }
 

@@ -24,31 +24,32 @@ const (
 // record is what meta.json holds: one version. Pinned is not in it, so that a
 // store can be moved.
 type record struct {
-	Schema   int               `json:"schema"`
-	ID       string            `json:"id"`
-	Label    string            `json:"label"`
-	Named    bool              `json:"named,omitempty"` // the label was given, not found
-	Digest   string            `json:"digest"`
-	Program  string            `json:"program"`
-	Resolved string            `json:"resolved"`
-	Mode     string            `json:"mode"`
-	Why      string            `json:"why"`
-	Args     []string          `json:"args"`
-	Env      map[string]string `json:"env,omitempty"`
-	EnvFiles []string          `json:"env_files,omitempty"`
-	Dir      string            `json:"dir"`
-	Created  time.Time         `json:"created"`
-	Last     time.Time         `json:"last"`
-	Size     int64             `json:"size"`
-	Held     bool              `json:"held,omitempty"`
-	Build    string            `json:"build,omitempty"` // Go build information, for Diff
+	Schema    int               `json:"schema"`
+	ID        string            `json:"id"`
+	Label     string            `json:"label"`
+	Named     bool              `json:"named,omitempty"` // the label was given, not found
+	Digest    string            `json:"digest"`
+	Program   string            `json:"program"`
+	Resolved  string            `json:"resolved"`
+	Mode      string            `json:"mode"`
+	Why       string            `json:"why"`
+	Args      []string          `json:"args"`
+	Env       map[string]string `json:"env,omitempty"`
+	EnvFiles  []string          `json:"env_files,omitempty"`
+	Dir       string            `json:"dir"`
+	Listeners []string          `json:"listeners"`
+	Created   time.Time         `json:"created"`
+	Last      time.Time         `json:"last"`
+	Size      int64             `json:"size"`
+	Held      bool              `json:"held,omitempty"`
+	Build     string            `json:"build,omitempty"` // Go build information, for Diff
 }
 
 // version is the public view of a record, sharing nothing with it.
 func (r record) version(store string) Version {
 	v := Version{
 		ID: r.ID, Label: r.Label, Digest: r.Digest, Program: r.Program, Resolved: r.Resolved,
-		Mode: r.Mode, Why: r.Why, Args: r.Args, Env: r.Env, EnvFiles: r.EnvFiles, Dir: r.Dir,
+		Mode: r.Mode, Why: r.Why, Args: r.Args, Env: r.Env, EnvFiles: r.EnvFiles, Dir: r.Dir, Listeners: r.Listeners,
 		Created: r.Created, Last: r.Last, Size: r.Size, Held: r.Held,
 	}.clone()
 	if r.Mode == ModeCopy {

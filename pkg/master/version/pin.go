@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 
@@ -86,7 +87,7 @@ func (s *Store) pinOnce(ctx context.Context, src Source) (record, error) {
 	now := s.now().UTC().Round(0)
 	r := record{
 		Program: src.Program, Resolved: choice.Resolved, Mode: choice.Mode, Why: choice.Why,
-		Args: src.Args, Env: src.Env, EnvFiles: src.EnvFiles, Dir: choice.Dir,
+		Args: src.Args, Env: src.Env, EnvFiles: src.EnvFiles, Dir: choice.Dir, Listeners: src.Listeners,
 		Created: now, Last: now, Size: info.Size(),
 		Label: src.Label, Named: src.Label != "",
 	}
@@ -163,8 +164,8 @@ func (s *Store) stored(ctx context.Context, id string) (record, bool) {
 // when there is something to tell.
 func (s *Store) again(old, r record) (record, error) {
 	next := old
-	next.Program, next.Resolved, next.Why, next.Last = r.Program, r.Resolved, r.Why, r.Last
-	if next.Resolved != old.Resolved || next.Program != old.Program {
+	next.Program, next.Resolved, next.Why, next.Last, next.Listeners = r.Program, r.Resolved, r.Why, r.Last, r.Listeners
+	if next.Resolved != old.Resolved || next.Program != old.Program || !slices.Equal(next.Listeners, old.Listeners) {
 		return next, s.rewrite(next)
 	}
 	s.mu.Lock()

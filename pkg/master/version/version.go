@@ -45,28 +45,30 @@ type Source struct {
 	Dir         string            // working directory, absolute; resolved at Pin
 	Label       string            // for people; empty: taken from the program's Go build information, else its digest
 	Mode        string            // ModeAuto (also when empty), ModeCopy or ModePath
+	Listeners   []string          // names of the listeners it is run with; remembered, no part of what makes it this version
 	LooksBeside bool              // the program looks for files beside itself: never run from a copy
 }
 
 // Version is one pinned version. Everything but Program, Resolved and Held
 // follows from what ID is made of.
 type Version struct {
-	ID       string            // 12 hex digits over program, arguments, environment, directory and given label
-	Label    string            // for people; need not be unique
-	Digest   string            // of the program alone, "sha256:HEX"
-	Program  string            // the path it was last pinned from, as configured
-	Resolved string            // the same without symbolic links: what is run while it has the digest
-	Pinned   string            // the copy in the store; empty in ModePath
-	Mode     string            // ModeCopy or ModePath
-	Why      string            // why that mode, for people
-	Args     []string          // with [0]
-	Env      map[string]string // may hold secrets: show names only
-	EnvFiles []string
-	Dir      string    // resolved
-	Created  time.Time // first pinned
-	Last     time.Time // last pinned; what "newest" means
-	Size     int64     // bytes of the program
-	Held     bool      // pinned by hand: never pruned
+	ID        string            // 12 hex digits over program, arguments, environment, directory and given label
+	Label     string            // for people; need not be unique
+	Digest    string            // of the program alone, "sha256:HEX"
+	Program   string            // the path it was last pinned from, as configured
+	Resolved  string            // the same without symbolic links: what is run while it has the digest
+	Pinned    string            // the copy in the store; empty in ModePath
+	Mode      string            // ModeCopy or ModePath
+	Why       string            // why that mode, for people
+	Args      []string          // with [0]
+	Env       map[string]string // may hold secrets: show names only
+	EnvFiles  []string
+	Listeners []string  // it was last pinned with; nil: not known
+	Dir       string    // resolved
+	Created   time.Time // first pinned
+	Last      time.Time // last pinned; what "newest" means
+	Size      int64     // bytes of the program
+	Held      bool      // pinned by hand: never pruned
 }
 
 // clone returns a copy that shares nothing with v.
@@ -74,6 +76,7 @@ func (v Version) clone() Version {
 	v.Args = slices.Clone(v.Args)
 	v.Env = maps.Clone(v.Env)
 	v.EnvFiles = slices.Clone(v.EnvFiles)
+	v.Listeners = slices.Clone(v.Listeners)
 	return v
 }
 
