@@ -16,7 +16,7 @@ import (
 
 // cpuRate is far from what the machine can do: it is the cost of a request that
 // is measured, not the queue before it.
-const cpuRate = 2500
+const cpuRate = 5000
 
 // benchCPU compares the CPU time of a request under masterd (the worker's and
 // the master's) with that of the same program alone.
@@ -38,70 +38,90 @@ func benchCPU(ctx context.Context, p service.Programs, pairs int, span time.Dura
 	if err := firstAnswer(ctx, addr, ""); err != nil {
 		return err
 	}
-	under := func() (float64, error) { return perRequest(ctx, s.Addr, span, worker, s.PID()) }
-	bare := func() (float64, error) { return perRequest(ctx, addr, span, cmd.Process.Pid) }
-	for _, warm := range []func() (float64, error){under, bare} {
+	under := func() ([]float64, error) { return perRequest(ctx, s.Addr, span, worker, s.PID()) }
+	bare := func() ([]float64, error) { return perRequest(ctx, addr, span, cmd.Process.Pid) }
+	halves := []func() ([]float64, error){under, bare}
+	for _, warm := range halves {
 		if _, err := warm(); err != nil {
 			return err
 		}
 	}
-	var ratios, costs []float64
+	var alone, workers, both []float64
 	for range pairs {
-		halves := []func() (float64, error){under, bare}
-		var got [2]float64
-		order := rand.Perm(2) // neither is always first
-		for _, i := range order {
+		var got [2][]float64
+		for _, i := range rand.Perm(2) { // neither is always first
 			if got[i], err = halves[i](); err != nil {
 				return err
 			}
 		}
-		ratios, costs = append(ratios, got[0]/got[1]), append(costs, got[1])
+		base := got[1][0]
+		alone = append(alone, base)
+		workers = append(workers, got[0][0]/base)
+		both = append(both, (got[0][0]+got[0][1])/base)
 	}
-	mean, half := interval(ratios)
-	fmt.Printf("cpu: a request costs %.1f µs alone; under masterd, its master included, x%.3f ± %.3f (mean of %d interleaved pairs, 95 %%), median x%.3f\n",
-		median(costs), mean, half, pairs, median(ratios))
+	fmt.Printf("cpu: a request costs %.1f µs alone, at %d requests/s (%d interleaved pairs; mean with its 95 %% interval, median)\n", median(alone), cpuRate, pairs)
+	for _, r := range []struct {
+		what   string
+		ratios []float64
+	}{{"the worker", workers}, {"the worker and its master", both}} {
+		mean, half := interval(r.ratios)
+		fmt.Printf("cpu: under masterd, %s: x%.3f ± %.3f, x%.3f\n", r.what, mean, half, median(r.ratios))
+	}
 	return nil
 }
 
-// perRequest is the CPU time of these processes for each answered request, in
-// microseconds.
-func perRequest(ctx context.Context, addr string, span time.Duration, pids ...int) (float64, error) {
+// perRequest is the CPU time of each of these processes for an answered
+// request, in microseconds.
+func perRequest(ctx context.Context, addr string, span time.Duration, pids ...int) ([]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, span)
 	defer cancel()
-	before, err := cpuTime(pids...)
+	before, err := cpuTimes(pids)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	r := load.Run(ctx, load.Plan{Addr: addr, Rate: cpuRate, Kept: 8, Path: "/ping"})
-	after, err := cpuTime(pids...)
+	after, err := cpuTimes(pids)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	if r.Failed() > 0 {
-		return 0, fmt.Errorf("%d requests failed:\n%s", r.Failed(), r)
+		return nil, fmt.Errorf("%d requests failed:\n%s", r.Failed(), r)
 	}
-	return float64((after - before).Microseconds()) / float64(r.Requests), nil
+	costs := make([]float64, len(pids))
+	for i := range pids {
+		costs[i] = float64((after[i] - before[i]).Nanoseconds()) / 1000 / float64(r.Requests)
+	}
+	return costs, nil
 }
 
-// cpuTime is what the kernel's scheduler says that processes have run, in
+func cpuTimes(pids []int) ([]time.Duration, error) {
+	times := make([]time.Duration, len(pids))
+	for i, pid := range pids {
+		var err error
+		if times[i], err = cpuTime(pid); err != nil {
+			return nil, err
+		}
+	}
+	return times, nil
+}
+
+// cpuTime is what the kernel's scheduler says that a process has run, in
 // nanoseconds of resolution (/proc/PID/task/TID/schedstat).
-func cpuTime(pids ...int) (total time.Duration, err error) {
-	for _, pid := range pids {
-		tasks, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "*", "schedstat"))
-		if err != nil || len(tasks) == 0 {
-			return 0, fmt.Errorf("process %d has no schedstat: %v", pid, err)
+func cpuTime(pid int) (total time.Duration, err error) {
+	tasks, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(pid), "task", "*", "schedstat"))
+	if err != nil || len(tasks) == 0 {
+		return 0, fmt.Errorf("process %d has no schedstat: %v", pid, err)
+	}
+	for _, t := range tasks {
+		b, err := os.ReadFile(t)
+		if err != nil {
+			continue // a thread that has ended
 		}
-		for _, t := range tasks {
-			b, err := os.ReadFile(t)
-			if err != nil {
-				continue // a thread that has ended
-			}
-			ns, err := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
-			if err != nil {
-				return 0, err
-			}
-			total += time.Duration(ns)
+		ns, err := strconv.ParseInt(strings.Fields(string(b))[0], 10, 64)
+		if err != nil {
+			return 0, err
 		}
+		total += time.Duration(ns)
 	}
 	return total, nil
 }
