@@ -63,7 +63,7 @@ fuzz: ## each fuzz target for FUZZTIME
 	    echo "== $$t $$f"; $(GO) test ./$$t -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; done; done
 
 e2e: build ## real processes under a strict load, in full
-	$(GO) test ./test/e2e -count=1 -timeout 60m -e2e.full
+	$(GO) test ./test/e2e -count=1 -v -timeout 60m -e2e.full
 
 bench: build ## what a reload, a request and an idle master cost
 	$(GO) run ./test/bench
