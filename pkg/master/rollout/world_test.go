@@ -337,6 +337,9 @@ func (w *world) musts(ev Event) func([]Command) {
 	fit, hit := false, worker == 0
 	for _, g := range st.Generations {
 		for _, x := range g.Workers {
+			if worker != 0 && st.Rollout.What == "rollback" && g.ID == st.Active && x.Phase == PhaseActive && x.ID != worker {
+				return nil // what a person rolled back from does not come back while another is alive
+			}
 			if g.ID == st.Parked && x.Phase == PhaseParked && x.ID != worker {
 				if x.Failures > 0 || !x.Healthy {
 					return nil
