@@ -131,6 +131,7 @@ type (
 	Exited struct {
 		Worker Worker
 		Detail string // "exit status 1", "signal: killed"
+		Cut    Cut    // what it took with it
 	}
 	// SlotQuiet: the slot's queues are empty and no handshake that could still
 	// land there is under way. Answer to Quarantine.

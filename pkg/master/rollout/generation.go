@@ -85,7 +85,7 @@ func (m *Machine) expireGeneration(g *generation) {
 			m.fail(m.try.stage, nil, g.called()+" as a whole took longer than its stages together may take")
 		}
 	case PhaseDraining:
-		m.cut(g, "it did not finish within the drain timeout")
+		m.cut(g, "it did not finish within drain.timeout ("+g.settings.DrainTimeout.String()+")")
 	case PhaseStopping:
 		m.become(g, PhaseKilled, killPatience)
 		for _, w := range g.workers {

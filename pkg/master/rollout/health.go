@@ -58,7 +58,7 @@ func (m *Machine) beat(w *worker) (quiet bool) {
 func (m *Machine) heard(w *worker) {
 	s := w.gen.settings
 	w.silent, w.dumped = false, false
-	if s.Beats && w.accepts() {
+	if s.Beats && (w.accepts() || w.phase == PhaseDraining && w.exitBy.IsZero()) {
 		w.beatDue = m.now.Add(s.BeatInterval*time.Duration(s.BeatsSteer) + s.BeatInterval/2)
 	}
 }
@@ -66,14 +66,15 @@ func (m *Machine) heard(w *worker) {
 // missed: the worker has been silent for too long. First it is steered away,
 // then asked for its stacks, then killed; the last two only while another one
 // serves: beats alone never cost the last one its life. A parked one is only
-// noted: it would be a bad place to go back to.
+// noted: it would be a bad place to go back to. A draining one serves nobody
+// new and can never finish: it is killed whoever else there is.
 func (m *Machine) missed(w *worker) {
 	s := w.gen.settings
 	switch {
 	case !w.silent:
 		w.silent = true
 		w.beatDue = m.now.Add(s.BeatInterval * time.Duration(s.BeatsKill))
-	case w.phase == PhaseParked || !m.othersServe(w):
+	case w.phase == PhaseParked || w.phase != PhaseDraining && !m.othersServe(w):
 		w.beatDue = m.now.Add(s.BeatInterval)
 	case !w.dumped:
 		w.dumped = true

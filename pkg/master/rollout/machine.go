@@ -48,7 +48,8 @@ type Machine struct {
 	last       *Entry
 	lastFailed *Entry
 	retained   []string
-	crashes    []Entry // of this Step, to be told after everything that matters more
+	lastCut    *Entry
+	crashes    []Entry // and cuts of this Step, to be told after everything that matters more
 
 	nextWorker  Worker
 	nextRollout Rollout
@@ -196,7 +197,7 @@ func (m *Machine) handle(ev Event) {
 	case Started:
 		m.started(m.workers[ev.Worker], ev.PID)
 	case StartFailed:
-		m.gone(m.workers[ev.Worker], "could not be started: "+ev.Reason)
+		m.gone(m.workers[ev.Worker], "could not be started: "+ev.Reason, Cut{})
 	case Ready:
 		m.ready(m.workers[ev.Worker])
 	case Probed:
@@ -214,7 +215,7 @@ func (m *Machine) handle(ev Event) {
 	case Drained:
 		m.drained(m.workers[ev.Worker])
 	case Exited:
-		m.gone(m.workers[ev.Worker], "exited: "+ev.Detail)
+		m.gone(m.workers[ev.Worker], "exited: "+ev.Detail, ev.Cut)
 	case SlotQuiet:
 		m.slotQuiet(ev.Slot)
 	case Grown:

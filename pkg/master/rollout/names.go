@@ -135,7 +135,7 @@ const (
 type Entry struct {
 	At       time.Time
 	Rollout  Rollout
-	What     string // "start", "reload", "rollback", "promote", "abort", "hold", "unhold", "scale", "stop", "crash", "loop"
+	What     string // "start", "reload", "rollback", "promote", "abort", "hold", "unhold", "scale", "stop", "crash", "cut", "loop"
 	By       string // opaque to the machine
 	Origin   Origin
 	Why      string // the asker's reason
@@ -144,6 +144,8 @@ type Entry struct {
 	Code     Code
 	Stage    Stage
 	Reason   string // why it failed, empty when it did not
+	Worker   Worker // that it is about; zero: none
+	Cut      Cut    // what that one took with it
 }
 
 // State is what a Save must make durable, and what Booted gives back.

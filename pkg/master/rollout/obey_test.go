@@ -251,7 +251,10 @@ func (lastBreath) event() {}
 func (w *world) kill(c Kill) {
 	p := w.procs[c.Worker]
 	if strings.Contains(c.Why, "heard of") {
-		others := false
+		if quiet := w.now.Sub(p.beat); quiet < time.Duration(w.set.BeatsSteer+w.set.BeatsKill)*w.set.BeatInterval {
+			w.fail("worker %d is killed for missing beats, and was heard of %v ago", p.id, quiet)
+		}
+		others := p.leaving // one that drains serves nobody new
 		for _, s := range w.steered {
 			for _, x := range w.bySlot[s.Slot] {
 				others = others || x != p && x.accepts && !x.leaving && !x.gone
@@ -337,5 +340,39 @@ func (w *world) inspectServing() {
 	}
 	if lonely != nil {
 		w.fail("worker %d of generation %d accepts and served before, and nobody alive is steered to", lonely.id, lonely.gen)
+	}
+}
+
+// phases are those of all workers, before a step.
+func (w *world) phases() map[Worker]Phase {
+	was := map[Worker]Phase{}
+	for id, x := range w.m.workers {
+		was[id] = x.phase
+	}
+	return was
+}
+
+// checkCut: what a worker took with it is told once, in the step that hears of
+// its end, and nothing else is.
+func (w *world) checkCut(ev Event, was map[Worker]Phase, out []Command) {
+	var want *Exited
+	if x, ok := ev.(Exited); ok && was[x.Worker] != "" && x.Cut != (Cut{}) {
+		stopped := was[x.Worker] == PhaseStopping || was[x.Worker] == PhaseKilled
+		if !x.Cut.Unknown || stopped {
+			want = &x
+		}
+	}
+	told := 0
+	for _, c := range out {
+		r, ok := c.(Record)
+		if !ok || r.Entry.Cut == (Cut{}) {
+			continue
+		}
+		if told++; want == nil || r.Entry.Worker != want.Worker || r.Entry.Cut != want.Cut || r.Entry.Code != Failed || r.Entry.Reason == "" {
+			w.fail("it tells of a cut that was not: %+v", r.Entry)
+		}
+	}
+	if want != nil && told != 1 {
+		w.fail("worker %d took %+v with it, and that is told %d times", want.Worker, want.Cut, told)
 	}
 }

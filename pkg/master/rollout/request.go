@@ -92,6 +92,9 @@ func (m *Machine) record(e Entry) {
 			m.lastFailed = &e
 		}
 	}
+	if e.Cut != (Cut{}) {
+		m.lastCut = &e
+	}
 	m.emit(Record{Entry: e})
 }
 

@@ -34,7 +34,8 @@ func (m *Machine) manDue() {
 	}
 }
 
-// tellCrashes writes down who died, after the traffic has been seen to.
+// tellCrashes writes down who died and what it cost, after the traffic has been
+// seen to.
 func (m *Machine) tellCrashes() {
 	for _, e := range m.crashes {
 		m.record(e)

@@ -48,6 +48,7 @@ type Status struct {
 	Rollout     *RolloutStatus     // the running one
 	Last        *Entry             // how the last one ended
 	LastFailure *Entry             // the last one that did not end well
+	LastCut     *Entry             // the last worker that took something with it
 	Slots       []SlotStatus
 	NextRestart time.Time // earliest waiting replacement; zero: none
 }

@@ -88,7 +88,7 @@ func (m *Machine) stopDrain() {
 	for _, g := range m.generations {
 		for _, w := range append([]*worker(nil), g.workers...) {
 			if w.accepts() {
-				m.drainFor(w, timeout)
+				m.drainFor(w, timeout, "stop_timeout")
 			}
 		}
 	}
@@ -115,7 +115,7 @@ func (m *Machine) tickStop() {
 		s.deadline = time.Time{}
 		for _, g := range m.generations {
 			for _, w := range g.workers {
-				m.terminate(w, "it did not finish in time")
+				m.terminate(w, "it did not finish within stop_timeout ("+m.settings.StopTimeout.String()+")")
 			}
 		}
 	}

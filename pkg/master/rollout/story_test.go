@@ -245,6 +245,9 @@ func (s *story) react(c Command) []Event {
 	case Steer:
 		return []Event{Steered{Seq: c.Seq}}
 	case Drain:
+		if s.mute[c.Worker] {
+			return nil
+		}
 		return []Event{Drained{Worker: c.Worker}, Exited{Worker: c.Worker, Detail: "exit status 0"}}
 	case Terminate:
 		return []Event{Exited{Worker: c.Worker, Detail: "signal: terminated"}}
@@ -282,6 +285,9 @@ func (s *story) status() {
 	if f := st.LastFailure; f != nil {
 		fmt.Fprintf(&s.out, "\tlast failure r%d %s: %s\n", f.Rollout, f.Stage, f.Reason)
 	}
+	if c := st.LastCut; c != nil {
+		fmt.Fprintf(&s.out, "\tlast cut w%d: %s\n", c.Worker, c.Reason)
+	}
 }
 
 func (s *story) number(w string) uint64 {
@@ -301,7 +307,7 @@ func (s *story) set(w string) {
 	durations := map[string]*time.Duration{
 		"bake": &s.settings.Bake, "drain": &s.settings.DrainTimeout, "start": &s.settings.StartTimeout,
 		"cooldown": &s.settings.Cooldown, "unavailable": &s.settings.UnavailableAfter, "stop": &s.settings.StopTimeout,
-		"prepare": &s.settings.PrepareTimeout, "save": &s.settings.SaveTimeout, "interval": &s.settings.ActiveInterval,
+		"killafter": &s.settings.KillAfter, "prepare": &s.settings.PrepareTimeout, "save": &s.settings.SaveTimeout, "interval": &s.settings.ActiveInterval,
 	}
 	numbers := map[string]*int{
 		"processes": &s.settings.Processes, "maxdraining": &s.settings.MaxDraining, "perminute": &s.settings.MaxPerMinute,
@@ -323,6 +329,28 @@ func (s *story) set(w string) {
 	default:
 		s.t.Fatalf("no setting %q", k)
 	}
+}
+
+// cut reads connections,requests,longest, with "beat" behind it when a last beat
+// said so; or "unknown".
+func (s *story) cut(text string) (c Cut) {
+	if text == "unknown" {
+		return Cut{Unknown: true}
+	}
+	for i, word := range strings.Split(text, ",") {
+		switch {
+		case text == "":
+		case word == "beat":
+			c.LastBeat = true
+		case i == 0:
+			c.Connections = s.number(word)
+		case i == 1:
+			c.Requests = s.number(word)
+		default:
+			c.Longest, _ = time.ParseDuration(word)
+		}
+	}
+	return c
 }
 
 // event reads one.
@@ -426,7 +454,7 @@ func (s *story) event(words []string) Event {
 	case "drained":
 		return Drained{Worker: worker()}
 	case "exited":
-		return Exited{Worker: worker(), Detail: tail}
+		return Exited{Worker: worker(), Detail: tail, Cut: s.cut(opt["cut"])}
 	case "quiet":
 		return SlotQuiet{Slot: Slot(s.id(arg(0)))}
 	case "grown":

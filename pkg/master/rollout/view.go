@@ -11,7 +11,7 @@ func (m *Machine) Status() Status {
 		Serving: m.serving() && m.steering.known, Stopping: m.stop != nil,
 		Hold: m.state.Hold, HoldBy: m.state.HoldBy,
 		Baked: cloneVersion(m.state.Baked), Kept: slices.Clone(m.state.Kept), Closed: slices.Clone(m.state.Closed),
-		Last: cloneEntry(m.last), LastFailure: cloneEntry(m.lastFailed),
+		Last: cloneEntry(m.last), LastFailure: cloneEntry(m.lastFailed), LastCut: cloneEntry(m.lastCut),
 	}
 	if m.active != nil {
 		s.Active = m.active.id

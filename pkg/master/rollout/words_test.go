@@ -113,6 +113,9 @@ func show(c Command) string {
 		if e.Stage != "" {
 			s += " at " + string(e.Stage)
 		}
+		if e.Cut != (Cut{}) {
+			s += ": " + e.Reason
+		}
 		return s
 	case Hook:
 		return fmt.Sprintf("hook %s r%d", c.Name, c.Rollout)

@@ -19,6 +19,9 @@ type worker struct {
 	retired  bool      // its place is given up with it (scaled down)
 	leaving  bool      // drains as soon as nothing is steered to it
 	exitBy   time.Time // said that it is drained; should be gone by then
+	limit    string    // of its drain, and the key that sets it, for people
+	cause    string    // why it was stopped or killed, the first reason; empty: it was not
+	cut      Cut       // what it took with it, once it is gone
 	stuck    bool      // KILL did not end it
 	killDue  time.Time // next KILL of a stuck one
 
@@ -69,6 +72,12 @@ func (m *Machine) turn(w *worker, p Phase, timeout time.Duration) {
 		if w.gen.settings.Probe {
 			w.probeDue = m.now.Add(w.gen.settings.ActiveInterval)
 		}
+		if w.beatDue.IsZero() {
+			m.heard(w)
+		}
+	case PhaseDraining:
+		// What is silent now goes on being so: a worker that hangs never
+		// finishes what others wait for.
 		if w.beatDue.IsZero() {
 			m.heard(w)
 		}
@@ -190,7 +199,7 @@ func (m *Machine) expire(w *worker) {
 	case PhaseActivating:
 		m.unfit(w, "it did not take its listeners within "+s.AcceptTimeout.String())
 	case PhaseDraining:
-		m.terminate(w, "it did not finish in time")
+		m.terminate(w, "it did not finish within "+w.limit)
 	case PhaseStopping:
 		m.kill(w, "it did not heed its stop signal")
 	case PhaseKilled:
@@ -200,11 +209,12 @@ func (m *Machine) expire(w *worker) {
 
 // drain takes a worker off its seat: whoever comes next does not wait for it.
 func (m *Machine) drain(w *worker) {
-	m.drainFor(w, w.gen.settings.DrainTimeout)
+	m.drainFor(w, w.gen.settings.DrainTimeout, "drain.timeout")
 }
 
-func (m *Machine) drainFor(w *worker, timeout time.Duration) {
+func (m *Machine) drainFor(w *worker, timeout time.Duration, key string) {
 	m.unseat(w)
+	w.limit = key + " (" + timeout.String() + ")"
 	m.turn(w, PhaseDraining, timeout)
 	m.emit(Drain{Worker: w.id, Deadline: w.deadline})
 }
@@ -236,6 +246,7 @@ func (g *generation) removeSeat(s *seat) {
 func (m *Machine) drained(w *worker) {
 	if w.exitBy.IsZero() {
 		w.exitBy = m.now.Add(w.gen.settings.KillAfter)
+		w.beatDue = time.Time{} // these were its last words
 	}
 }
 
@@ -243,6 +254,7 @@ func (m *Machine) terminate(w *worker, why string) {
 	switch w.phase {
 	case PhaseDraining, PhaseActive, PhaseParked:
 		w.exitBy = time.Time{}
+		w.blame(why)
 		m.turn(w, PhaseStopping, w.gen.settings.KillAfter)
 		m.emit(Terminate{Worker: w.id, Why: why})
 	}
@@ -253,6 +265,7 @@ func (m *Machine) kill(w *worker, why string) {
 		return
 	}
 	w.exitBy = time.Time{}
+	w.blame(why)
 	m.turn(w, PhaseKilled, killPatience)
 	m.emit(Kill{Worker: w.id, Why: why})
 }
@@ -270,7 +283,17 @@ func (m *Machine) giveUp(w *worker) {
 }
 
 // gone is the end of every worker. What it means depends on whose it was.
-func (m *Machine) gone(w *worker, how string) {
+func (m *Machine) gone(w *worker, how string, cut Cut) {
+	w.cut = cut
+	told := len(m.crashes)
+	m.leaveSeat(w, how)
+	if len(m.crashes) == told { // else its crash tells it
+		m.tellCut(w, how)
+	}
+}
+
+// leaveSeat takes it out of all tables.
+func (m *Machine) leaveSeat(w *worker, how string) {
 	g, s := w.gen, w.seat
 	delete(m.workers, w.id)
 	g.remove(w)
@@ -303,8 +326,7 @@ func (m *Machine) bereave(g *generation, s *seat, w *worker, how string) {
 			return
 		}
 		if w.served {
-			m.crashes = append(m.crashes, Entry{What: "crash", Origin: Internal, From: g.id, To: g.id, Version: g.version,
-				Code: Failed, Stage: StageServing, Reason: sentence(w.called() + " " + how)})
+			m.crashes = append(m.crashes, w.crash(how))
 		}
 		if b := m.bake; b != nil && b.fault == "" {
 			b.fault, b.faulty = w.called()+" "+how, w.id

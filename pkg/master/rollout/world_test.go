@@ -71,6 +71,8 @@ type proc struct {
 	sick    bool
 	hung    bool
 	mute    bool // does not beat
+	beat    time.Time
+	cut     Cut // what it took with it
 }
 
 type item struct {
@@ -205,6 +207,7 @@ func (w *world) vanished(ev Event) bool {
 		if p := w.procs[ev.w]; p.alive {
 			w.in(w.set.BeatInterval, ev)
 			if !p.hung && !p.mute && !w.chance(w.kind.drop) {
+				p.beat = w.now
 				w.step(Beat{Worker: ev.w})
 			}
 		}
@@ -277,7 +280,13 @@ func (w *world) misfortune() {
 func (w *world) die(p *proc, d time.Duration, how string) {
 	if p.alive {
 		p.alive = false
-		w.post(d, Exited{Worker: p.id, Detail: how}, false)
+		if p.accepts && w.r.IntN(3) == 0 {
+			p.cut = Cut{Connections: uint64(p.id), Requests: uint64(w.r.IntN(3)), LastBeat: w.r.IntN(2) == 0}
+			if !w.set.Beats {
+				p.cut = Cut{Unknown: true}
+			}
+		}
+		w.post(d, Exited{Worker: p.id, Detail: how, Cut: p.cut}, false)
 	}
 }
 
@@ -285,10 +294,11 @@ func (w *world) die(p *proc, d time.Duration, how string) {
 // out its commands and looks at the world afterwards.
 func (w *world) step(ev Event) {
 	w.steps++
-	must := w.musts(ev)
+	must, was := w.musts(ev), w.phases()
 	w.learn(ev)
 	out := w.m.Step(w.now, ev)
 	w.remember(moment{w.now, ev, out})
+	w.checkCut(ev, was, out)
 	if must != nil {
 		must(out)
 	}
