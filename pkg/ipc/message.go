@@ -140,4 +140,10 @@ type Stats struct {
 	Requests   uint64 `json:"requests"`
 	Cut        uint64 `json:"cut"` // connections closed at a deadline
 	Goroutines int    `json:"goroutines,omitempty"`
+	LongestMS  int64  `json:"longest_ms,omitempty"` // for how long the longest running request runs now
+
+	// Of what was running when a deadline came; nothing, if nothing was.
+	CutRequests  uint64 `json:"cut_requests,omitempty"`
+	CutLongestMS int64  `json:"cut_longest_ms,omitempty"` // for how long the longest of them had run
+	CutMedianMS  int64  `json:"cut_median_ms,omitempty"`  // half of them had run for so long at least
 }

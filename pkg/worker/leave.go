@@ -88,8 +88,9 @@ func (l *life) cut() {
 	case !l.wasCut:
 		l.wasCut = true
 		n := l.w.traffic.cutOff()
-		l.log.Warn("worker: time to drain is up", "connections_cut", n,
-			"requests_running", l.w.traffic.inFlight.Load(), "background_work_running", !l.jobs.idle())
+		ran := l.w.traffic.cutRequests()
+		l.log.Warn("worker: time to drain is up", "connections_cut", n, "requests_cut", ran.count,
+			"longest", ran.longest, "median", ran.median, "background_work_running", !l.jobs.idle())
 		l.setDeadline(cutGrace)
 	default:
 		l.over = true // somebody ignores its end; the process's will do

@@ -209,7 +209,7 @@ func TestDrainDeadline(t *testing.T) {
 	busy.write("GET", "/busy", "")
 	<-entered
 	k.drain(20 * time.Millisecond)
-	if stats := k.drained(); stats.Cut != 2 || stats.Open != 0 {
+	if stats := k.drained(); stats.Cut != 2 || stats.Open != 0 || stats.CutRequests != 1 || stats.CutLongestMS < 20 || stats.CutMedianMS < 20 {
 		t.Errorf("drained with %+v", stats)
 	}
 	if err := w.wait(); err != nil {

@@ -17,9 +17,9 @@ type counted struct {
 }
 
 func (h *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	h.t.requests.Add(1)
+	begun := h.t.running.begin(h.t.requests.Add(1))
 	h.t.inFlight.Add(1)
-	defer h.end()
+	defer h.end(begun)
 	if r.ProtoMajor == 1 {
 		if w1, ok := w.(writer1); ok {
 			p := &polite1{writer1: w1, leaving: h.t.leaving}
@@ -37,7 +37,8 @@ func (h *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.next.ServeHTTP(w, r)
 }
 
-func (h *counted) end() {
+func (h *counted) end(begun *begun) {
+	h.t.running.end(begun)
 	if h.t.inFlight.Add(-1) == 0 && h.t.leaving.given() {
 		h.t.look()
 	}

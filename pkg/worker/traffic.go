@@ -20,6 +20,8 @@ type traffic struct {
 	inFlight atomic.Int64
 	requests atomic.Uint64
 	cut      atomic.Uint64
+	running  *register
+	ended    atomic.Pointer[ages] // of what ran when the rest was cut; nil: nothing was
 
 	// settled gets a token when something reached zero while leaving. It says
 	// "look again", not "it is zero now".
@@ -27,7 +29,7 @@ type traffic struct {
 }
 
 func newTraffic() *traffic {
-	t := &traffic{leaving: newNotice(), settled: make(chan struct{}, 1)}
+	t := &traffic{leaving: newNotice(), running: newRegister(), settled: make(chan struct{}, 1)}
 	t.clients = newCensus(t.look)
 	t.probes = newCensus(func() {})
 	return t
@@ -47,19 +49,35 @@ func (t *traffic) quiet() bool {
 }
 
 func (t *traffic) stats() Stats {
-	return Stats{
+	s := Stats{
 		Open:       int64(t.clients.open()),
 		InFlight:   t.inFlight.Load(),
 		Accepted:   t.clients.total(),
 		Requests:   t.requests.Load(),
 		Cut:        t.cut.Load(),
 		Goroutines: runtime.NumGoroutine(),
+		LongestMS:  t.running.ages().longest.Milliseconds(),
 	}
+	a := t.cutRequests()
+	s.CutRequests, s.CutLongestMS, s.CutMedianMS = uint64(a.count), a.longest.Milliseconds(), a.median.Milliseconds()
+	return s
 }
 
-// cutOff closes every client connection that is still open.
+// cutOff closes every client connection that is still open. How long what runs
+// has run is looked at before: handlers end when their connection does.
 func (t *traffic) cutOff() (n int) {
+	if a := t.running.ages(); a.count > 0 {
+		t.ended.CompareAndSwap(nil, &a)
+	}
 	n = t.clients.closeAll()
 	t.cut.Add(uint64(n))
 	return n
+}
+
+// cutRequests are those that ran when the rest was cut.
+func (t *traffic) cutRequests() ages {
+	if a := t.ended.Load(); a != nil {
+		return *a
+	}
+	return ages{}
 }
