@@ -27,6 +27,7 @@ type Status struct {
 	Rollout     *Rollout     `json:"rollout,omitempty"`
 	Last        *Entry       `json:"last,omitempty"`
 	LastFailure *Entry       `json:"last_failure,omitempty"`
+	LastCut     *Entry       `json:"last_cut,omitempty"` // the last worker that took something with it
 }
 
 // Master is the master's own process.
@@ -106,11 +107,24 @@ type Worker struct {
 	LastProbe string    `json:"last_probe,omitempty"`
 	InFlight  int64     `json:"in_flight"`
 	Open      int64     `json:"open"`
+	LongestMS int64     `json:"longest_ms,omitempty"` // for how long the longest running request runs, as of its last beat
 	Requests  uint64    `json:"requests"`
 	RSS       int64     `json:"rss"` // bytes
 	FDs       int       `json:"fds"`
 	Restarts  int       `json:"restarts"`
 	Dropped   uint64    `json:"dropped_lines,omitempty"` // of its output
+	Cut       *Cut      `json:"cut,omitempty"`           // what it has cut so far, at the end of its drain
+}
+
+// Cut is what a worker took with it: what was open and running when it was made
+// to end, or ended by itself.
+type Cut struct {
+	Connections uint64 `json:"connections"` // idle ones too
+	Requests    uint64 `json:"requests"`
+	LongestMS   int64  `json:"longest_ms,omitempty"` // for how long the longest running request had run
+	MedianMS    int64  `json:"median_ms,omitempty"`  // half of the requests had run for so long at least
+	LastBeat    bool   `json:"last_beat,omitempty"`  // it could not say any more: this is what its last beat said
+	Unknown     bool   `json:"unknown,omitempty"`    // it cannot say at all: it does not speak the control protocol
 }
 
 // Rollout is the running one.
@@ -141,6 +155,8 @@ type Entry struct {
 	Outcome string    `json:"outcome"` // see Outcome.Result
 	Stage   string    `json:"stage,omitempty"`
 	Reason  string    `json:"reason,omitempty"`
+	Worker  uint64    `json:"worker,omitempty"` // that it is about
+	Cut     *Cut      `json:"cut,omitempty"`    // what that one took with it
 }
 
 // ReloadRequest asks for a rollout.

@@ -59,6 +59,7 @@ func (m *Master) record(c rollout.Record) {
 	if e.Rollout != 0 {
 		fields = append(fields, zap.Uint64("rollout_id", e.Rollout), zap.String("trace_id", m.trace(c.Entry.Rollout)))
 	}
+	fields = append(fields, cutFields(e)...)
 	say := m.log.Info
 	switch c.Entry.Code { // what went wrong must be seen at log.level: warn, too
 	case rollout.Failed, rollout.RolledBack:
@@ -105,5 +106,6 @@ func entry(e rollout.Entry) api.Entry {
 	return api.Entry{
 		At: e.At, Rollout: uint64(e.Rollout), What: e.What, By: e.By, Why: e.Why, From: uint64(e.From), To: uint64(e.To),
 		Version: e.Version.Label, Digest: e.Version.Digest, Outcome: result(e.Code), Stage: string(e.Stage), Reason: e.Reason,
+		Worker: uint64(e.Worker), Cut: describeCut(e.Cut),
 	}
 }

@@ -47,6 +47,7 @@ type sessions interface {
 type control interface {
 	SetPID(pid int)
 	Connected() bool
+	Heard(limit time.Duration)
 	Room() int
 	Activate(names []string, fds []int) error
 	ActivateWaiting(names []string, fds []int) error

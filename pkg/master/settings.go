@@ -14,7 +14,6 @@ const (
 	acceptTimeout  = 5 * time.Second  // from Activate until the worker accepts
 	steerTimeout   = 5 * time.Second  // a steer takes microseconds
 	saveTimeout    = 10 * time.Second // a disk that takes longer is not to be trusted with a rollout
-	killAfter      = 5 * time.Second  // from TERM to KILL
 	beatInterval   = time.Second
 	beatsSteer     = 5  // missed beats until a worker is steered away from
 	beatsKill      = 10 // more missed beats until it is killed
@@ -52,7 +51,7 @@ func settings(c *config.Config) rollout.Settings {
 
 		DrainTimeout: c.Drain.Timeout,
 		MaxDraining:  c.Drain.MaxGenerations,
-		KillAfter:    killAfter,
+		KillAfter:    c.Drain.KillAfter,
 
 		RestartInitial: c.Restart.Initial,
 		RestartMax:     c.Restart.Max,

@@ -79,6 +79,7 @@ func (m *Master) describeGenerations(s *api.Status, st rollout.Status) {
 			}
 			if r := m.workers[w.ID]; r != nil {
 				aw.Started, aw.InFlight, aw.Open, aw.Requests = r.started, r.stats.InFlight, r.stats.Open, r.stats.Requests
+				aw.LongestMS, aw.Cut = max(r.stats.LongestMS, 0), describeCut(r.cutSoFar())
 			}
 			out.Workers = append(out.Workers, aw)
 		}
@@ -103,6 +104,10 @@ func (m *Master) describeGenerations(s *api.Status, st rollout.Status) {
 	if st.LastFailure != nil {
 		e := entry(*st.LastFailure)
 		s.LastFailure = &e
+	}
+	if st.LastCut != nil {
+		e := entry(*st.LastCut)
+		s.LastCut = &e
 	}
 }
 

@@ -37,6 +37,7 @@ type worker struct {
 	handed     bool          // it has its slots
 	killed     bool          // a Kill came before the process did
 	stats      ipc.Stats
+	goodbye    bool // stats are its last, said when it had drained
 	paused     bool // told not to accept (shared steering)
 	leaving    bool // was told to drain, or to stop
 	background background
@@ -106,8 +107,11 @@ func (m *Master) startWorker(c rollout.Start) {
 			p.Close()
 			return
 		}
-		// First the fact, for the sake of those who wait for an answer now, then
-		// the last lines.
+		// Its last words may still be on their way. Then the fact, for the sake of
+		// those who wait for an answer now, and then the last lines.
+		if w.session != nil {
+			w.session.Heard(lastWords)
+		}
 		m.at(func() { m.exited(w, p.Exit()) })
 		w.output.Finish()
 		close(w.finished)
@@ -202,6 +206,7 @@ func (m *Master) said(w *worker, f session.Fact) {
 	case session.Beat:
 		m.step(rollout.Beat{Worker: w.id})
 	case session.Drained:
+		w.goodbye = true
 		m.backgroundEnded(w)
 		m.step(rollout.Drained{Worker: w.id})
 	case session.Refused:
@@ -238,11 +243,11 @@ func (m *Master) exited(w *worker, exit proc.Exit) {
 	m.sessions.Forget(uint64(w.id))
 	delete(m.workers, w.id)
 	m.finishing[w.id] = w.finished
-	m.log.Info("worker exited", append(m.fields(w), zap.Stringer("how", exit), zap.Uint64("cut", w.stats.Cut))...)
+	m.log.Info("worker exited", append(m.fields(w), zap.Stringer("how", exit))...)
 	if len(m.shares) == 0 && w.generation.id == m.machine.Status().Active {
 		m.abandon(w.slot) // before its replacement is started
 	}
-	m.step(rollout.Exited{Worker: w.id, Detail: exit.String()})
+	m.step(rollout.Exited{Worker: w.id, Detail: exit.String(), Cut: w.took(exit)})
 	m.beginBackground()
 	m.tidy()
 }

@@ -391,6 +391,7 @@ func (f *fakeWorker) Connected() bool          { return true }
 func (f *fakeWorker) Pause() error             { return nil }
 func (f *fakeWorker) Resume() error            { return nil }
 func (f *fakeWorker) Dump() error              { return nil }
+func (f *fakeWorker) Heard(time.Duration)      {}
 func (f *fakeWorker) Park() error              { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
 
 func (f *fakeWorker) Room() int {

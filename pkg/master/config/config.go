@@ -141,6 +141,7 @@ type Hooks struct {
 type Drain struct {
 	Timeout        time.Duration
 	MaxGenerations int
+	KillAfter      time.Duration // from the stop signal to KILL
 	Handover       bool
 }
 

@@ -65,7 +65,8 @@ func pointers(c *Config) map[string]any {
 		"rollout.hooks.before": &r.Hooks.Before, "rollout.hooks.after": &r.Hooks.After, "rollout.hooks.failed": &r.Hooks.Failed,
 
 		"drain.timeout": &c.Drain.Timeout, "drain.max_generations": &c.Drain.MaxGenerations, "drain.handover": &c.Drain.Handover,
-		"restart.initial": &c.Restart.Initial, "restart.max": &c.Restart.Max, "restart.loop": &c.Restart.Loop, "restart.loop_window": &c.Restart.LoopWindow,
+		"drain.kill_after": &c.Drain.KillAfter,
+		"restart.initial":  &c.Restart.Initial, "restart.max": &c.Restart.Max, "restart.loop": &c.Restart.Loop, "restart.loop_window": &c.Restart.LoopWindow,
 		"unavailable.after": &c.Unavailable.After, "unavailable.answer": &c.Unavailable.Answer,
 		"stop_timeout":        &c.StopTimeout,
 		"admin.readers_group": &c.Admin.ReadersGroup, "admin.operators_group": &c.Admin.OperatorsGroup,

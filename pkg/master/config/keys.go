@@ -209,6 +209,9 @@ func endKeys() []Key {
 			Meaning: `Time for its open requests and connections; what is open then is cut and counted. 0: as long as it takes.`},
 		{Path: "drain.max_generations", Type: Integer, Default: "4", Unit: "generations", Min: "1", Max: "8",
 			Meaning: `How many may be draining at one time; with one more the oldest is cut, so that a new version never waits.`},
+		{Path: "drain.kill_after", Type: Duration, Default: "5s", Min: "100ms", Max: "10m",
+			Meaning: `Time from the stop signal that a worker gets when its time is up until it is killed. What it cuts then is in
+				the log, in status and in history.`},
 		{Path: "drain.handover", Type: Boolean, Default: "true",
 			Meaning: `Move idle kept HTTP/1.1 connections to the new version instead of asking clients to connect anew. This
 				version of masterd accepts the key and does not do it yet: they are asked to leave with their next answer.`},

@@ -47,7 +47,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Rollout: Rollout{Bake: 5 * time.Minute, Surge: "all", Cooldown: 10 * time.Second, MaxPerMinute: 6, KeepVersions: 5,
 			Memory: Memory{Reserve: 128 << 20, WhenShort: "refuse"}},
-		Drain:       Drain{Timeout: 5 * time.Minute, MaxGenerations: 4, Handover: true},
+		Drain:       Drain{Timeout: 5 * time.Minute, MaxGenerations: 4, KillAfter: 5 * time.Second, Handover: true},
 		Restart:     Restart{Initial: 100 * time.Millisecond, Max: 10 * time.Second, Loop: 5, LoopWindow: time.Minute},
 		Unavailable: Unavailable{After: 5 * time.Second, Answer: "503"},
 		StopTimeout: time.Minute,

@@ -75,6 +75,23 @@ func (s *Session) Connected() bool {
 	return s.wire != nil && !s.wire.over
 }
 
+// Heard waits until all was told that the worker has said on a connection that
+// has ended, but no longer than this: a child of the worker's may keep it open.
+func (s *Session) Heard(limit time.Duration) {
+	s.mu.Lock()
+	w := s.wire
+	s.mu.Unlock()
+	if w == nil {
+		return
+	}
+	wait := time.NewTimer(limit)
+	defer wait.Stop()
+	select {
+	case <-w.done:
+	case <-wait.C:
+	}
+}
+
 // Room says how many connections the worker may be passed now. A part of the
 // queue is kept for what it must be told: one connection too many would cost
 // the control connection, and with it all that is queued.
