@@ -57,6 +57,8 @@ func TestHistory(t *testing.T) {
 		{At: noon(), Rollout: 13, What: "reload", By: "root for alice", Why: "new basket", From: 7, To: 8, Version: "v1.3.0", Outcome: "done", Stage: "serving"},
 		{At: noon().Add(-time.Hour), Rollout: 12, What: "reload", By: "bob (uid 1001)", From: 7, To: 7, Version: "v1.2.9", Outcome: "rolled-back", Stage: "bake",
 			Reason: "worker 9 of generation 7 died 12 s into the bake: signal: killed; its siblings were healthy, and so was the generation that was parked when the traffic went back"},
+		{At: noon().Add(-90 * time.Minute), What: "cut", From: 6, To: 6, Version: "v1.2.8", Outcome: "failed", Worker: 5, Cut: &api.Cut{Connections: 3, Requests: 2, LongestMS: 12300},
+			Reason: "Worker 5 of generation 6 (v1.2.8) did not finish within drain.timeout (10s); 3 connections and 2 requests were cut, the longest after 12.3s."},
 		{At: noon().Add(-2 * time.Hour), What: "hold", By: "bob (uid 1001)", Why: "exam week", Outcome: "done"},
 	}})
 	golden(t, "history.txt", func() string { _, out, _ := c.run("history"); return out }())

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 	"time"
 
@@ -32,6 +33,7 @@ func render(w io.Writer, st api.Status, width int, colour bool) error {
 	p.listeners()
 	p.generations()
 	p.failure()
+	p.cut()
 	_, err := io.WriteString(w, strings.Join(p.lines, "\n")+"\n")
 	return err
 }
@@ -212,7 +214,7 @@ func (p *page) generation(g api.Generation) string {
 	if g.Weight > 0 || g.Phase == "active" {
 		rest += fmt.Sprintf(", %d%% of new connections", g.Weight)
 	}
-	rest += p.lasting(g.Since, g.Deadline)
+	rest += p.lasting(g.Since, g.Deadline) + left(g)
 	if g.Baked {
 		rest += ", baked"
 	}
@@ -220,6 +222,20 @@ func (p *page) generation(g api.Generation) string {
 	room := p.width - columns(head) - columns(rest)
 	label := cut(clean(g.Version.Label), max(min(nameColumns, room), leastColumn))
 	return head + paint(p.colour, bold, label) + paint(p.colour, phaseStyle(g.Phase), cut(rest, p.width-columns(head)-columns(label)))
+}
+
+// left is what a generation that leaves still has to finish.
+func left(g api.Generation) string {
+	switch g.Phase {
+	case "draining", "stopping", "killed":
+	default:
+		return ""
+	}
+	var open, running int64
+	for _, w := range g.Workers {
+		open, running = open+max(w.Open, 0), running+max(w.InFlight, 0)
+	}
+	return fmt.Sprintf(", %s open, %s running", amount(uint64(max(open, 0))), amount(uint64(max(running, 0))))
 }
 
 func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {
@@ -249,6 +265,12 @@ func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {
 			st = red
 		}
 		rows = p.notes(rows, st, "last check: "+w.LastProbe)
+	}
+	if !serves && w.InFlight > 0 && w.LongestMS >= time.Second.Milliseconds() {
+		rows = p.notes(rows, dim, "its longest request has run for "+span(milliseconds(w.LongestMS)))
+	}
+	if w.Cut != nil {
+		rows = p.notes(rows, yellow, "it has cut "+cutText(*w.Cut))
 	}
 	if w.Dropped > 0 {
 		rows = p.notes(rows, yellow, amount(w.Dropped)+" lines of its output were dropped")
@@ -285,6 +307,47 @@ func (p *page) failure() {
 	}
 	p.field("outcome", red, outcome)
 	p.field("reason", plain, e.Reason)
+}
+
+// cut is the last worker that took something with it, however long ago.
+func (p *page) cut() {
+	e := p.st.LastCut
+	if e == nil {
+		return
+	}
+	p.section("LAST CUT", fmt.Sprintf("%s ago, %s", span(p.st.Now.Sub(e.At)), stamp(e.At.In(p.st.Now.Location()))))
+	p.field("reason", plain, e.Reason)
+}
+
+// cutText says what was cut.
+func cutText(c api.Cut) string {
+	if c.Unknown {
+		return "what it had open, which only it knew"
+	}
+	text := amount(c.Connections) + " connections, " + amount(c.Requests) + " requests"
+	if c.LongestMS > 0 {
+		text += ", the longest after " + precise(c.LongestMS)
+	}
+	if c.MedianMS > 0 && c.Requests > 1 {
+		text += ", median " + precise(c.MedianMS)
+	}
+	if c.LastBeat {
+		text += " (as of its last beat)"
+	}
+	return text
+}
+
+// milliseconds takes what a worker said for a time, within what one can be.
+func milliseconds(n int64) time.Duration {
+	return time.Duration(min(n, math.MaxInt64/int64(time.Millisecond))) * time.Millisecond
+}
+
+// precise is a time of which fractions of a second matter.
+func precise(ms int64) string {
+	if d := milliseconds(ms); d < time.Minute {
+		return d.String()
+	}
+	return span(milliseconds(ms))
 }
 
 func stateStyle(state string) style {

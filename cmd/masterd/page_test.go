@@ -99,6 +99,35 @@ func drainingStatus() api.Status {
 	return st
 }
 
+// threeDrainingStatus: each with what it has left, and its own deadline.
+func threeDrainingStatus() api.Status {
+	st := servingStatus()
+	st.Hold = nil
+	var all []api.Generation
+	for i, label := range []string{"v1.2.0", "v1.2.1", "v1.2.2"} {
+		left := time.Duration(i*100+20) * time.Second
+		w := worker(uint64(7+i), "draining", 26*time.Hour, int64(30*i+12))
+		w.LongestMS = 1000 * int64(90-40*i)
+		w.Deadline = in(left)
+		all = append(all, api.Generation{
+			ID: uint64(4 + i), Version: testVersion(label, "99887766"), Phase: "draining", Since: ago(5*time.Minute - left), Deadline: in(left), Baked: true,
+			Workers: []api.Worker{w},
+		})
+	}
+	oldest := &all[0]
+	oldest.Phase, oldest.Since, oldest.Deadline = "stopping", ago(600*time.Millisecond), in(4400*time.Millisecond)
+	w := &oldest.Workers[0]
+	w.Phase, w.Open, w.InFlight, w.Deadline = "stopping", 0, 0, oldest.Deadline
+	w.Cut = &api.Cut{Connections: 12, Requests: 3, LongestMS: 92_400, MedianMS: 1250}
+	st.Generations = append(all, st.Generations...)
+	st.LastCut = &api.Entry{
+		At: ago(3 * time.Minute), What: "cut", From: 3, To: 3, Version: "v1.1.9", Outcome: "failed", Worker: 6,
+		Reason: "Worker 6 of generation 3 (v1.1.9) was stopped, as too many generations are draining; 41 connections and 2 requests were cut, the longest after 9.2s (as of its last beat).",
+		Cut:    &api.Cut{Connections: 41, Requests: 2, LongestMS: 9200, LastBeat: true},
+	}
+	return st
+}
+
 func nothingAliveStatus() api.Status {
 	st := servingStatus()
 	st.State, st.Active, st.Generations = "down", nil, nil
@@ -155,7 +184,8 @@ func sixteenStatus() api.Status {
 func statuses() map[string]api.Status {
 	return map[string]api.Status{
 		"serving": servingStatus(), "baking": bakingStatus(), "degraded": degradedStatus(), "draining-held": drainingStatus(),
-		"nothing-alive": nothingAliveStatus(), "starting": startingStatus(), "hostile": hostileStatus(), "sixteen": sixteenStatus(),
+		"draining-three": threeDrainingStatus(),
+		"nothing-alive":  nothingAliveStatus(), "starting": startingStatus(), "hostile": hostileStatus(), "sixteen": sixteenStatus(),
 		"ending": {State: "stopping", Now: noon()},
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -61,6 +62,9 @@ type behaviour struct {
 	sick     bool          // fails its checks
 	noSpawn  bool          // cannot be executed
 	deafTERM bool          // ignores everything but KILL
+	drains   bool          // and never finishes by itself
+	mute     bool          // does not beat once it drains
+	farewell ipc.Stats     // what it says of itself when it has drained
 	immortal bool          // hangs in the kernel: not even that ends it
 	crowded  bool          // has more to read than it does: no room for connections
 }
@@ -132,7 +136,7 @@ func testConfig() *config.Config {
 			Active: config.ActiveCheck{Interval: 2 * time.Second, Timeout: time.Second, Failures: 3},
 		},
 		Rollout:     config.Rollout{Bake: 5 * time.Minute, Surge: "all", Cooldown: 10 * time.Second, MaxPerMinute: 6, KeepVersions: 5, Memory: config.Memory{WhenShort: "refuse"}},
-		Drain:       config.Drain{Timeout: 5 * time.Minute, MaxGenerations: 4},
+		Drain:       config.Drain{Timeout: 5 * time.Minute, MaxGenerations: 4, KillAfter: 5 * time.Second},
 		Restart:     config.Restart{Initial: 100 * time.Millisecond, Max: 10 * time.Second, Loop: 5, LoopWindow: time.Minute},
 		Unavailable: config.Unavailable{After: 5 * time.Second, Answer: "503"},
 		StopTimeout: time.Minute,
@@ -295,6 +299,7 @@ type fakeWorker struct {
 	accepting bool
 	parked    bool
 	deafTERM  bool
+	muted     atomic.Bool
 	once      sync.Once
 	done      chan struct{}
 	exit      proc.Exit
@@ -350,7 +355,9 @@ func (f *fakeWorker) beat() {
 	for {
 		select {
 		case <-t.C:
-			f.say(session.Fact{Kind: session.Beat, Stats: &ipc.Stats{Open: 3}})
+			if !f.muted.Load() {
+				f.say(session.Fact{Kind: session.Beat, Stats: &ipc.Stats{Open: 3, InFlight: 1, LongestMS: 1500}})
+			}
 		case <-f.done:
 			return
 		}
@@ -441,8 +448,15 @@ func (f *fakeWorker) Activate(names []string, _ []int) error {
 func (f *fakeWorker) ActivateWaiting(names []string, fds []int) error { return f.Activate(names, fds) }
 
 func (f *fakeWorker) Drain(time.Duration) error {
+	f.w.mu.Lock()
+	b := f.w.behave[f.program]
+	f.muted.Store(b.mute)
+	f.w.mu.Unlock()
+	if b.drains {
+		return nil
+	}
 	go func() {
-		f.say(session.Fact{Kind: session.Drained, Stats: &ipc.Stats{}})
+		f.say(session.Fact{Kind: session.Drained, Stats: &b.farewell})
 		f.end(proc.Exit{})
 	}()
 	return nil

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"sync"
 	"syscall"
@@ -35,6 +36,29 @@ func numbers(entries []api.Entry) string {
 		fmt.Fprintf(&b, "%d ", e.To)
 	}
 	return strings.TrimSpace(b.String())
+}
+
+// What an older masterd wrote is read, and what one knows more of comes back whole.
+func TestCutsComeBackAsTheyWere(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.jsonl")
+	old := `{"at":"2026-03-04T12:00:00Z","what":"reload","by":"uid 0","to":1,"outcome":"done"}` + "\n"
+	if err := os.WriteFile(path, []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, path)
+	want := entry(2)
+	want.What, want.Worker = "cut", 7
+	want.Cut = &api.Cut{Connections: 3, Requests: 2, LongestMS: 12300, MedianMS: 400, LastBeat: true}
+	if err := l.Append(want); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := open(t, path).Last(10)
+	if len(got) != 2 || got[0].To != 1 || got[0].Cut != nil || !reflect.DeepEqual(got[1], want) {
+		t.Errorf("%+v", got)
+	}
 }
 
 func TestAppendSurvives(t *testing.T) {
