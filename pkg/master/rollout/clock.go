@@ -59,6 +59,7 @@ func (m *Machine) times(f func(time.Time)) {
 		if g.watched() {
 			f(g.deadline)
 		}
+		f(g.counts)
 		for _, s := range g.seats {
 			f(s.due)
 		}
@@ -121,6 +122,9 @@ func (m *Machine) tick() {
 			if m.workers[w.id] == w {
 				m.tickWorker(w)
 			}
+		}
+		if m.past(g.counts) {
+			g.counts = time.Time{} // boundDraining looks again
 		}
 		if g.watched() && m.past(g.deadline) {
 			m.expireGeneration(g)

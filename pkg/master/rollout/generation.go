@@ -25,6 +25,7 @@ type generation struct {
 	since    time.Time
 	deadline time.Time
 	first    time.Time // the deadline as it was set; only push moves both
+	counts   time.Time // draining: from when on it is one of MaxDraining; zero: it is
 
 	baked   bool
 	leaving bool
@@ -185,6 +186,7 @@ func (m *Machine) leaveOne(g *generation) {
 // drainAll: every worker finishes what it has; those that never served go at once.
 func (m *Machine) drainAll(g *generation) {
 	m.become(g, PhaseDraining, g.settings.DrainTimeout)
+	g.counts = m.now.Add(leaveTime)
 	for _, w := range append([]*worker(nil), g.workers...) {
 		switch w.phase {
 		case PhaseActive, PhaseParked:
@@ -213,11 +215,13 @@ func (m *Machine) forget(g *generation) {
 	m.retain()
 }
 
-// boundDraining cuts the oldest when too many drain at one time.
+// boundDraining cuts the oldest when too many drain at one time. One that has
+// nothing open is gone in a moment, and must not cost another its clients: so
+// the youngest counts a little later.
 func (m *Machine) boundDraining() {
 	n := 0
 	for _, g := range m.generations {
-		if g.phase == PhaseDraining {
+		if g.phase == PhaseDraining && g.counts.IsZero() {
 			n++
 		}
 	}

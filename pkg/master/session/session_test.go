@@ -106,7 +106,12 @@ func TestTheLifeOfAWorker(t *testing.T) {
 			t.Errorf("%+v answers request %d", f, m.Seq)
 		}
 	}
+	e.Heard(time.Millisecond) // there may be more to hear: it waits no longer than it is told
 	p.Close()
+	e.Heard(time.Minute)
+	if e.Connected() {
+		t.Error("all was heard, and it is connected")
+	}
 	if f := e.want(Lost); f.Text == "" || e.Connected() {
 		t.Errorf("%+v", f)
 	}
