@@ -49,6 +49,7 @@ func golden() map[string]goldenFrame {
 		"drain-patient":  {Message{Type: TypeDrain, Seq: 6, Drain: &Drain{}}, 0},
 		"conn-probe":     {Message{Type: TypeConn, Seq: 5, Conn: &Conn{Listener: "http", Purpose: PurposeProbe}}, 1},
 		"conn-serve":     {Message{Type: TypeConn, Seq: 9, Conn: &Conn{Listener: "http", Purpose: PurposeServe}}, 3},
+		"announce":       {Message{Type: TypeAnnounce, Seq: 10}, 0},
 		"dump":           {Message{Type: TypeDump, Seq: 7}, 0},
 	}
 }
@@ -119,7 +120,7 @@ func TestGoldenFramesAreUnderstood(t *testing.T) {
 		}
 	}
 	for _, typ := range []Type{TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
-		TypeWelcome, TypeReject, TypeActivate, TypePause, TypeResume, TypePark, TypeDrain, TypeConn, TypeDump} {
+		TypeWelcome, TypeReject, TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeConn, TypeDump} {
 		if !seen[typ] {
 			t.Errorf("no golden frame of type %q", typ)
 		}

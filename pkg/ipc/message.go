@@ -58,6 +58,9 @@ const (
 	TypePark Type = "park"
 	// TypeDrain: take what is queued, stop accepting, finish, exit.
 	TypeDrain Type = "drain"
+	// TypeAnnounce: the service is about to stop; say so to who asks whether it
+	// is ready, and go on. No answer.
+	TypeAnnounce Type = "announce"
 	// TypeConn passes open connections (one fd each) to be served as if they
 	// had been accepted on the named listener: health checks, and connections
 	// found in a queue whose worker is gone.

@@ -25,7 +25,7 @@ func (m Message) Validate() error {
 		return m.need(m.Stats != nil, "stats")
 	case TypeAccepting, TypePaused, TypeParked:
 		return m.need(m.Seq >= 1, "the seq of the request that it answers")
-	case TypeActivate, TypePause, TypeResume, TypePark, TypeDump:
+	case TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDump:
 		return m.need(m.Seq >= 1, "a seq")
 	case TypeDrain:
 		return m.need(m.Seq >= 1 && m.Drain != nil && m.Drain.TimeoutMS >= 0, "a seq and a drain with timeout_ms >= 0")
@@ -59,7 +59,7 @@ func (m Message) fdUse() fdUse {
 	case TypeConn:
 		return someFDs
 	case TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
-		TypeWelcome, TypeReject, TypePause, TypeResume, TypePark, TypeDrain, TypeDump:
+		TypeWelcome, TypeReject, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeDump:
 		return noFDs
 	}
 	return unknownFDs

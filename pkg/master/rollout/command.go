@@ -51,6 +51,9 @@ type (
 		Worker   Worker
 		Deadline time.Time
 	}
+	// Announce: the service is about to stop. Readiness checks are told so, and
+	// everything goes on. No answer.
+	Announce struct{ Worker Worker }
 	// Terminate sends the stop signal, Kill the one that cannot be caught, to
 	// the worker's whole process group. Answer: Exited.
 	Terminate struct {
@@ -126,6 +129,7 @@ func (Activate) command()   {}
 func (Steer) command()      {}
 func (Park) command()       {}
 func (Drain) command()      {}
+func (Announce) command()   {}
 func (Terminate) command()  {}
 func (Kill) command()       {}
 func (Dump) command()       {}

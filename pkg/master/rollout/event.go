@@ -67,8 +67,10 @@ type (
 		By, Why   string
 		Processes int
 	}
-	// StopAsked drains everything and ends the master. A second one, or Now,
-	// ends it at once.
+	// StopAsked drains everything and ends the master. With Announce it is only
+	// said for so long: workers serve on, and load balancers in front can look
+	// away. A second one drains at once what is announced, and ends at once what
+	// drains; Now ends it at once in any case.
 	StopAsked struct {
 		Req      Request
 		By, Why  string

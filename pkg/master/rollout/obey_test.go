@@ -39,6 +39,10 @@ func (w *world) obey(c Command) {
 		w.steer(c)
 	case Drain:
 		w.drain(c)
+	case Announce:
+		if !w.stopping {
+			w.fail("worker %d is told of a stop that nobody asked for", c.Worker)
+		}
 	case Terminate:
 		p := w.procs[c.Worker]
 		p.leaving = true

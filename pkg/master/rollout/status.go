@@ -37,6 +37,7 @@ const (
 type Status struct {
 	Serving     bool // a live, accepting worker is steered to
 	Stopping    bool
+	Drains      time.Time // a stop that is only announced: when workers begin to drain; zero: none is
 	Hold        string
 	HoldBy      string
 	Active      Generation // zero: none

@@ -2,14 +2,14 @@ package rollout
 
 import "time"
 
-// stop is the way to the end: workers finish what is open, then they are
-// stopped, then killed, then the master exits. Nothing is restarted and the
-// steering stays as it is.
+// stop is the way to the end: it may be announced for a while, workers finish
+// what is open, then they are stopped, then killed, then the master exits.
+// Nothing is restarted and the steering stays as it is.
 type stop struct {
 	by       string
 	requests []Request
 	patient  bool
-	drainDue time.Time // until then it is only announced
+	drainDue time.Time // until then it is only announced; zero: workers drain
 	deadline time.Time // zero: none, or passed
 	why      string
 }
@@ -17,7 +17,11 @@ type stop struct {
 func (m *Machine) stopAsked(ev StopAsked) {
 	if s := m.stop; s != nil {
 		s.requests = append(s.requests, ev.Req)
-		m.stopNow("a second stop was asked for")
+		if s.drainDue.IsZero() || ev.Now {
+			m.stopNow("a second stop was asked for")
+		} else {
+			m.stopDrain()
+		}
 		return
 	}
 	m.note("stop", ev.By, ev.Why)
@@ -34,9 +38,23 @@ func (m *Machine) stopAsked(ev StopAsked) {
 			}
 		}
 	}
-	m.stop.drainDue = m.now.Add(max(ev.Announce, 0))
+	m.announce()
 	if ev.Announce <= 0 {
 		m.stopDrain()
+		return
+	}
+	m.stop.drainDue = m.now.Add(ev.Announce)
+}
+
+// announce tells everybody whom a readiness check may still reach, draining ones
+// by a kept connection.
+func (m *Machine) announce() {
+	for _, g := range m.generations {
+		for _, w := range g.workers {
+			if w.accepts() || w.phase == PhaseDraining {
+				m.emit(Announce{Worker: w.id})
+			}
+		}
 	}
 }
 

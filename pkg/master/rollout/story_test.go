@@ -268,6 +268,9 @@ func version(id string) Version {
 func (s *story) status() {
 	st := s.m.Status()
 	fmt.Fprintf(&s.out, "\tserving %v, active g%d, parked g%d\n", st.Serving, st.Active, st.Parked)
+	if !st.Drains.IsZero() {
+		fmt.Fprintf(&s.out, "\tannounced, drains at %s\n", st.Drains.Sub(epoch))
+	}
 	for _, g := range st.Generations {
 		fmt.Fprintf(&s.out, "\tg%d %s %s baked=%v\n", g.ID, g.Version.ID, g.Phase, g.Baked)
 		for _, w := range g.Workers {

@@ -13,6 +13,9 @@ func (m *Machine) Status() Status {
 		Baked: cloneVersion(m.state.Baked), Kept: slices.Clone(m.state.Kept), Closed: slices.Clone(m.state.Closed),
 		Last: cloneEntry(m.last), LastFailure: cloneEntry(m.lastFailed), LastCut: cloneEntry(m.lastCut),
 	}
+	if m.stop != nil {
+		s.Drains = m.stop.drainDue
+	}
 	if m.active != nil {
 		s.Active = m.active.id
 	}

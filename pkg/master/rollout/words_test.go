@@ -51,6 +51,8 @@ func show(c Command) string {
 		return fmt.Sprintf("terminate w%d: %s", c.Worker, c.Why)
 	case Kill:
 		return fmt.Sprintf("kill w%d: %s", c.Worker, c.Why)
+	case Announce:
+		return fmt.Sprintf("announce w%d", c.Worker)
 	case Dump:
 		return fmt.Sprintf("dump w%d", c.Worker)
 	case Quarantine:
