@@ -20,7 +20,8 @@ import (
 // child is main of the test binary when it is run as a worker: the environment
 // of systemd and signals want a process of their own.
 func child(how string) int {
-	w := New(Options{Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
+	announce, _ := time.ParseDuration(os.Getenv("WORKER_TEST_ANNOUNCE"))
+	w := New(Options{Log: slog.New(slog.NewTextHandler(os.Stderr, nil)), Announce: announce, DrainTimeout: time.Minute})
 	for _, key := range []string{"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"} {
 		if _, ok := os.LookupEnv(key); ok {
 			fmt.Println(key, "is still in the environment")
@@ -30,6 +31,7 @@ func child(how string) int {
 	entered := make(chan struct{}, 1)
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) { io.WriteString(rw, "main") })
+	mux.Handle("/readyz", w.Readiness())
 	mux.HandleFunc("/slow", func(rw http.ResponseWriter, r *http.Request) {
 		entered <- struct{}{}
 		fmt.Println("entered")

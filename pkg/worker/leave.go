@@ -36,6 +36,9 @@ func (l *life) leave(why string) {
 		}
 		return
 	}
+	if l.announce(why) {
+		return
+	}
 	l.log.Info("worker: leaving", "why", why, "timeout", l.w.opts.DrainTimeout)
 	l.accepting = l.w.info.Managed && l.state() == StateActive
 	l.depart()
@@ -43,7 +46,9 @@ func (l *life) leave(why string) {
 		l.shutDoors()
 	}
 	l.setDeadline(l.patience(max(0, l.w.opts.DrainTimeout)))
-	l.notify("STOPPING=1")
+	if l.announcing == "" { // else that said it
+		l.notify("STOPPING=1")
+	}
 }
 
 func (l *life) depart() {

@@ -42,6 +42,8 @@ type life struct {
 	deadline   *time.Timer
 	deadlineAt time.Time // zero: none
 	wasCut     bool
+	announcing string      // why it leaves once that was announced for long enough; empty: it is not announced
+	announced  *time.Timer // the end of that
 
 	over bool
 	err  error
@@ -55,10 +57,12 @@ func newLife(w *Worker) *life {
 		beat:      time.NewTicker(time.Hour),
 		parkLimit: time.NewTimer(time.Hour),
 		deadline:  time.NewTimer(time.Hour),
+		announced: time.NewTimer(time.Hour),
 	}
 	l.beat.Stop() // each is started when there is something to wait for
 	l.parkLimit.Stop()
 	l.deadline.Stop()
+	l.announced.Stop()
 	return l
 }
 
@@ -124,6 +128,8 @@ func (l *life) run(ctx context.Context) error {
 			l.sayParked()
 		case <-l.deadline.C:
 			l.cut()
+		case <-l.announced.C:
+			l.leave(l.announcing)
 		case <-l.beat.C:
 			l.say(ipc.Message{Type: ipc.TypeBeat})
 		}

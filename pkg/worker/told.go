@@ -80,6 +80,8 @@ func (l *life) told(m ipc.Message, fds []int) {
 		l.say(ipc.Message{Type: ipc.TypeAccepting, Seq: m.Seq})
 	case ipc.TypePark:
 		l.park(m)
+	case ipc.TypeAnnounce:
+		l.w.ending.Store(true)
 	case ipc.TypeDrain:
 		l.drain(m.Seq, time.Duration(m.Drain.TimeoutMS)*time.Millisecond)
 	case ipc.TypeConn:

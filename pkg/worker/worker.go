@@ -24,6 +24,11 @@ type Options struct {
 	// DrainTimeout bounds a drain that no master asked for. Default
 	// DefaultDrainTimeout; negative: no bound. A master's drain brings its own.
 	DrainTimeout time.Duration
+	// Announce is for how long a leave that no master asked for is only announced:
+	// everything goes on in full, but Readiness answers 503, so that load
+	// balancers in front look away before the drain begins. A second signal skips
+	// what is left of it. Default: none. A master announces by itself.
+	Announce time.Duration
 	// IgnoreSignals leaves SIGTERM and SIGINT to the program, which ends Run by
 	// its context then. By default the first of them drains, and one that comes
 	// while draining shortens what is left to a second.
@@ -67,6 +72,7 @@ type Worker struct {
 	traffic *traffic
 	stderr  io.Writer    // of stack dumps
 	state   atomic.Value // State; written by Run's loop alone
+	ending  atomic.Bool  // the service is about to stop: see Readiness
 
 	listeners []*listener
 	before    []func(context.Context) error
