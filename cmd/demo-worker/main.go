@@ -6,6 +6,7 @@
 //
 //	GET  /ping            pong
 //	GET  /healthz         200 ok, or what the switches below make of it
+//	GET  /readyz          what load balancers ask: 200 ready, or 503 before a stop
 //	GET  /version         version, process, state, what the background job did
 //	GET  /job             the background job alone
 //	GET  /slow?d=2s       an answer that takes its time (at most 10m)
@@ -65,7 +66,7 @@ func run(args []string) (int, error) {
 		return f.exit, errors.New(f.exitMessage)
 	}
 
-	w := worker.New(worker.Options{IgnoreSignals: f.ignoreTerm})
+	w := worker.New(worker.Options{IgnoreSignals: f.ignoreTerm, Announce: o.announce})
 	v := resolveVersion(w.Info().Label)
 	if o.version {
 		fmt.Println("demo-worker", v)
@@ -75,7 +76,7 @@ func run(args []string) (int, error) {
 	j := newJob(o.jobFile)
 	r := ginworker.New()
 	if o.accessLog {
-		r.Use(gin.LoggerWithConfig(gin.LoggerConfig{SkipPaths: []string{"/healthz"}}))
+		r.Use(gin.LoggerWithConfig(gin.LoggerConfig{SkipPaths: []string{"/healthz", "/readyz"}}))
 	}
 	r.Use(ginworker.Identify(v))
 	f.install(r)

@@ -148,6 +148,7 @@ func TestRoutes(t *testing.T) {
 	d := start(t, "DEMO_JOB_FILE="+file)
 	d.want("GET", "/ping", "", 200, "pong")
 	d.want("GET", "/healthz", "", 200, "ok")
+	d.want("GET", "/readyz", "", 200, "ready")
 	d.want("GET", "/slow?d=1ms", "", 200, "1ms")
 	d.want("GET", "/slow?d=forever", "", 400, "duration")
 	d.want("GET", "/stream?every=0", "", 400, "duration")

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"time"
 )
 
 // options are the command line's.
@@ -17,6 +18,7 @@ type options struct {
 	accessLog  bool
 	h2c        bool
 	version    bool
+	announce   time.Duration
 }
 
 func (o *options) parse(args []string) error {
@@ -27,8 +29,9 @@ func (o *options) parse(args []string) error {
 	fs.StringVar(&o.cert, "cert", os.Getenv("DEMO_CERT"), "serve the listener https too, with the certificate in this PEM `file`")
 	fs.StringVar(&o.key, "key", os.Getenv("DEMO_KEY"), "PEM `file` with the key of -cert")
 	fs.StringVar(&o.jobFile, "job-file", os.Getenv("DEMO_JOB_FILE"), "append each start and stop of the background job to this `file`")
-	fs.BoolVar(&o.accessLog, "access-log", os.Getenv("DEMO_ACCESS_LOG") != "", "log each request, save those for /healthz")
+	fs.BoolVar(&o.accessLog, "access-log", os.Getenv("DEMO_ACCESS_LOG") != "", "log each request, save those for /healthz and /readyz")
 	fs.BoolVar(&o.h2c, "h2c", os.Getenv("DEMO_H2C") != "", "take HTTP/2 without TLS too")
+	fs.DurationVar(&o.announce, "announce", 0, "without a master: after TERM, serve on for so `long` with /readyz answering 503, then drain")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 	fs.Usage = func() {
 		fmt.Fprintf(fs.Output(), "usage: demo-worker [flags]\n\nA small Gin service that runs alone, under systemd and under masterd.\n\n")

@@ -19,6 +19,7 @@ const maxSlow = 10 * time.Minute
 func routes(r *gin.Engine, w *worker.Worker, version string, j *job) {
 	started := time.Now()
 	r.GET("/ping", func(c *gin.Context) { c.String(http.StatusOK, "pong") })
+	r.GET("/readyz", gin.WrapH(w.Readiness()))
 	r.GET("/job", func(c *gin.Context) { c.JSON(http.StatusOK, j.status()) })
 	r.GET("/version", func(c *gin.Context) {
 		info := w.Info()

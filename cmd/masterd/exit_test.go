@@ -194,6 +194,8 @@ func TestWrongUsage(t *testing.T) {
 		{"scale many", `"many" is not a number of workers; at least 1 is needed, "masterd stop" ends the service`},
 		{"scale 0", `"0" is not a number of workers; at least 1 is needed, "masterd stop" ends the service`},
 		{"stop --now --patient", "--now and --patient exclude each other"},
+		{"stop --now --announce 1s", "--now and --announce exclude each other"},
+		{"stop --announce -1s", "--announce is -1s; it cannot be negative"},
 		{"history -n 0", "-n is 0; it can be from 1 to 1000"},
 		{"logs -n x", "-n is \"x\"; it takes a whole number\nTry \"masterd logs --help\"."},
 		{"versions foo", "there is no verb \"foo\"\nTry \"masterd versions --help\"."},
@@ -240,6 +242,8 @@ func TestRequestsAsTyped(t *testing.T) {
 		{[]string{"scale", "4"}, "scale", api.ScaleRequest{Processes: 4}},
 		{[]string{"stop", "--patient"}, "stop", api.StopRequest{Patient: true}},
 		{[]string{"stop", "--now"}, "stop", api.StopRequest{Now: true}},
+		{[]string{"stop", "--announce", "10s"}, "stop", api.StopRequest{Announce: new(api.Duration(10 * time.Second))}},
+		{[]string{"stop", "--announce", "0"}, "stop", api.StopRequest{Announce: new(api.Duration(0))}},
 		{[]string{"versions", "pin", "v1"}, "pin", "v1"},
 		{[]string{"versions", "unpin", "3"}, "unpin", "3"},
 	} {

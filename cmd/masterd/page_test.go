@@ -128,6 +128,14 @@ func threeDrainingStatus() api.Status {
 	return st
 }
 
+// announcedStatus: everything serves, and is about to stop.
+func announcedStatus() api.Status {
+	st := servingStatus()
+	st.State, st.Drains = "stopping", in(7*time.Second)
+	st.Reasons = []string{"Announced: workers serve on and answer readiness checks with 503; they drain in 7s."}
+	return st
+}
+
 func nothingAliveStatus() api.Status {
 	st := servingStatus()
 	st.State, st.Active, st.Generations = "down", nil, nil
@@ -186,7 +194,8 @@ func statuses() map[string]api.Status {
 		"serving": servingStatus(), "baking": bakingStatus(), "degraded": degradedStatus(), "draining-held": drainingStatus(),
 		"draining-three": threeDrainingStatus(),
 		"nothing-alive":  nothingAliveStatus(), "starting": startingStatus(), "hostile": hostileStatus(), "sixteen": sixteenStatus(),
-		"ending": {State: "stopping", Now: noon()},
+		"announced": announcedStatus(),
+		"ending":    {State: "stopping", Now: noon()},
 	}
 }
 

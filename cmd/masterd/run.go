@@ -43,7 +43,8 @@ so; --strict refuses instead.
 
 Signals: HUP reads the configuration and rolls over; USR2 rolls over with the
 configuration in force; USR1 reopens log files; QUIT drains and stops without a
-deadline; TERM and INT drain and stop within stop_timeout, a second one at once.`,
+deadline; TERM and INT drain and stop within stop_timeout, a second one at once.
+With stop_announce a stop is announced first, and a second one ends that.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), strict) },
 	}

@@ -13,6 +13,7 @@ import (
 
 func (a *app) stopCommand() *cobra.Command {
 	var r api.StopRequest
+	var announce time.Duration
 	cmd := &cobra.Command{
 		Use:     "stop",
 		GroupID: groupDaemon,
@@ -20,13 +21,24 @@ func (a *app) stopCommand() *cobra.Command {
 		Long: `Stop accepting, finish what is open within stop_timeout, and end the master.
 --now ends it at once, --patient waits for as long as the last client takes.
 
+--announce, or stop_announce in the configuration, says so before: for that time
+workers serve on in full and answer readiness checks with 503, so that load
+balancers in front look away. Another stop ends the announcement.
+
 A service whose environment is "production" is stopped only if its name is said:
 --confirm NAME. Under systemd, "systemctl stop" is the better way: a service
 that ends by itself may be started again.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if r.Now && r.Patient {
+			switch given := cmd.Flags().Changed("announce"); {
+			case r.Now && r.Patient:
 				return exitf(exitUsage, "--now and --patient exclude each other")
+			case r.Now && given:
+				return exitf(exitUsage, "--now and --announce exclude each other")
+			case announce < 0:
+				return exitf(exitUsage, "--announce is %s; it cannot be negative", announce)
+			case given:
+				r.Announce = (*api.Duration)(&announce)
 			}
 			return a.follow(cmd, 0, func(ctx context.Context, c *api.Client, stage func(api.Stage)) (api.Outcome, error) {
 				st, _ := c.Status(ctx)
@@ -42,6 +54,7 @@ that ends by itself may be started again.`,
 	f.StringVar(&r.Confirm, "confirm", "", "say the `NAME` of the service, wanted in production")
 	f.BoolVar(&r.Now, "now", false, "do not wait for anything")
 	f.BoolVar(&r.Patient, "patient", false, "wait without a deadline")
+	f.DurationVar(&announce, "announce", 0, "say so for this `TIME` first (default: as configured)")
 	reasonFlag(cmd, &r.Reason)
 	return a.talking(cmd)
 }

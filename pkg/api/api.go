@@ -16,6 +16,7 @@ type Status struct {
 	Environment string       `json:"environment,omitempty"`
 	State       string       `json:"state"`             // "serving", "degraded", "starting", "down", "stopping"
 	Reasons     []string     `json:"reasons,omitempty"` // why not simply serving, one sentence each
+	Drains      time.Time    `json:"drains,omitzero"`   // a stop that is only announced: when workers begin to drain
 	Now         time.Time    `json:"now"`
 	Master      Master       `json:"master"`
 	Active      *Deployment  `json:"active,omitempty"`
@@ -193,6 +194,9 @@ type StopRequest struct {
 	Now     bool   `json:"now,omitempty"`
 	Patient bool   `json:"patient,omitempty"`
 	Reason  string `json:"reason,omitempty"`
+
+	// Announce is for how long it is only announced; nil: as configured.
+	Announce *Duration `json:"announce,omitempty"`
 }
 
 // Event is one line of a streamed answer: stages, then exactly one outcome.

@@ -25,10 +25,15 @@ func (m *Master) ReopenLogs() {
 }
 
 // Quit drains and stops without a deadline of its own.
-func (m *Master) Quit() { m.tell(rollout.StopAsked{By: "SIGQUIT", Patient: true}) }
+func (m *Master) Quit() { m.at(func() { m.stopUnattended("SIGQUIT", true) }) }
 
-// Terminate drains and stops within stop_timeout; a second one ends now.
-func (m *Master) Terminate() { m.tell(rollout.StopAsked{By: "SIGTERM"}) }
+// Terminate drains and stops within stop_timeout; a second one ends now. With
+// stop_announce it is announced first, and a second one ends that.
+func (m *Master) Terminate() { m.at(func() { m.stopUnattended("SIGTERM", false) }) }
+
+func (m *Master) stopUnattended(by string, patient bool) {
+	m.step(rollout.StopAsked{By: by, Patient: patient, Announce: m.cfg.Announce})
+}
 
 func (m *Master) reloadUnattended(by string, origin rollout.Origin, reread bool) {
 	m.beside(func() {

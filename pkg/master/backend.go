@@ -146,8 +146,15 @@ func (b backend) Scale(by string, r api.ScaleRequest) (<-chan api.Event, error) 
 }
 
 func (b backend) Stop(by string, r api.StopRequest) (<-chan api.Event, error) {
+	if r.Announce != nil && *r.Announce < 0 {
+		return nil, refused(400, "announce is negative: %s.", time.Duration(*r.Announce))
+	}
 	return b.m.request(func(q rollout.Request) rollout.Event {
-		return rollout.StopAsked{Req: q, By: by, Why: r.Reason, Now: r.Now, Patient: r.Patient}
+		announce := b.m.cfg.Announce
+		if r.Announce != nil {
+			announce = time.Duration(*r.Announce)
+		}
+		return rollout.StopAsked{Req: q, By: by, Why: r.Reason, Now: r.Now, Patient: r.Patient, Announce: announce}
 	}), nil
 }
 

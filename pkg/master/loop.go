@@ -29,7 +29,7 @@ func (m *Master) loop(ctx context.Context) {
 			m.beginBackground()
 		case <-stop:
 			stop = nil
-			m.step(rollout.StopAsked{By: "the process that runs it"})
+			m.stopUnattended("the process that runs it", false)
 		}
 		if next := m.machine.Next(); next.IsZero() {
 			timer.Stop()
@@ -83,6 +83,8 @@ func (m *Master) perform(c rollout.Command) {
 		m.park(c)
 	case rollout.Drain:
 		m.drain(c)
+	case rollout.Announce:
+		m.announce(c)
 	case rollout.Terminate:
 		m.signalWorker(c.Worker, false, c.Why)
 	case rollout.Kill:

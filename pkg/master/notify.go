@@ -98,6 +98,8 @@ func (m *Master) statusLine(st rollout.Status) string {
 	var parts []string
 	add := func(format string, args ...any) { parts = append(parts, fmt.Sprintf(format, args...)) }
 	switch g := m.generations[st.Active]; {
+	case st.Stopping && !st.Drains.IsZero():
+		add("stopping: announced, drains at %s", st.Drains.Format(time.TimeOnly))
 	case st.Stopping:
 		add("stopping")
 	case st.Serving && g != nil:

@@ -55,6 +55,7 @@ type control interface {
 	Resume() error
 	Park() error
 	Drain(timeout time.Duration) error
+	Announce() error
 	Dump() error
 	Conn(listener, purpose string, fd int) error
 }

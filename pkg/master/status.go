@@ -46,6 +46,7 @@ func (b backend) Status() api.Status {
 		}
 	}
 	s.FileDiffers = m.fileDiffers(cfg, running)
+	s.Drains = st.Drains
 	s.State, s.Reasons = judge(st, s, degraded)
 	return s
 }
@@ -131,6 +132,8 @@ func judge(st rollout.Status, s api.Status, degraded string) (string, []string) 
 		}
 	}
 	switch {
+	case st.Stopping && !st.Drains.IsZero():
+		return "stopping", append([]string{announced(st.Drains.Sub(s.Now))}, why...)
 	case st.Stopping:
 		return "stopping", why
 	case !st.Serving && st.Active == 0 && st.LastFailure == nil:
@@ -141,6 +144,12 @@ func judge(st rollout.Status, s api.Status, degraded string) (string, []string) 
 		return "degraded", why
 	}
 	return "serving", nil
+}
+
+// announced says what a stop is doing that only waits.
+func announced(left time.Duration) string {
+	return fmt.Sprintf("Announced: workers serve on and answer readiness checks with 503; they drain in %s.",
+		max(left, 0).Round(time.Second))
 }
 
 // fileDiffers tells how the configuration and the program on disk differ from

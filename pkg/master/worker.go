@@ -37,6 +37,7 @@ type worker struct {
 	handed     bool          // it has its slots
 	killed     bool          // a Kill came before the process did
 	stats      ipc.Stats
+	announced  bool // was told that the service is about to stop
 	goodbye    bool // stats are its last, said when it had drained
 	paused     bool // told not to accept (shared steering)
 	leaving    bool // was told to drain, or to stop
@@ -226,6 +227,9 @@ func (m *Master) said(w *worker, f session.Fact) {
 			w.handed = false
 			m.activate(rollout.Activate{Worker: w.id})
 		}
+		if w.announced {
+			m.announce(rollout.Announce{Worker: w.id})
+		}
 		if w.paused { // what told it so may have been lost with the connection
 			if err := w.session.Pause(); err != nil {
 				m.log.Warn("a worker cannot be told to pause again", append(m.fields(w), zap.Error(err))...)
@@ -324,6 +328,17 @@ func (m *Master) drain(c rollout.Drain) {
 		}
 	}
 	m.signalWorker(c.Worker, false, "it is to drain")
+}
+
+// announce tells a worker that the service is about to stop. One that cannot be
+// told serves on like the others.
+func (m *Master) announce(c rollout.Announce) {
+	if w := m.workers[c.Worker]; w != nil && w.session != nil {
+		w.announced = true
+		if err := w.session.Announce(); err != nil {
+			m.log.Warn("a worker cannot be told that the service is about to stop", append(m.fields(w), zap.Error(err))...)
+		}
+	}
 }
 
 // dump asks a silent worker for its stacks.

@@ -300,6 +300,7 @@ type fakeWorker struct {
 	parked    bool
 	deafTERM  bool
 	muted     atomic.Bool
+	announced atomic.Bool
 	once      sync.Once
 	done      chan struct{}
 	exit      proc.Exit
@@ -398,6 +399,7 @@ func (f *fakeWorker) Connected() bool          { return true }
 func (f *fakeWorker) Pause() error             { return nil }
 func (f *fakeWorker) Resume() error            { return nil }
 func (f *fakeWorker) Dump() error              { return nil }
+func (f *fakeWorker) Announce() error          { f.announced.Store(true); return nil }
 func (f *fakeWorker) Heard(time.Duration)      {}
 func (f *fakeWorker) Park() error              { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
 

@@ -22,6 +22,7 @@ type Config struct {
 	Restart     Restart
 	Unavailable Unavailable
 	StopTimeout time.Duration
+	Announce    time.Duration // stop_announce: before a stop
 	Admin       Admin
 	Log         Log
 

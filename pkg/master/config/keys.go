@@ -230,6 +230,10 @@ func endKeys() []Key {
 				once, "hold" keeps them waiting for a bounded time.`},
 		{Path: "stop_timeout", Type: Duration, Default: "60s", Min: "1s", Max: "24h",
 			Meaning: `How long a stop waits for what is open.`},
+		{Path: "stop_announce", Type: Duration, Default: "0", Min: "0", Max: "1h",
+			Meaning: `How long a stop is announced before anything is drained: workers serve on in full, and answer checks of
+				their readiness (worker.Readiness) with 503, so that load balancers in front look away first. 0: not at all.
+				Give it a little more than the load balancer takes to notice.`},
 	}
 }
 

@@ -152,6 +152,10 @@ func (s *Session) Drain(timeout time.Duration) error {
 	return s.send(ipc.Message{Type: ipc.TypeDrain, Drain: &ipc.Drain{TimeoutMS: max(ms, 0)}}, nil)
 }
 
+// Announce says that the service is about to stop. No answer; a worker that does
+// not know the message refuses it, and loses nothing.
+func (s *Session) Announce() error { return s.send(ipc.Message{Type: ipc.TypeAnnounce}, nil) }
+
 // Dump has the worker write its stacks to its standard error. No answer.
 func (s *Session) Dump() error { return s.send(ipc.Message{Type: ipc.TypeDump}, nil) }
 
