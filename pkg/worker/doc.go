@@ -48,6 +48,12 @@
 // counted in [Stats]. Handlers that answer for long (Server-Sent Events,
 // WebSockets) end by themselves when [Leaving] tells them.
 //
+// # Load balancers in front
+//
+// [Worker.Readiness] is a handler for them. A master announces a stop to it
+// (stop_announce); without one, [Options.Announce] does: for that long it answers
+// 503 and everything else goes on in full. Then the drain begins.
+//
 // # Losing the master
 //
 // A worker whose master died serves on, and looks for a new one at the same

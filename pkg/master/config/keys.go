@@ -211,7 +211,7 @@ func endKeys() []Key {
 			Meaning: `How many may be draining at one time; with one more the oldest is cut, so that a new version never waits.`},
 		{Path: "drain.kill_after", Type: Duration, Default: "5s", Min: "100ms", Max: "10m",
 			Meaning: `Time from the stop signal that a worker gets when its time is up until it is killed. What it cuts then is in
-				the log, in status and in history.`},
+				the log, in status and in history; a worker that is given less than a second may not get to say it.`},
 		{Path: "drain.handover", Type: Boolean, Default: "true",
 			Meaning: `Move idle kept HTTP/1.1 connections to the new version instead of asking clients to connect anew. This
 				version of masterd accepts the key and does not do it yet: they are asked to leave with their next answer.`},
