@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/masterd/masterd/pkg/ipc"
 )
 
 // readyz is what a load balancer is told.
@@ -26,61 +24,6 @@ func wantReady(t *testing.T, w *Worker, want int, text string) {
 	t.Helper()
 	if code, got := readyz(w); code != want || got != text {
 		t.Errorf("while %s: %d %q, wanted %d %q", w.State(), code, got, want, text)
-	}
-}
-
-// Under a master it speaks for the service: what moves between versions is no
-// reason to look away, a stop is.
-func TestReadinessUnderAMaster(t *testing.T) {
-	s := newSlot(t, "http")
-	w, k := managed(t, func(w *Worker) {
-		wantReady(t, w, 503, "starting")
-		w.Handle("http", pong)
-	})
-	wantReady(t, w.Worker, 200, "ready") // a master may check this very path before it gives any traffic
-	k.activate(s)
-	wantReady(t, w.Worker, 200, "ready")
-	k.send(ipc.Message{Type: ipc.TypePark})
-	k.recv(ipc.TypeParked)
-	wantReady(t, w.Worker, 200, "ready")
-	k.send(ipc.Message{Type: ipc.TypeActivate, Activate: &ipc.Activate{}})
-	k.recv(ipc.TypeAccepting)
-
-	k.send(ipc.Message{Type: ipc.TypeAnnounce})
-	eventually(t, "it says so", func() bool { code, _ := readyz(w.Worker); return code == 503 })
-	wantReady(t, w.Worker, 503, "stopping")
-	if w.State() != StateActive {
-		t.Errorf("it is %s", w.State())
-	}
-	c := dial(t, s.addr)
-	c.want(t, "/", "pong", false) // all goes on in full
-	c.want(t, "/", "pong", false)
-	k.drain(time.Hour)
-	w.leaves()
-	wantReady(t, w.Worker, 503, "stopping")
-	c.want(t, "/", "pong", true)
-	if stats := k.drained(); stats.Cut != 0 {
-		t.Errorf("%+v", stats)
-	}
-	if err := w.wait(); err != nil {
-		t.Fatal(err)
-	}
-}
-
-// A drain in favour of another version is none of a load balancer's business.
-func TestReadinessWhileAnotherVersionTakesOver(t *testing.T) {
-	s := newSlot(t, "http")
-	w, k := managed(t, func(w *Worker) { w.Handle("http", pong) })
-	k.activate(s)
-	c := dial(t, s.addr)
-	c.want(t, "/", "pong", false)
-	k.drain(time.Hour)
-	w.leaves()
-	wantReady(t, w.Worker, 200, "ready")
-	c.want(t, "/", "pong", true)
-	k.drained()
-	if err := w.wait(); err != nil {
-		t.Fatal(err)
 	}
 }
 
