@@ -14,15 +14,25 @@ import (
 // lastWords bounds the wait for what a worker said just before it ended.
 const lastWords = 100 * time.Millisecond
 
+// stopWorker ends a worker that had its time.
+func (m *Master) stopWorker(id rollout.Worker, kill bool, why string) {
+	if w := m.workers[id]; w != nil {
+		w.stopped = true
+	}
+	m.signalWorker(id, kill, why)
+}
+
 // took says what a worker that is gone took with it. One that said goodbye has
-// counted it; of one that could not (killed, crashed) the last beat is all that
-// there is. One that ended well and could not say so had its reasons.
+// counted it; of one that could not (killed, crashed, cut off from us) the last
+// beat is all that there is. One that left by itself and ended well had nothing
+// open.
 func (w *worker) took(exit proc.Exit) rollout.Cut {
 	if w.session == nil {
 		return rollout.Cut{Unknown: true}
 	}
 	c := w.cutSoFar()
-	if s := w.stats; !w.goodbye && (exit.Signal != 0 || exit.Code != 0) && (s.Open > 0 || s.InFlight > 0) {
+	forced := w.stopped || exit.Signal != 0 || exit.Code != 0
+	if s := w.stats; forced && !w.goodbye && (s.Open > 0 || s.InFlight > 0) {
 		c.Connections += uint64(max(s.Open, 0))
 		c.Requests += uint64(max(s.InFlight, 0))
 		c.Longest = max(c.Longest, milliseconds(s.LongestMS))

@@ -86,6 +86,7 @@ func TestWhatAWorkerTook(t *testing.T) {
 	most := time.Duration(math.MaxInt64 / int64(time.Millisecond) * int64(time.Millisecond))
 	for name, x := range map[string]struct {
 		foreign, goodbye bool
+		stopped          bool
 		stats            ipc.Stats
 		exit             proc.Exit
 		want             rollout.Cut
@@ -95,6 +96,8 @@ func TestWhatAWorkerTook(t *testing.T) {
 		"killed with nothing open":   {exit: killed},
 		"killed after its goodbye":   {goodbye: true, stats: ipc.Stats{Open: 2}, exit: killed},
 		"lost its master, ends well": {stats: ipc.Stats{Open: 2, InFlight: 1}},
+		"lost its master, has to be stopped": {stopped: true, stats: ipc.Stats{Open: 2, InFlight: 1},
+			want: rollout.Cut{Connections: 2, Requests: 1, LastBeat: true}},
 		"crashed": {stats: ipc.Stats{Open: 2, InFlight: 1, LongestMS: 7}, exit: failed,
 			want: rollout.Cut{Connections: 2, Requests: 1, Longest: 7 * time.Millisecond, LastBeat: true}},
 		"killed after it had begun to cut": {stats: ipc.Stats{Cut: 5, CutRequests: 4, CutLongestMS: 9, CutMedianMS: 3, Open: 1}, exit: killed,
@@ -103,7 +106,7 @@ func TestWhatAWorkerTook(t *testing.T) {
 			want: rollout.Cut{Longest: most}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &worker{goodbye: x.goodbye, stats: x.stats}
+			w := &worker{goodbye: x.goodbye, stopped: x.stopped, stats: x.stats}
 			if !x.foreign {
 				w.session = &fakeWorker{}
 			}

@@ -86,9 +86,9 @@ func (m *Master) perform(c rollout.Command) {
 	case rollout.Announce:
 		m.announce(c)
 	case rollout.Terminate:
-		m.signalWorker(c.Worker, false, c.Why)
+		m.stopWorker(c.Worker, false, c.Why)
 	case rollout.Kill:
-		m.signalWorker(c.Worker, true, c.Why)
+		m.stopWorker(c.Worker, true, c.Why)
 	case rollout.Dump:
 		m.dump(c)
 	case rollout.Quarantine:

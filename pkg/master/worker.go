@@ -37,6 +37,7 @@ type worker struct {
 	handed     bool          // it has its slots
 	killed     bool          // a Kill came before the process did
 	stats      ipc.Stats
+	stopped    bool // was sent its stop signal, or KILL, because it had to
 	announced  bool // was told that the service is about to stop
 	goodbye    bool // stats are its last, said when it had drained
 	paused     bool // told not to accept (shared steering)
