@@ -311,7 +311,7 @@ func (w *world) exit() {
 
 // inspect looks at the world after a step.
 func (w *world) inspect() {
-	if w.stopping || w.exited {
+	if w.exited || w.stopping && w.m.Status().Drains.IsZero() { // what is only announced goes on in full
 		return
 	}
 	w.inspectServing()

@@ -22,7 +22,7 @@ func (m *Machine) replace(g *generation, s *seat) {
 
 // manDue starts the replacements whose time has come.
 func (m *Machine) manDue() {
-	if m.stop != nil {
+	if m.ending() {
 		return
 	}
 	for _, g := range m.generations {
@@ -73,7 +73,7 @@ func (m *Machine) countExit(g *generation) {
 	}
 	n := len(g.exits)
 	g.exits = nil
-	if m.try != nil || m.parked.alive() || !m.automaticNow() {
+	if m.try != nil || m.stop != nil || m.parked.alive() || !m.automaticNow() {
 		return
 	}
 	to := m.newestKept(g.version)

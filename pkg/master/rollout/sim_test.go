@@ -194,7 +194,7 @@ func (w *world) request() Event {
 	case n < 98:
 		w.stopping = true
 		return StopAsked{Req: w.newRequest("stop"), By: by, Patient: w.r.IntN(2) == 0, Now: w.r.IntN(4) == 0,
-			Announce: time.Duration(w.r.IntN(3)) * time.Second}
+			Announce: time.Duration(w.r.IntN(3)*w.r.IntN(20)) * time.Second}
 	}
 	return Ticked{}
 }

@@ -110,7 +110,7 @@ func gcd(a, b uint32) uint32 {
 // resteer makes the steering what it should be. While nobody is alive it stays
 // as it was: queues wait for the replacement, until the master answers itself.
 func (m *Machine) resteer() {
-	if m.stop != nil {
+	if m.ending() {
 		return
 	}
 	s := &m.steering
@@ -292,7 +292,7 @@ func (m *Machine) afterSteer(r Reply) {
 
 // watchNobody starts and stops the clock after which the master answers itself.
 func (m *Machine) watchNobody() {
-	if m.stop != nil || m.somebody {
+	if m.ending() || m.somebody {
 		m.nobody = time.Time{}
 		return
 	}

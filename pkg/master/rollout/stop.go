@@ -4,7 +4,8 @@ import "time"
 
 // stop is the way to the end: it may be announced for a while, workers finish
 // what is open, then they are stopped, then killed, then the master exits.
-// Nothing is restarted and the steering stays as it is.
+// While it is announced the active generation is served and restarted as ever;
+// from the drain on nothing is restarted and the steering stays as it is.
 type stop struct {
 	by       string
 	requests []Request
@@ -13,6 +14,9 @@ type stop struct {
 	deadline time.Time // zero: none, or passed
 	why      string
 }
+
+// ending: a stop is more than announced.
+func (m *Machine) ending() bool { return m.stop != nil && m.stop.drainDue.IsZero() }
 
 func (m *Machine) stopAsked(ev StopAsked) {
 	if s := m.stop; s != nil {
@@ -25,25 +29,19 @@ func (m *Machine) stopAsked(ev StopAsked) {
 		return
 	}
 	m.note("stop", ev.By, ev.Why)
-	m.clearForStop(who(ev.By, Person))
+	announced := ev.Announce > 0 && !ev.Now
+	m.clearForStop(who(ev.By, Person), announced)
 	m.stop = &stop{by: ev.By, requests: []Request{ev.Req}, patient: ev.Patient, why: "masterd stops"}
-	if ev.Now {
+	switch {
+	case ev.Now:
 		m.stopNow("masterd stops now")
-		return
-	}
-	for _, g := range m.generations {
-		for _, w := range g.workers {
-			if !w.accepts() && w.phase != PhaseDraining && w.phase != PhaseStopping {
-				m.kill(w, "masterd stops and it never served")
-			}
-		}
-	}
-	m.announce()
-	if ev.Announce <= 0 {
+	case announced:
+		m.stop.drainDue = m.now.Add(ev.Announce)
+		m.announce()
+	default:
+		m.announce()
 		m.stopDrain()
-		return
 	}
-	m.stop.drainDue = m.now.Add(ev.Announce)
 }
 
 // announce tells everybody whom a readiness check may still reach, draining ones
@@ -59,9 +57,11 @@ func (m *Machine) announce() {
 }
 
 // clearForStop answers everybody who waits for something that will not come.
-func (m *Machine) clearForStop(by string) {
+func (m *Machine) clearForStop(by string, announced bool) {
 	because := "masterd is stopping, as " + by + " asked"
-	if a := m.try; a != nil {
+	if a := m.try; a != nil && announced {
+		m.giveBack(Failed, a.stage, nil, a.called()+" was given up at stage "+string(a.stage)+": "+because, false)
+	} else if a != nil {
 		m.try = nil
 		if a.gen != nil {
 			m.dismiss(a.gen)
@@ -85,7 +85,11 @@ func (m *Machine) clearForStop(by string) {
 	}
 	m.steering.waiters = nil
 	m.boot.due, m.automatic.due, m.nobody = time.Time{}, time.Time{}, time.Time{}
-	m.steering.due = time.Time{}
+}
+
+// restNow: nothing is steered and nobody is started any more.
+func (m *Machine) restNow() {
+	m.steering.due, m.nobody = time.Time{}, time.Time{}
 	for _, g := range m.generations {
 		for _, s := range g.seats {
 			s.due = time.Time{}
@@ -97,6 +101,14 @@ func (m *Machine) clearForStop(by string) {
 func (m *Machine) stopDrain() {
 	s := m.stop
 	s.drainDue = time.Time{}
+	m.restNow()
+	for _, g := range m.generations {
+		for _, w := range g.workers {
+			if !w.accepts() && w.phase != PhaseDraining && w.phase != PhaseStopping {
+				m.kill(w, "masterd stops and it never served")
+			}
+		}
+	}
 	timeout := m.settings.StopTimeout
 	if s.patient {
 		timeout = 0
@@ -114,6 +126,7 @@ func (m *Machine) stopDrain() {
 
 func (m *Machine) stopNow(why string) {
 	m.stop.drainDue, m.stop.deadline = time.Time{}, time.Time{}
+	m.restNow()
 	for _, g := range m.generations {
 		for _, w := range g.workers {
 			m.kill(w, why)

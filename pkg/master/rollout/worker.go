@@ -161,6 +161,9 @@ func (m *Machine) activate(w *worker) {
 func (m *Machine) accepting(w *worker) {
 	m.turn(w, PhaseActive, 0)
 	w.served = true
+	if m.stop != nil {
+		m.emit(Announce{Worker: w.id})
+	}
 }
 
 // candidate: the generation is the running rollout's and not in service yet.
@@ -317,7 +320,7 @@ func (m *Machine) leaveSeat(w *worker, how string) {
 // bereave: somebody who was not told to go is not there any more.
 func (m *Machine) bereave(g *generation, s *seat, w *worker, how string) {
 	switch {
-	case m.stop != nil || g.leaving || g == m.parked:
+	case m.ending() || g.leaving || g == m.parked:
 	case m.candidate(g):
 		m.fail(stageOf(w.phase), w, "it "+how)
 	case g == m.active:
