@@ -51,6 +51,15 @@ func golden() map[string]goldenFrame {
 		"conn-serve":     {Message{Type: TypeConn, Seq: 9, Conn: &Conn{Listener: "http", Purpose: PurposeServe}}, 3},
 		"announce":       {Message{Type: TypeAnnounce, Seq: 10}, 0},
 		"dump":           {Message{Type: TypeDump, Seq: 7}, 0},
+		"give":           {Message{Type: TypeGive, Seq: 10, Peer: &Peer{Worker: 9, Generation: 4}}, 1},
+		"stay":           {Message{Type: TypeStay, Seq: 11}, 0},
+		"take":           {Message{Type: TypeTake, Seq: 3, Peer: &Peer{Worker: 7, Generation: 3}}, 1},
+		"offer":          {Message{Type: TypeOffer, Seq: 1, Offer: &Offer{Listener: "http"}}, 3},
+		"offer-kind": {Message{Type: TypeOffer, Seq: 2, Offer: &Offer{
+			Listener: "http", Kind: "chat", Version: 2, State: []byte("seen 17"), Unread: []byte{0x81, 0x85}}}, 1},
+		"taken": {Message{Type: TypeTaken, Seq: 1}, 0},
+		"yours": {Message{Type: TypeYours, Seq: 1}, 0},
+		"mine":  {Message{Type: TypeMine, Seq: 2}, 0},
 	}
 }
 
@@ -120,7 +129,8 @@ func TestGoldenFramesAreUnderstood(t *testing.T) {
 		}
 	}
 	for _, typ := range []Type{TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
-		TypeWelcome, TypeReject, TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeConn, TypeDump} {
+		TypeWelcome, TypeReject, TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeConn, TypeDump,
+		TypeGive, TypeStay, TypeTake, TypeOffer, TypeTaken, TypeYours, TypeMine} {
 		if !seen[typ] {
 			t.Errorf("no golden frame of type %q", typ)
 		}

@@ -67,6 +67,27 @@ const (
 	TypeConn Type = "conn"
 	// TypeDump: write all stacks to standard error.
 	TypeDump Type = "dump"
+	// TypeGive brings one end of a handover link to another worker: move idle
+	// client connections there, now and as they become idle. Several may be
+	// given to. TypeStay ends that: what is open stays.
+	TypeGive Type = "give"
+	TypeStay Type = "stay"
+	// TypeTake brings the other end: serve what comes over it.
+	TypeTake Type = "take"
+)
+
+// Messages on a handover link, between two workers.
+const (
+	// TypeOffer brings client connections. The giver still has them.
+	TypeOffer Type = "offer"
+	// TypeTaken answers it: the taker could serve them, and waits. Its other
+	// answer is TypeRefused.
+	TypeTaken Type = "taken"
+	// TypeYours: the connections of this offer are the taker's from now on.
+	TypeYours Type = "yours"
+	// TypeMine: they are not. The giver serves on, whatever the answer was or
+	// will be; the taker closes its descriptors of them.
+	TypeMine Type = "mine"
 )
 
 // Message is one frame: a JSON object, with descriptors beside it.
@@ -79,6 +100,8 @@ type Message struct {
 	Activate *Activate `json:"activate,omitempty"`
 	Drain    *Drain    `json:"drain,omitempty"`
 	Conn     *Conn     `json:"conn,omitempty"`
+	Peer     *Peer     `json:"peer,omitempty"` // give, take: who is at the other end
+	Offer    *Offer    `json:"offer,omitempty"`
 	Stats    *Stats    `json:"stats,omitempty"` // beat, drained
 	Text     string    `json:"text,omitempty"`  // reject, refused: why
 }
@@ -133,6 +156,30 @@ const (
 type Conn struct {
 	Listener string `json:"listener"`
 	Purpose  string `json:"purpose"`
+}
+
+// Peer is the worker at the other end of a handover link.
+type Peer struct {
+	Worker     uint64 `json:"worker"`
+	Generation uint64 `json:"generation"`
+	// Instead, of a give: from now on to this worker and to no other.
+	Instead bool `json:"instead,omitempty"`
+}
+
+// MaxParcel bounds State and Unread of an offer together, in bytes: they
+// travel in the message.
+const MaxParcel = 32 << 10
+
+// Offer tells what the connections beside it are.
+type Offer struct {
+	Listener string `json:"listener"` // to be served as if accepted there
+	// Kind is empty for HTTP/1.1 connections between two requests, 1 … MaxFDs
+	// of them. Else it names what a program does with its own, one at a time;
+	// Version, State and Unread are that program's.
+	Kind    string `json:"kind,omitempty"`
+	Version int    `json:"version,omitempty"` // of the form of State
+	State   []byte `json:"state,omitempty"`
+	Unread  []byte `json:"unread,omitempty"` // was read from the connection and not used
 }
 
 // Stats are a worker's numbers at one moment. Counts since its start unless said otherwise.

@@ -30,6 +30,11 @@ func limitMode(raw syscall.RawConn, mode os.FileMode) error {
 	return os.NewSyscallError("fchmod", err)
 }
 
+func pair() (int, int, error) {
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	return fds[0], fds[1], os.NewSyscallError("socketpair", err)
+}
+
 // nextSize waits for a frame and says how long it is without taking it.
 func nextSize(raw syscall.RawConn) (int, error) {
 	var n int

@@ -18,6 +18,7 @@ func supported() error {
 }
 
 func limitMode(syscall.RawConn, os.FileMode) error { return supported() }
+func pair() (int, int, error)                      { return -1, -1, supported() }
 func nextSize(syscall.RawConn) (int, error)        { return 0, supported() }
 func rightsSpace(int) int                          { return 0 }
 func makeRights([]int) []byte                      { return nil }

@@ -3,6 +3,7 @@ package ipc
 import (
 	"errors"
 	"fmt"
+	"strconv"
 )
 
 // Validate says what a message of a known type lacks: its body, a value in it
@@ -25,12 +26,17 @@ func (m Message) Validate() error {
 		return m.need(m.Stats != nil, "stats")
 	case TypeAccepting, TypePaused, TypeParked:
 		return m.need(m.Seq >= 1, "the seq of the request that it answers")
-	case TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDump:
+	case TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDump, TypeStay, TypeTaken, TypeYours, TypeMine:
 		return m.need(m.Seq >= 1, "a seq")
 	case TypeDrain:
 		return m.need(m.Seq >= 1 && m.Drain != nil && m.Drain.TimeoutMS >= 0, "a seq and a drain with timeout_ms >= 0")
 	case TypeConn:
 		return m.need(m.Seq >= 1 && m.Conn != nil && m.Conn.Listener != "" && m.Conn.Purpose != "", "a seq and a conn with listener and purpose")
+	case TypeGive, TypeTake:
+		return m.need(m.Seq >= 1 && m.Peer != nil && m.Peer.Worker >= 1, "a seq and a peer with a worker")
+	case TypeOffer:
+		return m.need(m.Seq >= 1 && m.Offer != nil && m.Offer.Listener != "" && len(m.Offer.State)+len(m.Offer.Unread) <= MaxParcel,
+			"a seq and an offer with a listener, and at most "+strconv.Itoa(MaxParcel)+" bytes of state and unread")
 	}
 	return nil // ready, drained, and what is not known here
 }
@@ -49,6 +55,7 @@ const (
 	noFDs      fdUse = iota // none belong to it
 	namedFDs                // one for each name in activate.listeners
 	someFDs                 // at least one
+	oneFD                   // exactly one
 	unknownFDs              // a type not known here: for the receiver to decide
 )
 
@@ -58,8 +65,16 @@ func (m Message) fdUse() fdUse {
 		return namedFDs
 	case TypeConn:
 		return someFDs
+	case TypeGive, TypeTake:
+		return oneFD
+	case TypeOffer:
+		if m.Offer != nil && m.Offer.Kind != "" {
+			return oneFD
+		}
+		return someFDs
 	case TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
-		TypeWelcome, TypeReject, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeDump:
+		TypeWelcome, TypeReject, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeDump,
+		TypeStay, TypeTaken, TypeYours, TypeMine:
 		return noFDs
 	}
 	return unknownFDs
@@ -86,6 +101,10 @@ func (m Message) checkFDs(n int) error {
 	case someFDs:
 		if n == 0 {
 			return fmt.Errorf("message %q without a descriptor", m.Type)
+		}
+	case oneFD:
+		if n != 1 {
+			return fmt.Errorf("message %q with %d descriptors: it carries one", m.Type, n)
 		}
 	}
 	return nil
