@@ -54,7 +54,7 @@ func BenchmarkRequest(b *testing.B) {
 		b.Run("worker/"+round, func(b *testing.B) {
 			t := newTraffic()
 			l := &listener{name: "http", handler: hello}
-			d, err := l.open(t, discard())
+			d, err := l.open(t, newHandover(t.clients, discard()), discard())
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -17,6 +17,8 @@ type census struct {
 type member interface {
 	// cut closes the connection whatever it does.
 	cut()
+	// move is what lets it leave for another worker; nil: nothing does.
+	move() *mover
 }
 
 func newCensus(empty func()) *census {
@@ -54,14 +56,30 @@ func (c *census) total() uint64 {
 	return c.joined
 }
 
-// closeAll cuts everybody and says how many there were.
-func (c *census) closeAll() int {
+func (c *census) all() []member {
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	all := make([]member, 0, len(c.members))
 	for m := range c.members {
 		all = append(all, m)
 	}
-	c.mu.Unlock()
+	return all
+}
+
+// movers are those that could leave by a handover.
+func (c *census) movers() []*mover {
+	var ms []*mover
+	for _, m := range c.all() {
+		if mv := m.move(); mv != nil {
+			ms = append(ms, mv)
+		}
+	}
+	return ms
+}
+
+// closeAll cuts everybody and says how many there were.
+func (c *census) closeAll() int {
+	all := c.all()
 	for _, m := range all {
 		m.cut()
 	}

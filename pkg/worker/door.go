@@ -19,8 +19,9 @@ const maxProbes = 64
 // servers, one for them and one for the master's health checks.
 type door struct {
 	*listener
-	log     *slog.Logger
-	traffic *traffic
+	log      *slog.Logger
+	traffic  *traffic
+	handover *handover // nil: its connections cannot move
 
 	public, probe *http.Server
 	handshake     *tls.Config // nil without TLS; the servers change their own copies
@@ -31,7 +32,7 @@ type door struct {
 }
 
 // open makes the servers and serves what is passed. No socket is needed yet.
-func (l *listener) open(t *traffic, log *slog.Logger) (*door, error) {
+func (l *listener) open(t *traffic, h *handover, log *slog.Logger) (*door, error) {
 	var certs *certificate
 	if l.tls {
 		var err error
@@ -54,8 +55,11 @@ func (l *listener) open(t *traffic, log *slog.Logger) (*door, error) {
 			return nil, fmt.Errorf("listener %q: worker.TLS was asked for, but worker.Server took the TLSConfig away", l.name)
 		}
 		d.handshake = d.public.TLSConfig.Clone()
+	} else {
+		d.handover = h
+		hookMovers(d.public)
 	}
-	d.public.Handler = &counted{next: l.handler, t: t}
+	d.public.Handler = &counted{next: l.handler, t: t, parting: d.parting}
 	d.probe.Handler = l.handler
 	for _, s := range []*http.Server{d.public, d.probe} {
 		s.BaseContext = withNotice(s.BaseContext, t.leaving)
@@ -75,6 +79,32 @@ func withNotice(base func(net.Listener) context.Context, n *notice) func(net.Lis
 	}
 }
 
+// hookMovers lets connections know what the server does with them.
+func hookMovers(s *http.Server) {
+	next := s.ConnState
+	s.ConnState = func(c net.Conn, state http.ConnState) {
+		if c, ok := c.(guest); ok {
+			if m := c.move(); m != nil {
+				m.hook(state)
+			}
+		}
+		if next != nil {
+			next(c, state)
+		}
+	}
+}
+
+// moves: connections can come here from other workers, and go to them.
+func (d *door) moves() bool { return d.handover != nil }
+
+// parting: an answer shall say that it is the connection's last.
+func (d *door) parting() bool {
+	return d.traffic.leaving.given() && !(d.moves() && d.handover.movable(d.name))
+}
+
+// admit counts a client's connection.
+func (d *door) admit(c net.Conn) guest { return d.traffic.clients.admit(c, d.name, d.handover) }
+
 // serve runs one of the servers on one source of connections until that ends.
 func (d *door) serve(s *http.Server, from net.Listener) {
 	if d.handshake != nil {
@@ -91,7 +121,7 @@ func (d *door) serve(s *http.Server, from net.Listener) {
 // add serves a listening socket too. One that is served already is closed: a
 // master that lost its connection to us may hand over the same socket again.
 func (d *door) add(s socket, paused bool) error {
-	a, err := newAcceptor(s, d.traffic.clients.admit, d.log)
+	a, err := newAcceptor(s, func(c net.Conn) net.Conn { return d.admit(c) }, d.log)
 	if err != nil {
 		s.Close()
 		return err
@@ -142,7 +172,7 @@ func (d *door) shut(take bool) {
 }
 
 // pass serves a client's connection that came by another way.
-func (d *door) pass(c net.Conn) { d.passed.put(d.traffic.clients.admit(c)) }
+func (d *door) pass(c net.Conn) { d.passed.put(d.admit(c)) }
 
 // check serves a health check's connection.
 func (d *door) check(c net.Conn) error {

@@ -107,7 +107,7 @@ func (l *life) look() {
 	if l.parking != 0 && l.jobs.idle() {
 		l.sayParked()
 	}
-	if l.state() != StateDraining || l.over || l.preparing != nil || !l.jobs.idle() || !l.w.traffic.quiet() {
+	if l.state() != StateDraining || l.over || l.preparing != nil || !l.jobs.idle() || !l.w.traffic.quiet() || l.takers.pending.Load() > 0 {
 		return
 	}
 	if l.accepting {

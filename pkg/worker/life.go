@@ -22,10 +22,11 @@ const (
 // life is one run of a worker. One goroutine, run, owns all of it; the others
 // post to its channels.
 type life struct {
-	w     *Worker
-	log   *slog.Logger
-	doors []*door
-	jobs  *background
+	w      *Worker
+	log    *slog.Logger
+	doors  []*door
+	jobs   *background
+	takers *takers
 
 	link    *link
 	session *session // with the master; nil while there is none
@@ -69,7 +70,7 @@ func newLife(w *Worker) *life {
 // run is the worker's story; see the package's documentation for its states.
 func (l *life) run(ctx context.Context) error {
 	for _, ln := range l.w.listeners {
-		d, err := ln.open(l.w.traffic, l.log)
+		d, err := ln.open(l.w.traffic, l.w.handover, l.log)
 		if err != nil {
 			l.closeDoors()
 			l.w.env.closeSockets()
@@ -78,6 +79,9 @@ func (l *life) run(ctx context.Context) error {
 		l.doors = append(l.doors, d)
 	}
 	defer l.closeDoors()
+	l.takers = newTakers(l.w, l.door)
+	defer l.takers.close()
+	defer l.w.handover.close()
 
 	var signals chan os.Signal
 	if !l.w.opts.IgnoreSignals {

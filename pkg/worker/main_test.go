@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -56,7 +57,11 @@ type running struct {
 	err  error
 }
 
+// runs counts the workers that run: a test may have several.
+var runs atomic.Int64
+
 func run(t *testing.T, w *Worker) *running {
+	runs.Add(1)
 	ctx, stop := context.WithCancel(context.Background())
 	r := &running{Worker: w, t: t, stop: stop, done: make(chan struct{})}
 	go func() {
@@ -67,7 +72,9 @@ func run(t *testing.T, w *Worker) *running {
 		stop()
 		w.traffic.cutOff()
 		r.wait()
-		noGoroutines(t)
+		if runs.Add(-1) == 0 {
+			noGoroutines(t)
+		}
 	})
 	return r
 }
@@ -105,7 +112,7 @@ func noGoroutines(t *testing.T) {
 	t.Helper()
 	eventually(t, "no goroutine of the worker's is left", func() bool {
 		s := stacks()
-		for _, of := range []string{"worker.(*life)", "worker.(*link)", "worker.(*session)", "worker.(*background)", "net/http.(*Server)", "net/http.(*conn).serve"} {
+		for _, of := range []string{"worker.(*life)", "worker.(*route)", "worker.(*taker)", "worker.(*mover)", "worker.(*handover)", "worker.(*link)", "worker.(*session)", "worker.(*background)", "net/http.(*Server)", "net/http.(*conn).serve"} {
 			if strings.Contains(s, of) {
 				return false
 			}

@@ -12,8 +12,9 @@ import (
 // it closes idle connections at once, and after an answer that was already
 // written without the header.
 type counted struct {
-	next http.Handler
-	t    *traffic
+	next    http.Handler
+	t       *traffic
+	parting func() bool
 }
 
 func (h *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -22,14 +23,14 @@ func (h *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer h.end(begun)
 	if r.ProtoMajor == 1 {
 		if w1, ok := w.(writer1); ok {
-			p := &polite1{writer1: w1, leaving: h.t.leaving}
+			p := &polite1{writer1: w1, parting: h.parting}
 			h.next.ServeHTTP(p, r)
 			p.headers(http.StatusOK) // a handler that wrote nothing
 			return
 		}
 	}
 	if w2, ok := w.(writer2); ok {
-		p := &polite2{writer2: w2, leaving: h.t.leaving}
+		p := &polite2{writer2: w2, parting: h.parting}
 		h.next.ServeHTTP(p, r)
 		p.headers(http.StatusOK)
 		return
@@ -39,9 +40,7 @@ func (h *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func (h *counted) end(begun *begun) {
 	h.t.running.end(begun)
-	if h.t.inFlight.Add(-1) == 0 && h.t.leaving.given() {
-		h.t.look()
-	}
+	h.t.requestEnded()
 }
 
 // writer1 is all that net/http's writer for HTTP/1 can do; writer2 is HTTP/2's.
@@ -74,44 +73,44 @@ type (
 // body over its limit is read on to 256 KiB, then the connection is closed.
 // That is so behind Gin in any case.)
 
-// polite1 looks at the notice at the last moment at which an answer's headers
+// polite1 asks at the last moment at which an answer's headers
 // can still be changed: a request that began long before the drain says close
 // too. It is made for each request and never pooled, since handlers may keep it.
 type polite1 struct {
 	writer1
-	leaving *notice
+	parting func() bool
 	began   bool
 }
 
 // polite2 does the same for HTTP/2, where net/http turns the header into GOAWAY.
 type polite2 struct {
 	writer2
-	leaving *notice
+	parting func() bool
 	began   bool
 }
 
 func (p *polite1) headers(code int) {
 	if !p.began {
-		p.began = sayClose(p, code, p.leaving)
+		p.began = sayClose(p, code, p.parting)
 	}
 }
 
 func (p *polite2) headers(code int) {
 	if !p.began {
-		p.began = sayClose(p, code, p.leaving)
+		p.began = sayClose(p, code, p.parting)
 	}
 }
 
 // sayClose reports whether code ends the headers. It asks for them only when
 // they must change: net/http copies the headers of who has asked.
-func sayClose(w http.ResponseWriter, code int, leaving *notice) bool {
+func sayClose(w http.ResponseWriter, code int, parting func() bool) bool {
 	if code == http.StatusSwitchingProtocols {
 		return true // its Connection header means something else
 	}
 	if code < http.StatusOK {
 		return false // 103 Early Hints and the like; the answer is yet to come
 	}
-	if leaving.given() {
+	if parting() {
 		w.Header()["Connection"] = []string{"close"}
 	}
 	return true

@@ -63,14 +63,14 @@ func TestCloseIsSaidOnce(t *testing.T) {
 	leaving.give()
 	w := httptest.NewRecorder()
 	h := w.Header()
-	if sayClose(w, http.StatusEarlyHints, leaving) || h.Get("Connection") != "" {
+	if sayClose(w, http.StatusEarlyHints, leaving.given) || h.Get("Connection") != "" {
 		t.Error("103 was taken for the answer")
 	}
 	h.Set("Connection", "Upgrade")
-	if !sayClose(w, http.StatusSwitchingProtocols, leaving) || h.Get("Connection") != "Upgrade" {
+	if !sayClose(w, http.StatusSwitchingProtocols, leaving.given) || h.Get("Connection") != "Upgrade" {
 		t.Error("the switch of protocols was closed")
 	}
-	if !sayClose(w, http.StatusOK, leaving) || h.Get("Connection") != "close" {
+	if !sayClose(w, http.StatusOK, leaving.given) || h.Get("Connection") != "close" {
 		t.Error("200 does not say close")
 	}
 }

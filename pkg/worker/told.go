@@ -86,6 +86,12 @@ func (l *life) told(m ipc.Message, fds []int) {
 		l.drain(m.Seq, time.Duration(m.Drain.TimeoutMS)*time.Millisecond)
 	case ipc.TypeConn:
 		l.pass(m, fds)
+	case ipc.TypeGive:
+		l.connect(m, fds[0], func(link *ipc.Link) error { return l.w.handover.add(link, *m.Peer, m.Peer.Instead) })
+	case ipc.TypeTake:
+		l.connect(m, fds[0], func(link *ipc.Link) error { return l.takers.add(link, *m.Peer) })
+	case ipc.TypeStay:
+		l.w.handover.stay()
 	default:
 		closeAll(fds)
 		l.refuse(m, fmt.Errorf("this worker's SDK does not know messages of type %q", m.Type))
@@ -105,6 +111,7 @@ func (l *life) activate(m ipc.Message, fds []int) {
 	}
 	l.sayParked() // if that was not said yet; the order of answers stays
 	l.resume()
+	l.w.handover.stay()
 	l.w.traffic.leaving.takeBack()
 	l.become(StateActive)
 	if m.Activate == nil || !m.Activate.Wait {
@@ -179,6 +186,17 @@ func (l *life) sayParked() {
 		l.say(ipc.Message{Type: ipc.TypeParked, Seq: l.parking})
 		l.parking = 0
 		l.parkLimit.Stop()
+	}
+}
+
+// connect uses one end of a handover link.
+func (l *life) connect(m ipc.Message, fd int, use func(*ipc.Link) error) {
+	link, err := ipc.Adopt(fd)
+	if err == nil {
+		err = use(link)
+	}
+	if err != nil {
+		l.refuse(m, err)
 	}
 }
 

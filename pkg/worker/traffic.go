@@ -42,6 +42,13 @@ func (t *traffic) look() {
 	}
 }
 
+// requestEnded is called when a request, or what became of one, has its answer.
+func (t *traffic) requestEnded() {
+	if t.inFlight.Add(-1) == 0 && t.leaving.given() {
+		t.look()
+	}
+}
+
 // quiet: no client is connected and no request runs, also not one whose client
 // has gone.
 func (t *traffic) quiet() bool {

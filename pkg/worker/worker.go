@@ -74,6 +74,9 @@ type Worker struct {
 	state   atomic.Value // State; written by Run's loop alone
 	ending  atomic.Bool  // the service is about to stop: see Readiness
 
+	handover *handover        // gives connections to other workers
+	kinds    map[string]*kind // of connections that the program takes from others
+
 	listeners []*listener
 	before    []func(context.Context) error
 	jobs      []func(context.Context)
@@ -103,7 +106,9 @@ func newWorker(opts Options, lookup func(string) (string, bool), unset func(stri
 		info:    env.info(),
 		traffic: newTraffic(),
 		stderr:  os.Stderr,
+		kinds:   make(map[string]*kind),
 	}
+	w.handover = newHandover(w.traffic.clients, w.log)
 	if err != nil {
 		w.mistakes = append(w.mistakes, err)
 	}
