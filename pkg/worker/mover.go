@@ -85,7 +85,7 @@ func (m *mover) idle(p []byte) bool {
 		return m.state == http.StateNew
 	}
 	skip := m.handover.skip
-	return m.state == http.StateIdle &&
+	return (m.state == http.StateIdle || skip&skipState != 0) &&
 		(!m.touched || skip&skipTouched != 0) &&
 		(m.deadlines == 1 || skip&skipDeadlines != 0) &&
 		(len(p) == peekSize || skip&skipSize != 0)
@@ -93,10 +93,12 @@ func (m *mover) idle(p []byte) bool {
 
 // Conditions that a test can leave out, to show what they are there for.
 const (
-	skipTouched = 1 << iota
+	skipState = 1 << iota
+	skipTouched
 	skipDeadlines
 	skipSize
 	skipStack
+	skipAll = 1<<iota - 1
 )
 
 // certain looks at the stack before it believes what idle has found: idle rests
