@@ -83,6 +83,8 @@ func (m *Master) perform(c rollout.Command) {
 		m.park(c)
 	case rollout.Drain:
 		m.drain(c)
+	case rollout.Give:
+		m.give(c)
 	case rollout.Announce:
 		m.announce(c)
 	case rollout.Terminate:

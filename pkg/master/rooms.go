@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/logs"
@@ -55,6 +56,9 @@ type control interface {
 	Resume() error
 	Park() error
 	Drain(timeout time.Duration) error
+	Give(fd int, to ipc.Peer) error
+	Take(fd int, from ipc.Peer) error
+	Stay() error
 	Announce() error
 	Dump() error
 	Conn(listener, purpose string, fd int) error

@@ -49,6 +49,7 @@ func settings(c *config.Config) rollout.Settings {
 
 		KeepVersions: c.Rollout.KeepVersions,
 
+		Handover:     c.Drain.Handover && c.Worker.Kind == config.KindSDK,
 		DrainTimeout: c.Drain.Timeout,
 		MaxDraining:  c.Drain.MaxGenerations,
 		KillAfter:    c.Drain.KillAfter,

@@ -37,11 +37,12 @@ type worker struct {
 	handed     bool          // it has its slots
 	killed     bool          // a Kill came before the process did
 	stats      ipc.Stats
-	stopped    bool // was sent its stop signal, or KILL, because it had to
-	announced  bool // was told that the service is about to stop
-	goodbye    bool // stats are its last, said when it had drained
-	paused     bool // told not to accept (shared steering)
-	leaving    bool // was told to drain, or to stop
+	stopped    bool             // was sent its stop signal, or KILL, because it had to
+	gives      []rollout.Worker // whom it was last told to give its connections to
+	announced  bool             // was told that the service is about to stop
+	goodbye    bool             // stats are its last, said when it had drained
+	paused     bool             // told not to accept (shared steering)
+	leaving    bool             // was told to drain, or to stop
 	background background
 }
 
@@ -231,6 +232,7 @@ func (m *Master) said(w *worker, f session.Fact) {
 		if w.announced {
 			m.announce(rollout.Announce{Worker: w.id})
 		}
+		m.giveAgain(w)
 		if w.paused { // what told it so may have been lost with the connection
 			if err := w.session.Pause(); err != nil {
 				m.log.Warn("a worker cannot be told to pause again", append(m.fields(w), zap.Error(err))...)
@@ -263,6 +265,7 @@ func (m *Master) activate(c rollout.Activate) {
 	if w == nil || w.process == nil {
 		return
 	}
+	w.gives = nil // the message says so too
 	if err := w.process.SetOOMScoreAdj(0); err != nil {
 		m.log.Debug("oom_score_adj", append(m.fields(w), zap.Error(err))...)
 	}

@@ -298,6 +298,7 @@ type fakeWorker struct {
 	fact      func(session.Fact)
 	accepting bool
 	parked    bool
+	gives     []uint64
 	deafTERM  bool
 	muted     atomic.Bool
 	announced atomic.Bool
@@ -400,8 +401,26 @@ func (f *fakeWorker) Pause() error             { return nil }
 func (f *fakeWorker) Resume() error            { return nil }
 func (f *fakeWorker) Dump() error              { return nil }
 func (f *fakeWorker) Announce() error          { f.announced.Store(true); return nil }
+func (f *fakeWorker) Stay() error              { return f.gave(-1, ipc.Peer{}) }
 func (f *fakeWorker) Heard(time.Duration)      {}
 func (f *fakeWorker) Park() error              { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
+
+// gave notes to whom it was told to give. Nothing is moved here.
+func (f *fakeWorker) gave(fd int, to ipc.Peer) error {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	if fd < 0 || to.Instead {
+		f.gives = nil
+	}
+	if fd >= 0 {
+		f.gives = append(f.gives, to.Worker)
+		return syscall.Close(fd)
+	}
+	return nil
+}
+
+func (f *fakeWorker) Give(fd int, to ipc.Peer) error { return f.gave(fd, to) }
+func (f *fakeWorker) Take(fd int, _ ipc.Peer) error  { return syscall.Close(fd) }
 
 func (f *fakeWorker) Room() int {
 	f.w.mu.Lock()

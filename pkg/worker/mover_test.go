@@ -54,7 +54,9 @@ var scenes = []scene{{
 		s.sends("P")
 		s.wasRead("P")
 	},
-	end: func(s *stage) error { return s.finish("OST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", "POSThi") },
+	end: func(s *stage) error {
+		return s.finish("OST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", "POSThi")
+	},
 }, {
 	name:   "the first byte of a request came while the one before ran",
 	guards: skipSize,
@@ -67,7 +69,9 @@ var scenes = []scene{{
 		s.answered("GET")
 		s.idles()
 	},
-	end: func(s *stage) error { return s.finish("OST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", "POSThi") },
+	end: func(s *stage) error {
+		return s.finish("OST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi", "POSThi")
+	},
 }, {
 	name:   "a request line came with the request before",
 	guards: skipDeadlines | skipStack,

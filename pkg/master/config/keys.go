@@ -213,8 +213,8 @@ func endKeys() []Key {
 			Meaning: `Time from the stop signal that a worker gets when its time is up until it is killed. What it cuts then is in
 				the log, in status and in history; a worker that is given less than a second may not get to say it.`},
 		{Path: "drain.handover", Type: Boolean, Default: "true",
-			Meaning: `Move idle kept HTTP/1.1 connections to the new version instead of asking clients to connect anew. This
-				version of masterd accepts the key and does not do it yet: they are asked to leave with their next answer.`},
+			Meaning: `Move idle kept HTTP/1.1 connections to the version that has the traffic. Those of clients that speak TLS to
+				the worker, or HTTP/2, cannot move: they are asked to leave with their next answer, as all are when this is false.`},
 		{Path: "restart", Type: Section, Meaning: `What happens to a worker that ends by itself: the same version is started again.`},
 		{Path: "restart.initial", Type: Duration, Default: "100ms", Min: "10ms", Max: "1m",
 			Meaning: `The first wait; it doubles with each death and varies a little.`},

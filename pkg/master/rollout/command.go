@@ -51,6 +51,13 @@ type (
 		Worker   Worker
 		Deadline time.Time
 	}
+	// Give: move idle connections to these, now and as they become idle, and to
+	// nobody else. None in To: what is open stays. It ends with an Activate of the
+	// worker, without being told. No answer.
+	Give struct {
+		Worker Worker
+		To     []Worker
+	}
 	// Announce: the service is about to stop. Readiness checks are told so, and
 	// everything goes on. No answer.
 	Announce struct{ Worker Worker }
@@ -129,6 +136,7 @@ func (Activate) command()   {}
 func (Steer) command()      {}
 func (Park) command()       {}
 func (Drain) command()      {}
+func (Give) command()       {}
 func (Announce) command()   {}
 func (Terminate) command()  {}
 func (Kill) command()       {}

@@ -16,7 +16,7 @@ func FuzzMachine(f *testing.F) {
 		data = data[:min(len(data), 2000)]
 		set := Settings{Processes: 2, Beats: true, Probe: true, Bake: time.Second, UnavailableAfter: time.Second, DrainTimeout: time.Second}
 		if len(data) > 0 {
-			set.SlotPerWorker, set.SurgeOne, set.Warmup = data[0]&1 != 0, data[0]&2 != 0, data[0]&4 != 0
+			set.SlotPerWorker, set.SurgeOne, set.Warmup, set.Handover = data[0]&1 != 0, data[0]&2 != 0, data[0]&4 != 0, data[0]&8 == 0
 			set.Processes = 1 + int(data[0]>>6)
 		}
 		m := New(Options{Slots: 8, Rand: rand.New(rand.NewPCG(1, 1))})

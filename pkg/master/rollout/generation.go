@@ -138,6 +138,7 @@ func (m *Machine) park(g *generation) {
 		switch w.phase {
 		case PhaseActive:
 			m.turn(w, PhaseParked, 0)
+			m.rehome()
 			m.emit(Park{Worker: w.id})
 		case PhaseStarting, PhaseChecking, PhaseWarming, PhaseChecked, PhaseActivating:
 			m.kill(w, "its generation is parked and it never served")

@@ -52,6 +52,7 @@ func (m *Machine) check() {
 	m.checkServed()
 	m.checkOwners()
 	m.checkRoles()
+	m.checkGiving()
 	for _, g := range m.generations {
 		m.checkDeadline(g, g.phase, g.deadline, g.first, g.settings.DrainTimeout == 0)
 		for _, w := range g.workers {

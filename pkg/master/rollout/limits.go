@@ -8,6 +8,7 @@ const (
 	defaultKeep  = 5
 	maxProcesses = 64 // workers in a generation, as worker.processes allows
 	maxClosed    = 32 // digests closed to automation; the oldest falls out
+	maxHomes     = 4  // workers that one worker gives its connections to at one time; each costs both a link
 
 	killPatience  = 10 * time.Second // from KILL to giving a process up as stuck
 	killAgain     = time.Minute      // between two KILLs of a stuck one

@@ -249,6 +249,7 @@ func (m *Machine) advance() {
 	m.settleScale()
 	m.settleWaiters()
 	m.leave()
+	m.rehome()
 	m.tidySlots()
 	if m.stop == nil {
 		m.startDelayed()

@@ -93,7 +93,7 @@ func newStory(t *testing.T) *story {
 			Processes: 1, Beats: true, Probe: true, StartSuccesses: 2, StartInterval: 50 * time.Millisecond,
 			StartTimeout: time.Minute, ActiveInterval: 2 * time.Second, ActiveTimeout: time.Second, ActiveFailures: 3,
 			Bake: 5 * time.Minute, Cooldown: 10 * time.Second, MaxPerMinute: 6, DrainTimeout: 5 * time.Minute,
-			MaxDraining: 4, KillAfter: 5 * time.Second, RestartInitial: 100 * time.Millisecond, RestartMax: 10 * time.Second,
+			Handover: true, MaxDraining: 4, KillAfter: 5 * time.Second, RestartInitial: 100 * time.Millisecond, RestartMax: 10 * time.Second,
 			Loop: 5, LoopWindow: time.Minute, UnavailableAfter: 5 * time.Second, StopTimeout: time.Minute,
 			BeatInterval: time.Second, BeatsSteer: 5, BeatsKill: 10,
 		}.whole(),
@@ -318,7 +318,7 @@ func (s *story) set(w string) {
 	}
 	flags := map[string]*bool{
 		"slotperworker": &s.settings.SlotPerWorker, "surgeone": &s.settings.SurgeOne, "beats": &s.settings.Beats,
-		"probe": &s.settings.Probe, "warmup": &s.settings.Warmup, "shortone": &s.settings.ShortOne,
+		"probe": &s.settings.Probe, "warmup": &s.settings.Warmup, "shortone": &s.settings.ShortOne, "handover": &s.settings.Handover,
 	}
 	switch {
 	case durations[k] != nil:

@@ -51,6 +51,15 @@ func show(c Command) string {
 		return fmt.Sprintf("terminate w%d: %s", c.Worker, c.Why)
 	case Kill:
 		return fmt.Sprintf("kill w%d: %s", c.Worker, c.Why)
+	case Give:
+		s := fmt.Sprintf("give w%d to", c.Worker)
+		for _, to := range c.To {
+			s += fmt.Sprintf(" w%d", to)
+		}
+		if len(c.To) == 0 {
+			s += " nobody"
+		}
+		return s
 	case Announce:
 		return fmt.Sprintf("announce w%d", c.Worker)
 	case Dump:

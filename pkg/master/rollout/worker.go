@@ -37,6 +37,8 @@ type worker struct {
 	beatDue time.Time // when silence means something
 	silent  bool
 	dumped  bool
+
+	giving []Worker // while parked or draining: who is given its connections
 }
 
 var workerAfter = map[Phase][]Phase{
@@ -67,6 +69,9 @@ func (m *Machine) turn(w *worker, p Phase, timeout time.Duration) {
 	}
 	w.first = w.deadline
 	w.probing, w.answer, w.probeDue = false, time.Time{}, time.Time{}
+	if p == PhaseActive {
+		w.giving = nil // its Activate says so
+	}
 	switch p {
 	case PhaseActive, PhaseParked:
 		if w.gen.settings.Probe {
@@ -219,6 +224,7 @@ func (m *Machine) drainFor(w *worker, timeout time.Duration, key string) {
 	m.unseat(w)
 	w.limit = key + " (" + timeout.String() + ")"
 	m.turn(w, PhaseDraining, timeout)
+	m.rehome()
 	m.emit(Drain{Worker: w.id, Deadline: w.deadline})
 }
 

@@ -97,7 +97,8 @@ func kindOf(t ipc.Type) (Kind, bool) {
 func fromMaster(t ipc.Type) bool {
 	switch t {
 	case ipc.TypeWelcome, ipc.TypeReject, ipc.TypeActivate, ipc.TypePause, ipc.TypeResume,
-		ipc.TypePark, ipc.TypeAnnounce, ipc.TypeDrain, ipc.TypeConn, ipc.TypeDump:
+		ipc.TypePark, ipc.TypeAnnounce, ipc.TypeDrain, ipc.TypeConn, ipc.TypeDump,
+		ipc.TypeGive, ipc.TypeStay, ipc.TypeTake:
 		return true
 	}
 	return false

@@ -156,6 +156,22 @@ func (s *Session) Drain(timeout time.Duration) error {
 // not know the message refuses it, and loses nothing.
 func (s *Session) Announce() error { return s.send(ipc.Message{Type: ipc.TypeAnnounce}, nil) }
 
+// Give brings one end of a handover link to another worker: the worker moves
+// its idle client connections there. The descriptor is the session's from now
+// on, whatever the outcome. No answer but Refused.
+func (s *Session) Give(fd int, to ipc.Peer) error {
+	return s.send(ipc.Message{Type: ipc.TypeGive, Peer: &to}, []int{fd})
+}
+
+// Take brings the other end: the worker serves what comes over it. The
+// descriptor is the session's from now on. No answer but Refused.
+func (s *Session) Take(fd int, from ipc.Peer) error {
+	return s.send(ipc.Message{Type: ipc.TypeTake, Peer: &from}, []int{fd})
+}
+
+// Stay ends all that Give has begun: what is open stays. No answer.
+func (s *Session) Stay() error { return s.send(ipc.Message{Type: ipc.TypeStay}, nil) }
+
 // Dump has the worker write its stacks to its standard error. No answer.
 func (s *Session) Dump() error { return s.send(ipc.Message{Type: ipc.TypeDump}, nil) }
 

@@ -1,0 +1,67 @@
+package master
+
+import (
+	"fmt"
+	"slices"
+	"syscall"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/master/rollout"
+)
+
+// give opens the ways over which a worker gives its connections to others, in
+// place of those that it had; none: what is open stays with it.
+func (m *Master) give(c rollout.Give) {
+	from := m.workers[c.Worker]
+	if from == nil || from.session == nil {
+		return
+	}
+	from.gives = c.To
+	if !from.session.Connected() {
+		return // told once it is back: see giveAgain
+	}
+	if len(c.To) == 0 {
+		if err := from.session.Stay(); err != nil {
+			m.log.Warn("a worker cannot be told to keep its connections", append(m.fields(from), zap.Error(err))...)
+		}
+		return
+	}
+	instead := true
+	for _, id := range c.To {
+		to := m.workers[id]
+		if to == nil || to.session == nil || !to.session.Connected() {
+			continue
+		}
+		if err := handoverLink(from, to, instead); err != nil {
+			m.log.Warn("a worker's connections cannot be moved; it serves them itself", append(m.fields(from), zap.Uint64("to_worker", uint64(id)), zap.Error(err))...)
+			continue
+		}
+		instead = false
+	}
+}
+
+// handoverLink makes a link and gives each its end. If only one can be told, the
+// end of the other is closed, and so is the link.
+func handoverLink(from, to *worker, instead bool) error {
+	a, b, err := ipc.Pair()
+	if err != nil {
+		return err
+	}
+	if err := to.session.Take(b, ipc.Peer{Worker: uint64(from.id), Generation: uint64(from.generation.id)}); err != nil {
+		_ = syscall.Close(a)
+		return fmt.Errorf("telling the worker that would take them: %w", err)
+	}
+	return from.session.Give(a, ipc.Peer{Worker: uint64(to.id), Generation: uint64(to.generation.id), Instead: instead})
+}
+
+// giveAgain repeats what may have been lost with a worker's control connection.
+// Its own links have outlived that, but nobody knows whether it was told of them.
+func (m *Master) giveAgain(back *worker) {
+	for _, w := range m.workers {
+		if len(w.gives) > 0 && (w == back || slices.Contains(w.gives, back.id)) {
+			m.give(rollout.Give{Worker: w.id, To: w.gives})
+		}
+	}
+}
