@@ -31,6 +31,8 @@ func (m Message) Validate() error {
 		return m.need(m.Seq >= 1 && m.Drain != nil && m.Drain.TimeoutMS >= 0, "a seq and a drain with timeout_ms >= 0")
 	case TypeConn:
 		return m.need(m.Seq >= 1 && m.Conn != nil && m.Conn.Listener != "" && m.Conn.Purpose != "", "a seq and a conn with listener and purpose")
+	case TypeKeep, TypeFetch, TypeForget, TypeKept, TypeBlob:
+		return m.blobNeed()
 	}
 	return nil // ready, drained, and what is not known here
 }
@@ -49,6 +51,7 @@ const (
 	noFDs      fdUse = iota // none belong to it
 	namedFDs                // one for each name in activate.listeners
 	someFDs                 // at least one
+	oneFD                   // exactly one
 	unknownFDs              // a type not known here: for the receiver to decide
 )
 
@@ -58,8 +61,16 @@ func (m Message) fdUse() fdUse {
 		return namedFDs
 	case TypeConn:
 		return someFDs
+	case TypeKeep:
+		return oneFD
+	case TypeBlob:
+		if m.Blob != nil && m.Blob.None {
+			return noFDs
+		}
+		return oneFD
 	case TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
-		TypeWelcome, TypeReject, TypePause, TypeResume, TypePark, TypeDrain, TypeDump:
+		TypeWelcome, TypeReject, TypePause, TypeResume, TypePark, TypeDrain, TypeDump,
+		TypeFetch, TypeForget, TypeKept:
 		return noFDs
 	}
 	return unknownFDs
@@ -86,6 +97,10 @@ func (m Message) checkFDs(n int) error {
 	case someFDs:
 		if n == 0 {
 			return fmt.Errorf("message %q without a descriptor", m.Type)
+		}
+	case oneFD:
+		if n != 1 {
+			return fmt.Errorf("message %q with %d descriptors: it carries one", m.Type, n)
 		}
 	}
 	return nil
