@@ -22,6 +22,7 @@ type Config struct {
 	Restart     Restart
 	Unavailable Unavailable
 	StopTimeout time.Duration
+	State       State
 	Admin       Admin
 	Log         Log
 
@@ -156,6 +157,13 @@ type Restart struct {
 type Unavailable struct {
 	After  time.Duration
 	Answer string // "503", "reset" or "hold"
+}
+
+// State bounds what workers may have the master keep.
+type State struct {
+	Blob  uint64 // bytes of one
+	Total uint64 // bytes of all
+	Count int
 }
 
 // Admin says who may do what besides root and the master's own user.
