@@ -24,6 +24,7 @@ type Status struct {
 	Hold        *Hold        `json:"hold,omitempty"`
 	Listeners   []Listener   `json:"listeners"`
 	Generations []Generation `json:"generations"`
+	Blobs       []Blob       `json:"blobs,omitempty"` // what workers have the master keep, by name
 	Rollout     *Rollout     `json:"rollout,omitempty"`
 	Last        *Entry       `json:"last,omitempty"`
 	LastFailure *Entry       `json:"last_failure,omitempty"`
@@ -111,6 +112,15 @@ type Worker struct {
 	FDs       int       `json:"fds"`
 	Restarts  int       `json:"restarts"`
 	Dropped   uint64    `json:"dropped_lines,omitempty"` // of its output
+}
+
+// Blob is a piece of state that a worker has the master keep.
+type Blob struct {
+	Name       string    `json:"name"`
+	Size       int64     `json:"size"`       // bytes
+	Generation uint64    `json:"generation"` // of the worker that kept it last
+	Since      time.Time `json:"since"`
+	Persist    bool      `json:"persist"` // across a stop of the service
 }
 
 // Rollout is the running one.

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/logs"
@@ -56,6 +57,9 @@ type control interface {
 	Drain(timeout time.Duration) error
 	Dump() error
 	Conn(listener, purpose string, fd int) error
+	Kept(seq uint64, b ipc.Blob) error
+	Blob(seq uint64, b ipc.Blob, fd int) error
+	Refuse(seq uint64, why string) error
 }
 
 // process is [proc.Process].

@@ -393,6 +393,10 @@ func (f *fakeWorker) Resume() error            { return nil }
 func (f *fakeWorker) Dump() error              { return nil }
 func (f *fakeWorker) Park() error              { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
 
+func (f *fakeWorker) Kept(uint64, ipc.Blob) error      { return nil }
+func (f *fakeWorker) Blob(uint64, ipc.Blob, int) error { return nil }
+func (f *fakeWorker) Refuse(uint64, string) error      { return nil }
+
 func (f *fakeWorker) Room() int {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
