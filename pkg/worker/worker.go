@@ -67,6 +67,8 @@ type Worker struct {
 	traffic *traffic
 	stderr  io.Writer    // of stack dumps
 	state   atomic.Value // State; written by Run's loop alone
+	keeper  keeper
+	vault   *vault // the keeper of a worker with a master; else nil
 
 	listeners []*listener
 	before    []func(context.Context) error
@@ -102,6 +104,12 @@ func newWorker(opts Options, lookup func(string) (string, bool), unset func(stri
 		w.mistakes = append(w.mistakes, err)
 	}
 	w.state.Store(StateNew)
+	if w.info.Managed {
+		w.vault = newVault()
+		w.keeper = w.vault
+	} else {
+		w.keeper = newPocket()
+	}
 	return w
 }
 
