@@ -18,6 +18,9 @@ import (
 	"github.com/masterd/masterd/test/service"
 )
 
+// writeEvery is a writer's pause: the list must not come to forget its oldest.
+const writeEvery = 40 * time.Millisecond
+
 // writers add items to the demo's list, each one after the other.
 type writers struct {
 	t        *testing.T
@@ -36,6 +39,7 @@ func writeList(t *testing.T, s *service.Service, n int) *writers {
 	for i := range n {
 		w.done.Go(func() {
 			for k := 0; ctx.Err() == nil; k++ {
+				time.Sleep(writeEvery)
 				w.post(fmt.Sprintf("writer %d, item %d", i, k))
 			}
 		})
