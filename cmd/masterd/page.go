@@ -266,11 +266,14 @@ func (p *page) blobs() {
 	cols := []column{{title: "KEPT"}, {title: "SIZE", right: true}, {title: "GENERATION", right: true}, {title: "AGE", right: true}, {title: "ACROSS A STOP"}}
 	var rows []row
 	for _, b := range p.st.Blobs {
-		across := "dropped"
+		across, by := "dropped", "-"
 		if b.Persist {
 			across = "kept"
 		}
-		rows = append(rows, row{cells: []string{clean(b.Name), size(b.Size), amount(b.Generation), span(p.st.Now.Sub(b.Since)), across}})
+		if b.Generation != 0 {
+			by = amount(b.Generation)
+		}
+		rows = append(rows, row{cells: []string{clean(b.Name), size(b.Size), by, span(p.st.Now.Sub(b.Since)), across}})
 	}
 	p.lines = append(p.lines, table(cols, rows, 0, p.width, p.colour)...)
 }

@@ -118,7 +118,7 @@ type Worker struct {
 type Blob struct {
 	Name       string    `json:"name"`
 	Size       int64     `json:"size"`       // bytes
-	Generation uint64    `json:"generation"` // of the worker that kept it last
+	Generation uint64    `json:"generation"` // of the worker that kept it last; zero: before the service was stopped
 	Since      time.Time `json:"since"`
 	Persist    bool      `json:"persist"` // across a stop of the service
 }

@@ -90,9 +90,10 @@ func (m *Master) tidy() {
 	for _, g := range st.Generations {
 		known[g.ID] = true
 	}
-	for id := range m.generations {
+	for id, g := range m.generations {
 		if !known[id] {
 			delete(m.generations, id)
+			m.dropBlobsOf(g)
 		}
 	}
 	for id, p := range m.plans {

@@ -19,6 +19,7 @@ import (
 // Who may change a blob that somebody else has kept:
 //
 //	a generation that was never active   no: a version that fails its checks leaves no trace
+//	                                     (what it has kept for itself goes with it)
 //	an active one                        yes
 //	one that is parked or draining       yes, but not over what another has kept since it was
 //	                                     told to park: what it still had to write is not lost,
@@ -45,7 +46,7 @@ func (m *Master) hear(w *worker, f session.Fact) {
 		m.at(func() { m.said(w, f) })
 		return
 	}
-	unfit := ipc.CheckSealed(f.FD, f.Blob.Size)
+	unfit := fit(f)
 	if unfit != nil {
 		blob.Release(f.FD)
 	}
@@ -54,10 +55,21 @@ func (m *Master) hear(w *worker, f session.Fact) {
 	}
 }
 
+// fit says what is wrong with what came to be kept.
+func fit(f session.Fact) error {
+	if err := ipc.CheckBlobName(f.Blob.Name); err != nil {
+		return err
+	}
+	if err := ipc.CheckSealed(f.FD, f.Blob.Size); err != nil {
+		return fmt.Errorf("keeping %s: what came with the message is not fit: %w", f.Blob.Name, err)
+	}
+	return nil
+}
+
 // keep keeps what a worker sent, or says why not.
 func (m *Master) keep(w *worker, f session.Fact, unfit error) {
 	if unfit != nil {
-		m.refuseBlob(w, f, fmt.Errorf("keeping %s: what came with the message is not fit: %w", f.Blob.Name, unfit))
+		m.refuseBlob(w, f, unfit)
 		return
 	}
 	if m.workers[w.id] != w { // it has been replaced meanwhile: its replacement has read another
@@ -178,6 +190,20 @@ func (m *Master) toldToPark(w *worker) {
 	}
 }
 
+// dropBlobsOf lets go of what a generation that was never active has kept for
+// itself: it leaves no trace.
+func (m *Master) dropBlobsOf(g *generation) {
+	for _, b := range m.blobs.List() {
+		if g.activated || b.Generation != uint64(g.id) {
+			continue
+		}
+		m.release(m.blobs.Forget(b.Name))
+		if b.Persist {
+			m.dropFile(b.Name)
+		}
+	}
+}
+
 func (m *Master) blobsPath() string { return filepath.Join(m.opt.Config.StateDir, blobsDir) }
 
 // dropFile removes what an earlier stop has written of a blob that is not to
@@ -195,6 +221,7 @@ func (m *Master) loadBlobs() {
 		m.log.Error("state that was kept across the stop cannot be taken over; going on without it", zap.Error(err))
 	}
 	for _, b := range all {
+		b.Generation = 0 // numbers may begin anew: it is nobody's of this run
 		if _, _, err := m.blobs.Keep(b, limits); err != nil {
 			m.log.Error("state that was kept across the stop cannot be taken over; going on without it", zap.Error(err))
 			blob.Release(b.FD)

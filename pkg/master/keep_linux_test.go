@@ -180,6 +180,7 @@ func TestACandidateChangesNothing(t *testing.T) {
 		if _, out := read(t, events); out.Result == api.ResultDone {
 			t.Fatalf("%+v", out)
 		}
+		until(t, "what it kept for itself is gone", func() bool { return len(m.Status().Blobs) == 1 })
 		got, _ := w.of("v1").reads("list")
 		want(t, "what is kept", got, "old")
 	})
