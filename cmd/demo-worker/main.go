@@ -13,7 +13,8 @@
 //	POST /upload          the size and SHA-256 of the body
 //	GET  /stream?every=1s Server-Sent Events, until either side leaves
 //	GET  /ws              WebSocket echo
-//	GET  /list            an in-memory list; POST adds the body as an item
+//	GET  /table           with -table: a large table that the versions share
+//	GET  /list            a list that outlives this process; POST adds the body as an item
 //	POST /crash           with DEMO_CRASH=1: the end of this process
 //
 // Every answer carries X-Worker-Version and X-Worker-Pid. Environment switches
@@ -80,7 +81,12 @@ func run(args []string) (int, error) {
 	}
 	r.Use(ginworker.Identify(v))
 	f.install(r)
-	routes(r, w, v, j)
+	var keep []worker.KeepOption
+	if o.persist {
+		keep = append(keep, worker.Persist())
+	}
+	tab := newTable(w, o.table)
+	routes(r, w, v, j, newList(w, keep...), tab)
 
 	for i, name := range names(o.listeners) {
 		var opts []worker.ListenerOption
@@ -96,9 +102,11 @@ func run(args []string) (int, error) {
 		w.Handle("https", r, worker.Address(o.tlsAddress), worker.TLS(o.cert, o.key))
 	}
 	w.BeforeReady(f.beforeReady)
+	w.BeforeReady(tab.load)
 	w.OnActive(j.run)
 
 	err = w.Run(context.Background())
+	tab.close()
 	f.beforeExit()
 	if err != nil {
 		return 1, err

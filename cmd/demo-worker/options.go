@@ -17,6 +17,8 @@ type options struct {
 	jobFile    string
 	accessLog  bool
 	h2c        bool
+	persist    bool
+	table      int
 	version    bool
 	announce   time.Duration
 }
@@ -32,14 +34,24 @@ func (o *options) parse(args []string) error {
 	fs.BoolVar(&o.accessLog, "access-log", os.Getenv("DEMO_ACCESS_LOG") != "", "log each request, save those for /healthz and /readyz")
 	fs.BoolVar(&o.h2c, "h2c", os.Getenv("DEMO_H2C") != "", "take HTTP/2 without TLS too")
 	fs.DurationVar(&o.announce, "announce", 0, "without a master: after TERM, serve on for so `long` with /readyz answering 503, then drain")
+	fs.BoolVar(&o.persist, "persist", os.Getenv("DEMO_PERSIST") != "", "have the master keep the list across a stop of the service")
+	fs.IntVar(&o.table, "table", 0, "share a table of so many `MiB` with the other version")
 	fs.BoolVar(&o.version, "version", false, "print the version and exit")
 	fs.Usage = func() {
 		fmt.Fprintf(fs.Output(), "usage: demo-worker [flags]\n\nA small Gin service that runs alone, under systemd and under masterd.\n\n")
 		fs.PrintDefaults()
-		fmt.Fprintf(fs.Output(), "\nIn the environment the same is set by DEMO_ADDR, DEMO_LISTENERS, DEMO_CERT, DEMO_KEY,\nDEMO_JOB_FILE, DEMO_ACCESS_LOG=1 and DEMO_H2C=1.\n\nSwitches in the environment, to make it fail:\n\n%s", faultTable())
+		fmt.Fprintf(fs.Output(), "\nIn the environment the same is set by DEMO_ADDR, DEMO_LISTENERS, DEMO_CERT, DEMO_KEY,\nDEMO_JOB_FILE, DEMO_ACCESS_LOG=1, DEMO_H2C=1, DEMO_PERSIST=1 and DEMO_TABLE.\n\nSwitches in the environment, to make it fail:\n\n%s", faultTable())
+	}
+	if v := os.Getenv("DEMO_TABLE"); v != "" {
+		if err := fs.Set("table", v); err != nil {
+			return fmt.Errorf("DEMO_TABLE=%q: %w", v, err)
+		}
 	}
 	if err := fs.Parse(args); err != nil {
 		return err
+	}
+	if o.table < 0 || o.table > maxTable {
+		return fmt.Errorf("-table is 0 to %d MiB", maxTable)
 	}
 	if fs.NArg() > 0 {
 		return fmt.Errorf("%q is no flag; see demo-worker -h", fs.Arg(0))

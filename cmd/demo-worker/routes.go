@@ -16,7 +16,7 @@ import (
 // maxSlow is the longest answer that /slow takes.
 const maxSlow = 10 * time.Minute
 
-func routes(r *gin.Engine, w *worker.Worker, version string, j *job) {
+func routes(r *gin.Engine, w *worker.Worker, version string, j *job, l *list, tab *table) {
 	started := time.Now()
 	r.GET("/ping", func(c *gin.Context) { c.String(http.StatusOK, "pong") })
 	r.GET("/readyz", gin.WrapH(w.Readiness()))
@@ -38,9 +38,9 @@ func routes(r *gin.Engine, w *worker.Worker, version string, j *job) {
 	r.POST("/upload", upload)
 	r.GET("/stream", stream)
 	r.GET("/ws", echo)
-	var l list
 	r.GET("/list", l.get)
 	r.POST("/list", l.add)
+	r.GET("/table", tab.get)
 }
 
 // slow answers after d. A drain waits for it.

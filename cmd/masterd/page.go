@@ -32,6 +32,7 @@ func render(w io.Writer, st api.Status, width int, colour bool) error {
 	p.rollout()
 	p.listeners()
 	p.generations()
+	p.blobs()
 	p.failure()
 	p.cut()
 	_, err := io.WriteString(w, strings.Join(p.lines, "\n")+"\n")
@@ -276,6 +277,27 @@ func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {
 		rows = p.notes(rows, yellow, amount(w.Dropped)+" lines of its output were dropped")
 	}
 	return rows
+}
+
+// blobs are what workers have the master keep.
+func (p *page) blobs() {
+	if len(p.st.Blobs) == 0 {
+		return
+	}
+	p.add("")
+	cols := []column{{title: "KEPT"}, {title: "SIZE", right: true}, {title: "GENERATION", right: true}, {title: "AGE", right: true}, {title: "ACROSS A STOP"}}
+	var rows []row
+	for _, b := range p.st.Blobs {
+		across, by := "dropped", "-"
+		if b.Persist {
+			across = "kept"
+		}
+		if b.Generation != 0 {
+			by = amount(b.Generation)
+		}
+		rows = append(rows, row{cells: []string{clean(b.Name), size(b.Size), by, span(p.st.Now.Sub(b.Since)), across}})
+	}
+	p.lines = append(p.lines, table(cols, rows, 0, p.width, p.colour)...)
 }
 
 // failure is the last one, however long ago.

@@ -48,6 +48,10 @@ func bakingStatus() api.Status {
 	st := servingStatus()
 	v := testVersion("v1.3.0", "ffee0011")
 	st.Environment = "production"
+	st.Blobs = []api.Blob{
+		{Name: "model", Size: 48 << 20, Generation: 7, Since: ago(2 * time.Hour)},
+		{Name: "sessions", Size: 1234, Generation: 8, Since: ago(time.Second), Persist: true},
+	}
 	st.Active = &api.Deployment{Generation: 8, Version: v, Since: ago(125 * time.Second), By: "root for alice", Why: "new basket"}
 	old := &st.Generations[0]
 	old.Phase, old.Since, old.Weight = "parked", ago(125*time.Second), 0

@@ -25,6 +25,7 @@ type Status struct {
 	Hold        *Hold        `json:"hold,omitempty"`
 	Listeners   []Listener   `json:"listeners"`
 	Generations []Generation `json:"generations"`
+	Blobs       []Blob       `json:"blobs,omitempty"` // what workers have the master keep, by name
 	Rollout     *Rollout     `json:"rollout,omitempty"`
 	Last        *Entry       `json:"last,omitempty"`
 	LastFailure *Entry       `json:"last_failure,omitempty"`
@@ -126,6 +127,15 @@ type Cut struct {
 	MedianMS    int64  `json:"median_ms,omitempty"`  // half of the requests had run for so long at least
 	LastBeat    bool   `json:"last_beat,omitempty"`  // it could not say any more: this is what its last beat said
 	Unknown     bool   `json:"unknown,omitempty"`    // it cannot say at all: it does not speak the control protocol
+}
+
+// Blob is a piece of state that a worker has the master keep.
+type Blob struct {
+	Name       string    `json:"name"`
+	Size       int64     `json:"size"`       // bytes
+	Generation uint64    `json:"generation"` // of the worker that kept it last; zero: before the service was stopped
+	Since      time.Time `json:"since"`
+	Persist    bool      `json:"persist"` // across a stop of the service
 }
 
 // Rollout is the running one.

@@ -60,6 +60,17 @@ func golden() map[string]goldenFrame {
 		"taken": {Message{Type: TypeTaken, Seq: 1}, 0},
 		"yours": {Message{Type: TypeYours, Seq: 1}, 0},
 		"mine":  {Message{Type: TypeMine, Seq: 2}, 0},
+		"welcome-keeps": {Message{Type: TypeWelcome, Welcome: &Welcome{Version: 1, Service: "shop", Label: "v2", BeatMS: 1000,
+			Listeners: []Listener{{"http", "tcp://0.0.0.0:8080"}}, Keeps: true}}, 0},
+		"keep":         {Message{Type: TypeKeep, Seq: 1, Blob: &Blob{Name: "sessions", Size: 4096}}, 1},
+		"keep-persist": {Message{Type: TypeKeep, Seq: 2, Blob: &Blob{Name: "sessions", Size: 4096, Persist: true, If: 1764102320000017}}, 1},
+		"keep-new":     {Message{Type: TypeKeep, Seq: 3, Blob: &Blob{Name: "sessions", New: true}}, 1},
+		"fetch":        {Message{Type: TypeFetch, Seq: 4, Blob: &Blob{Name: "sessions"}}, 0},
+		"forget":       {Message{Type: TypeForget, Seq: 5, Blob: &Blob{Name: "sessions"}}, 0},
+		"kept":         {Message{Type: TypeKept, Seq: 2, Blob: &Blob{Name: "sessions", Revision: 1764102320000018}}, 0},
+		"kept-changed": {Message{Type: TypeKept, Seq: 3, Blob: &Blob{Name: "sessions", Revision: 1764102320000018, Changed: true}}, 0},
+		"blob":         {Message{Type: TypeBlob, Seq: 4, Blob: &Blob{Name: "sessions", Size: 4096, Revision: 1764102320000018}}, 1},
+		"blob-none":    {Message{Type: TypeBlob, Seq: 4, Blob: &Blob{Name: "sessions", None: true}}, 0},
 	}
 }
 
@@ -130,7 +141,8 @@ func TestGoldenFramesAreUnderstood(t *testing.T) {
 	}
 	for _, typ := range []Type{TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
 		TypeWelcome, TypeReject, TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeConn, TypeDump,
-		TypeGive, TypeStay, TypeTake, TypeOffer, TypeTaken, TypeYours, TypeMine} {
+		TypeGive, TypeStay, TypeTake, TypeOffer, TypeTaken, TypeYours, TypeMine,
+		TypeKeep, TypeFetch, TypeForget, TypeKept, TypeBlob} {
 		if !seen[typ] {
 			t.Errorf("no golden frame of type %q", typ)
 		}

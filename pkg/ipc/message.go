@@ -39,6 +39,12 @@ const (
 	TypeDrained Type = "drained"
 	// TypeRefused: the message with this seq could not be followed; text says why.
 	TypeRefused Type = "refused"
+	// TypeKeep asks the master to keep a blob: sealed memory, beside it.
+	TypeKeep Type = "keep"
+	// TypeFetch asks for a kept blob.
+	TypeFetch Type = "fetch"
+	// TypeForget asks that a blob be kept no longer.
+	TypeForget Type = "forget"
 )
 
 // Messages from a master to its worker.
@@ -88,6 +94,11 @@ const (
 	// TypeMine: they are not. The giver serves on, whatever the answer was or
 	// will be; the taker closes its descriptors of them.
 	TypeMine Type = "mine"
+	// TypeKept answers keep and forget: it is so. TypeRefused is the other
+	// answer, of fetch too.
+	TypeKept Type = "kept"
+	// TypeBlob answers fetch: the memory beside it, or none.
+	TypeBlob Type = "blob"
 )
 
 // Message is one frame: a JSON object, with descriptors beside it.
@@ -102,6 +113,7 @@ type Message struct {
 	Conn     *Conn     `json:"conn,omitempty"`
 	Peer     *Peer     `json:"peer,omitempty"` // give, take: who is at the other end
 	Offer    *Offer    `json:"offer,omitempty"`
+	Blob     *Blob     `json:"blob,omitempty"`  // keep, fetch, forget, kept, blob
 	Stats    *Stats    `json:"stats,omitempty"` // beat, drained
 	Text     string    `json:"text,omitempty"`  // reject, refused: why
 }
@@ -125,6 +137,7 @@ type Welcome struct {
 	Label     string     `json:"label"` // of the version
 	BeatMS    int        `json:"beat_ms"`
 	Listeners []Listener `json:"listeners"`
+	Keeps     bool       `json:"keeps,omitempty"` // the master keeps blobs; an older one does not
 }
 
 // Listener is a name and an address that the worker may be handed later.

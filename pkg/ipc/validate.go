@@ -37,6 +37,8 @@ func (m Message) Validate() error {
 	case TypeOffer:
 		return m.need(m.Seq >= 1 && m.Offer != nil && m.Offer.Listener != "" && len(m.Offer.State)+len(m.Offer.Unread) <= MaxParcel,
 			"a seq and an offer with a listener, and at most "+strconv.Itoa(MaxParcel)+" bytes of state and unread")
+	case TypeKeep, TypeFetch, TypeForget, TypeKept, TypeBlob:
+		return m.blobNeed()
 	}
 	return nil // ready, drained, and what is not known here
 }
@@ -65,16 +67,21 @@ func (m Message) fdUse() fdUse {
 		return namedFDs
 	case TypeConn:
 		return someFDs
-	case TypeGive, TypeTake:
+	case TypeGive, TypeTake, TypeKeep:
 		return oneFD
 	case TypeOffer:
 		if m.Offer != nil && m.Offer.Kind != "" {
 			return oneFD
 		}
 		return someFDs
+	case TypeBlob:
+		if m.Blob != nil && m.Blob.None {
+			return noFDs
+		}
+		return oneFD
 	case TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
 		TypeWelcome, TypeReject, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeDump,
-		TypeStay, TypeTaken, TypeYours, TypeMine:
+		TypeStay, TypeTaken, TypeYours, TypeMine, TypeFetch, TypeForget, TypeKept:
 		return noFDs
 	}
 	return unknownFDs

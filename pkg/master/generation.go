@@ -23,14 +23,15 @@ type plan struct {
 
 // generation is what the loop must know of a generation to run its workers.
 type generation struct {
-	id      rollout.Generation
-	slot    rollout.Slot // of its first worker
-	cfg     *config.Config
-	version version.Version
-	checker checker
-	by, why string
-	rollout rollout.Rollout
-	last    rollout.Worker // the one that was started last: its output explains a failure that names none
+	id        rollout.Generation
+	slot      rollout.Slot // of its first worker
+	cfg       *config.Config
+	version   version.Version
+	checker   checker
+	by, why   string
+	rollout   rollout.Rollout
+	activated bool           // one of its workers was told that it is active, once
+	last      rollout.Worker // the one that was started last: its output explains a failure that names none
 }
 
 // names are the listeners of the generation.
@@ -89,9 +90,10 @@ func (m *Master) tidy() {
 	for _, g := range st.Generations {
 		known[g.ID] = true
 	}
-	for id := range m.generations {
+	for id, g := range m.generations {
 		if !known[id] {
 			delete(m.generations, id)
+			m.dropBlobsOf(g)
 		}
 	}
 	for id, p := range m.plans {

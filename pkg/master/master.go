@@ -29,6 +29,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/admin"
 	"github.com/masterd/masterd/pkg/master/answer"
 	"github.com/masterd/masterd/pkg/master/atomicfile"
+	"github.com/masterd/masterd/pkg/master/blob"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/history"
 	"github.com/masterd/masterd/pkg/master/journal"
@@ -131,6 +132,8 @@ type Master struct {
 	shares      []rollout.Share // the steering in force
 	active      deployment
 	inForce     rollout.Generation // whose configuration cfg is
+	blobs       *blob.Room         // what workers have us keep
+	blobRefused time.Time          // when a line was last written about one that was not
 	orphans     []orphan
 	placing     bool // some of them are tried again in a moment
 	nobody      bool // the machine has said that nobody is alive
@@ -154,6 +157,7 @@ func New(o Options) (*Master, error) {
 	if err := m.open(); err != nil {
 		close(m.done) // nobody will take what the rooms report
 		m.close()
+		m.blobs.Close()
 		return nil, err
 	}
 	return m, nil
@@ -168,6 +172,7 @@ func newMaster(o Options) *Master {
 		plans: map[rollout.Rollout]*plan{}, asked: map[string]*plan{}, callers: map[rollout.Request]*caller{},
 		traces: map[rollout.Rollout]string{}, answers: map[string]*answer.Answerer{},
 	}
+	m.blobs = blob.New(m.started)
 	m.life, m.end = context.WithCancel(context.Background())
 	return m
 }
@@ -200,6 +205,7 @@ func (m *Master) open() (err error) {
 	if err := m.load(); err != nil {
 		return err
 	}
+	m.loadBlobs()
 	for _, mode := range []string{answer.Mode503, answer.ModeReset, answer.ModeHold} {
 		m.answers[mode] = answer.New(mode, holdTime, retryAfter)
 	}
@@ -360,6 +366,7 @@ func (m *Master) Run(ctx context.Context) int {
 	m.log.Info("masterd starts", zap.String("masterd", m.opt.Version), zap.String("config", m.cfg.File), zap.Int("pid", os.Getpid()))
 	m.step(rollout.Booted{Settings: settings(m.cfg), State: m.saved})
 	m.loop(ctx)
+	m.storeBlobs()
 	close(m.done)
 	m.answerLast()
 	for _, o := range m.orphans {

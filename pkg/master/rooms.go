@@ -62,6 +62,9 @@ type control interface {
 	Announce() error
 	Dump() error
 	Conn(listener, purpose string, fd int) error
+	Kept(seq uint64, b ipc.Blob) error
+	Blob(seq uint64, b ipc.Blob, fd int) error
+	Refuse(seq uint64, why string) error
 }
 
 // process is [proc.Process].

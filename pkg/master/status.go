@@ -32,6 +32,9 @@ func (b backend) Status() api.Status {
 			running = g.version
 		}
 		m.describeGenerations(&s, st)
+		for _, b := range m.blobs.List() {
+			s.Blobs = append(s.Blobs, api.Blob{Name: b.Name, Size: b.Size, Generation: b.Generation, Since: b.Since, Persist: b.Persist})
+		}
 	}) {
 		s.State = "stopping"
 		return s

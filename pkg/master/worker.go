@@ -44,6 +44,7 @@ type worker struct {
 	paused     bool             // told not to accept (shared steering)
 	leaving    bool             // was told to drain, or to stop
 	background background
+	parkedAt   uint64 // revision of what was kept when it was told to park or leave; zero: it was not
 }
 
 // startWorker starts one process beside the loop and waits for it there.
@@ -185,13 +186,13 @@ func (m *Master) expect(w *worker, secret string, uid, gid int) error {
 	if err := m.sessions.Own(uid, gid); err != nil {
 		return err
 	}
-	welcome := ipc.Welcome{Service: m.cfg.Service, Label: w.generation.version.Label, BeatMS: int(beatInterval / time.Millisecond)}
+	welcome := ipc.Welcome{Service: m.cfg.Service, Label: w.generation.version.Label, BeatMS: int(beatInterval / time.Millisecond), Keeps: true}
 	for _, l := range w.generation.cfg.Listeners {
 		welcome.Listeners = append(welcome.Listeners, ipc.Listener{Name: l.Name, Address: l.Address})
 	}
 	w.session = m.sessions.Expect(session.Expect{
 		Worker: uint64(w.id), Generation: uint64(w.generation.id), Secret: secret, UID: uint32(uid), Welcome: welcome,
-		Fact: func(f session.Fact) { m.at(func() { m.said(w, f) }) },
+		Fact: func(f session.Fact) { m.hear(w, f) },
 	})
 	return nil
 }
@@ -238,6 +239,10 @@ func (m *Master) said(w *worker, f session.Fact) {
 				m.log.Warn("a worker cannot be told to pause again", append(m.fields(w), zap.Error(err))...)
 			}
 		}
+	case session.Fetch:
+		m.fetch(w, f)
+	case session.Forget:
+		m.forget(w, f)
 	case session.Parked:
 		m.backgroundEnded(w)
 	case session.Paused:
@@ -269,6 +274,7 @@ func (m *Master) activate(c rollout.Activate) {
 	if err := w.process.SetOOMScoreAdj(0); err != nil {
 		m.log.Debug("oom_score_adj", append(m.fields(w), zap.Error(err))...)
 	}
+	m.toldActive(w)
 	if w.session == nil { // it has had its slots from its start
 		m.step(rollout.Accepting{Worker: w.id})
 		return
@@ -305,6 +311,7 @@ func (m *Master) park(c rollout.Park) {
 		return
 	}
 	w.endBackground()
+	m.toldToPark(w)
 	if err := w.session.Park(); err != nil {
 		m.log.Warn("a worker cannot be told that it is parked", append(m.fields(w), zap.Error(err))...)
 	}
@@ -319,6 +326,7 @@ func (m *Master) drain(c rollout.Drain) {
 	w.leaving = true
 	works := w.background.runs
 	w.endBackground()
+	m.toldToPark(w)
 	if w.session != nil && w.session.Connected() {
 		if works { // the answer tells when its background work has ended: long before it has drained, perhaps
 			_ = w.session.Park() // the drain is what counts

@@ -140,6 +140,7 @@ func testConfig() *config.Config {
 		Restart:     config.Restart{Initial: 100 * time.Millisecond, Max: 10 * time.Second, Loop: 5, LoopWindow: time.Minute},
 		Unavailable: config.Unavailable{After: 5 * time.Second, Answer: "503"},
 		StopTimeout: time.Minute,
+		State:       config.State{Blob: 1 << 20, Total: 4 << 20, Count: 8},
 	}
 }
 
@@ -305,6 +306,14 @@ type fakeWorker struct {
 	once      sync.Once
 	done      chan struct{}
 	exit      proc.Exit
+	replies   chan reply // to what it asks to be kept
+}
+
+// reply is the answer to a wish.
+type reply struct {
+	ipc.Blob
+	refused string
+	fd      int // the master's
 }
 
 func (w *world) Own(int, int) error { return nil }
@@ -312,7 +321,7 @@ func (w *world) Own(int, int) error { return nil }
 func (w *world) Expect(e session.Expect) control {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	f := &fakeWorker{w: w, id: e.Worker, fact: e.Fact, done: make(chan struct{}), slot: -1}
+	f := &fakeWorker{w: w, id: e.Worker, fact: e.Fact, done: make(chan struct{}), slot: -1, replies: make(chan reply, 64)}
 	w.workers[e.Worker] = f
 	return f
 }
@@ -415,6 +424,20 @@ func (f *fakeWorker) gave(fd int, to ipc.Peer) error {
 	if fd >= 0 {
 		f.gives = append(f.gives, to.Worker)
 		return syscall.Close(fd)
+	}
+	return nil
+}
+
+func (f *fakeWorker) Kept(_ uint64, b ipc.Blob) error { return f.told(reply{Blob: b, fd: -1}) }
+func (f *fakeWorker) Refuse(_ uint64, why string) error {
+	return f.told(reply{refused: why, fd: -1})
+}
+func (f *fakeWorker) Blob(_ uint64, b ipc.Blob, fd int) error { return f.told(reply{Blob: b, fd: fd}) }
+
+// told hands an answer to the test, if it waits for one.
+func (f *fakeWorker) told(r reply) error {
+	if f.replies != nil {
+		f.replies <- r
 	}
 	return nil
 }

@@ -54,6 +54,23 @@
 // (stop_announce); without one, [Options.Announce] does: for that long it answers
 // 503 and everything else goes on in full. Then the drain begins.
 //
+// # State that survives
+//
+// What a worker has in memory ends with its process, which each reload replaces.
+// [Worker.Keep] has the master keep it for whoever comes after: the next
+// version, the one before after a rollback, a replacement after a crash.
+//
+//	err := w.UpdateKept(ctx, "sessions", func(kept []byte) ([]byte, error) {
+//		return add(kept, session)
+//	})
+//
+// During a reload two versions run, and both may write: [Worker.UpdateKept] is
+// for that. [Worker.MapKept] maps what is large and only read, so that two
+// versions share one copy. What is kept is dropped when the service stops,
+// unless [Persist] asks otherwise, and lost when the master dies. Form and
+// version of the bytes are the program's: a rollback brings back a version that
+// has to read what the newer one has written.
+//
 // # Losing the master
 //
 // A worker whose master died serves on, and looks for a new one at the same

@@ -109,6 +109,7 @@ func (l *life) run(ctx context.Context) error {
 		linking.Go(func() { l.link.run(linked) })
 		defer linking.Wait()
 		defer unlink()
+		defer l.w.vault.end()
 	}
 
 	l.prepare()

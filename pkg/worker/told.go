@@ -18,6 +18,7 @@ func (l *life) heard(ev linkEvent) {
 	case linkFailed:
 		l.fail(ev.err)
 	case linkDown:
+		l.w.vault.down(ev.session)
 		if l.session == ev.session {
 			l.session = nil
 			l.beat.Stop()
@@ -37,6 +38,7 @@ func (l *life) welcomed(ev linkUp) {
 		}
 	}
 	l.session = ev.session
+	l.w.vault.up(ev.session, ev.welcome.Keeps)
 	l.beat.Reset(time.Duration(ev.welcome.BeatMS) * time.Millisecond)
 	l.sayReady()
 }
@@ -72,6 +74,8 @@ func (l *life) told(m ipc.Message, fds []int) {
 	switch m.Type {
 	case ipc.TypeActivate:
 		l.activate(m, fds)
+	case ipc.TypeKept, ipc.TypeBlob, ipc.TypeRefused:
+		l.w.vault.answered(m, fds)
 	case ipc.TypePause:
 		l.pause()
 		l.say(ipc.Message{Type: ipc.TypePaused, Seq: m.Seq})

@@ -76,6 +76,8 @@ type Worker struct {
 
 	handover *handover        // gives connections to other workers
 	kinds    map[string]*kind // of connections that the program takes from others
+	keeper   keeper
+	vault    *vault // the keeper of a worker with a master; else nil
 
 	listeners []*listener
 	before    []func(context.Context) error
@@ -113,6 +115,12 @@ func newWorker(opts Options, lookup func(string) (string, bool), unset func(stri
 		w.mistakes = append(w.mistakes, err)
 	}
 	w.state.Store(StateNew)
+	if w.info.Managed {
+		w.vault = newVault()
+		w.keeper = w.vault
+	} else {
+		w.keeper = newPocket()
+	}
 	return w
 }
 

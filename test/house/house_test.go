@@ -31,6 +31,7 @@ var may = map[string][]string{
 	"pkg/master/rollout":         {},
 	"pkg/master/config":          {},
 	"pkg/master/hook":            {},
+	"pkg/master/blob":            {"pkg/ipc", "pkg/master/atomicfile"},
 	"pkg/master/proc":            {},
 	"pkg/master/atomicfile":      {},
 	"pkg/master/watch":           {},

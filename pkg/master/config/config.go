@@ -23,6 +23,7 @@ type Config struct {
 	Unavailable Unavailable
 	StopTimeout time.Duration
 	Announce    time.Duration // stop_announce: before a stop
+	State       State
 	Admin       Admin
 	Log         Log
 
@@ -158,6 +159,13 @@ type Restart struct {
 type Unavailable struct {
 	After  time.Duration
 	Answer string // "503", "reset" or "hold"
+}
+
+// State bounds what workers may have the master keep.
+type State struct {
+	Blob  uint64 // bytes of one
+	Total uint64 // bytes of all
+	Count int
 }
 
 // Admin says who may do what besides root and the master's own user.

@@ -68,8 +68,9 @@ func pointers(c *Config) map[string]any {
 		"drain.kill_after": &c.Drain.KillAfter,
 		"restart.initial":  &c.Restart.Initial, "restart.max": &c.Restart.Max, "restart.loop": &c.Restart.Loop, "restart.loop_window": &c.Restart.LoopWindow,
 		"unavailable.after": &c.Unavailable.After, "unavailable.answer": &c.Unavailable.Answer,
-		"stop_timeout":        &c.StopTimeout,
-		"stop_announce":       &c.Announce,
+		"stop_timeout":  &c.StopTimeout,
+		"stop_announce": &c.Announce,
+		"state.blob":    &c.State.Blob, "state.total": &c.State.Total, "state.count": &c.State.Count,
 		"admin.readers_group": &c.Admin.ReadersGroup, "admin.operators_group": &c.Admin.OperatorsGroup,
 		"log.level": &c.Log.Level, "log.format": &c.Log.Format, "log.file": &c.Log.File, "log.per_worker": &c.Log.PerWorker, "log.line": &c.Log.Line,
 	}

@@ -234,6 +234,14 @@ func endKeys() []Key {
 			Meaning: `How long a stop is announced before anything is drained: workers serve on in full, and answer checks of
 				their readiness (worker.Readiness) with 503, so that load balancers in front look away first. 0: not at all.
 				Give it a little more than the load balancer takes to notice.`},
+		{Path: "state", Type: Section,
+			Meaning: `What workers built on the worker package may have the master keep for the next version, or for their
+				replacement after a crash: named pieces of memory. Versions share them instead of copying. They are dropped
+				when the service stops, but for those that the program wants kept; these are written to state_dir.`},
+		{Path: "state.blob", Type: Size, Default: "64MiB", Min: "0", Max: "64GiB", Meaning: `The largest one; a larger one is refused.`},
+		{Path: "state.total", Type: Size, Default: "256MiB", Min: "0", Max: "1TiB",
+			Meaning: `All of them together. What is kept when a reload makes this smaller stays.`},
+		{Path: "state.count", Type: Integer, Default: "64", Unit: "blobs", Min: "0", Max: "1024", Meaning: `How many there may be.`},
 	}
 }
 

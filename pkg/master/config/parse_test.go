@@ -51,6 +51,7 @@ func TestDefaults(t *testing.T) {
 		Restart:     Restart{Initial: 100 * time.Millisecond, Max: 10 * time.Second, Loop: 5, LoopWindow: time.Minute},
 		Unavailable: Unavailable{After: 5 * time.Second, Answer: "503"},
 		StopTimeout: time.Minute,
+		State:       State{Blob: 64 << 20, Total: 256 << 20, Count: 64},
 		Log:         Log{Level: "info", Format: "auto", PerWorker: 1 << 20, Line: 16 << 10},
 	}
 	if !reflect.DeepEqual(c, want) {

@@ -34,6 +34,11 @@ const (
 	Drained
 	// Refused: it could not follow the request with this Seq; Text says why.
 	Refused
+	// Keep, Fetch and Forget ask for something to be done with a blob; Blob is
+	// set. The Seq is the worker's own. Answers: Kept, Blob, Refuse.
+	Keep
+	Fetch
+	Forget
 	// Lost: the connection is gone; Text says why. The worker may connect
 	// again. A worker that exits loses its connection too.
 	Lost
@@ -57,6 +62,12 @@ func (k Kind) String() string {
 		return "drained"
 	case Refused:
 		return "refused"
+	case Keep:
+		return "keep"
+	case Fetch:
+		return "fetch"
+	case Forget:
+		return "forget"
 	case Lost:
 		return "lost"
 	}
@@ -70,6 +81,8 @@ type Fact struct {
 	Stats *ipc.Stats // Beat always, Drained perhaps
 	Text  string     // Refused, Lost: why; printable, at most 1 KiB
 	Hello *ipc.Hello // Connected: what it said of itself, without the secret
+	Blob  *ipc.Blob  // Keep, Fetch, Forget
+	FD    int        // Keep: the memory, as it came; the callback's to close
 }
 
 // kindOf says which fact a message from a worker is; false: none.
@@ -98,7 +111,8 @@ func fromMaster(t ipc.Type) bool {
 	switch t {
 	case ipc.TypeWelcome, ipc.TypeReject, ipc.TypeActivate, ipc.TypePause, ipc.TypeResume,
 		ipc.TypePark, ipc.TypeAnnounce, ipc.TypeDrain, ipc.TypeConn, ipc.TypeDump,
-		ipc.TypeGive, ipc.TypeStay, ipc.TypeTake:
+		ipc.TypeGive, ipc.TypeStay, ipc.TypeTake,
+		ipc.TypeKept, ipc.TypeBlob:
 		return true
 	}
 	return false

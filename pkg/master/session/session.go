@@ -199,18 +199,27 @@ func (s *Session) send(m ipc.Message, fds []int) error {
 		return fmt.Errorf("telling worker %d: %w", s.expect.Worker, err)
 	}
 	s.seq = m.Seq
-	select {
-	case w.queue <- frame{m, fds}:
-	default:
-		closeFDs(fds)
-		why := fmt.Sprintf("it has not read the last %d messages", maxQueue)
-		w.cut(why)
-		return fmt.Errorf("telling worker %d to %s: %s; its control connection is dropped", s.expect.Worker, m.Type, why)
+	if err := s.queue(w, m, fds); err != nil {
+		return err
 	}
 	if m.Type == ipc.TypeActivate {
 		s.activated = m.Seq
 	}
 	return nil
+}
+
+// queue has a message written. One that finds no place costs the connection.
+// The session's mu is held.
+func (s *Session) queue(w *wire, m ipc.Message, fds []int) error {
+	select {
+	case w.queue <- frame{m, fds}:
+		return nil
+	default:
+	}
+	closeFDs(fds)
+	why := fmt.Sprintf("it has not read the last %d messages", maxQueue)
+	w.cut(why)
+	return fmt.Errorf("telling worker %d to %s: %s; its control connection is dropped", s.expect.Worker, m.Type, why)
 }
 
 func sendable(m ipc.Message, fds []int) error {

@@ -149,7 +149,10 @@ func (s *Session) read(w *wire) string {
 	var count int
 	for {
 		m, fds, err := w.link.Recv()
-		closeFDs(fds) // a worker has none to give
+		if m.Type != ipc.TypeKeep {
+			closeFDs(fds) // a worker has no other to give
+			fds = nil
+		}
 		switch {
 		case errors.Is(err, io.EOF):
 			return "the worker closed it"
@@ -160,7 +163,12 @@ func (s *Session) read(w *wire) string {
 			since, count = now, 0
 		}
 		if count++; count > maxRate {
+			closeFDs(fds)
 			return fmt.Sprintf("the worker sent more than %d messages within %v", maxRate, rateWindow)
+		}
+		if kind, ok := wishOf(m.Type); ok {
+			s.wish(kind, m, fds)
+			continue
 		}
 		if why := s.take(m); why != "" {
 			return why

@@ -1,0 +1,45 @@
+package blob
+
+import (
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// firstDup keeps duplicates off the standard descriptors.
+const firstDup = 3
+
+// Release closes a blob's descriptor. It may take some milliseconds for a large
+// one that nobody maps any more.
+func Release(fd int) { _ = unix.Close(fd) }
+
+// read fills the slice with the content, whatever the offset that the
+// descriptor's other holders have left.
+func read(fd int, into []byte) error {
+	for at := 0; at < len(into); {
+		n, err := unix.Pread(fd, into[at:], int64(at))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return os.NewSyscallError("pread", err)
+		case n == 0:
+			return fmt.Errorf("its memory ends after %d of %d bytes: %w", at, len(into), io.ErrUnexpectedEOF)
+		}
+		at += max(n, 0)
+	}
+	return nil
+}
+
+// duplicate gives a descriptor that outlives the file.
+func duplicate(f *os.File) (fd int, err error) {
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return -1, err
+	}
+	if cerr := raw.Control(func(of uintptr) { fd, err = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, firstDup) }); cerr != nil {
+		return -1, cerr
+	}
+	return fd, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
+}

@@ -1,0 +1,118 @@
+package blob
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/masterd/masterd/pkg/ipc"
+)
+
+// Limits bound what is kept.
+type Limits struct {
+	Blob  uint64 // bytes of one
+	Total uint64 // bytes of all
+	Count int
+}
+
+// Blob is one kept piece of memory.
+type Blob struct {
+	Name       string
+	Size       int64
+	FD         int // the room's, sealed: see ipc.CheckSealed
+	Persist    bool
+	Generation uint64 // of the worker that kept it
+	Since      time.Time
+	Revision   uint64 // of all that is kept, the later the greater
+}
+
+// Room holds blobs by name. It belongs to one goroutine.
+type Room struct {
+	blobs map[string]Blob
+	bytes uint64
+	last  uint64 // revision
+}
+
+// New makes an empty room. Its revisions go on where those of a master that
+// ended before now cannot have come: what a worker read from that one is never
+// taken for what this one has. (Microseconds: JSON's numbers hold them exactly.)
+func New(now time.Time) *Room {
+	return &Room{blobs: map[string]Blob{}, last: uint64(max(now.UnixMicro(), 1))}
+}
+
+// Revision is that of what was kept or forgotten last.
+func (r *Room) Revision() uint64 { return r.last }
+
+// Get finds a blob. Its descriptor stays the room's.
+func (r *Room) Get(name string) (Blob, bool) {
+	b, ok := r.blobs[name]
+	return b, ok
+}
+
+// Keep takes a blob over, in place of the one with its name: whoever asks gets
+// the old or the new one, whole. On success the descriptor is the room's and
+// the revision is returned, with the descriptor of the one that was replaced
+// (-1: none), which is the caller's to close; an error leaves everything as it
+// was. A worker that still maps the old memory has it until it lets go.
+func (r *Room) Keep(b Blob, l Limits) (revision uint64, replaced int, err error) {
+	if err := ipc.CheckBlobName(b.Name); err != nil {
+		return 0, -1, err
+	}
+	old, there := r.blobs[b.Name]
+	size, before := uint64(max(b.Size, 0)), uint64(old.Size)
+	switch {
+	case size > l.Blob:
+		return 0, -1, fmt.Errorf("keeping %s: it has %s, state.blob allows %s", b.Name, amount(size), amount(l.Blob))
+	case r.bytes-before+size > l.Total:
+		return 0, -1, fmt.Errorf("keeping %s: with its %s there would be %s in all, state.total allows %s", b.Name, amount(size), amount(r.bytes-before+size), amount(l.Total))
+	case !there && len(r.blobs) >= l.Count:
+		return 0, -1, fmt.Errorf("keeping %s: %d blobs are kept already, state.count allows no more; forget some", b.Name, len(r.blobs))
+	}
+	r.last++
+	b.Revision = r.last
+	r.blobs[b.Name] = b
+	r.bytes += size - before
+	replaced = -1
+	if there {
+		replaced = old.FD
+	}
+	return b.Revision, replaced, nil
+}
+
+// Forget lets a blob go. Its descriptor is the caller's to close; -1: there was
+// none.
+func (r *Room) Forget(name string) int {
+	b, ok := r.blobs[name]
+	if !ok {
+		return -1
+	}
+	r.last++
+	delete(r.blobs, name)
+	r.bytes -= uint64(b.Size)
+	return b.FD
+}
+
+// List is what is kept, by name.
+func (r *Room) List() []Blob {
+	all := make([]Blob, 0, len(r.blobs))
+	for _, b := range r.blobs {
+		all = append(all, b)
+	}
+	slices.SortFunc(all, func(a, b Blob) int { return cmp.Compare(a.Name, b.Name) })
+	return all
+}
+
+// Close lets everything go.
+func (r *Room) Close() {
+	for name, b := range r.blobs {
+		Release(b.FD)
+		delete(r.blobs, name)
+	}
+	r.bytes = 0
+}
+
+// amount is a size as people read it.
+func amount(n uint64) string { return humanize.IBytes(n) }

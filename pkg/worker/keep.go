@@ -1,0 +1,234 @@
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc"
+)
+
+// updateTries is how often UpdateKept begins anew because somebody else was
+// quicker. Each time one of them has got through, so this many others would
+// have to be writing.
+const updateTries = 64
+
+// ErrNotKept: nothing is kept by that name. A program that starts for the first
+// time, or whose master was restarted, finds it so.
+var ErrNotKept = errors.New("nothing is kept by that name")
+
+// KeepOption changes how something is kept.
+type KeepOption func(*ipc.Blob)
+
+// Persist keeps it across a stop of the service: the master writes it to its
+// state directory as it ends, and reads it when it starts. Without it, what is
+// kept is dropped then.
+func Persist() KeepOption { return func(b *ipc.Blob) { b.Persist = true } }
+
+// Keep has the master keep data by this name, in place of what it kept there:
+// the next version, or a replacement of this process after a crash, finds it
+// with [Worker.Kept]. Nobody ever sees half of it. When Keep has returned nil,
+// the end of this process loses nothing of it.
+//
+// A name is 1 to 64 of a-z, A-Z, 0-9, ".", "_" and "-". How much is kept is
+// limited by the service's configuration (state). The last writer wins, with
+// two exceptions that keep a rollback safe, both of which are errors: a version
+// that was never active may not replace what another version has kept, and one
+// that is parked or drains may not replace what another has kept since it was
+// told to park. Where several processes, or two versions, write by the same
+// name, use [Worker.UpdateKept].
+//
+// All of these methods can be called at any time in a worker's life, also in
+// BeforeReady functions and while it drains, by several goroutines. They wait
+// for the master, for at most ten seconds; a worker makes about a hundred such
+// requests a second, and is made to wait beyond that. A master that is too old
+// is an error that is [errors.ErrUnsupported].
+//
+// Without a master they work within this process: a restart finds nothing.
+func (w *Worker) Keep(ctx context.Context, name string, data []byte, opts ...KeepOption) error {
+	return w.KeepFrom(ctx, name, bytes.NewReader(data), int64(len(data)), opts...)
+}
+
+// KeepFrom is Keep for what is large: size bytes are read from r, straight into
+// the memory that is kept.
+func (w *Worker) KeepFrom(ctx context.Context, name string, r io.Reader, size int64, opts ...KeepOption) error {
+	if err := checkBlob(name, size); err != nil {
+		return err
+	}
+	_, err := w.keeper.keep(ctx, blobOf(name, size, opts), r)
+	return err
+}
+
+// Kept is what is kept by this name, or ErrNotKept.
+func (w *Worker) Kept(ctx context.Context, name string) ([]byte, error) {
+	k, err := w.fetch(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer k.close()
+	return k.read()
+}
+
+// MapKept is Kept for what is large and only read: a model, a table. The bytes
+// are those that the master keeps, mapped into this process; all processes that
+// map them, of two versions too, share one copy.
+func (w *Worker) MapKept(ctx context.Context, name string) (*Mapping, error) {
+	k, err := w.fetch(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer k.close()
+	return k.mapping()
+}
+
+// UpdateKept replaces what is kept by what change makes of it, whoever else
+// does the same meanwhile: change is called with what is kept (nil: nothing
+// is), and again with something newer if another was quicker. An error of
+// change's ends it. If the connection to the master breaks at the wrong moment
+// it is not known whether the update was made, and the error says so.
+func (w *Worker) UpdateKept(ctx context.Context, name string, change func(kept []byte) ([]byte, error), opts ...KeepOption) error {
+	for range updateTries {
+		k, err := w.fetch(ctx, name)
+		var before []byte
+		none := errors.Is(err, ErrNotKept)
+		switch {
+		case none:
+		case err != nil:
+			return err
+		default:
+			before, err = k.read()
+			k.close()
+			if err != nil {
+				return err
+			}
+		}
+		after, err := change(before)
+		if err != nil {
+			return err
+		}
+		b := blobOf(name, int64(len(after)), opts)
+		b.If, b.New = k.blob.Revision, none
+		answer, err := w.keeper.keep(ctx, b, bytes.NewReader(after))
+		if err != nil || !answer.Changed {
+			return err
+		}
+	}
+	return fmt.Errorf("updating %s: others were quicker %d times in a row", name, updateTries)
+}
+
+// Forget lets go of what is kept by this name. That nothing is, is no error.
+// Who may, is as for [Worker.Keep].
+func (w *Worker) Forget(ctx context.Context, name string) error {
+	if err := checkBlob(name, 0); err != nil {
+		return err
+	}
+	return w.keeper.forget(ctx, name)
+}
+
+func (w *Worker) fetch(ctx context.Context, name string) (kept, error) {
+	if err := checkBlob(name, 0); err != nil {
+		return kept{}, err
+	}
+	return w.keeper.fetch(ctx, name)
+}
+
+func blobOf(name string, size int64, opts []KeepOption) ipc.Blob {
+	b := ipc.Blob{Name: name, Size: size}
+	for _, opt := range opts {
+		opt(&b)
+	}
+	return b
+}
+
+func checkBlob(name string, size int64) error {
+	if err := ipc.CheckBlobName(name); err != nil {
+		return err
+	}
+	if size < 0 {
+		return fmt.Errorf("keeping %s: a size of %d bytes", name, size)
+	}
+	return nil
+}
+
+// keeper keeps blobs: the master does, or without one this process.
+type keeper interface {
+	keep(ctx context.Context, b ipc.Blob, r io.Reader) (ipc.Blob, error)
+	fetch(ctx context.Context, name string) (kept, error)
+	forget(ctx context.Context, name string) error
+}
+
+// kept is one answer to a fetch: memory, or bytes of this process.
+type kept struct {
+	blob   ipc.Blob
+	memory *os.File // nil: data has it
+	data   []byte
+}
+
+func (k kept) close() {
+	if k.memory != nil {
+		k.memory.Close()
+	}
+}
+
+func (k kept) read() ([]byte, error) {
+	if k.memory == nil {
+		return bytes.Clone(k.data), nil
+	}
+	data := make([]byte, k.blob.Size)
+	// ReadAt: where another process has read to is no business of ours.
+	if _, err := k.memory.ReadAt(data, 0); err != nil {
+		return nil, fmt.Errorf("reading what is kept by the name %s: %w", k.blob.Name, err)
+	}
+	return data, nil
+}
+
+func (k kept) mapping() (*Mapping, error) {
+	if k.memory == nil || k.blob.Size == 0 { // nothing cannot be mapped
+		return &Mapping{data: k.data}, nil
+	}
+	raw, err := k.memory.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	m := &Mapping{mapped: true}
+	if cerr := raw.Control(func(fd uintptr) {
+		m.data, err = unix.Mmap(int(fd), 0, int(k.blob.Size), unix.PROT_READ, unix.MAP_SHARED)
+	}); cerr != nil {
+		return nil, cerr
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mapping what is kept by the name %s: %w", k.blob.Name, err)
+	}
+	return m, nil
+}
+
+// Mapping is kept memory that several processes share. It stays what it is when
+// something else is kept by its name.
+type Mapping struct {
+	data   []byte
+	mapped bool
+	once   sync.Once
+}
+
+// Bytes is the memory. It cannot be written to (the process would end), and not
+// be used after Close.
+func (m *Mapping) Bytes() []byte { return m.data }
+
+// Close gives the mapping back. It may be called more than once.
+func (m *Mapping) Close() error {
+	var err error
+	m.once.Do(func() {
+		data := m.data
+		m.data = nil
+		if m.mapped {
+			err = unix.Munmap(data)
+		}
+	})
+	return err
+}

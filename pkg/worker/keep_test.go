@@ -1,0 +1,459 @@
+//go:build linux
+
+package worker
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc"
+)
+
+// keepingMaster is as much of a master as keeping needs. What it does with a
+// request can be changed.
+type keepingMaster struct {
+	t    *testing.T
+	path string
+
+	mu     sync.Mutex
+	keeps  bool
+	socket *ipc.Socket
+	link   *ipc.Link
+	blobs  map[string]ipc.Blob
+	fds    map[string]int
+	last   uint64
+	times  []time.Time                   // of the requests
+	answer func(m ipc.Message) (no bool) // false: as ever
+	tasks  sync.WaitGroup
+}
+
+func newKeepingMaster(t *testing.T) *keepingMaster {
+	k := &keepingMaster{t: t, path: filepath.Join(t.TempDir(), "c"), keeps: true, blobs: map[string]ipc.Blob{}, fds: map[string]int{}, last: 1000}
+	k.start()
+	t.Cleanup(func() {
+		k.stop()
+		k.tasks.Wait()
+		for _, fd := range k.fds {
+			unix.Close(fd)
+		}
+	})
+	return k
+}
+
+func (k *keepingMaster) start() {
+	s, err := ipc.Listen(k.path, 0o600, -1, -1)
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	k.mu.Lock()
+	k.socket = s
+	k.mu.Unlock()
+	k.tasks.Go(func() {
+		for {
+			link, _, err := s.Accept()
+			if err != nil {
+				return
+			}
+			k.tasks.Go(func() { k.serve(link) })
+		}
+	})
+}
+
+// stop is the master's death.
+func (k *keepingMaster) stop() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.socket.Close()
+	if k.link != nil {
+		k.link.Close()
+	}
+}
+
+// hangUp ends the connection alone.
+func (k *keepingMaster) hangUp() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.link.Close()
+}
+
+func (k *keepingMaster) serve(link *ipc.Link) {
+	defer link.Close()
+	if m, _, err := link.Recv(); err != nil || m.Type != ipc.TypeHello {
+		return
+	}
+	k.mu.Lock()
+	k.link = link
+	welcome := &ipc.Welcome{Version: 1, Service: "shop", BeatMS: 1000, Keeps: k.keeps}
+	k.mu.Unlock()
+	link.Send(ipc.Message{Type: ipc.TypeWelcome, Welcome: welcome})
+	for {
+		m, fds, err := link.Recv()
+		if err != nil {
+			return
+		}
+		if m.Blob != nil {
+			k.follow(link, m, fds)
+		}
+	}
+}
+
+func (k *keepingMaster) follow(link *ipc.Link, m ipc.Message, fds []int) {
+	k.mu.Lock()
+	k.times = append(k.times, time.Now())
+	answer := k.answer
+	k.mu.Unlock()
+	if answer != nil && answer(m) {
+		closeAll(fds)
+		return
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	old, there := k.blobs[m.Blob.Name]
+	switch m.Type {
+	case ipc.TypeFetch:
+		if !there {
+			link.Send(ipc.Message{Type: ipc.TypeBlob, Seq: m.Seq, Blob: &ipc.Blob{Name: m.Blob.Name, None: true}})
+			return
+		}
+		link.Send(ipc.Message{Type: ipc.TypeBlob, Seq: m.Seq, Blob: &old}, k.fds[m.Blob.Name])
+	case ipc.TypeForget:
+		if there {
+			unix.Close(k.fds[m.Blob.Name])
+			delete(k.blobs, m.Blob.Name)
+			delete(k.fds, m.Blob.Name)
+		}
+		link.Send(ipc.Message{Type: ipc.TypeKept, Seq: m.Seq, Blob: &ipc.Blob{Name: m.Blob.Name}})
+	case ipc.TypeKeep:
+		if err := ipc.CheckSealed(fds[0], m.Blob.Size); err != nil {
+			k.t.Errorf("kept: %v", err)
+		}
+		if m.Blob.New && there || m.Blob.If != 0 && m.Blob.If != old.Revision {
+			closeAll(fds)
+			link.Send(ipc.Message{Type: ipc.TypeKept, Seq: m.Seq, Blob: &ipc.Blob{Name: m.Blob.Name, Revision: old.Revision, Changed: true}})
+			return
+		}
+		if there {
+			unix.Close(k.fds[m.Blob.Name])
+		}
+		k.last++
+		k.fds[m.Blob.Name] = fds[0]
+		k.blobs[m.Blob.Name] = ipc.Blob{Name: m.Blob.Name, Size: m.Blob.Size, Revision: k.last, Persist: m.Blob.Persist}
+		link.Send(ipc.Message{Type: ipc.TypeKept, Seq: m.Seq, Blob: &ipc.Blob{Name: m.Blob.Name, Revision: k.last}})
+	}
+}
+
+func (k *keepingMaster) kept(name string) ipc.Blob {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.blobs[name]
+}
+
+func (k *keepingMaster) answers(f func(ipc.Message) bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.answer = f
+}
+
+// worker runs one under this master.
+func (k *keepingMaster) worker() *running {
+	k.t.Helper()
+	w := workerWith(k.t, Options{}, map[string]string{
+		ipc.EnvControl: k.path, ipc.EnvWorker: "7", ipc.EnvSecret: "s3cret", ipc.EnvGeneration: "3", ipc.EnvService: "shop", ipc.EnvVersion: "v1"})
+	w.OnActive(func(context.Context) {})
+	return run(k.t, w)
+}
+
+// keepsWhatItIsGiven is what holds with a master and without one.
+func keepsWhatItIsGiven(t *testing.T, w *Worker) {
+	ctx := t.Context()
+	if b, err := w.Kept(ctx, "list"); !errors.Is(err, ErrNotKept) || b != nil {
+		t.Fatalf("nothing was kept, and found %q, %v", b, err)
+	}
+	want := func(name, content string) {
+		t.Helper()
+		b, err := w.Kept(ctx, name)
+		if err != nil || string(b) != content {
+			t.Fatalf("%s is %.40q, %v; want %.40q", name, b, err, content)
+		}
+		m, err := w.MapKept(ctx, name)
+		if err != nil || string(m.Bytes()) != content {
+			t.Fatalf("%s is mapped as %v, %v; want %.40q", name, m, err, content)
+		}
+		for range 2 {
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	large := strings.Repeat("0123456789abcdef", 1<<16)
+	ok(w.Keep(ctx, "list", []byte("one"), Persist()))
+	want("list", "one")
+	ok(w.Keep(ctx, "list", []byte("two, longer")))
+	want("list", "two, longer")
+	ok(w.Keep(ctx, "list", nil))
+	want("list", "")
+	ok(w.KeepFrom(ctx, "large", io.MultiReader(strings.NewReader(large[:100]), strings.NewReader(large[100:])), int64(len(large))))
+	want("large", large)
+	if err := w.KeepFrom(ctx, "large", strings.NewReader("short"), 100); err == nil {
+		t.Error("kept 100 bytes of 5")
+	}
+	want("large", large)
+
+	// A mapping is what it was.
+	m, err := w.MapKept(ctx, "large")
+	ok(err)
+	defer m.Close()
+	ok(w.Keep(ctx, "large", []byte("small")))
+	want("large", "small")
+	if string(m.Bytes()) != large {
+		t.Error("a mapping has changed")
+	}
+
+	// What was read is the reader's.
+	b, err := w.Kept(ctx, "large")
+	ok(err)
+	copy(b, "SMALL")
+	want("large", "small")
+
+	ok(w.Forget(ctx, "list"))
+	ok(w.Forget(ctx, "list"))
+	if _, err := w.MapKept(ctx, "list"); !errors.Is(err, ErrNotKept) {
+		t.Errorf("forgotten, and %v", err)
+	}
+	for _, name := range []string{"", "a/b", "..", strings.Repeat("x", ipc.MaxBlobName+1), "ü", "a b", "a\x00"} {
+		err := w.Keep(ctx, name, []byte("x"))
+		if name == ".." {
+			ok(err) // plain, if odd: it is no file's name here
+			continue
+		}
+		if err == nil {
+			t.Errorf("kept by the name %q", name)
+		}
+	}
+
+	// Many update one blob: no update is lost.
+	const each, writers = 5, 6
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for range each {
+				if err := w.UpdateKept(ctx, "count", func(old []byte) ([]byte, error) { return append(old, '.'), nil }); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	want("count", strings.Repeat(".", each*writers))
+	no := errors.New("no")
+	if err := w.UpdateKept(ctx, "count", func([]byte) ([]byte, error) { return nil, no }); !errors.Is(err, no) {
+		t.Errorf("change said no, and %v", err)
+	}
+
+	ended, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := w.Keep(ended, "list", nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("kept with a context that has ended: %v", err)
+	}
+}
+
+func TestKeepAlone(t *testing.T) { keepsWhatItIsGiven(t, workerWith(t, Options{}, nil)) }
+
+func TestKeepUnderAMaster(t *testing.T) {
+	before := descriptors(t)
+	k := newKeepingMaster(t)
+	r := k.worker()
+	keepsWhatItIsGiven(t, r.Worker)
+	r.stop()
+	r.wait()
+	k.stop()
+	k.tasks.Wait()
+	eventually(t, "no descriptor is left", func() bool { return descriptors(t) <= before+len(k.fds) })
+}
+
+func TestPersistIsAskedFor(t *testing.T) {
+	k := newKeepingMaster(t)
+	r := k.worker()
+	if err := r.Keep(t.Context(), "a", nil, Persist()); err != nil || !k.kept("a").Persist {
+		t.Errorf("%v, %+v", err, k.kept("a"))
+	}
+	if err := r.Keep(t.Context(), "a", nil); err != nil || k.kept("a").Persist {
+		t.Errorf("%v, %+v", err, k.kept("a"))
+	}
+}
+
+// A program reads its state before it is ready, while the master is still far.
+func TestKeepBeforeReady(t *testing.T) {
+	k := newKeepingMaster(t)
+	k.stop()
+	w := workerWith(t, Options{}, map[string]string{
+		ipc.EnvControl: k.path, ipc.EnvWorker: "7", ipc.EnvSecret: "s3cret", ipc.EnvGeneration: "3"})
+	w.OnActive(func(context.Context) {})
+	asking := make(chan struct{})
+	w.BeforeReady(func(ctx context.Context) error {
+		close(asking)
+		if err := w.Keep(ctx, "a", []byte("x")); err != nil {
+			return err
+		}
+		_, err := w.Kept(ctx, "a")
+		return err
+	})
+	r := run(t, w)
+	<-asking
+	k.start()
+	eventually(t, "it is ready", func() bool { return r.State() == StateReady })
+}
+
+func TestAMasterThatIsTooOld(t *testing.T) {
+	k := newKeepingMaster(t)
+	k.keeps = false
+	r := k.worker()
+	if err := r.Keep(t.Context(), "a", nil); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "upgrade masterd") {
+		t.Errorf("%v", err)
+	}
+	if _, err := r.Kept(t.Context(), "a"); !errors.Is(err, errors.ErrUnsupported) || errors.Is(err, ErrNotKept) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestAMasterThatRefuses(t *testing.T) {
+	k := newKeepingMaster(t)
+	r := k.worker()
+	k.answers(func(m ipc.Message) bool {
+		k.link.Send(ipc.Message{Type: ipc.TypeRefused, Seq: m.Seq, Text: "state.blob allows 1 KiB"})
+		return true
+	})
+	if err := r.Keep(t.Context(), "a", nil); err == nil || !strings.Contains(err.Error(), "keeping a: the master refuses: state.blob allows 1 KiB") {
+		t.Errorf("%v", err)
+	}
+}
+
+// Nothing hangs on a master that says nothing, and a late answer harms nobody.
+func TestAMasterThatIsSilent(t *testing.T) {
+	k := newKeepingMaster(t)
+	r := k.worker()
+	late := make(chan uint64, 100)
+	k.answers(func(m ipc.Message) bool { late <- m.Seq; return true })
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := r.Kept(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "has not answered") {
+		t.Errorf("%v", err)
+	}
+	k.answers(nil)
+	k.link.Send(ipc.Message{Type: ipc.TypeBlob, Seq: <-late, Blob: &ipc.Blob{Name: "a", None: true}})
+	if err := r.Keep(t.Context(), "a", []byte("x")); err != nil {
+		t.Error(err)
+	}
+}
+
+// The connection breaks in the middle: what may be made twice is, and of an
+// update it is said that nobody knows.
+func TestTheConnectionBreaks(t *testing.T) {
+	k := newKeepingMaster(t)
+	r := k.worker()
+	once := func() func(ipc.Message) bool {
+		var one sync.Once
+		return func(m ipc.Message) (broke bool) {
+			if m.Type == ipc.TypeKeep {
+				one.Do(func() { k.hangUp(); broke = true })
+			}
+			return broke
+		}
+	}
+	k.answers(once())
+	if err := r.Keep(t.Context(), "a", []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := r.Kept(t.Context(), "a"); err != nil || string(b) != "kept" {
+		t.Errorf("%q, %v", b, err)
+	}
+	k.answers(once())
+	if err := r.UpdateKept(t.Context(), "a", func([]byte) ([]byte, error) { return []byte("b"), nil }); !errors.Is(err, errLost) || !strings.Contains(err.Error(), "not known") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A master that is gone is waited for, not for ever; the end of the worker ends
+// the wait.
+func TestNoMasterAnyMore(t *testing.T) {
+	k := newKeepingMaster(t)
+	r := k.worker()
+	if err := r.Keep(t.Context(), "a", nil); err != nil {
+		t.Fatal(err)
+	}
+	k.stop()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := r.Keep(ctx, "a", nil); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "no connection to the master") {
+		t.Errorf("%v", err)
+	}
+	failed := make(chan error)
+	go func() { failed <- r.Keep(context.Background(), "a", nil) }()
+	r.stop()
+	if err := <-failed; err == nil || !strings.Contains(err.Error(), "the worker has ended") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A worker never makes so many requests that its master cuts it off.
+func TestRequestsArePaced(t *testing.T) {
+	const limit = 256 // of the protocol, in any second
+	k := newKeepingMaster(t)
+	r := k.worker()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for range 40 {
+				if err := r.Keep(t.Context(), fmt.Sprint("blob", i), []byte("x")); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for i := range k.times {
+		n := 0
+		for _, at := range k.times[i:] {
+			if at.Sub(k.times[i]) < time.Second {
+				n++
+			}
+		}
+		if n > limit*4/5 {
+			t.Fatalf("%d requests in a second", n)
+		}
+	}
+}
+
+// BenchmarkKeep is what keeping costs, without the pace.
+func BenchmarkKeep(b *testing.B) {
+	for _, size := range []int{1 << 10, 1 << 20} {
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			data := bytes.Repeat([]byte("x"), size)
+			for b.Loop() {
+				f, err := sealedMemory(ipc.Blob{Name: "a", Size: int64(size)}, bytes.NewReader(data))
+				if err != nil {
+					b.Fatal(err)
+				}
+				f.Close()
+			}
+		})
+	}
+}
