@@ -1,5 +1,5 @@
 // Command bench measures what masterd costs: from `masterd reload` to the first
-// answer of the new version, CPU per request against the same program alone,
+// answer of the new version, moving idle connections, CPU per request against the same program alone,
 // and an idle master. Each figure is a median, or a ratio with a confidence
 // interval, within one run.
 package main
@@ -24,18 +24,19 @@ func main() {
 		pairs   = flag.Int("pairs", 40, "interleaved pairs for CPU per request")
 		span    = flag.Duration("span", 1500*time.Millisecond, "length of each half of a pair")
 		idle    = flag.Duration("idle", time.Minute, "how long the idle master is watched")
-		only    = flag.String("only", "", "reload, cpu or idle; all when empty")
+		conns   = flag.Int("conns", 20000, "idle connections that are handed over")
+		only    = flag.String("only", "", "reload, handover, cpu or idle; all when empty")
 	)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *only, *reloads, *pairs, *span, *idle); err != nil {
+	if err := run(ctx, *only, *reloads, *conns, *pairs, *span, *idle); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, only string, reloads, pairs int, span, idle time.Duration) error {
+func run(ctx context.Context, only string, reloads, conns, pairs int, span, idle time.Duration) error {
 	dir, err := os.MkdirTemp("", "masterd-bench-")
 	if err != nil {
 		return err
@@ -51,6 +52,7 @@ func run(ctx context.Context, only string, reloads, pairs int, span, idle time.D
 	}{
 		{"idle", func() error { return benchIdle(ctx, programs, idle) }},
 		{"reload", func() error { return benchReload(ctx, programs, reloads) }},
+		{"handover", func() error { return benchHandover(ctx, programs, conns) }},
 		{"cpu", func() error { return benchCPU(ctx, programs, pairs, span) }},
 	} {
 		if only != "" && only != b.name {
