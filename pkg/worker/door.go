@@ -99,7 +99,10 @@ func (d *door) moves() bool { return d.handover != nil }
 
 // parting: an answer shall say that it is the connection's last.
 func (d *door) parting() bool {
-	return d.traffic.leaving.given() && !(d.moves() && d.handover.movable(d.name))
+	if !d.traffic.leaving.given() {
+		return false
+	}
+	return !d.moves() || d.handover.parting(d.traffic.leaving, d.name)
 }
 
 // admit counts a client's connection.

@@ -53,12 +53,18 @@ func newHandover(conns *census, log *slog.Logger) *handover {
 	}
 }
 
-// movable tells whether connections of the listener may leave by a handover: then
-// they need not be asked to leave otherwise. It is also true while the other
-// side is slow.
-func (h *handover) movable(listener string) bool {
+// parting tells whether connections of the listener have to be asked to leave,
+// since there is no way by which they could be given. (While the other side is
+// slow there is one.) A worker that is active again takes its notice back before
+// it closes its ways: seen together here, one of them holds.
+func (h *handover) parting(leaving *notice, listener string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	return leaving.given() && !h.movable(listener)
+}
+
+// movable: h.mu is held.
+func (h *handover) movable(listener string) bool {
 	for r := range h.routes {
 		if !r.refuses[listener] {
 			return true

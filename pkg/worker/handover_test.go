@@ -74,6 +74,13 @@ func (c *couple) switchBack() {
 	c.toNew.park()
 }
 
+// hasWay: connections of the listener can leave the worker.
+func (r *running) hasWay() bool {
+	r.handover.mu.Lock()
+	defer r.handover.mu.Unlock()
+	return r.handover.movable("http")
+}
+
 func TestAnIdleConnectionMoves(t *testing.T) {
 	c := newCouple(t, named)
 	k := dial(t, c.slot.addr)
@@ -107,7 +114,7 @@ func TestABusyConnectionAnswersFirstAndMovesThen(t *testing.T) {
 	}
 	eventually(t, "the request runs", func() bool { return c.old.Stats().InFlight == 1 })
 	c.switchOver()
-	eventually(t, "there is a way", func() bool { return c.old.handover.movable("http") })
+	eventually(t, "there is a way", func() bool { return c.old.hasWay() })
 	close(release)
 	if got, closing, err := k.read(); err != nil || got != "old" || closing {
 		t.Fatalf("%q, close %v, %v", got, closing, err)
@@ -153,7 +160,7 @@ func TestNobodyTakesConnections(t *testing.T) {
 			k := dial(t, c.slot.addr)
 			k.want(t, "/", "old", false)
 			cut(c)
-			eventually(t, "it is known", func() bool { return !c.old.handover.movable("http") })
+			eventually(t, "it is known", func() bool { return !c.old.hasWay() })
 			k.want(t, "/", "old", true)
 		})
 	}

@@ -105,7 +105,7 @@ func (t *taker) run() error {
 			return nil
 		}
 		if err := t.follow(m, fds); err != nil {
-			return unlessEnded(err)
+			return err
 		}
 	}
 }
@@ -119,10 +119,11 @@ func (t *taker) follow(m ipc.Message, fds []int) error {
 		if why := t.look(m); why != nil {
 			t.decided()
 			closeAll(fds)
-			return t.link.Send(ipc.Message{Type: ipc.TypeRefused, Seq: m.Seq, Text: why.Error()})
+			t.answer(ipc.Message{Type: ipc.TypeRefused, Seq: m.Seq, Text: why.Error()})
+			return nil
 		}
 		t.held[m.Seq] = held{*m.Offer, fds}
-		return t.link.Send(ipc.Message{Type: ipc.TypeTaken, Seq: m.Seq})
+		t.answer(ipc.Message{Type: ipc.TypeTaken, Seq: m.Seq})
 	case ipc.TypeYours:
 		if t.held[m.Seq].fds == nil {
 			return fmt.Errorf("it gives offer %d, which is not held", m.Seq)
@@ -137,6 +138,10 @@ func (t *taker) follow(m ipc.Message, fds []int) error {
 	}
 	return nil
 }
+
+// answer ends nothing when it fails: the giver may have closed the link, and what
+// it said before, of earlier offers, is still to be read.
+func (t *taker) answer(m ipc.Message) { _ = t.link.Send(m) }
 
 // unlessEnded is nil for what a link says once its other end is closed.
 func unlessEnded(err error) error {

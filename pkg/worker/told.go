@@ -115,8 +115,8 @@ func (l *life) activate(m ipc.Message, fds []int) {
 	}
 	l.sayParked() // if that was not said yet; the order of answers stays
 	l.resume()
+	l.w.traffic.leaving.takeBack() // before there is no way any more: an answer between would say close
 	l.w.handover.stay()
-	l.w.traffic.leaving.takeBack()
 	l.become(StateActive)
 	if m.Activate == nil || !m.Activate.Wait {
 		l.jobs.start()
