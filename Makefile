@@ -65,6 +65,10 @@ fuzz: ## each fuzz target for FUZZTIME
 e2e: build ## real processes under a strict load, in full
 	$(GO) test ./test/e2e -count=1 -v -timeout 60m -e2e.full
 
+examples: ## the modules below examples/, each with its own tests
+	@for m in examples/*/go.mod; do d=$$(dirname $$m); echo "== $$d"; \
+	  (cd $$d && $(GO) vet ./... && $(GO) test ./...) || exit 1; done
+
 bench: build ## what a reload, a request and an idle master cost
 	$(GO) run ./test/bench
 
@@ -78,4 +82,4 @@ lint: ## formatting, vet on every platform, staticcheck
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build install run tour test race sim fuzz e2e bench lint clean
+.PHONY: help build install run tour test race sim fuzz e2e examples bench lint clean

@@ -128,6 +128,12 @@ func (m *makeLines) make() GracefulServer {
 	return s
 }
 
+func (m *makeLines) first() *lines {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.made[0]
+}
+
 func (m *makeLines) count() int {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -29,11 +29,19 @@ func (l *life) beginShifts() error {
 	return nil
 }
 
+// maxLeaving is how many servers of one listener may wait for their clients at
+// one time, where each has a client that stays: further parks change nothing.
+const maxLeaving = 32
+
 // nextShifts asks the clients of the current servers to leave. Where a fresh
 // server cannot be had, the current one goes on: its clients lose nothing.
 func (l *life) nextShifts() {
 	for _, d := range l.doors {
 		if d.own == nil {
+			continue
+		}
+		if d.own.leavers() >= maxLeaving {
+			d.log.Warn("worker: the current server goes on, too many before it wait for their clients", "waiting", maxLeaving)
 			continue
 		}
 		if err := d.own.next(); err != nil {
@@ -44,7 +52,7 @@ func (l *life) nextShifts() {
 
 func (l *life) quietShifts() bool {
 	for _, d := range l.doors {
-		if d.own != nil && !d.own.quiet() {
+		if d.own != nil && d.own.leavers() > 0 {
 			return false
 		}
 	}

@@ -130,11 +130,11 @@ func (s *shifts) finish() {
 	})
 }
 
-// quiet: no shift is leaving.
-func (s *shifts) quiet() bool {
+// leavers are the shifts that stop gracefully.
+func (s *shifts) leavers() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.leaving == 0
+	return s.leaving
 }
 
 // put has the current server serve a connection. When the last has gone, one

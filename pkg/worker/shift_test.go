@@ -202,8 +202,18 @@ func TestShiftsWaitForTheFirstTouch(t *testing.T) {
 	<-inside
 	k.park()
 	close(goOn)
-	a.wants(t, 1)
-	a.wantsBye(t)
+	fmt.Fprintln(a.c, "hello")
+	got := map[string]bool{}
+	for range 2 { // asked to leave, and answered: whichever is first
+		line, err := a.next()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got[line] = true
+	}
+	if !got["bye"] || !got["1 hello"] {
+		t.Errorf("got %v", got)
+	}
 	a.c.Close()
 	k.drain(0)
 	k.drained()
@@ -223,10 +233,11 @@ func TestShiftsNeverTouched(t *testing.T) {
 	a := call(t, s.addr)
 	<-inside
 	k.park()
+	first := m.first()
 	eventually(t, "it is stopped all the same", func() bool {
-		m.made[0].mu.Lock()
-		defer m.made[0].mu.Unlock()
-		return m.made[0].graceful == 1
+		first.mu.Lock()
+		defer first.mu.Unlock()
+		return first.graceful == 1
 	})
 	close(end)
 	a.wantsEnd(t)
@@ -412,12 +423,14 @@ func TestServeMakeFailsAtPark(t *testing.T) {
 func TestServeFailsUnderAMaster(t *testing.T) {
 	m := newMaster(t)
 	w := workerWith(t, Options{}, m.env())
+	welcomed := make(chan struct{})
 	w.Serve("http", func() GracefulServer {
-		return &deaf{lines: newLines(1), serve: func(net.Listener) error { return errors.New("no codec") }}
+		return &deaf{lines: newLines(1), serve: func(net.Listener) error { <-welcomed; return errors.New("no codec") }}
 	})
 	r := run(t, w)
 	k, _ := m.accept()
 	k.welcome("http")
+	close(welcomed)
 	for {
 		if _, ok := k.next(); !ok {
 			break
@@ -458,6 +471,92 @@ func TestServeFailsLater(t *testing.T) {
 	k.drained()
 	if err := w.wait(); err == nil || !strings.Contains(err.Error(), "out of order") {
 		t.Errorf("Run says %v", err)
+	}
+	noShifts(t)
+}
+
+// Each park leaves a server with a client that stays: only so many, then the
+// current one goes on, and everybody is served to the end.
+func TestShiftsTooMany(t *testing.T) {
+	s := newSlot(t, "http")
+	m := &makeLines{}
+	w, k := managedLines(t, m.make)
+	k.activate(s)
+	var stay []*caller
+	for i := range maxLeaving + 10 {
+		c := call(t, s.addr)
+		fmt.Fprintln(c.c, "hello")
+		if got, err := c.next(); err != nil || !strings.HasSuffix(got, " hello") {
+			t.Fatalf("client %d got %q, %v", i, got, err)
+		}
+		stay = append(stay, c)
+		k.park()
+		k.activate()
+	}
+	if n := m.count(); n != maxLeaving+2 {
+		t.Errorf("%d servers were made", n)
+	}
+	k.drain(0)
+	for i, c := range stay {
+		c.wantsBye(t)
+		fmt.Fprintln(c.c, "hello")
+		if got, err := c.next(); err != nil || !strings.HasSuffix(got, " hello") {
+			t.Fatalf("client %d got %q, %v at the end", i, got, err)
+		}
+		c.c.Close()
+	}
+	if stats := k.drained(); stats.Cut != 0 {
+		t.Errorf("drained with %+v", stats)
+	}
+	w.wait()
+	noShifts(t)
+}
+
+// Clients that die instead of leaving are waited for no longer.
+func TestServePeersDie(t *testing.T) {
+	s := newSlot(t, "http")
+	w, k := managedLines(t, (&makeLines{}).make)
+	k.activate(s)
+	a, b := call(t, s.addr), call(t, s.addr)
+	a.wants(t, 1)
+	b.wants(t, 1)
+	die := func(c *caller) {
+		c.c.(*net.TCPConn).SetLinger(0)
+		c.c.Close()
+	}
+	die(a)
+	k.park()
+	b.wantsBye(t)
+	k.drain(0)
+	die(b)
+	if stats := k.drained(); stats.Open != 0 || stats.Cut != 0 || stats.Accepted != 2 {
+		t.Errorf("drained with %+v", stats)
+	}
+	w.wait()
+	noShifts(t)
+}
+
+// The master has died, then the worker is asked to leave: it goes on accepting,
+// since nobody else does, until nothing is open.
+func TestServeLeavesWithoutItsMaster(t *testing.T) {
+	s := newSlot(t, "http")
+	w, k := managedLines(t, (&makeLines{}).make)
+	k.activate(s)
+	a := call(t, s.addr)
+	a.wants(t, 1)
+	k.close()
+	w.stop()
+	a.wantsBye(t)
+	a.wants(t, 1)
+	b := call(t, s.addr)
+	b.wants(t, 3)
+	a.c.Close()
+	b.c.Close()
+	if err := w.wait(); err != nil {
+		t.Fatal(err)
+	}
+	if n := w.Stats(); n.Open != 0 || n.Cut != 0 || n.Accepted != 2 {
+		t.Errorf("left with %+v", n)
 	}
 	noShifts(t)
 }
