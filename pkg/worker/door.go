@@ -23,16 +23,33 @@ type door struct {
 	traffic  *traffic
 	handover *handover // nil: its connections cannot move
 
-	public, probe *http.Server
+	public, probe server
 	handshake     *tls.Config // nil without TLS; the servers change their own copies
-	passed        *handIn     // clients that came by another way
-	checks        *handIn
+	passed        intake      // clients that came by another way
+	checks        intake
+	own           *shifts     // public and passed, when the listener is served by Serve; else nil
 	sockets       []*acceptor // of the life's goroutine alone
 	serving       sync.WaitGroup
 }
 
+// server is what serves: net/http's, or the program's own behind shifts.
+type server interface {
+	// Serve takes connections from one source until that ends.
+	Serve(from net.Listener) error
+	Close() error
+}
+
+// intake takes connections that were accepted elsewhere.
+type intake interface {
+	put(net.Conn)
+	Close() error
+}
+
 // open makes the servers and serves what is passed. No socket is needed yet.
 func (l *listener) open(t *traffic, h *handover, log *slog.Logger) (*door, error) {
+	if l.make != nil {
+		return l.openOwn(t, log), nil
+	}
 	var certs *certificate
 	if l.tls {
 		var err error
@@ -41,31 +58,25 @@ func (l *listener) open(t *traffic, h *handover, log *slog.Logger) (*door, error
 		}
 	}
 	log = log.With("listener", l.name)
-	d := &door{
-		listener: l,
-		log:      log,
-		traffic:  t,
-		public:   l.server(certs, log),
-		probe:    l.server(certs, log),
-		passed:   newHandIn(),
-		checks:   newHandIn(),
-	}
+	public, probe := l.server(certs, log), l.server(certs, log)
+	passed, checks := newHandIn(), newHandIn()
+	d := &door{listener: l, log: log, traffic: t, public: public, probe: probe, passed: passed, checks: checks}
 	if l.tls {
-		if d.public.TLSConfig == nil {
+		if public.TLSConfig == nil {
 			return nil, fmt.Errorf("listener %q: worker.TLS was asked for, but worker.Server took the TLSConfig away", l.name)
 		}
-		d.handshake = d.public.TLSConfig.Clone()
+		d.handshake = public.TLSConfig.Clone()
 	} else {
 		d.handover = h
-		hookMovers(d.public)
+		hookMovers(public)
 	}
-	d.public.Handler = &counted{next: l.handler, t: t, parting: d.parting}
-	d.probe.Handler = l.handler
-	for _, s := range []*http.Server{d.public, d.probe} {
+	public.Handler = &counted{next: l.handler, t: t, parting: d.parting}
+	probe.Handler = l.handler
+	for _, s := range []*http.Server{public, probe} {
 		s.BaseContext = withNotice(s.BaseContext, t.leaving)
 	}
-	d.serve(d.public, d.passed)
-	d.serve(d.probe, d.checks)
+	d.serve(public, passed)
+	d.serve(probe, checks)
 	return d, nil
 }
 
@@ -109,7 +120,7 @@ func (d *door) parting() bool {
 func (d *door) admit(c net.Conn) guest { return d.traffic.clients.admit(c, d.name, d.handover) }
 
 // serve runs one of the servers on one source of connections until that ends.
-func (d *door) serve(s *http.Server, from net.Listener) {
+func (d *door) serve(s server, from net.Listener) {
 	if d.handshake != nil {
 		from = tls.NewListener(from, d.handshake)
 	}
@@ -172,6 +183,9 @@ func (d *door) shut(take bool) {
 		}
 	}
 	d.sockets = nil
+	if d.own != nil {
+		d.own.finish()
+	}
 }
 
 // pass serves a client's connection that came by another way.

@@ -42,7 +42,9 @@ func (l *life) leave(why string) {
 	l.log.Info("worker: leaving", "why", why, "timeout", l.w.opts.DrainTimeout)
 	l.accepting = l.w.info.Managed && l.state() == StateActive
 	l.depart()
-	if !l.accepting {
+	if l.accepting {
+		l.nextShifts()
+	} else {
 		l.shutDoors()
 	}
 	l.setDeadline(l.patience(max(0, l.w.opts.DrainTimeout)))
@@ -93,6 +95,7 @@ func (l *life) cut() {
 	case !l.wasCut:
 		l.wasCut = true
 		n := l.w.traffic.cutOff()
+		l.cutShifts()
 		ran := l.w.traffic.cutRequests()
 		l.log.Warn("worker: time to drain is up", "connections_cut", n, "requests_cut", ran.count,
 			"longest", ran.longest, "median", ran.median, "background_work_running", !l.jobs.idle())
@@ -107,7 +110,7 @@ func (l *life) look() {
 	if l.parking != 0 && l.jobs.idle() {
 		l.sayParked()
 	}
-	if l.state() != StateDraining || l.over || l.preparing != nil || !l.jobs.idle() || !l.w.traffic.quiet() || l.takers.pending.Load() > 0 {
+	if l.state() != StateDraining || l.over || l.preparing != nil || !l.jobs.idle() || !l.w.traffic.quiet() || l.takers.pending.Load() > 0 || !l.quietShifts() {
 		return
 	}
 	if l.accepting {

@@ -31,7 +31,8 @@ type life struct {
 	link    *link
 	session *session // with the master; nil while there is none
 	beat    *time.Ticker
-	paused  bool // accepting is stopped (shared steering)
+	paused  bool       // accepting is stopped (shared steering)
+	broken  chan error // a server of Serve that ended by itself
 
 	preparing chan error // BeforeReady's end; nil once received
 	cancel    context.CancelFunc
@@ -55,6 +56,7 @@ func newLife(w *Worker) *life {
 		w:         w,
 		log:       w.log,
 		jobs:      newBackground(w.jobs),
+		broken:    make(chan error, 1),
 		beat:      time.NewTicker(time.Hour),
 		parkLimit: time.NewTimer(time.Hour),
 		deadline:  time.NewTimer(time.Hour),
@@ -128,6 +130,8 @@ func (l *life) run(ctx context.Context) error {
 		case <-l.jobs.ended:
 			l.jobs.oneEnded()
 		case <-l.w.traffic.settled:
+		case err := <-l.broken:
+			l.leaveBroken(err)
 		case <-l.parkLimit.C:
 			l.log.Warn("worker: parked, but background work has not returned although its context ended", "waited", parkTimeout)
 			l.sayParked()
@@ -176,9 +180,15 @@ func (l *life) prepared(err error) {
 		// told to leave meanwhile; an error then is only an echo
 	case err != nil:
 		l.fail(fmt.Errorf("getting ready: %w", err))
-	case l.w.info.Managed:
-		l.sayReady()
 	default:
+		if err := l.beginShifts(); err != nil {
+			l.fail(err)
+			return
+		}
+		if l.w.info.Managed {
+			l.sayReady()
+			return
+		}
 		if err := l.openAlone(); err != nil {
 			l.fail(err)
 			return

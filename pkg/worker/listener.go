@@ -18,6 +18,7 @@ const (
 type listener struct {
 	name              string
 	handler           http.Handler
+	make              func() GracefulServer // instead of the handler: Serve
 	address           string
 	certFile, keyFile string
 	tls               bool

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"net/http"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -31,10 +32,11 @@ func (d *door) linger(c guest) {
 
 // idleTimeout is how long net/http lets a connection be idle.
 func (d *door) idleTimeout() time.Duration {
-	if t := d.public.IdleTimeout; t != 0 {
-		return t
+	s := d.public.(*http.Server) // only what net/http serves moves
+	if s.IdleTimeout != 0 {
+		return s.IdleTimeout
 	}
-	return d.public.ReadTimeout
+	return s.ReadTimeout
 }
 
 // readable waits until something can be read, or the end be seen, and takes

@@ -181,7 +181,7 @@ func (t *taker) look(m ipc.Message) error {
 	case d == nil:
 		return fmt.Errorf("this program does not serve a listener %q", o.Listener)
 	case !d.moves():
-		return fmt.Errorf("listener %q is served with TLS here", o.Listener)
+		return fmt.Errorf("connections of listener %q cannot be taken over here: TLS, or a server of its own", o.Listener)
 	case o.Kind == "":
 	case k == nil:
 		return fmt.Errorf("this program receives no connections of kind %q", o.Kind)

@@ -179,6 +179,7 @@ func (l *life) park(m ipc.Message) {
 		return // more than parked; said as soon as the background work has ended
 	}
 	l.w.traffic.leaving.give()
+	l.nextShifts()
 	l.become(StateParked)
 	l.jobs.stop()
 	l.parkLimit.Reset(parkTimeout)

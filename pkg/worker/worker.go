@@ -193,7 +193,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		return errors.New("worker: Run was called twice; make a new Worker for that")
 	}
 	if len(w.listeners) == 0 && len(w.jobs) == 0 {
-		w.mistake("nothing to do: call Handle or OnActive before Run")
+		w.mistake("nothing to do: call Handle, Serve or OnActive before Run")
 	}
 	if err := errors.Join(w.mistakes...); err != nil {
 		w.env.closeSockets()
