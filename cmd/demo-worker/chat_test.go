@@ -38,12 +38,17 @@ func TestChatAlone(t *testing.T) {
 	if p, err := next(); err != nil || p.Text != "hello" || p.Seq != 1 {
 		t.Fatal(p, err)
 	}
+	const event = "id: 1\ndata: hello\n\n"
+	got := make([]byte, len(event)) // before the end: a frozen room sends nothing more
+	if _, err := io.ReadFull(res.Body, got); err != nil || string(got) != event {
+		t.Fatalf("%q, %v", got, err)
+	}
 	d.Process.Signal(syscall.SIGTERM)
 	if _, err := next(); err == nil || !strings.HasPrefix(err.Error(), "closed 1001") {
 		t.Error(err)
 	}
 	conn.Close()
-	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "id: 1\ndata: hello\n\nretry: 100\n\n" {
+	if b, err := io.ReadAll(res.Body); err != nil || string(b) != "retry: 100\n\n" {
 		t.Errorf("%q, %v", b, err)
 	}
 	ev.Close()
