@@ -13,6 +13,8 @@
 //	POST /upload          the size and SHA-256 of the body
 //	GET  /stream?every=1s Server-Sent Events, until either side leaves
 //	GET  /ws              WebSocket echo
+//	GET  /chat?after=SEQ  WebSocket of a chat room; what is sent comes to all as {"seq":…,"text":…}
+//	GET  /events          the room as Server-Sent Events, after Last-Event-ID
 //	GET  /table           with -table: a large table that the versions share
 //	GET  /list            a list that outlives this process; POST adds the body as an item
 //	POST /crash           with DEMO_CRASH=1: the end of this process
@@ -101,6 +103,7 @@ func run(args []string) (int, error) {
 	if o.cert != "" {
 		w.Handle("https", r, worker.Address(o.tlsAddress), worker.TLS(o.cert, o.key))
 	}
+	newChat(w, kept{w}).install(r)
 	w.BeforeReady(f.beforeReady)
 	w.BeforeReady(tab.load)
 	w.OnActive(j.run)

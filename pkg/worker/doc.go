@@ -46,7 +46,23 @@
 // closed under a client's next request, which is why [http.Server.Shutdown] is
 // never called while one is open. What is left at the deadline is cut, and
 // counted in [Stats]. Handlers that answer for long (Server-Sent Events,
-// WebSockets) end by themselves when [Leaving] tells them.
+// WebSockets) end by themselves when [Leaving] tells them; [LeavingContext] and
+// [AfterLeaving] tell the same as a context and by a call.
+//
+// # Handing long-lived connections off
+//
+// A handler that has hijacked its connection need not end it then.
+// [Worker.HandOff] gives it to the worker that has the traffic, with what that
+// one must know and with the bytes that were read and not used; the function
+// that the successor gave to [Worker.Receive] serves it on. The client notices
+// nothing. Each version says which kinds and which versions of their state it
+// understands; what is refused is still the giver's, who says goodbye in the
+// protocol's way.
+//
+// State that all connections of a kind share must be where the successor looks
+// before the first of them is handed off. It is best owned by an OnActive
+// function: that of the successor begins only once this one has returned, and
+// the successor's Receive functions wait for it.
 //
 // # Load balancers in front
 //

@@ -4,6 +4,7 @@
 package ginworker
 
 import (
+	"context"
 	"os"
 	"strconv"
 
@@ -44,4 +45,14 @@ func Identify(version string) gin.HandlerFunc {
 // ContextWithFallback.
 func Leaving(c *gin.Context) <-chan struct{} {
 	return worker.Leaving(c.Request.Context())
+}
+
+// LeavingContext is worker.LeavingContext for any engine.
+func LeavingContext(c *gin.Context) (leaving context.Context, cancel context.CancelFunc) {
+	return worker.LeavingContext(c.Request.Context())
+}
+
+// AfterLeaving is worker.AfterLeaving for any engine.
+func AfterLeaving(c *gin.Context, f func()) (stop func() bool) {
+	return worker.AfterLeaving(c.Request.Context(), f)
 }
