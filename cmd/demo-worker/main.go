@@ -10,6 +10,7 @@
 //	GET  /version         version, process, state, what the background job did
 //	GET  /job             the background job alone
 //	GET  /slow?d=2s       an answer that takes its time (at most 10m)
+//	GET  /drip?n=1&d=30s  n bytes of numbered lines, spread over d
 //	POST /upload          the size and SHA-256 of the body
 //	GET  /stream?every=1s Server-Sent Events, until either side leaves
 //	GET  /ws              WebSocket echo

@@ -185,8 +185,8 @@ func (m *member) serve(ctx context.Context) {
 			if err == nil {
 				return
 			}
-			if _, open := m.room.now(); open {
-				continue // the traffic has come back meanwhile
+			if errors.Is(err, worker.ErrStays) {
+				continue // the traffic has come back meanwhile, and the room will
 			}
 			slog.Info("demo-worker: a member has to come back by itself", "kind", m.kind, "why", err)
 			m.goodbye("the worker is leaving")

@@ -3,9 +3,11 @@ package main
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -35,6 +37,7 @@ func routes(r *gin.Engine, w *worker.Worker, version string, j *job, l *list, ta
 		})
 	})
 	r.GET("/slow", slow)
+	r.GET("/drip", drip)
 	r.POST("/upload", upload)
 	r.GET("/stream", stream)
 	r.GET("/ws", echo)
@@ -54,6 +57,42 @@ func slow(c *gin.Context) {
 	case <-time.After(d):
 		c.String(http.StatusOK, "waited %v", d)
 	case <-c.Request.Context().Done(): // nobody waits any more
+	}
+}
+
+const (
+	maxDrip   = 1 << 30                // bytes of /drip
+	dripEvery = 100 * time.Millisecond // between two pieces
+)
+
+// drip answers with n bytes of numbered lines, spread over d.
+func drip(c *gin.Context) {
+	d, err := time.ParseDuration(c.DefaultQuery("d", "1s"))
+	n, nerr := strconv.Atoi(c.DefaultQuery("n", "1000000"))
+	if err != nil || nerr != nil || d < dripEvery || d > maxSlow || n < 1 || n > maxDrip {
+		c.String(http.StatusBadRequest, "d is a duration from %v to %v, like 30s; n a number of bytes up to %d", dripEvery, maxSlow, maxDrip)
+		return
+	}
+	c.Header("Content-Length", strconv.Itoa(n))
+	steps := int(d / dripEvery)
+	tick := time.NewTicker(dripEvery)
+	defer tick.Stop()
+	var lines []byte
+	for i, sent, line := 1, 0, 0; i <= steps; i++ {
+		for due := n * i / steps; sent < due; line++ {
+			lines = fmt.Appendf(lines[:0], "%015d\n", line)
+			lines = lines[:min(len(lines), n-sent)]
+			if _, err := c.Writer.Write(lines); err != nil {
+				return
+			}
+			sent += len(lines)
+		}
+		c.Writer.Flush()
+		select {
+		case <-tick.C:
+		case <-c.Request.Context().Done():
+			return
+		}
 	}
 }
 

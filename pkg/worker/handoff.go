@@ -29,6 +29,9 @@ var (
 	// the connection: the service stops, the successor is none of masterd's SDK
 	// or has died, or this worker has no master.
 	ErrNoSuccessor = errors.New("no successor takes connections")
+	// ErrStays is HandOff's error when the worker has the traffic itself, perhaps
+	// again: a rollback has come meanwhile. The connection is served on here.
+	ErrStays = errors.New("the connection stays: this worker is not leaving")
 	// ErrNotMovable is HandOff's error for a connection that only this process
 	// can serve: with TLS, HTTP/2, or not from one of the worker's listeners.
 	ErrNotMovable = errors.New("the connection cannot be moved to another process")
@@ -91,9 +94,10 @@ func (w *Worker) Receive(name string, versions []int, fn func(ctx context.Contex
 // HandOff runs.
 //
 // With nil it is the successor's, and closed here. With an error it is still
-// the caller's, as it was, who should end it in the protocol's polite way: the
-// error is ErrNoSuccessor, ErrNotMovable, a *RefusedError or the context's. A
-// successor that does not answer is not waited for longer than some seconds.
+// the caller's, as it was. ErrStays: the caller serves on. ErrNoSuccessor,
+// ErrNotMovable, a *RefusedError or the context's: the caller should end it in
+// the protocol's polite way. A successor that does not answer is not waited for
+// longer than some seconds.
 func (w *Worker) HandOff(ctx context.Context, conn net.Conn, p Parcel) error {
 	c, ok := conn.(guest)
 	switch {
@@ -106,10 +110,19 @@ func (w *Worker) HandOff(ctx context.Context, conn net.Conn, p Parcel) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, handOffWait, ErrNoSuccessor)
 	defer cancel()
-	if err := c.move().handOff(ctx, p); err != nil {
-		return err
+	for {
+		err := c.move().handOff(ctx, p)
+		switch {
+		case err == nil:
+			return c.Close()
+		case !errors.Is(err, ErrNoSuccessor) || ctx.Err() != nil:
+			return err
+		case !w.traffic.leaving.given():
+			return ErrStays
+		case w.handover.parting(w.traffic.leaving, c.move().listener):
+			return err
+		} // else the traffic has come and gone again: there is another way
 	}
-	return c.Close()
 }
 
 // handOff asks for a connection to be moved with its parcel.

@@ -243,6 +243,23 @@ func TestHandOffIsRefused(t *testing.T) {
 	}
 }
 
+func TestHandOffOfAnActiveWorkerStays(t *testing.T) {
+	result := make(chan error, 1)
+	c := newCouple(t, func(name string, w *Worker) {
+		w.Handle("http", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			conn, _, _ := http.NewResponseController(rw).Hijack()
+			defer conn.Close()
+			result <- w.HandOff(r.Context(), conn, Parcel{Kind: "talk"})
+		}))
+	})
+	k := dial(t, c.slot.addr)
+	io.WriteString(k.c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if err := <-result; !errors.Is(err, ErrStays) {
+		t.Fatal(err)
+	}
+	k.wantEnd(t)
+}
+
 func TestHandOffWithoutASuccessor(t *testing.T) {
 	result := make(chan error, 1)
 	c := newCouple(t, func(name string, w *Worker) {
