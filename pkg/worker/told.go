@@ -117,6 +117,7 @@ func (l *life) activate(m ipc.Message, fds []int) {
 	l.resume()
 	l.w.handover.stay()
 	l.w.traffic.leaving.takeBack()
+	l.w.traffic.partings.end()
 	l.become(StateActive)
 	if m.Activate == nil || !m.Activate.Wait {
 		l.jobs.start()
@@ -179,6 +180,7 @@ func (l *life) park(m ipc.Message) {
 		return // more than parked; said as soon as the background work has ended
 	}
 	l.w.traffic.leaving.give()
+	l.w.traffic.partings.begin(0)
 	l.become(StateParked)
 	l.jobs.stop()
 	l.parkLimit.Reset(parkTimeout)
