@@ -2,6 +2,7 @@ package worker
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,9 +28,6 @@ const (
 
 // leave says the first goodbye, and has the server say the second.
 func (g *gate) leave(limit time.Duration) {
-	if !g.wait(nil, min(goAwayYoung, limit)-time.Since(g.began)) {
-		return
-	}
 	g.say(append(goAway(maxStreamID), ping()...))
 	// Without an answer nothing is proved. But who does not answer for so long
 	// would also not hear of the second.
@@ -54,16 +52,21 @@ func (g *gate) wait(earlier <-chan struct{}, d time.Duration) bool {
 
 // partings are a worker's HTTP/2 connections, for when it leaves.
 type partings struct {
+	longest time.Duration  // of each wait; tests want it shorter
 	running sync.WaitGroup // those that leave, and who tells them to
 
 	mu      sync.Mutex
 	open    map[*gate]struct{}
 	leaving bool
-	limit   time.Duration // of each wait of one that leaves
+	queue   []*gate // to be told, the oldest first; of those that are open still
+	group   int
+	limit   time.Duration // of each wait, this time
 	stop    chan struct{} // closed to end the telling that is under way; nil: none is
 }
 
-func newPartings() *partings { return &partings{open: make(map[*gate]struct{})} }
+func newPartings() *partings {
+	return &partings{longest: math.MaxInt64, open: make(map[*gate]struct{})}
+}
 
 // join is called with each connection that speaks HTTP/2.
 func (p *partings) join(g *gate) {
@@ -71,7 +74,8 @@ func (p *partings) join(g *gate) {
 	defer p.mu.Unlock()
 	p.open[g] = struct{}{}
 	if p.leaving {
-		p.tell(g)
+		p.queue = append(p.queue, g)
+		p.start()
 	}
 }
 
@@ -81,34 +85,31 @@ func (p *partings) part(g *gate) {
 	delete(p.open, g)
 }
 
-// tell has a connection leave, once. p.mu is held.
-func (p *partings) tell(g *gate) {
-	if _, open := p.open[g]; open && !g.told.Swap(true) {
-		limit := p.limit
-		p.running.Go(func() { g.leave(limit) })
-	}
-}
-
 // begin has all leave, in groups. It may be called again when there is less
 // time than was thought; zero: any.
 func (p *partings) begin(within time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.leaving = true
-	p.halt()
-	p.limit = math.MaxInt64
+	p.limit = p.longest
 	if within > 0 {
-		p.limit = within / goAwayShare
+		p.limit = min(p.limit, within/goAwayShare)
 	}
-	var all []*gate
+	p.queue = nil
 	for g := range p.open {
 		if !g.told.Load() {
-			all = append(all, g)
+			p.queue = append(p.queue, g)
 		}
 	}
+	slices.SortFunc(p.queue, func(a, b *gate) int { return a.began.Compare(b.began) })
 	ticks := max(1, int(min(goAwaySpread, p.limit)/goAwayTick))
-	group := max(goAwayGroup, (len(all)+ticks-1)/ticks)
-	if all = p.tellSome(all, group); len(all) == 0 {
+	p.group = max(goAwayGroup, (len(p.queue)+ticks-1)/ticks)
+	p.start()
+}
+
+// start has the queue told, unless that is under way. p.mu is held.
+func (p *partings) start() {
+	if p.stop != nil || len(p.queue) == 0 {
 		return
 	}
 	stop := make(chan struct{})
@@ -116,39 +117,47 @@ func (p *partings) begin(within time.Duration) {
 	p.running.Go(func() {
 		tick := time.NewTicker(goAwayTick)
 		defer tick.Stop()
-		for len(all) > 0 {
+		for p.tell(stop) {
 			select {
 			case <-tick.C:
 			case <-stop:
 				return
 			}
-			p.mu.Lock()
-			if p.stop == stop { // else it was halted meanwhile
-				all = p.tellSome(all, group)
-			}
-			p.mu.Unlock()
 		}
 	})
 }
 
-// tellSome returns who is left. p.mu is held.
-func (p *partings) tellSome(all []*gate, n int) []*gate {
-	n = min(n, len(all))
-	for _, g := range all[:n] {
-		p.tell(g)
+// tell has a group leave; false: there is nobody left to be told.
+func (p *partings) tell(stop chan struct{}) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.stop != stop {
+		return false // it was halted meanwhile
 	}
-	return all[n:]
+	limit, young := p.limit, min(goAwayYoung, p.limit)
+	for n := 0; n < p.group && len(p.queue) > 0 && time.Since(p.queue[0].began) >= young; p.queue = p.queue[1:] {
+		if g := p.queue[0]; p.has(g) && !g.told.Swap(true) {
+			p.running.Go(func() { g.leave(limit) })
+			n++
+		}
+	}
+	if len(p.queue) == 0 {
+		p.stop = nil
+		return false
+	}
+	return true
+}
+
+func (p *partings) has(g *gate) bool {
+	_, open := p.open[g]
+	return open
 }
 
 // end is for a worker that is active again. Who was told goes; the rest stays.
 func (p *partings) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.leaving = false
-	p.halt()
-}
-
-func (p *partings) halt() {
+	p.leaving, p.queue = false, nil
 	if p.stop != nil {
 		close(p.stop)
 		p.stop = nil

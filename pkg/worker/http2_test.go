@@ -3,6 +3,8 @@
 package worker
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
 	"fmt"
@@ -11,8 +13,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/net/http2"
 
 	"github.com/masterd/masterd/pkg/ipc"
 )
@@ -23,6 +29,9 @@ var echoes = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 	w.Write(b)
 })
 
+// short is how long each wait of a goodbye is in these stories.
+const short = 100 * time.Millisecond
+
 // overBoth runs a story over HTTP/2 with and without TLS.
 func overBoth(t *testing.T, h http.Handler, story func(t *testing.T, w *running, k *masterLink, connect func() *h2client)) {
 	for _, kind := range []string{"h2c", "tls"} {
@@ -32,7 +41,10 @@ func overBoth(t *testing.T, h http.Handler, story func(t *testing.T, w *running,
 			if kind == "tls" {
 				opt, connect = TLS(writeCertificate(t, t.TempDir(), 1)), func() *h2client { return h2TLS(t, s.addr) }
 			}
-			w, k := managed(t, func(w *Worker) { w.Handle("http", h, opt) })
+			w, k := managed(t, func(w *Worker) {
+				w.Handle("http", h, opt)
+				w.traffic.partings.longest = short
+			})
 			k.activate(s)
 			story(t, w, k, connect)
 		})
@@ -73,7 +85,7 @@ func TestGoAwayInTwoSteps(t *testing.T) {
 		}
 		c.wantAways(maxStreamID, 5)
 		begun := time.Now()
-		c.wantEnd() // although this client does not close
+		c.wantEnd()                                           // although this client does not close
 		if d := time.Since(begun); d < 500*time.Millisecond { // net/http waits for a second
 			t.Errorf("closed after %v", d)
 		}
@@ -91,7 +103,6 @@ func TestGoAwayToIdleConnections(t *testing.T) {
 		asked.goAways(2)
 		asked.wantAways(maxStreamID, 1)
 		asked.c.Close()
-		// Who has never asked is let be for a while, then told.
 		silent.goAways(2)
 		silent.wantAways(maxStreamID, 0)
 		silent.c.Close()
@@ -127,22 +138,271 @@ func TestGoAwayThenActiveAgain(t *testing.T) {
 	})
 }
 
-// A client that comes while the worker leaves gets an answer before a goodbye.
-func TestGoAwayWaitsForTheFirstStream(t *testing.T) {
-	overBoth(t, pong, func(t *testing.T, w *running, k *masterLink, connect func() *h2client) {
-		k.park()
+// An answer that waits for its window, and an upload, go on after the last GOAWAY.
+func TestStreamsOutliveGoAway(t *testing.T) {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		n, _ := io.Copy(io.Discard, r.Body)
+		w.Write(make([]byte, 100_000+n))
+	})
+	overBoth(t, h, func(t *testing.T, w *running, k *masterLink, connect func() *h2client) {
 		c := connect()
 		c.request(1, "/", false)
+		c.request(3, "/up", true)
+		c.until("the window's end", func() bool { return c.bodies[1] == 65535 })
+		k.park()
 		c.goAways(2)
+		c.wantAways(maxStreamID, 3)
+		c.must(c.WriteWindowUpdate(0, 1<<20))
+		c.must(c.WriteWindowUpdate(1, 1<<20))
+		c.must(c.WriteWindowUpdate(3, 1<<20))
+		c.must(c.WriteData(3, true, make([]byte, 5000)))
 		c.answered(1)
-		c.wantAways(maxStreamID, 1)
+		c.answered(3)
+		if c.bodies[1] != 100_000 || c.bodies[3] != 105_000 {
+			t.Errorf("answers of %v bytes", c.bodies)
+		}
+		c.wantEnd()
+		finish(t, w, k)
+	})
+}
+
+// Who does not answer the PING is told the rest some time later, and who opens
+// streams all the same gets no answer to those after the second GOAWAY: it can
+// rely on that nothing was done about them.
+func TestGoAwayToWhoDisobeys(t *testing.T) {
+	done := make(chan string, 1000)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { done <- r.URL.Path })
+	overBoth(t, h, func(t *testing.T, w *running, k *masterLink, connect func() *h2client) {
+		c := connect()
+		c.mute = true
+		c.request(1, "/", false)
+		c.answered(1)
+		k.park()
+		stream := uint32(3)
+		for ; len(c.aways) < 2; stream += 2 {
+			c.request(stream, "/", false)
+			c.until("an answer", func() bool { return c.ended[stream] || len(c.aways) == 2 })
+		}
+		last := c.aways[1]
+		c.request(stream, "/late", false)
+		c.wantEnd()
+		for id := uint32(1); id <= last; id += 2 {
+			if !c.ended[id] {
+				t.Errorf("stream %d of %d was not answered", id, last)
+			}
+		}
+		c.wantAways(maxStreamID, last)
+		finish(t, w, k)
+		for len(done) > 0 {
+			if path := <-done; path == "/late" {
+				t.Error("a stream after the last was served")
+			}
+		}
+	})
+}
+
+// A client that still sends, and has yet to read its answer, when the server has
+// ended the connection, reads all of it.
+func TestGoAwayLosesNoAnswerToSlowReaders(t *testing.T) {
+	const size = 3 << 20
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.Write(make([]byte, size)) })
+	overBoth(t, h, func(t *testing.T, w *running, k *masterLink, connect func() *h2client) {
+		c := connect()
+		c.must(c.WriteWindowUpdate(0, size))
+		c.must(c.WriteSettings(http2.Setting{ID: http2.SettingInitialWindowSize, Val: size}))
+		c.request(1, "/", false)
+		k.park()
+		k.wait("the end of the answer", func(s ipc.Stats) bool { return s.Requests == 1 && s.InFlight == 0 })
+		c.goAways(2)
+		time.Sleep(1500 * time.Millisecond) // the server has ended it by then; if it has not, the rest is true as well
+		for range 20 {
+			c.must(c.WritePing(false, [8]byte{}))
+			for range 10 {
+				c.must(c.next())
+			}
+		}
+		c.answered(1)
+		if c.bodies[1] != size {
+			t.Errorf("%d bytes of %d", c.bodies[1], size)
+		}
+		c.wantEnd()
 		c.c.Close()
 		finish(t, w, k)
 	})
 }
 
-// Nothing may come between HEADERS and their CONTINUATIONs, and an answer whose
-// client does not take it goes on after GOAWAY.
+// Frames that come a byte at a time are understood as well.
+func TestGoAwayWithFramesInPieces(t *testing.T) {
+	overBoth(t, echoes, func(t *testing.T, w *running, k *masterLink, connect func() *h2client) {
+		c := connect()
+		c.Framer = http2.NewFramer(inPieces{c.c}, c.c)
+		c.AllowIllegalWrites = true
+		c.request(1, "/up", true)
+		c.must(c.WriteData(1, false, make([]byte, 100)))
+		k.park()
+		c.goAways(1)
+		c.request(3, "/", false)
+		c.goAways(2)
+		c.must(c.WriteData(1, true, make([]byte, 100)))
+		c.answered(1)
+		c.answered(3)
+		c.wantAways(maxStreamID, 3)
+		c.wantEnd()
+		finish(t, w, k)
+	})
+}
+
+type inPieces struct{ net.Conn }
+
+func (c inPieces) Write(b []byte) (int, error) {
+	for i := range b {
+		if n, err := c.Conn.Write(b[i : i+1]); err != nil {
+			return i + n, err
+		}
+	}
+	return len(b), nil
+}
+
+// Who has just come is let be for a while.
+func TestGoAwayWaitsForTheYoung(t *testing.T) {
+	s := newSlot(t, "http")
+	w, k := managed(t, func(w *Worker) { w.Handle("http", pong, H2C()) })
+	k.activate(s)
+	c := h2On(t, dial(t, s.addr).c)
+	begun := time.Now()
+	k.park()
+	for stream := uint32(1); len(c.aways) == 0; stream += 2 {
+		c.request(stream, "/", false)
+		c.answered(stream)
+		k.wait("a beat", func(ipc.Stats) bool { return true })
+	}
+	if d := time.Since(begun); d < goAwayYoung*9/10 {
+		t.Errorf("told after %v", d)
+	}
+	c.c.Close()
+	finish(t, w, k)
+}
+
+// A strict client, which never sends again what it has begun, loses nothing
+// however often the worker parks and is active again.
+func TestUploadsWhileTheWorkerParks(t *testing.T) {
+	overBoth(t, echoes, func(t *testing.T, w *running, k *masterLink, connect func() *h2client) {
+		probe := connect()
+		addr, secure := probe.c.RemoteAddr().String(), false
+		if _, ok := probe.c.(*tls.Conn); ok {
+			secure = true
+		}
+		probe.c.Close()
+		protos := new(http.Protocols)
+		protos.SetHTTP2(secure)
+		protos.SetUnencryptedHTTP2(!secure)
+		tr := &http.Transport{Protocols: protos, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		client := &http.Client{Transport: tr, Timeout: patience}
+		url := "http://" + addr
+		if secure {
+			url = "https://" + addr
+		}
+		stop := make(chan struct{})
+		var posts, failed atomic.Int64
+		var load sync.WaitGroup
+		for range 4 {
+			load.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					body := make([]byte, 1+posts.Add(1)%40_000)
+					// Not one of the readers that the client knows to rewind.
+					resp, err := client.Post(url, "", struct{ io.Reader }{bytes.NewReader(body)})
+					if err != nil {
+						failed.Add(1)
+						t.Error(err)
+						return
+					}
+					got, err := io.ReadAll(resp.Body)
+					resp.Body.Close()
+					if err != nil || len(got) != len(body) || resp.ProtoMajor != 2 {
+						failed.Add(1)
+						t.Errorf("%s, %d bytes of %d, %v", resp.Proto, len(got), len(body), err)
+						return
+					}
+				}
+			})
+		}
+		for range 15 {
+			k.park()
+			k.wait("some beats", after(short*2))
+			k.activate()
+			k.wait("some beats", after(short))
+		}
+		close(stop)
+		load.Wait()
+		tr.CloseIdleConnections()
+		t.Logf("%d posts, %d failed", posts.Load(), failed.Load())
+		finish(t, w, k)
+	})
+}
+
+// after is true some time later.
+func after(d time.Duration) func(ipc.Stats) bool {
+	begun := time.Now()
+	return func(ipc.Stats) bool { return time.Since(begun) > d }
+}
+
+// What is idle when a drain's time is nearly up is closed in a spread, and is no
+// request that was cut.
+func TestIdleConnectionsAreClosedInASpread(t *testing.T) {
+	s := newSlot(t, "http")
+	stuck, release := make(chan struct{}), make(chan struct{})
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/stuck" {
+			close(stuck)
+			<-release
+		}
+		io.WriteString(w, "ok")
+	})
+	w, k := managed(t, func(w *Worker) { w.Handle("http", h, TLS(writeCertificate(t, t.TempDir(), 1))) })
+	k.activate(s)
+	const many = 60
+	ended := make(chan time.Time, many)
+	for i := range many {
+		c := tls.Client(dial(t, s.addr).c, &tls.Config{InsecureSkipVerify: true})
+		io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+		br := bufio.NewReader(c)
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		if i == 0 {
+			io.WriteString(c, "GET /stuck HTTP/1.1\r\nHost: x\r\n\r\n")
+			<-stuck
+		}
+		go func() {
+			br.ReadByte()
+			ended <- time.Now()
+		}()
+	}
+	k.drain(2 * time.Second)
+	n := k.drained()
+	close(release)
+	w.wait()
+	if n.Cut != many || n.CutRequests != 1 {
+		t.Errorf("%+v", n)
+	}
+	var at []time.Time
+	for range many {
+		at = append(at, <-ended)
+	}
+	slices.SortFunc(at, time.Time.Compare)
+	if d := at[many-2].Sub(at[0]); d < 250*time.Millisecond {
+		t.Errorf("the idle ones were closed within %v", d)
+	}
+}
+
+// Nothing may come between HEADERS and their CONTINUATIONs, wherever that is.
 func TestGoAwayWhileAnswersAreWritten(t *testing.T) {
 	const size = 1 << 20
 	huge := strings.Repeat("h", 60<<10)
@@ -175,12 +435,6 @@ func TestGoAwayWhileAnswersAreWritten(t *testing.T) {
 			stream += 2
 		}
 		<-stop
-		// Blocked by its window.
-		c.request(stream, "/", false)
-		c.until("the window's end", func() bool { return c.bodies[stream] == 65535 })
-		c.must(c.WriteWindowUpdate(0, size))
-		c.must(c.WriteWindowUpdate(stream, size))
-		c.answered(stream)
 		c.c.Close()
 		finish(t, w, k)
 	})
