@@ -13,7 +13,6 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -21,6 +20,7 @@ import (
 	"golang.org/x/net/http2"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	strict "github.com/masterd/masterd/test/load"
 )
 
 // echoes answers with as many bytes as came, when all have come.
@@ -170,8 +170,12 @@ func TestStreamsOutliveGoAway(t *testing.T) {
 // streams all the same gets no answer to those after the second GOAWAY: it can
 // rely on that nothing was done about them.
 func TestGoAwayToWhoDisobeys(t *testing.T) {
-	done := make(chan string, 1000)
-	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { done <- r.URL.Path })
+	var late atomic.Bool
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/late" {
+			late.Store(true)
+		}
+	})
 	overBoth(t, h, func(t *testing.T, w *running, k *masterLink, connect func() *h2client) {
 		c := connect()
 		c.mute = true
@@ -193,10 +197,8 @@ func TestGoAwayToWhoDisobeys(t *testing.T) {
 		}
 		c.wantAways(maxStreamID, last)
 		finish(t, w, k)
-		for len(done) > 0 {
-			if path := <-done; path == "/late" {
-				t.Error("a stream after the last was served")
-			}
+		if late.Load() {
+			t.Error("a stream after the last was served")
 		}
 	})
 }
@@ -215,11 +217,9 @@ func TestGoAwayLosesNoAnswerToSlowReaders(t *testing.T) {
 		k.wait("the end of the answer", func(s ipc.Stats) bool { return s.Requests == 1 && s.InFlight == 0 })
 		c.goAways(2)
 		time.Sleep(1500 * time.Millisecond) // the server has ended it by then; if it has not, the rest is true as well
-		for range 20 {
+		for !c.ended[1] {
 			c.must(c.WritePing(false, [8]byte{}))
-			for range 10 {
-				c.must(c.next())
-			}
+			c.must(c.next())
 		}
 		c.answered(1)
 		if c.bodies[1] != size {
@@ -293,54 +293,30 @@ func TestUploadsWhileTheWorkerParks(t *testing.T) {
 			secure = true
 		}
 		probe.c.Close()
-		protos := new(http.Protocols)
-		protos.SetHTTP2(secure)
-		protos.SetUnencryptedHTTP2(!secure)
-		tr := &http.Transport{Protocols: protos, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
-		client := &http.Client{Transport: tr, Timeout: patience}
-		url := "http://" + addr
+		plan := strict.HTTP2{Addr: addr, Clients: 4, Streams: 3, Path: "/", Body: 20_000, Check: func(body []byte) error {
+			if !bytes.Equal(body, strict.Body(20_000)) {
+				return fmt.Errorf("%d bytes that were not sent", len(body))
+			}
+			return nil
+		}}
 		if secure {
-			url = "https://" + addr
+			plan.TLS = &tls.Config{InsecureSkipVerify: true, NextProtos: []string{"h2"}}
 		}
-		stop := make(chan struct{})
-		var posts, failed atomic.Int64
-		var load sync.WaitGroup
-		for range 4 {
-			load.Go(func() {
-				for {
-					select {
-					case <-stop:
-						return
-					default:
-					}
-					body := make([]byte, 1+posts.Add(1)%40_000)
-					// Not one of the readers that the client knows to rewind.
-					resp, err := client.Post(url, "", struct{ io.Reader }{bytes.NewReader(body)})
-					if err != nil {
-						failed.Add(1)
-						t.Error(err)
-						return
-					}
-					got, err := io.ReadAll(resp.Body)
-					resp.Body.Close()
-					if err != nil || len(got) != len(body) || resp.ProtoMajor != 2 {
-						failed.Add(1)
-						t.Errorf("%s, %d bytes of %d, %v", resp.Proto, len(got), len(body), err)
-						return
-					}
-				}
-			})
-		}
+		ctx, stop := context.WithCancel(t.Context())
+		ended := make(chan strict.HTTP2Result, 1)
+		go func() { ended <- plan.Run(ctx) }()
 		for range 15 {
 			k.park()
 			k.wait("some beats", after(short*2))
 			k.activate()
 			k.wait("some beats", after(short))
 		}
-		close(stop)
-		load.Wait()
-		tr.CloseIdleConnections()
-		t.Logf("%d posts, %d failed", posts.Load(), failed.Load())
+		stop()
+		r := <-ended
+		t.Logf("%+v", r)
+		if r.Failed != 0 || r.Uploads == 0 || r.Warned < 15 {
+			t.Errorf("%+v", r)
+		}
 		finish(t, w, k)
 	})
 }
@@ -435,6 +411,7 @@ func TestGoAwayWhileAnswersAreWritten(t *testing.T) {
 			stream += 2
 		}
 		<-stop
+		k.recv(ipc.TypeParked)
 		c.c.Close()
 		finish(t, w, k)
 	})

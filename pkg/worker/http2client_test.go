@@ -135,9 +135,10 @@ func (h *h2client) goAways(n int) {
 	h.until(fmt.Sprintf("%d GOAWAYs", n), func() bool { return len(h.aways) >= n })
 }
 
-// wantEnd wants the server to close.
+// wantEnd wants the server to close, then closes too.
 func (h *h2client) wantEnd() {
 	h.t.Helper()
+	defer h.c.Close()
 	for {
 		if err := h.next(); err != nil {
 			if !errors.Is(err, io.EOF) {
