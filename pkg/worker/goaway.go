@@ -17,13 +17,13 @@ import (
 // finishes what is open, and ends the connection a second later.
 
 const (
-	goAwayTick     = 50 * time.Millisecond // connections are told in groups, one each tick: their clients must not all come back in one instant
-	goAwayGroup    = 50                    // connections told at once; more when that would take longer than goAwaySpread
-	goAwaySpread   = 5 * time.Second       // from the first told to the last
-	goAwayYoung    = 2 * time.Second       // of a connection's life, in which it is let be: who has just come wants answers, not a goodbye
-	goAwayPatience = 10 * time.Second      // for the answer to our PING
-	goAwayGrace    = time.Second           // after it, for streams that the client had begun for itself before it read the first GOAWAY, and sends after the answer
-	goAwayShare    = 4                     // a drain's time divided by this bounds each of these: the streams need the rest
+	goAwayTick     = 50 * time.Millisecond  // connections are told in groups, one each tick: their clients must not all come back in one instant
+	goAwayGroup    = 50                     // connections told at once; more when that would take longer than goAwaySpread
+	goAwaySpread   = 5 * time.Second        // from the first told to the last
+	goAwayYoung    = 500 * time.Millisecond // of a connection's life, in which it is let be: who has just come wants answers, not a goodbye
+	goAwayPatience = 10 * time.Second       // for the answer to our PING
+	goAwayGrace    = time.Second            // after it, for streams that the client had begun for itself before it read the first GOAWAY, and sends after the answer
+	goAwayShare    = 4                      // a drain's time divided by this bounds each of these: the streams need the rest
 )
 
 // leave says the first goodbye, and has the server say the second.
