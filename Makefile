@@ -69,6 +69,9 @@ examples: ## the modules below examples/, each with its own tests
 	@for m in examples/*/go.mod; do d=$$(dirname $$m); echo "== $$d"; \
 	  (cd $$d && $(GO) vet ./... && $(GO) test ./...) || exit 1; done
 
+h2spec: build ## HTTP/2's specification against a worker, with and without reloads: the same verdicts
+	cd test/h2spec && $(GO) run . -programs $(CURDIR)/$(BIN)
+
 bench: build ## what a reload, a request and an idle master cost
 	$(GO) run ./test/bench
 
@@ -82,4 +85,4 @@ lint: ## formatting, vet on every platform, staticcheck
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build install run tour test race sim fuzz e2e examples bench lint clean
+.PHONY: help build install run tour test race sim fuzz e2e examples h2spec bench lint clean

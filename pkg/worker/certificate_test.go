@@ -18,7 +18,7 @@ import (
 
 // writeCertificate writes a new self-signed pair with this serial number, each
 // file replaced at once.
-func writeCertificate(t *testing.T, dir string, serial int64) (cert, key string) {
+func writeCertificate(t testing.TB, dir string, serial int64) (cert, key string) {
 	t.Helper()
 	priv, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 )
 
@@ -68,7 +69,12 @@ func (l *listener) open(t *traffic, h *handover, log *slog.Logger) (*door, error
 		d.handshake = public.TLSConfig.Clone()
 	} else {
 		d.handover = h
-		hookMovers(public)
+	}
+	gateHTTP2(public, t.partings)
+	hookStates(public)
+	if d.handshake != nil && public.TLSNextProto[protoH2] == nil {
+		// The program wants none; a client must not be offered it.
+		d.handshake.NextProtos = slices.DeleteFunc(d.handshake.NextProtos, func(p string) bool { return p == protoH2 })
 	}
 	public.Handler = &counted{next: l.handler, t: t, parting: d.parting}
 	probe.Handler = l.handler
@@ -90,12 +96,19 @@ func withNotice(base func(net.Listener) context.Context, n *notice) func(net.Lis
 	}
 }
 
-// hookMovers lets connections know what the server does with them.
-func hookMovers(s *http.Server) {
+// hookStates lets connections know what the server does with them.
+func hookStates(s *http.Server) {
 	next := s.ConnState
 	s.ConnState = func(c net.Conn, state http.ConnState) {
-		if c, ok := c.(guest); ok {
-			if m := c.move(); m != nil {
+		if g, ok := c.(interface{ beneath() net.Conn }); ok {
+			c = g.beneath()
+		}
+		base := c
+		if t, ok := c.(*tls.Conn); ok {
+			base = t.NetConn()
+		}
+		if base, ok := base.(guest); ok {
+			if m := base.move(); m != nil {
 				m.hook(state)
 			}
 		}

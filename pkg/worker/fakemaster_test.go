@@ -176,6 +176,18 @@ func (k *masterLink) ask(msg ipc.Message, want ipc.Type, fds ...int) ipc.Message
 	return got
 }
 
+// wait reads beats until the worker's numbers are so.
+func (k *masterLink) wait(what string, is func(ipc.Stats) bool) {
+	k.m.t.Helper()
+	for end := time.Now().Add(patience); ; {
+		if s := *k.recv(ipc.TypeBeat).Stats; is(s) {
+			return
+		} else if time.Now().After(end) {
+			k.m.t.Fatalf("%s does not come: %+v", what, s)
+		}
+	}
+}
+
 func (k *masterLink) activate(slots ...*slot) {
 	k.m.t.Helper()
 	msg := ipc.Message{Type: ipc.TypeActivate, Activate: &ipc.Activate{}}

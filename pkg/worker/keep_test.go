@@ -322,7 +322,9 @@ func TestKeepBeforeReady(t *testing.T) {
 
 func TestAMasterThatIsTooOld(t *testing.T) {
 	k := newKeepingMaster(t)
+	k.mu.Lock()
 	k.keeps = false
+	k.mu.Unlock()
 	r := k.worker()
 	if err := r.Keep(t.Context(), "a", nil); !errors.Is(err, errors.ErrUnsupported) || !strings.Contains(err.Error(), "upgrade masterd") {
 		t.Errorf("%v", err)

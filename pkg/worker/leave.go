@@ -84,6 +84,8 @@ func (l *life) setDeadline(in time.Duration) {
 		l.deadlineAt = time.Now().Add(in)
 		l.deadline.Reset(in)
 	}
+	l.planThinning(in)
+	l.w.traffic.partings.begin(in)
 }
 
 // cut ends a drain whose time is up.
@@ -97,7 +99,7 @@ func (l *life) cut() {
 		n := l.w.traffic.cutOff()
 		l.cutShifts()
 		ran := l.w.traffic.cutRequests()
-		l.log.Warn("worker: time to drain is up", "connections_cut", n, "requests_cut", ran.count,
+		l.log.Warn("worker: time to drain is up", "connections_cut", n, "idle_closed_before", l.thinned, "requests_cut", ran.count,
 			"longest", ran.longest, "median", ran.median, "background_work_running", !l.jobs.idle())
 		l.setDeadline(cutGrace)
 	default:

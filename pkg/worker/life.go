@@ -44,6 +44,8 @@ type life struct {
 	deadline   *time.Timer
 	deadlineAt time.Time // zero: none
 	wasCut     bool
+	thinning   *time.Timer // while draining: idle connections are closed at its ticks
+	thinned    int         // how many were
 	announcing string      // why it leaves once that was announced for long enough; empty: it is not announced
 	announced  *time.Timer // the end of that
 
@@ -60,11 +62,13 @@ func newLife(w *Worker) *life {
 		beat:      time.NewTicker(time.Hour),
 		parkLimit: time.NewTimer(time.Hour),
 		deadline:  time.NewTimer(time.Hour),
+		thinning:  time.NewTimer(time.Hour),
 		announced: time.NewTimer(time.Hour),
 	}
 	l.beat.Stop() // each is started when there is something to wait for
 	l.parkLimit.Stop()
 	l.deadline.Stop()
+	l.thinning.Stop()
 	l.announced.Stop()
 	return l
 }
@@ -137,6 +141,8 @@ func (l *life) run(ctx context.Context) error {
 			l.sayParked()
 		case <-l.deadline.C:
 			l.cut()
+		case <-l.thinning.C:
+			l.thin()
 		case <-l.announced.C:
 			l.leave(l.announcing)
 		case <-l.beat.C:
@@ -223,6 +229,7 @@ func (l *life) closeDoors() {
 	for _, d := range l.doors {
 		d.close()
 	}
+	l.w.traffic.partings.wait()
 }
 
 func (l *life) notify(state string) {

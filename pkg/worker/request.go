@@ -29,7 +29,7 @@ func (h *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 	}
-	if w2, ok := w.(writer2); ok {
+	if w2, ok := w.(writer2); ok && !isGated(r) {
 		p := &polite2{writer2: w2, parting: h.parting}
 		h.next.ServeHTTP(p, r)
 		p.headers(http.StatusOK)
@@ -82,7 +82,8 @@ type polite1 struct {
 	began   bool
 }
 
-// polite2 does the same for HTTP/2, where net/http turns the header into GOAWAY.
+// polite2 does the same for HTTP/2 without a gate, where a server turns the
+// header into GOAWAY.
 type polite2 struct {
 	writer2
 	parting func() bool

@@ -117,6 +117,7 @@ func (l *life) activate(m ipc.Message, fds []int) {
 	l.resume()
 	l.w.traffic.leaving.takeBack() // before there is no way any more: an answer between would say close
 	l.w.handover.stay()
+	l.w.traffic.partings.end()
 	l.become(StateActive)
 	if m.Activate == nil || !m.Activate.Wait {
 		l.jobs.start()
@@ -179,6 +180,7 @@ func (l *life) park(m ipc.Message) {
 		return // more than parked; said as soon as the background work has ended
 	}
 	l.w.traffic.leaving.give()
+	l.w.traffic.partings.begin(0)
 	l.nextShifts()
 	l.become(StateParked)
 	l.jobs.stop()

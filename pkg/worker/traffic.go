@@ -17,6 +17,7 @@ type traffic struct {
 	clients  *census
 	probes   *census
 	leaving  *notice
+	partings *partings
 	inFlight atomic.Int64
 	requests atomic.Uint64
 	cut      atomic.Uint64
@@ -29,7 +30,7 @@ type traffic struct {
 }
 
 func newTraffic() *traffic {
-	t := &traffic{leaving: newNotice(), running: newRegister(), settled: make(chan struct{}, 1)}
+	t := &traffic{leaving: newNotice(), partings: newPartings(), running: newRegister(), settled: make(chan struct{}, 1)}
 	t.clients = newCensus(t.look)
 	t.probes = newCensus(func() {})
 	return t

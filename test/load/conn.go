@@ -3,6 +3,7 @@ package load
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -46,6 +47,15 @@ func dial(d *net.Dialer, p *Plan, deadline time.Time, b *buffers) (*conn, Kind, 
 			return nil, DialTimeout, err
 		}
 		return nil, DialFailed, err
+	}
+	if p.TLS != nil {
+		t := tls.Client(nc, p.TLS)
+		_ = t.SetDeadline(deadline)
+		if err := t.Handshake(); err != nil {
+			nc.Close()
+			return nil, DialFailed, err
+		}
+		nc = t
 	}
 	b.in.Reset(nc)
 	c := &conn{buffers: b, net: nc}

@@ -8,6 +8,7 @@ package load
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"net"
 	"strings"
@@ -32,6 +33,7 @@ type Plan struct {
 	Host    string        // default Addr's, "localhost" for a Unix socket
 	Header  []string      // more header lines, "Name: value"
 	Body    int           // bytes in each request's body
+	TLS     *tls.Config   // nil: none
 	Timeout time.Duration // for one request from its real start; default 10 s
 	Sources int           // how many of 127.0.0.1, .2, … to come from in turn; zero: let the kernel choose. For more new connections a second than one address has ports for
 
