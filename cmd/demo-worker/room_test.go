@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"net"
 	"strings"
@@ -201,16 +202,20 @@ func posts(c net.Conn) func() (post, error) {
 	in := bufio.NewReader(c)
 	return func() (post, error) {
 		for {
-			f, err := ws.ReadFrame(in)
+			head, err := ws.ReadHeader(in)
 			if err != nil {
 				return post{}, err
 			}
-			switch f.Header.OpCode {
+			payload := make([]byte, head.Length)
+			if _, err := io.ReadFull(in, payload); err != nil {
+				return post{}, err
+			}
+			switch head.OpCode {
 			case ws.OpText:
 				var p post
-				return p, json.Unmarshal(f.Payload, &p)
+				return p, json.Unmarshal(payload, &p)
 			case ws.OpClose:
-				code, why := ws.ParseCloseFrameData(f.Payload)
+				code, why := ws.ParseCloseFrameData(payload)
 				return post{}, fmt.Errorf("closed %d %s", code, why)
 			}
 		}
