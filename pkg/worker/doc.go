@@ -35,14 +35,20 @@
 //	             background work   answers say Connection: close   takes new connections
 //	new, ready         no                     no                    only health checks
 //	active             yes                    no                           yes
-//	parked             no                     yes              those that still arrive
-//	draining           no                     yes                          no
+//	parked             no             where they cannot move       those that still arrive
+//	draining           no             where they cannot move               no
 //
 // # Leaving without a loss
 //
+// Once another worker has the traffic, plaintext HTTP/1.1 connections move there
+// as soon as they wait for a request: the master opens a way, and clients notice
+// nothing. What follows is about connections for which there is none: with TLS
+// in the worker, HTTP/2, in a stop, or without a master.
+//
 // A drain takes what is still queued at the listening sockets, closes them, and
-// then only waits: each connection is told Connection: close (HTTP/2: GOAWAY)
-// with its next answer and is closed after that answer. No idle connection is
+// then only waits: each connection is told Connection: close with its
+// next answer and is closed after that answer; HTTP/2 is told at once, by a
+// GOAWAY that warns and one that ends (RFC 9113, section 6.8). No idle connection is
 // closed under a client's next request, which is why [http.Server.Shutdown] is
 // never called while one is open. What is left at the deadline is cut, and
 // counted in [Stats]. Handlers that answer for long (Server-Sent Events,
