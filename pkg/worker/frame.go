@@ -80,9 +80,8 @@ func (f *frames) seek(b []byte) (n int) {
 // decoder reads as one piece.
 func (f *frames) between() bool { return f.have == 0 && !f.block }
 
-func (f *frames) kind() byte     { return f.head[3] }
-func (f *frames) flags() byte    { return f.head[4] }
-func (f *frames) stream() uint32 { return binary.BigEndian.Uint32(f.head[5:]) & maxStreamID }
+func (f *frames) kind() byte  { return f.head[3] }
+func (f *frames) flags() byte { return f.head[4] }
 
 // goAway is a GOAWAY without an error: streams up to last are answered.
 func goAway(last uint32) []byte {

@@ -84,9 +84,6 @@ const (
 	protoH2C = "unencrypted_http2"
 )
 
-// nextProto is a function of http.Server.TLSNextProto.
-type nextProto = func(*http.Server, *tls.Conn, http.Handler)
-
 // gateHTTP2 has a server take HTTP/2 through gates, whoever implements it.
 func gateHTTP2(s *http.Server, of *partings) {
 	prepareHTTP2(s)
