@@ -18,15 +18,9 @@ func (m *Master) give(c rollout.Give) {
 	if from == nil || from.session == nil {
 		return
 	}
-	from.gives = c.To
+	from.gives, from.toldGive = c.To, true
 	if !from.session.Connected() {
 		return // told once it is back: see giveAgain
-	}
-	if len(c.To) == 0 {
-		if err := from.session.Stay(); err != nil {
-			m.log.Warn("a worker cannot be told to keep its connections", append(m.fields(from), zap.Error(err))...)
-		}
-		return
 	}
 	instead := true
 	for _, id := range c.To {
@@ -39,6 +33,11 @@ func (m *Master) give(c rollout.Give) {
 			continue
 		}
 		instead = false
+	}
+	if instead { // there is nobody, or nobody can be told now
+		if err := from.session.Stay(); err != nil {
+			m.log.Warn("a worker cannot be told to keep its connections", append(m.fields(from), zap.Error(err))...)
+		}
 	}
 }
 
@@ -60,7 +59,7 @@ func handoverLink(from, to *worker, instead bool) error {
 // Its own links have outlived that, but nobody knows whether it was told of them.
 func (m *Master) giveAgain(back *worker) {
 	for _, w := range m.workers {
-		if len(w.gives) > 0 && (w == back || slices.Contains(w.gives, back.id)) {
+		if w.toldGive && (w == back || slices.Contains(w.gives, back.id)) {
 			m.give(rollout.Give{Worker: w.id, To: w.gives})
 		}
 	}

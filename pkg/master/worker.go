@@ -39,6 +39,7 @@ type worker struct {
 	stats      ipc.Stats
 	stopped    bool             // was sent its stop signal, or KILL, because it had to
 	gives      []rollout.Worker // whom it was last told to give its connections to
+	toldGive   bool             // it was told, since it was active
 	announced  bool             // was told that the service is about to stop
 	goodbye    bool             // stats are its last, said when it had drained
 	paused     bool             // told not to accept (shared steering)
@@ -270,7 +271,7 @@ func (m *Master) activate(c rollout.Activate) {
 	if w == nil || w.process == nil {
 		return
 	}
-	w.gives = nil // the message says so too
+	w.gives, w.toldGive = nil, false // the message says so too
 	if err := w.process.SetOOMScoreAdj(0); err != nil {
 		m.log.Debug("oom_score_adj", append(m.fields(w), zap.Error(err))...)
 	}

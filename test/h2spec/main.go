@@ -20,6 +20,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ import (
 
 var (
 	programs = flag.String("programs", "../../bin", "directory with masterd and demo-worker")
-	rounds   = flag.Int("rounds", 3, "times that all cases are tried during reloads")
+	rounds   = flag.Int("rounds", 3, "times that all cases are tried during reloads, and before without any")
 )
 
 // path reads a body to its end: whether an error in one is seen does not depend
@@ -82,8 +83,23 @@ func run() (err error) {
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
 
-	calm := verdicts(s.Addr, https)
-	fmt.Printf("without reloads: %s\n", count(calm))
+	// A few cases depend on who is quicker, whatever else happens: what they came
+	// to without reloads is a set.
+	calm := map[string][]string{}
+	for range *rounds {
+		got := verdicts(s.Addr, https)
+		fmt.Printf("without reloads: %s\n", count(got))
+		for id, v := range got {
+			if !slices.Contains(calm[id], v.word) {
+				calm[id] = append(calm[id], v.word)
+			}
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(calm)) {
+		if len(calm[id]) > 1 {
+			fmt.Printf("not the same each time, without reloads: %s: %s\n", id, strings.Join(calm[id], " or "))
+		}
+	}
 	var differ []string
 	for range *rounds {
 		reloads := startReloads(ctx, s)
@@ -94,8 +110,8 @@ func run() (err error) {
 		}
 		fmt.Printf("during %d reloads: %s\n", n, count(busy))
 		for _, id := range slices.Sorted(maps.Keys(calm)) {
-			if calm[id].word != busy[id].word {
-				differ = append(differ, fmt.Sprintf("%s: %s without reloads, %s during them (%v)", id, calm[id].word, busy[id].word, busy[id].err))
+			if !slices.Contains(calm[id], busy[id].word) {
+				differ = append(differ, fmt.Sprintf("%s: %s without reloads, %s during them (%v)", id, strings.Join(calm[id], " or "), busy[id].word, busy[id].err))
 			}
 		}
 	}

@@ -29,6 +29,7 @@ func (w *world) obey(c Command) {
 		}
 	case Activate:
 		p := w.procs[c.Worker]
+		p.gives = nil
 		if w.chance(w.kind.hang) {
 			p.hung = true
 		}
@@ -39,6 +40,8 @@ func (w *world) obey(c Command) {
 		w.steer(c)
 	case Drain:
 		w.drain(c)
+	case Give:
+		w.procs[c.Worker].gives = c.To
 	case Announce:
 		if !w.stopping {
 			w.fail("worker %d is told of a stop that nobody asked for", c.Worker)
@@ -252,6 +255,37 @@ type lastBreath struct{ w Worker }
 
 func (lastBreath) event() {}
 
+// inspectGiving: connections go where new ones go, and from where none do. What
+// a step says is obeyed in order: it counts where that has led to.
+func (w *world) inspectGiving() {
+	phases := w.phases()
+	for _, p := range w.live {
+		if p.gone || len(p.gives) == 0 || phases[p.id] != PhaseParked && phases[p.id] != PhaseDraining {
+			if phases[p.id] == PhaseActive && len(p.gives) > 0 {
+				w.fail("worker %d is active and gives to %v", p.id, p.gives)
+			}
+			continue
+		}
+		if len(p.gives) > maxHomes {
+			w.fail("worker %d gives to %d", p.id, len(p.gives))
+		}
+		for _, id := range p.gives {
+			switch to := w.procs[id]; {
+			case to == nil || to.gone:
+				w.fail("worker %d gives to %d, which is gone", p.id, id)
+			case id == p.id:
+				w.fail("worker %d gives to itself", p.id)
+			case !to.accepts:
+				w.fail("worker %d gives to %d, which never accepted", p.id, id)
+			case phases[id] != PhaseActive:
+				w.fail("worker %d gives to %d, which is %s", p.id, id, phases[id])
+			case len(w.asks) == 0 && !inShares(w.steered, to.slot): // else the machine has not heard yet
+				w.fail("worker %d gives to %d, where new connections do not go", p.id, id)
+			}
+		}
+	}
+}
+
 func (w *world) kill(c Kill) {
 	p := w.procs[c.Worker]
 	if strings.Contains(c.Why, "heard of") {
@@ -311,6 +345,7 @@ func (w *world) exit() {
 
 // inspect looks at the world after a step.
 func (w *world) inspect() {
+	w.inspectGiving()
 	if w.exited || w.stopping && w.m.Status().Drains.IsZero() { // what is only announced goes on in full
 		return
 	}

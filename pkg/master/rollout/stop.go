@@ -68,9 +68,8 @@ func (m *Machine) clearForStop(by string, announced bool) {
 		}
 		m.conclude(a, Failed, a.stage, nil, a.called()+" was given up at stage "+string(a.stage)+": "+because)
 	}
-	if b := m.bake; b != nil {
-		m.bake = nil
-		m.conclude(b.made, Superseded, b.made.stage, nil, b.gen.called()+" was serving and not yet baked: "+because)
+	if !announced { // until the drain a bad version is taken back as ever
+		m.endBake(by)
 	}
 	if m.scale != nil {
 		m.endScale(Failed, nil, because)
@@ -87,6 +86,14 @@ func (m *Machine) clearForStop(by string, announced bool) {
 	m.boot.due, m.automatic.due, m.nobody = time.Time{}, time.Time{}, time.Time{}
 }
 
+// endBake: whatever it would have shown, the service ends.
+func (m *Machine) endBake(by string) {
+	if b := m.bake; b != nil {
+		m.bake = nil
+		m.conclude(b.made, Superseded, b.made.stage, nil, b.gen.called()+" was serving and not yet baked: masterd is stopping, as "+by+" asked")
+	}
+}
+
 // restNow: nothing is steered and nobody is started any more.
 func (m *Machine) restNow() {
 	m.steering.due, m.nobody = time.Time{}, time.Time{}
@@ -101,6 +108,7 @@ func (m *Machine) restNow() {
 func (m *Machine) stopDrain() {
 	s := m.stop
 	s.drainDue = time.Time{}
+	m.endBake(who(s.by, Person))
 	m.restNow()
 	for _, g := range m.generations {
 		for _, w := range g.workers {
@@ -126,6 +134,7 @@ func (m *Machine) stopDrain() {
 
 func (m *Machine) stopNow(why string) {
 	m.stop.drainDue, m.stop.deadline = time.Time{}, time.Time{}
+	m.endBake(who(m.stop.by, Person))
 	m.restNow()
 	for _, g := range m.generations {
 		for _, w := range g.workers {

@@ -73,6 +73,7 @@ type proc struct {
 	mute    bool // does not beat
 	beat    time.Time
 	cut     Cut // what it took with it
+	gives   []Worker
 }
 
 type item struct {
@@ -114,6 +115,7 @@ func (w *world) settings() {
 		SteerTimeout: time.Second, SaveTimeout: 3 * time.Second,
 		ActiveInterval: 2 * time.Second, ActiveTimeout: time.Second, ActiveFailures: 1 + w.r.IntN(3),
 		Bake: pick(0, 200*time.Millisecond, 5*time.Second, 30*time.Second), Cooldown: pick(0, 5*time.Second), MaxPerMinute: 6,
+		Handover:     w.r.IntN(4) != 0,
 		DrainTimeout: pick(0, time.Second, 20*time.Second), MaxDraining: 1 + w.r.IntN(4), KillAfter: 2 * time.Second,
 		RestartInitial: 100 * time.Millisecond, RestartMax: 10 * time.Second, Loop: 5, LoopWindow: time.Minute,
 		UnavailableAfter: pick(0, 5*time.Second), StopTimeout: 10 * time.Second,
