@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -34,6 +35,11 @@ const short = 100 * time.Millisecond
 
 // overBoth runs a story over HTTP/2 with and without TLS.
 func overBoth(t *testing.T, h http.Handler, story func(t *testing.T, w *running, k *masterLink, connect func() *h2client)) {
+	overBothWithin(t, short, h, story)
+}
+
+// overBothWithin is overBoth with another time for each wait of a goodbye.
+func overBothWithin(t *testing.T, longest time.Duration, h http.Handler, story func(t *testing.T, w *running, k *masterLink, connect func() *h2client)) {
 	for _, kind := range []string{"h2c", "tls"} {
 		t.Run(kind, func(t *testing.T) {
 			s := newSlot(t, "http")
@@ -43,7 +49,7 @@ func overBoth(t *testing.T, h http.Handler, story func(t *testing.T, w *running,
 			}
 			w, k := managed(t, func(w *Worker) {
 				w.Handle("http", h, opt)
-				w.traffic.partings.longest = short
+				w.traffic.partings.longest = longest
 			})
 			k.activate(s)
 			story(t, w, k, connect)
@@ -286,7 +292,9 @@ func TestGoAwayWaitsForTheYoung(t *testing.T) {
 // A strict client, which never sends again what it has begun, loses nothing
 // however often the worker parks and is active again.
 func TestUploadsWhileTheWorkerParks(t *testing.T) {
-	overBoth(t, echoes, func(t *testing.T, w *running, k *masterLink, connect func() *h2client) {
+	// With the times as they are: a client that this machine is too slow for is
+	// refused a stream otherwise, and rightly.
+	overBothWithin(t, math.MaxInt64, echoes, func(t *testing.T, w *running, k *masterLink, connect func() *h2client) {
 		probe := connect()
 		addr, secure := probe.c.RemoteAddr().String(), false
 		if _, ok := probe.c.(*tls.Conn); ok {
@@ -305,16 +313,16 @@ func TestUploadsWhileTheWorkerParks(t *testing.T) {
 		ctx, stop := context.WithCancel(t.Context())
 		ended := make(chan strict.HTTP2Result, 1)
 		go func() { ended <- plan.Run(ctx) }()
-		for range 15 {
+		for range 10 {
 			k.park()
-			k.wait("some beats", after(short*2))
+			k.wait("some beats", after(goAwayYoung))
 			k.activate()
 			k.wait("some beats", after(short))
 		}
 		stop()
 		r := <-ended
 		t.Logf("%+v", r)
-		if r.Failed != 0 || r.Uploads == 0 || r.Warned < 15 {
+		if r.Failed != 0 || r.Uploads == 0 || r.Warned < 10 {
 			t.Errorf("%+v", r)
 		}
 		finish(t, w, k)
