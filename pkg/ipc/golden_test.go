@@ -57,6 +57,7 @@ func golden() map[string]goldenFrame {
 		"offer":          {Message{Type: TypeOffer, Seq: 1, Offer: &Offer{Listener: "http"}}, 3},
 		"offer-kind": {Message{Type: TypeOffer, Seq: 2, Offer: &Offer{
 			Listener: "http", Kind: "chat", Version: 2, State: []byte("seen 17"), Unread: []byte{0x81, 0x85}}}, 1},
+		"later": {Message{Type: TypeLater, Seq: 1}, 0},
 		"taken": {Message{Type: TypeTaken, Seq: 1}, 0},
 		"yours": {Message{Type: TypeYours, Seq: 1}, 0},
 		"mine":  {Message{Type: TypeMine, Seq: 2}, 0},
@@ -141,7 +142,7 @@ func TestGoldenFramesAreUnderstood(t *testing.T) {
 	}
 	for _, typ := range []Type{TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
 		TypeWelcome, TypeReject, TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeConn, TypeDump,
-		TypeGive, TypeStay, TypeTake, TypeOffer, TypeTaken, TypeYours, TypeMine,
+		TypeGive, TypeStay, TypeTake, TypeOffer, TypeTaken, TypeLater, TypeYours, TypeMine,
 		TypeKeep, TypeFetch, TypeForget, TypeKept, TypeBlob} {
 		if !seen[typ] {
 			t.Errorf("no golden frame of type %q", typ)

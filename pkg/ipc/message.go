@@ -89,6 +89,10 @@ const (
 	// TypeTaken answers it: the taker could serve them, and waits. Its other
 	// answer is TypeRefused.
 	TypeTaken Type = "taken"
+	// TypeLater is its answer when the taker leaves itself: the giver keeps what
+	// it has and offers no more here. Another way, or an end of its own leaving,
+	// is about to be told to it.
+	TypeLater Type = "later"
 	// TypeYours: the connections of this offer are the taker's from now on.
 	TypeYours Type = "yours"
 	// TypeMine: they are not. The giver serves on, whatever the answer was or

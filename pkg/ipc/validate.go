@@ -26,7 +26,7 @@ func (m Message) Validate() error {
 		return m.need(m.Stats != nil, "stats")
 	case TypeAccepting, TypePaused, TypeParked:
 		return m.need(m.Seq >= 1, "the seq of the request that it answers")
-	case TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDump, TypeStay, TypeTaken, TypeYours, TypeMine:
+	case TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDump, TypeStay, TypeTaken, TypeLater, TypeYours, TypeMine:
 		return m.need(m.Seq >= 1, "a seq")
 	case TypeDrain:
 		return m.need(m.Seq >= 1 && m.Drain != nil && m.Drain.TimeoutMS >= 0, "a seq and a drain with timeout_ms >= 0")
@@ -81,7 +81,7 @@ func (m Message) fdUse() fdUse {
 		return oneFD
 	case TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
 		TypeWelcome, TypeReject, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeDump,
-		TypeStay, TypeTaken, TypeYours, TypeMine, TypeFetch, TypeForget, TypeKept:
+		TypeStay, TypeTaken, TypeLater, TypeYours, TypeMine, TypeFetch, TypeForget, TypeKept:
 		return noFDs
 	}
 	return unknownFDs

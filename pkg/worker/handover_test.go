@@ -144,16 +144,6 @@ func TestNobodyTakesConnections(t *testing.T) {
 			unix.Close(b)
 			c.toOld.park()
 		},
-		"the taker drains": func(c *couple) {
-			c.toNew.activate(newSlot(c.t, "http"))
-			hold := dial(c.t, c.slot.addr) // keeps it draining
-			_ = hold
-			c.toNew.pass("http", ipc.PurposeServe)
-			c.toNew.drain(0)
-			eventually(c.t, "it drains", func() bool { return c.new.State() == StateDraining })
-			give(c.t, c.toOld, c.toNew)
-			c.toOld.park()
-		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := newCouple(t, named)
@@ -164,6 +154,34 @@ func TestNobodyTakesConnections(t *testing.T) {
 			k.want(t, "/", "old", true)
 		})
 	}
+}
+
+// Who leaves itself takes nothing. Its giver will be told another way, or that it
+// is active: nobody is asked to leave meanwhile.
+func TestATakerThatDrainsTakesNothing(t *testing.T) {
+	c := newCouple(t, named)
+	k := dial(t, c.slot.addr)
+	k.want(t, "/", "old", false)
+	c.toNew.activate(newSlot(t, "http"))
+	dial(t, c.slot.addr) // keeps it draining
+	c.toNew.pass("http", ipc.PurposeServe)
+	c.toNew.drain(0)
+	eventually(t, "it drains", func() bool { return c.new.State() == StateDraining })
+	give(t, c.toOld, c.toNew)
+	c.toOld.park()
+	eventually(t, "it is known", func() bool {
+		return c.old.State() == StateParked && c.old.handover.offered() && !c.old.handover.open.Load()
+	})
+	k.want(t, "/", "old", false)
+	c.toOld.activate()
+	k.want(t, "/", "old", false)
+}
+
+// offered: something was.
+func (h *handover) offered() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.epoch.Load() >= 2 // the way has come, and has stalled
 }
 
 func TestHandOff(t *testing.T) {

@@ -38,6 +38,7 @@ type route struct {
 	seq    uint64
 	offers []*offer // not answered yet, oldest first
 	next   *request // pulled, but of another kind than the offer that was being filled
+	later  bool     // the other side leaves itself: nothing is offered any more
 
 	// Guarded by the handover's mu.
 	ended   bool
@@ -194,7 +195,7 @@ func (r *route) pullLike(first *request, have int) *request {
 
 // answered takes the answer to an offer; they come in order.
 func (r *route) answered(m ipc.Message) error {
-	if len(r.offers) == 0 || r.offers[0].seq != m.Seq || m.Type != ipc.TypeTaken && m.Type != ipc.TypeRefused {
+	if len(r.offers) == 0 || r.offers[0].seq != m.Seq || m.Type != ipc.TypeTaken && m.Type != ipc.TypeRefused && m.Type != ipc.TypeLater {
 		return fmt.Errorf("it answers %q to offer %d, which is not what it was asked", m.Type, m.Seq)
 	}
 	o := r.offers[0]
@@ -206,6 +207,8 @@ func (r *route) answered(m ipc.Message) error {
 		}
 		r.handover.given.Add(uint64(len(o.requests)))
 		o.decide(nil)
+	case m.Type == ipc.TypeLater:
+		o.decide(errNobody)
 	default:
 		o.decide(&RefusedError{Reason: m.Text})
 		if o.requests[0].parcel == nil {
@@ -214,7 +217,11 @@ func (r *route) answered(m ipc.Message) error {
 		}
 	}
 	r.offers = r.offers[1:]
-	if len(r.offers) == 0 && r.stalled {
+	if m.Type == ipc.TypeLater && !r.later {
+		r.later = true
+		r.handover.stalled(r, true) // a way nevertheless: nobody is asked to leave for it
+	}
+	if len(r.offers) == 0 && r.stalled && !r.later {
 		r.handover.stalled(r, false)
 	}
 	return nil

@@ -116,6 +116,12 @@ func (t *taker) follow(m ipc.Message, fds []int) error {
 		// Counted before the state is looked at: a life that begins to drain
 		// either is seen here, or sees that it has to wait.
 		t.pending.Add(1)
+		if t.state() == StateDraining {
+			t.decided()
+			closeAll(fds)
+			t.answer(ipc.Message{Type: ipc.TypeLater, Seq: m.Seq})
+			return nil
+		}
 		if why := t.look(m); why != nil {
 			t.decided()
 			closeAll(fds)
@@ -172,8 +178,6 @@ func (t *taker) look(m ipc.Message) error {
 	o := m.Offer
 	d := t.doors(o.Listener)
 	switch k := t.kinds[o.Kind]; {
-	case t.state() == StateDraining:
-		return errors.New("the worker is draining itself")
 	case len(t.held) >= maxHeld:
 		return fmt.Errorf("%d offers are not decided yet", len(t.held))
 	case t.held[m.Seq].fds != nil:
