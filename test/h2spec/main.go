@@ -13,9 +13,11 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"maps"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,26 +33,47 @@ import (
 	"github.com/summerwind/h2spec/spec"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/worker"
 	"github.com/masterd/masterd/test/service"
 )
 
 var (
-	programs = flag.String("programs", "../../bin", "directory with masterd and demo-worker")
+	programs = flag.String("programs", "../../bin", "directory with masterd")
+	asWorker = flag.Bool("worker", false, "be the worker, with CERT and KEY in the environment")
 	rounds   = flag.Int("rounds", 3, "times that all cases are tried during reloads, and before without any")
 )
 
-// path reads a body to its end: whether an error in one is seen does not depend
-// on who is quicker, then.
-const path = "/upload"
+// answerTime is how long an answer takes at least: whether an error in a request
+// is seen before it is answered does not depend on who is quicker, then.
+const answerTime = 50 * time.Millisecond
 
 const caseTimeout = 2 * time.Second // for an answer that a case waits for; h2spec's own default
 
 func main() {
 	flag.Parse()
-	if err := run(); err != nil {
+	do := run
+	if *asWorker {
+		do = work
+	}
+	if err := do(); err != nil {
 		fmt.Fprintln(os.Stderr, "h2spec:", err)
 		os.Exit(1)
 	}
+}
+
+// work serves what reads a request to its end before it answers.
+func work() error {
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/healthz" {
+			io.Copy(io.Discard, r.Body)
+			time.Sleep(answerTime)
+		}
+		io.WriteString(w, "an answer of some bytes\n")
+	})
+	w := worker.New(worker.Options{})
+	w.Handle("http", h, worker.H2C())
+	w.Handle("https", h, worker.TLS(os.Getenv("CERT"), os.Getenv("KEY")))
+	return w.Run(context.Background())
 }
 
 func run() (err error) {
@@ -67,6 +90,10 @@ func run() (err error) {
 	if err != nil {
 		return err
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
 	https, err := service.FreePort()
 	if err != nil {
 		return err
@@ -76,7 +103,7 @@ func run() (err error) {
 		return err
 	}
 	s.Config.Set("listeners", append(s.Config["listeners"].([]any), map[string]any{"name": "https", "address": "tcp://" + https})).
-		Set("worker.env.DEMO_H2C", "1").Set("worker.env.DEMO_CERT", cert).Set("worker.env.DEMO_KEY", key)
+		Set("worker.command", []string{self, "-worker"}).Set("worker.env.CERT", cert).Set("worker.env.KEY", key)
 	ctx := context.Background()
 	if err := s.Start(ctx); err != nil {
 		return err
@@ -166,7 +193,7 @@ func verdicts(plain, https string) map[string]verdict {
 			addr, name = https, "tls"
 		}
 		host, port, _ := net.SplitHostPort(addr)
-		c := &config.Config{Host: host, Path: path, Timeout: caseTimeout, MaxHeaderLen: 4000, Strict: true, TLS: secure, Insecure: true}
+		c := &config.Config{Host: host, Path: "/", Timeout: caseTimeout, MaxHeaderLen: 4000, Strict: true, TLS: secure, Insecure: true}
 		c.Port, _ = strconv.Atoi(port)
 		stdout := os.Stdout // h2spec prints as it goes
 		os.Stdout, _ = os.Open(os.DevNull)
