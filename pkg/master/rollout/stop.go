@@ -68,7 +68,9 @@ func (m *Machine) clearForStop(by string, announced bool) {
 		}
 		m.conclude(a, Failed, a.stage, nil, a.called()+" was given up at stage "+string(a.stage)+": "+because)
 	}
-	if !announced { // until the drain a bad version is taken back as ever
+	// An announced stop lets the bake stand, so that the generation before stays
+	// where it is until the drain. Nobody judges it meanwhile: see advance.
+	if !announced {
 		m.endBake(by)
 	}
 	if m.scale != nil {
