@@ -148,6 +148,11 @@ func TestRoutes(t *testing.T) {
 	d := start(t, "DEMO_JOB_FILE="+file)
 	d.want("GET", "/ping", "", 200, "pong")
 	d.want("GET", "/healthz", "", 200, "ok")
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // it listens a little before it is ready
+		if code, _ := d.do("GET", "/readyz", ""); code != 503 || time.Now().After(end) {
+			break
+		}
+	}
 	d.want("GET", "/readyz", "", 200, "ready")
 	d.want("GET", "/slow?d=1ms", "", 200, "1ms")
 	d.want("GET", "/slow?d=forever", "", 400, "duration")

@@ -93,9 +93,7 @@ func (m *Master) keep(w *worker, f session.Fact, unfit error) {
 	if replaced >= 0 {
 		m.release(replaced)
 	}
-	if there && old.Persist && !f.Blob.Persist {
-		m.dropFile(f.Blob.Name)
-	}
+	m.outdate(old)
 	m.answered(w, w.session.Kept(f.Seq, ipc.Blob{Name: f.Blob.Name, Revision: revision}))
 }
 
@@ -127,9 +125,7 @@ func (m *Master) forget(w *worker, f session.Fact) {
 	if fd := m.blobs.Forget(f.Blob.Name); fd >= 0 {
 		m.release(fd)
 	}
-	if there && old.Persist {
-		m.dropFile(f.Blob.Name)
-	}
+	m.outdate(old)
 	m.answered(w, w.session.Kept(f.Seq, ipc.Blob{Name: f.Blob.Name}))
 }
 
@@ -198,18 +194,18 @@ func (m *Master) dropBlobsOf(g *generation) {
 			continue
 		}
 		m.release(m.blobs.Forget(b.Name))
-		if b.Persist {
-			m.dropFile(b.Name)
-		}
 	}
 }
 
 func (m *Master) blobsPath() string { return filepath.Join(m.opt.Config.StateDir, blobsDir) }
 
-// dropFile removes what an earlier stop has written of a blob that is not to
-// outlive the next one.
-func (m *Master) dropFile(name string) {
-	m.queueDisk("kept state", func() error { return blob.Drop(m.blobsPath(), name) })
+// outdate removes what an earlier stop has written of a blob that is no longer
+// what is kept. Were it left until the next stop, a master that dies before that
+// would bring back something older: sessions that were ended, say.
+func (m *Master) outdate(old blob.Blob) {
+	if old.Filed {
+		m.queueDisk("kept state", func() error { return blob.Drop(m.blobsPath(), old.Name) })
+	}
 }
 
 // loadBlobs takes over what the last stop has written. What cannot be costs
@@ -240,7 +236,7 @@ func (m *Master) storeBlobs() {
 	write := func() {
 		defer close(written)
 		if err := blob.Store(m.blobsPath(), all); err != nil {
-			m.log.Error("state that was to be kept across the stop is not, or not all of it; a file of an earlier stop stays as it was", zap.Error(err))
+			m.log.Error("state that was to be kept across the stop is not, or not all of it", zap.Error(err))
 		}
 	}
 	select {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -314,4 +315,114 @@ func TestStopWritesWhatIsToStay(t *testing.T) {
 			t.Errorf("disk full: %v, and there are %v", full, files)
 		}
 	}
+}
+
+// What an earlier stop has written is there until it is no longer the last: a
+// master that dies from then on must not bring back something older.
+func TestNothingOlderComesBack(t *testing.T) {
+	for how, change := range map[string]func(f *fakeWorker) string{
+		"replaced":      func(f *fakeWorker) string { return f.keep(ipc.Blob{Name: "list", Persist: true}, "new") },
+		"not to stay":   func(f *fakeWorker) string { return f.keep(named("list"), "new") },
+		"forgotten":     func(f *fakeWorker) string { return f.wish(session.Forget, named("list"), -1).refused },
+		"left as it is": nil,
+	} {
+		cfg := testConfig()
+		cfg.StateDir = t.TempDir()
+		file := filepath.Join(cfg.StateDir, blobsDir, "list.blob")
+		run(t, cfg, func(w *world, m *Master) {
+			until(t, "v1 serves", serves(w, "v1"))
+			want(t, how, w.of("v1").keep(ipc.Blob{Name: "list", Persist: true}, "old"), "")
+		})
+		run(t, cfg, func(w *world, m *Master) {
+			until(t, "v1 serves", serves(w, "v1"))
+			f := w.of("v1")
+			got, _ := f.reads("list")
+			want(t, how+": after the stop it reads", got, "old")
+			if change == nil {
+				if _, err := os.Stat(file); err != nil {
+					t.Errorf("%s: %v", how, err)
+				}
+				return
+			}
+			want(t, how, change(f), "")
+			until(t, how+": the file is gone", func() bool { _, err := os.Stat(file); return os.IsNotExist(err) })
+		})
+		content, err := os.ReadFile(file)
+		stays := how == "replaced" || how == "left as it is"
+		if stays && err != nil || !stays && !os.IsNotExist(err) || how == "replaced" && !strings.HasSuffix(string(content), "\nnew") {
+			t.Errorf("%s: after the next stop: %q, %v", how, content, err)
+		}
+	}
+}
+
+// However many keep at once, the total holds, and what does not fit is refused
+// and costs nothing.
+func TestTheTotalHoldsForAllTogether(t *testing.T) {
+	const each, room = 10, 5
+	cfg := testConfig()
+	cfg.Worker.Processes = 10
+	cfg.State.Total = each * room
+	run(t, cfg, func(w *world, m *Master) {
+		until(t, "v1 serves with all", func() bool { return serves(w, "v1")() && w.living() == cfg.Worker.Processes })
+		w.mu.Lock()
+		var all []*fakeWorker
+		for _, f := range w.workers {
+			all = append(all, f)
+		}
+		w.mu.Unlock()
+		before := descriptors(t)
+		var mu sync.Mutex
+		kept := 0
+		var done sync.WaitGroup
+		for i, f := range all {
+			done.Go(func() {
+				why := f.keep(named(fmt.Sprint("own", i)), strings.Repeat("x", each))
+				mu.Lock()
+				defer mu.Unlock()
+				if why == "" {
+					kept++
+				} else {
+					want(t, "what does not fit", why, "state.total")
+				}
+			})
+		}
+		done.Wait()
+		if n := len(m.Status().Blobs); kept != room || n != room {
+			t.Errorf("%d were kept and %d are there; there is room for %d", kept, n, room)
+		}
+		until(t, "nothing else is open", func() bool { return descriptors(t) <= before+room })
+	})
+}
+
+// Replacing costs the master nothing that stays: neither descriptors, which
+// would be the memory of what was replaced, nor memory of its own.
+func TestReplacedTenThousandTimes(t *testing.T) {
+	const replacements, growth = 10_000, 1 << 20
+	run(t, testConfig(), func(w *world, m *Master) {
+		until(t, "v1 serves", serves(w, "v1"))
+		f := w.of("v1")
+		content := strings.Repeat("x", 4<<10)
+		keep := func(n int) {
+			for range n {
+				if why := f.keep(named("list"), content); why != "" {
+					t.Fatal(why)
+				}
+			}
+		}
+		heap := func() uint64 {
+			var s runtime.MemStats
+			runtime.GC()
+			runtime.ReadMemStats(&s)
+			return s.HeapAlloc
+		}
+		keep(replacements / 10) // what is made once is there now
+		before, fds := heap(), descriptors(t)
+		keep(replacements)
+		until(t, "what was replaced is closed", func() bool { return descriptors(t) <= fds })
+		after := heap()
+		if after > before+growth {
+			t.Errorf("%d replacements: the heap has grown from %d to %d bytes", replacements, before, after)
+		}
+		t.Logf("%d replacements: heap %d KiB before, %d KiB after; %d descriptors", replacements, before>>10, after>>10, descriptors(t))
+	})
 }

@@ -122,6 +122,7 @@ func (w *world) master(cfg *config.Config) *Master {
 	}
 	m.machine = rollout.New(rollout.Options{Slots: 16, Rand: rand.New(rand.NewPCG(1, 2)), Violated: func(what string) { w.t.Errorf("invariant: %s", what) }})
 	w.quiet = func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) }
+	m.loadBlobs()
 	return m
 }
 

@@ -28,7 +28,9 @@ type KeepOption func(*ipc.Blob)
 
 // Persist keeps it across a stop of the service: the master writes it to its
 // state directory as it ends, and reads it when it starts. Without it, what is
-// kept is dropped then.
+// kept is dropped then. It is written at no other time: after the death of the
+// master or of the machine there is what was kept last or nothing, and never
+// something older.
 func Persist() KeepOption { return func(b *ipc.Blob) { b.Persist = true } }
 
 // Keep has the master keep data by this name, in place of what it kept there:

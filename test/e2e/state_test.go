@@ -213,6 +213,79 @@ func TestStateSurvivesAKill(t *testing.T) {
 	t.Logf("%d items, %d requests had no answer", len(items), len(w.failed))
 }
 
+// What is over a limit is refused with the limit's name, and costs nothing: not
+// what is kept, not the worker, and not the next request.
+func TestStateOverItsLimit(t *testing.T) {
+	t.Parallel()
+	s := started(t, func(c service.Config) { c.Set("state.blob", "1KiB") })
+	w := writeList(t, s, 0)
+	w.post("small")
+	before, pid := kept(t, s, "list"), worker(t, s)
+	for range times(50, 5) {
+		w.post(strings.Repeat("x", 2<<10))
+	}
+	if n := times(50, 5); len(w.failed) != n || !strings.Contains(w.failed[0], "503") || !strings.Contains(w.failed[0], "state.blob allows 1.0 KiB") {
+		t.Errorf("%d of %d were refused, the first so: %q", len(w.failed), n, w.failed)
+	}
+	if after := kept(t, s, "list"); after != before || after.Size == 0 {
+		t.Errorf("status shows %+v, and before %+v", after, before)
+	}
+	w.post("small as well")
+	if items := w.check(); len(items) != 2 || worker(t, s) != pid {
+		t.Errorf("%q, worker %d then %d", items, pid, worker(t, s))
+	}
+	if n := strings.Count(s.Log(10_000), "refused a worker's keep of state"); n == 0 {
+		t.Error("the log says nothing of it")
+	}
+}
+
+// What is replaced over and over leaves nothing behind in the master. (The SDK
+// makes about a hundred requests in a second, and each item is two.)
+func TestStateIsReplacedForever(t *testing.T) {
+	t.Parallel()
+	const (
+		few    = 8    // descriptors that come and go: checks, questions
+		growth = 8192 // KiB
+	)
+	s := started(t, nil)
+	w := writeList(t, s, 0)
+	w.post("the first")
+	held := func() int {
+		n, err := descriptors(s.PID())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	n := times(3000, 100)
+	fds, rss := held(), kib(t, s.PID(), "status", "VmRSS:")
+	for i := range n {
+		w.post(fmt.Sprint("item ", i))
+	}
+	after := kib(t, s.PID(), "status", "VmRSS:")
+	if len(w.failed) > 0 {
+		t.Fatalf("%q", w.failed)
+	}
+	for end := time.Now().Add(time.Minute); held() > fds+few; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the master has %d descriptors, before it had %d", held(), fds)
+		}
+	}
+	if after > rss+growth {
+		t.Errorf("the master has grown from %.0f to %.0f KiB", rss, after)
+	}
+	t.Logf("%d replacements: the master has %.0f KiB and %d descriptors, before it had %.0f and %d", n, after, held(), rss, fds)
+}
+
+func worker(t *testing.T, s *service.Service) int {
+	t.Helper()
+	pid, err := s.Worker(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return pid
+}
+
 // A stop drops what is kept, unless it was asked for otherwise.
 func TestStateAcrossAStop(t *testing.T) {
 	t.Parallel()

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc"
 )
 
 func roomy() Limits { return Limits{Blob: 1 << 20, Total: 1 << 21, Count: 4} }
@@ -237,6 +239,37 @@ func TestDamagedFiles(t *testing.T) {
 			t.Errorf("%s: %+v, %v", name, all, err)
 		}
 	}
+}
+
+// FuzzLoad: whatever a file holds, what is taken from it is what Store would have
+// written for it.
+func FuzzLoad(f *testing.F) {
+	f.Add([]byte(`{"name":"a","size":7,"sha256":"ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73","generation":1,"since":"2026-01-02T03:04:05Z"}` + "\ncontent"))
+	f.Add([]byte(`{"name":"a","size":0,"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"}` + "\n"))
+	f.Add([]byte(`{"name":"../a","size":-1}` + "\n"))
+	dir := f.TempDir()
+	path := filepath.Join(dir, "a.blob")
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		all, err := Load(dir, roomy())
+		if len(all) == 0 {
+			if err == nil {
+				t.Error("nothing is taken over, and no word of it")
+			}
+			return
+		}
+		b := all[0]
+		defer Release(b.FD)
+		_, want, _ := bytes.Cut(data, []byte("\n"))
+		if err != nil || len(all) != 1 || b.Name != "a" || !b.Persist || b.Size != int64(len(want)) || content(t, b) != string(want) {
+			t.Errorf("%+v, %v", all, err)
+		}
+		if err := ipc.CheckSealed(b.FD, b.Size); err != nil {
+			t.Error(err)
+		}
+	})
 }
 
 // A full disk: what does not fit keeps its old file, what fits is written.

@@ -138,7 +138,7 @@ func load(path, name string, l Limits) (Blob, error) {
 	if err != nil {
 		return Blob{}, err
 	}
-	return Blob{Name: name, Size: h.Size, FD: fd, Persist: true, Generation: h.Generation, Since: h.Since}, nil
+	return Blob{Name: name, Size: h.Size, FD: fd, Persist: true, Filed: true, Generation: h.Generation, Since: h.Since}, nil
 }
 
 // memory makes sealed memory with this content.

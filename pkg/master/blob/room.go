@@ -24,6 +24,7 @@ type Blob struct {
 	Size       int64
 	FD         int // the room's, sealed: see ipc.CheckSealed
 	Persist    bool
+	Filed      bool   // the file that Load read it from is there, and says the same
 	Generation uint64 // of the worker that kept it
 	Since      time.Time
 	Revision   uint64 // of all that is kept, the later the greater
