@@ -188,12 +188,14 @@ func gather(t *testing.T, s *service.Service, talkers, listeners int) *regulars 
 // more waits until every talker has said so many more and all have heard them.
 func (r *regulars) more(n int64) {
 	r.t.Helper()
+	goals := map[*regular]int64{}
 	for _, g := range r.crowd {
-		if g.number < 0 {
-			continue
+		if g.number >= 0 {
+			goals[g] = g.said.Load() + n
 		}
-		goal := g.said.Load() + n
-		eventually(r.t, fmt.Sprintf("%s to say %d more", g.name, n), func() bool { return g.said.Load() >= goal })
+	}
+	for g, goal := range goals {
+		eventually(r.t, fmt.Sprintf("%s to say %d messages", g.name, goal), func() bool { return g.said.Load() >= goal })
 	}
 	r.listened()
 }
