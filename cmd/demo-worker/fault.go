@@ -35,6 +35,7 @@ import (
 //	DEMO_LEAK_MEMORY=10       keeps so many MiB more each second
 //	DEMO_LEAK_FDS=100         opens so many descriptors more each second
 //	DEMO_LOG_FLOOD=10000      writes so many lines to standard error each second
+//	DEMO_CHAT_STATE=2         the form of what the chat's members bring along (default 1); 0: takes none
 //	DEMO_IGNORE_TERM=1        ignores TERM and INT, and hangs instead of exiting
 type faults struct {
 	worker uint64 // this worker's id; zero without a master
@@ -54,6 +55,7 @@ type faults struct {
 	leakMemory     int
 	leakFDs        int
 	logFlood       int
+	chatState      int
 	ignoreTerm     bool
 }
 
@@ -78,6 +80,7 @@ func faultTable() string {
 		{"DEMO_LEAK_MEMORY=10", "keeps so many MiB more each second"},
 		{"DEMO_LEAK_FDS=100", "opens so many descriptors more each second"},
 		{"DEMO_LOG_FLOOD=10000", "writes so many lines to standard error each second"},
+		{"DEMO_CHAT_STATE=2", "the form of what the chat's members bring along (default 1); 0: takes none"},
 		{"DEMO_IGNORE_TERM=1", "ignores TERM and INT, and hangs instead of exiting"},
 	} {
 		fmt.Fprintf(t, "  %s\t%s\n", row[0], row[1])
@@ -126,6 +129,10 @@ func readFaults(getenv func(string) string) (*faults, error) {
 	f.leakMemory = number("DEMO_LEAK_MEMORY")
 	f.leakFDs = number("DEMO_LEAK_FDS")
 	f.logFlood = number("DEMO_LOG_FLOOD")
+	f.chatState = stateVersion
+	if getenv("DEMO_CHAT_STATE") != "" {
+		f.chatState = number("DEMO_CHAT_STATE")
+	}
 	f.ignoreTerm = flag("DEMO_IGNORE_TERM")
 	if f.fail = getenv("DEMO_FAIL"); f.fail != "" && f.fail != "all" && f.fail != "users" {
 		bad = append(bad, fmt.Errorf("DEMO_FAIL=%q is neither all nor users", f.fail))

@@ -104,7 +104,7 @@ func run(args []string) (int, error) {
 	if o.cert != "" {
 		w.Handle("https", r, worker.Address(o.tlsAddress), worker.TLS(o.cert, o.key))
 	}
-	newChat(w, kept{w}).install(r)
+	newChat(w, kept{w}, f.chatState).install(r)
 	w.BeforeReady(f.beforeReady)
 	w.BeforeReady(tab.load)
 	w.OnActive(j.run)

@@ -27,7 +27,7 @@ import (
 const (
 	kindChat     = "chat"   // a WebSocket of the room
 	kindEvents   = "events" // Server-Sent Events of the room
-	stateVersion = 1        // of what members bring along, see member.pack
+	stateVersion = 1        // of what member.pack makes
 
 	batchSize  = 4 << 10          // bytes that are enough for one write; one message may be more
 	readSize   = 4 << 10          // bytes of one read
@@ -40,19 +40,24 @@ const (
 type chat struct {
 	w       *worker.Worker
 	room    *room
+	state   int                                                  // version of what members bring along; zero: they are not taken
 	handOff func(context.Context, net.Conn, worker.Parcel) error // the worker's
 }
 
-func newChat(w *worker.Worker, k keep) *chat {
-	return &chat{w: w, room: newRoom(k, worker.Leaving), handOff: w.HandOff}
+func newChat(w *worker.Worker, k keep, state int) *chat {
+	return &chat{w: w, room: newRoom(k, worker.Leaving), state: state, handOff: w.HandOff}
 }
 
 // install adds the routes, and takes members that come from other versions.
 func (c *chat) install(r *gin.Engine) {
 	r.GET("/chat", c.socket)
 	r.GET("/events", c.events)
+	c.w.OnActive(c.room.run)
+	if c.state == 0 {
+		return
+	}
 	for _, kind := range []string{kindChat, kindEvents} {
-		c.w.Receive(kind, []int{stateVersion}, func(ctx context.Context, conn net.Conn, p worker.Parcel) {
+		c.w.Receive(kind, []int{c.state}, func(ctx context.Context, conn net.Conn, p worker.Parcel) {
 			m := &member{chat: c, conn: conn, kind: p.Kind}
 			if err := m.unpack(p.State); err != nil {
 				slog.Error("demo-worker: a member that was handed off cannot be served", "error", err)
@@ -62,7 +67,6 @@ func (c *chat) install(r *gin.Engine) {
 			m.serve(ctx)
 		})
 	}
-	c.w.OnActive(c.room.run)
 }
 
 // socket is GET /chat?after=SEQ: a WebSocket that sends and gets messages.
@@ -181,7 +185,7 @@ func (m *member) serve(ctx context.Context) {
 			}
 		case away:
 			err := m.handOff(context.Background(), m.conn, worker.Parcel{
-				Kind: m.kind, Version: stateVersion, State: m.pack(), Unread: m.in.raw})
+				Kind: m.kind, Version: m.state, State: m.pack(), Unread: m.in.raw})
 			if err == nil {
 				return
 			}

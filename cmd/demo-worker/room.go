@@ -74,12 +74,14 @@ func (r *room) run(ctx context.Context) {
 		slog.Error("demo-worker: the room stays closed", "error", err)
 		return
 	}
-	for ctx.Err() == nil {
+	for kept := true; ctx.Err() == nil; {
 		select {
 		case <-r.dirty:
-			if err := r.commit(); err != nil {
+			err := r.commit()
+			if err != nil && kept { // said once, not with each batch
 				slog.Warn("demo-worker: the room's log is not kept; it goes on without", "error", err)
 			}
+			kept = err == nil
 		case <-ctx.Done():
 			continue
 		}

@@ -21,7 +21,7 @@ const MaxParcel = ipc.MaxParcel
 const maxKind = 64
 
 // handOffWait is how long a connection that is handed off waits for a successor
-// that is slow.
+// that is slow, or for what the master does about one that has died.
 const handOffWait = 5 * time.Second
 
 var (
@@ -97,7 +97,8 @@ func (w *Worker) Receive(name string, versions []int, fn func(ctx context.Contex
 // the caller's, as it was. ErrStays: the caller serves on. ErrNoSuccessor,
 // ErrNotMovable, a *RefusedError or the context's: the caller should end it in
 // the protocol's polite way. A successor that does not answer is not waited for
-// longer than some seconds.
+// longer than some seconds; nor is, when it has died, its replacement or the
+// traffic's return.
 func (w *Worker) HandOff(ctx context.Context, conn net.Conn, p Parcel) error {
 	c, ok := conn.(guest)
 	switch {
@@ -119,9 +120,9 @@ func (w *Worker) HandOff(ctx context.Context, conn net.Conn, p Parcel) error {
 			return err
 		case !w.traffic.leaving.given():
 			return ErrStays
-		case w.handover.parting(w.traffic.leaving, c.move().listener):
+		case w.handover.parting(w.traffic.leaving, c.move().listener) && !w.handover.expecting():
 			return err
-		} // else the traffic has come and gone again: there is another way
+		} // else the traffic has come and gone again, or its way was lost: there is another, or soon
 	}
 }
 

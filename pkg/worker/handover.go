@@ -40,6 +40,7 @@ type handover struct {
 	routes  map[*route]struct{}
 	changed chan struct{} // closed, and made anew, when a route comes, goes, stalls or goes on
 	sweeps  int           // sweeps that are asked for; one runs at a time
+	lost    bool          // the last route has ended by itself, and what comes next is not told yet
 }
 
 func newHandover(conns *census, log *slog.Logger) *handover {
@@ -91,6 +92,7 @@ func (h *handover) add(link *ipc.Link, to ipc.Peer, instead bool) error {
 		delete(h.routes, old)
 	}
 	h.routes[r] = struct{}{}
+	h.lost = false
 	h.tasks.Go(r.run)
 	h.look()
 	return nil
@@ -104,6 +106,7 @@ func (h *handover) stay() {
 		r.end()
 		delete(h.routes, r)
 	}
+	h.lost = false
 	h.look()
 }
 
@@ -118,7 +121,16 @@ func (h *handover) left(r *route) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.routes, r)
+	h.lost = h.lost || !r.ended && len(h.routes) == 0
 	h.look()
+}
+
+// expecting tells whether a way was lost, so that the master is about to give
+// the traffic back or to open another way.
+func (h *handover) expecting() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lost
 }
 
 // stalled notes whether a route's other side answers. h.mu is not held.
@@ -184,13 +196,14 @@ func (h *handover) awake() { <-h.woken }
 // caller may be reading from it. It does not wait for a route that is stalled.
 func (h *handover) give(m *mover) error { return h.ask(context.Background(), m.ask(nil), false) }
 
-// ask waits for a route to pull the request, and for its verdict.
+// ask waits for a route to pull the request, and for its verdict. Who is patient
+// also waits for what comes after a route that was lost.
 func (h *handover) ask(ctx context.Context, r *request, patient bool) error {
 	for {
 		h.mu.Lock()
-		routes, changed := len(h.routes), h.changed
+		way, changed := len(h.routes) > 0 || patient && h.lost, h.changed
 		h.mu.Unlock()
-		if routes == 0 || !patient && !h.open.Load() {
+		if !way || !patient && !h.open.Load() {
 			return errNobody
 		}
 		select {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -297,6 +298,57 @@ func TestHandOffWithoutASuccessor(t *testing.T) {
 		t.Fatal(err)
 	}
 	k.wantEnd(t)
+}
+
+// A successor that dies is no answer yet: the master gives the traffic back, or
+// opens a way to another.
+func TestHandOffWaitsWhenItsSuccessorDies(t *testing.T) {
+	for _, next := range []string{"the traffic comes back", "another successor"} {
+		t.Run(next, func(t *testing.T) {
+			begin, result := make(chan struct{}), make(chan error, 1)
+			c := newCouple(t, func(name string, w *Worker) {
+				w.Handle("http", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+					conn, _, _ := http.NewResponseController(rw).Hijack()
+					defer conn.Close()
+					io.WriteString(conn, "hello\n")
+					<-begin
+					result <- w.HandOff(context.Background(), conn, Parcel{Kind: "talk"})
+				}))
+				w.Receive("talk", []int{0}, func(_ context.Context, conn net.Conn, _ Parcel) {})
+			})
+			k := dial(t, c.slot.addr)
+			io.WriteString(k.c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+			k.br.ReadString('\n')
+			a, b, err := ipc.Pair()
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.toOld.send(ipc.Message{Type: ipc.TypeGive, Peer: &ipc.Peer{Worker: 2}}, b)
+			unix.Close(b)
+			c.toOld.park()
+			unix.Close(a)
+			eventually(t, "the way is lost", c.old.handover.expecting)
+			close(begin)
+			select {
+			case err := <-result:
+				t.Fatal("it has not waited: ", err)
+			case <-time.After(50 * time.Millisecond):
+			}
+			if next == "another successor" {
+				c.toNew.activate()
+				give(t, c.toOld, c.toNew)
+				if err := <-result; err != nil {
+					t.Fatal(err)
+				}
+			} else {
+				c.toOld.activate()
+				if err := <-result; !errors.Is(err, ErrStays) {
+					t.Fatal(err)
+				}
+			}
+			k.wantEnd(t)
+		})
+	}
 }
 
 func TestAStoppedTakerCostsNothing(t *testing.T) {

@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -16,8 +18,6 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
-
-	"github.com/masterd/masterd/test/service"
 )
 
 // A chat room whose members stay connected while its program is replaced under
@@ -27,11 +27,17 @@ func TestRoomOutlivesItsProgram(t *testing.T) {
 	next(t, s, 1, "baked")
 	const talkers, listeners = 8, 4
 	var members []*guest
-	for range talkers {
-		members = append(members, enterSocket(t, s))
-	}
-	for range listeners {
-		members = append(members, enterEvents(t, s, ""))
+	for i := range talkers + listeners {
+		enter := enterSocket
+		if i >= talkers {
+			enter = enterEvents
+		}
+		m, err := enter(t.Context(), s.Addr, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.conn.Close()
+		members = append(members, m)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -79,81 +85,91 @@ func TestRoomOutlivesItsProgram(t *testing.T) {
 		n, every, total, talkers, talkers, listeners)
 }
 
-// guest is a client of the room that never reconnects.
+// guest is one connection of a client of the room.
 type guest struct {
 	conn  net.Conn
-	next  func() (text string, err error) // of the room's messages
+	next  func() (post, error) // of the room's messages
 	heard atomic.Int64
-	last  string // event id
 }
 
-func enterSocket(t *testing.T, s *service.Service) *guest {
-	t.Helper()
-	conn, br, _, err := ws.Dialer{}.Dial(t.Context(), "ws://"+s.Addr+"/chat?after=0")
+type post struct {
+	Seq    uint64
+	Text   string
+	Missed bool
+}
+
+// errGoodbye is the polite end of a guest's connection.
+var errGoodbye = errors.New("the room asks to come back")
+
+// enterSocket is a WebSocket that hears what comes after that message.
+func enterSocket(ctx context.Context, addr string, after uint64) (*guest, error) {
+	conn, br, _, err := ws.Dialer{Timeout: patience}.Dial(ctx, fmt.Sprintf("ws://%s/chat?after=%d", addr, after))
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	t.Cleanup(func() { conn.Close() })
 	var in io.Reader = conn
 	if br != nil {
 		in = br
 	}
-	return &guest{conn: conn, next: func() (string, error) {
+	return &guest{conn: conn, next: func() (p post, err error) {
 		b, err := wsutil.ReadServerText(struct {
 			io.Reader
 			io.Writer
 		}{in, conn})
+		var closed wsutil.ClosedError
+		if errors.As(err, &closed) && closed.Code == ws.StatusGoingAway {
+			return p, errGoodbye
+		}
 		if err != nil {
-			return "", err
+			return p, err
 		}
-		var post struct {
-			Text   string
-			Missed bool
+		if err := json.Unmarshal(b, &p); err != nil || p.Missed {
+			return p, fmt.Errorf("it was told %q, %v", b, err)
 		}
-		if err := json.Unmarshal(b, &post); err != nil || post.Missed {
-			return "", fmt.Errorf("%s, %w", b, err)
-		}
-		return post.Text, nil
-	}}
+		return p, nil
+	}}, nil
 }
 
-// enterEvents listens from after that event on.
-func enterEvents(t *testing.T, s *service.Service, last string) *guest {
-	t.Helper()
-	conn, err := net.DialTimeout("tcp", s.Addr, patience)
+// enterEvents hears the same as events.
+func enterEvents(ctx context.Context, addr string, after uint64) (*guest, error) {
+	conn, err := (&net.Dialer{Timeout: patience}).DialContext(ctx, "tcp", addr)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	t.Cleanup(func() { conn.Close() })
-	if last == "" {
-		last = "0"
-	}
-	fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: %s\r\n\r\n", last)
+	_ = conn.SetReadDeadline(time.Now().Add(patience))
+	fmt.Fprintf(conn, "GET /events HTTP/1.1\r\nHost: x\r\nLast-Event-ID: %d\r\n\r\n", after)
 	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
-	if err != nil || res.StatusCode != http.StatusOK {
-		t.Fatal(res, err)
+	if err == nil && res.StatusCode != http.StatusOK {
+		err = fmt.Errorf("status %d", res.StatusCode)
 	}
-	g := &guest{conn: conn}
+	if err != nil {
+		conn.Close()
+		return nil, err
+	}
+	_ = conn.SetReadDeadline(time.Time{})
 	in := bufio.NewReader(res.Body)
-	g.next = func() (text string, err error) {
+	return &guest{conn: conn, next: func() (p post, err error) {
 		for {
 			line, err := in.ReadString('\n')
 			if err != nil {
-				return "", err
+				return p, err
 			}
 			switch name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": "); name {
 			case "id":
-				g.last = value
+				if p.Seq, err = strconv.ParseUint(value, 10, 64); err != nil {
+					return p, err
+				}
 			case "data":
-				text = value
+				p.Text = value
 			case "":
-				return text, nil
+				return p, nil
+			case "retry":
+				return p, errGoodbye
 			default:
-				return "", fmt.Errorf("%q", line)
+				return p, fmt.Errorf("it was told %q", line)
 			}
 		}
-	}
-	return g
+	}}, nil
 }
 
 func (g *guest) say(text string) error {
@@ -166,7 +182,7 @@ func (g *guest) say(text string) error {
 func (g *guest) listen(t *testing.T, who string) {
 	wanted := map[int]int{}
 	for {
-		text, err := g.next()
+		p, err := g.next()
 		if err != nil {
 			if !strings.Contains(err.Error(), "use of closed") {
 				t.Errorf("%s, after %d messages: %v", who, g.heard.Load(), err)
@@ -174,8 +190,8 @@ func (g *guest) listen(t *testing.T, who string) {
 			return
 		}
 		var from, n int
-		if _, err := fmt.Sscanf(text, "%d %d", &from, &n); err != nil || n != wanted[from] {
-			t.Errorf("%s heard %q, wanted number %d of %d; %v", who, text, wanted[from], from, err)
+		if _, err := fmt.Sscanf(p.Text, "%d %d", &from, &n); err != nil || n != wanted[from] {
+			t.Errorf("%s heard %q, wanted number %d of %d; %v", who, p.Text, wanted[from], from, err)
 			return
 		}
 		wanted[from]++
