@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"strconv"
 	"strings"
 	"time"
 
@@ -269,6 +270,13 @@ func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {
 	}
 	if !serves && w.InFlight > 0 && w.LongestMS >= time.Second.Milliseconds() {
 		rows = p.notes(rows, dim, "its longest request has run for "+span(milliseconds(w.LongestMS)))
+	}
+	if len(w.GivesTo) > 0 && w.Open > 0 {
+		to := make([]string, len(w.GivesTo))
+		for i, id := range w.GivesTo {
+			to[i] = strconv.FormatUint(id, 10)
+		}
+		rows = p.notes(rows, dim, "its idle connections move to "+strings.Join(to, ", "))
 	}
 	if w.Cut != nil {
 		rows = p.notes(rows, yellow, "it has cut "+cutText(*w.Cut))

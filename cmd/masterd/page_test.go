@@ -98,6 +98,7 @@ func drainingStatus() api.Status {
 		Workers: []api.Worker{worker(10, "draining", 26*time.Hour, 7), worker(11, "killed", 26*time.Hour, 1)},
 	}
 	g.Workers[1].Deadline = ago(2 * time.Second)
+	g.Workers[0].GivesTo = []uint64{12, 13}
 	st.Generations = append([]api.Generation{g}, st.Generations...)
 	st.Hold = &api.Hold{Reason: "exam week: whoever deploys now answers the telephone, all of it, until Friday evening when the last results are in", By: "bob (uid 1001)"}
 	return st

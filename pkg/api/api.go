@@ -115,6 +115,7 @@ type Worker struct {
 	FDs       int       `json:"fds"`
 	Restarts  int       `json:"restarts"`
 	Dropped   uint64    `json:"dropped_lines,omitempty"` // of its output
+	GivesTo   []uint64  `json:"gives_to,omitempty"`      // workers that its idle connections move to, while it is parked or drains
 	Cut       *Cut      `json:"cut,omitempty"`           // what it has cut so far, at the end of its drain
 }
 

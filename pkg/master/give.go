@@ -1,6 +1,7 @@
 package master
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"syscall"
@@ -44,6 +45,9 @@ func (m *Master) give(c rollout.Give) {
 // handoverLink makes a link and gives each its end. If only one can be told, the
 // end of the other is closed, and so is the link.
 func handoverLink(from, to *worker, instead bool) error {
+	if to.session.Room() == 0 { // one link too many would cost it its control connection
+		return errors.New("the worker that would take them has not read what it was told before")
+	}
 	a, b, err := ipc.Pair()
 	if err != nil {
 		return err

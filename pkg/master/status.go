@@ -81,6 +81,9 @@ func (m *Master) describeGenerations(s *api.Status, st rollout.Status) {
 				ID: uint64(w.ID), PID: w.PID, Phase: string(w.Phase), Since: w.Since, Deadline: w.Deadline,
 				Healthy: w.Healthy, LastProbe: w.LastProbe, Restarts: w.Restarts,
 			}
+			for _, to := range w.Gives {
+				aw.GivesTo = append(aw.GivesTo, uint64(to))
+			}
 			if r := m.workers[w.ID]; r != nil {
 				aw.Started, aw.InFlight, aw.Open, aw.Requests = r.started, r.stats.InFlight, r.stats.Open, r.stats.Requests
 				aw.LongestMS, aw.Cut = max(r.stats.LongestMS, 0), describeCut(r.cutSoFar())

@@ -249,10 +249,10 @@ func (m *Machine) advance() {
 	m.settleScale()
 	m.settleWaiters()
 	m.leave()
-	m.rehome()
 	m.tidySlots()
 	if m.stop == nil {
 		m.startDelayed()
 	}
+	m.rehome() // last: a delayed rollout that starts may have given workers up
 	m.finishStop()
 }

@@ -29,7 +29,7 @@ func (w *world) obey(c Command) {
 		}
 	case Activate:
 		p := w.procs[c.Worker]
-		p.gives = nil
+		p.giver, p.gives = false, nil
 		if w.chance(w.kind.hang) {
 			p.hung = true
 		}
@@ -41,14 +41,16 @@ func (w *world) obey(c Command) {
 	case Drain:
 		w.drain(c)
 	case Give:
-		w.procs[c.Worker].gives = c.To
+		w.give(c)
+	case Park:
+		w.mustGive(w.procs[c.Worker])
 	case Announce:
 		if !w.stopping {
 			w.fail("worker %d is told of a stop that nobody asked for", c.Worker)
 		}
 	case Terminate:
 		p := w.procs[c.Worker]
-		p.leaving = true
+		p.leaving, p.giver = true, false
 		if p.hung || w.chance(w.kind.hang) {
 			p.hung = true
 			return
@@ -237,6 +239,7 @@ func (w *world) drain(c Drain) {
 		}
 	}
 	p.leaving = true
+	w.mustGive(p)
 	switch {
 	case p.hung || w.chance(w.kind.hang):
 		p.hung = true
@@ -255,37 +258,6 @@ type lastBreath struct{ w Worker }
 
 func (lastBreath) event() {}
 
-// inspectGiving: connections go where new ones go, and from where none do. What
-// a step says is obeyed in order: it counts where that has led to.
-func (w *world) inspectGiving() {
-	phases := w.phases()
-	for _, p := range w.live {
-		if p.gone || len(p.gives) == 0 || phases[p.id] != PhaseParked && phases[p.id] != PhaseDraining {
-			if phases[p.id] == PhaseActive && len(p.gives) > 0 {
-				w.fail("worker %d is active and gives to %v", p.id, p.gives)
-			}
-			continue
-		}
-		if len(p.gives) > maxHomes {
-			w.fail("worker %d gives to %d", p.id, len(p.gives))
-		}
-		for _, id := range p.gives {
-			switch to := w.procs[id]; {
-			case to == nil || to.gone:
-				w.fail("worker %d gives to %d, which is gone", p.id, id)
-			case id == p.id:
-				w.fail("worker %d gives to itself", p.id)
-			case !to.accepts:
-				w.fail("worker %d gives to %d, which never accepted", p.id, id)
-			case phases[id] != PhaseActive:
-				w.fail("worker %d gives to %d, which is %s", p.id, id, phases[id])
-			case len(w.asks) == 0 && !inShares(w.steered, to.slot): // else the machine has not heard yet
-				w.fail("worker %d gives to %d, where new connections do not go", p.id, id)
-			}
-		}
-	}
-}
-
 func (w *world) kill(c Kill) {
 	p := w.procs[c.Worker]
 	if strings.Contains(c.Why, "heard of") {
@@ -302,7 +274,7 @@ func (w *world) kill(c Kill) {
 			w.fail("the last one serving, worker %d, is killed for missing beats", p.id)
 		}
 	}
-	p.leaving = true
+	p.leaving, p.giver = true, false
 	d := w.soon()
 	if w.chance(w.kind.stuck) {
 		d = time.Duration(w.r.IntN(90)) * time.Second
@@ -345,7 +317,6 @@ func (w *world) exit() {
 
 // inspect looks at the world after a step.
 func (w *world) inspect() {
-	w.inspectGiving()
 	if w.exited || w.stopping && w.m.Status().Drains.IsZero() { // what is only announced goes on in full
 		return
 	}

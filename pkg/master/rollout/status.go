@@ -74,9 +74,10 @@ type WorkerStatus struct {
 	Since     time.Time
 	Deadline  time.Time
 	Healthy   bool
-	Failures  int    // failed checks in a row
-	LastProbe string // what the last failed check said
-	Restarts  int    // how many workers had its place before it, within the generation
+	Failures  int      // failed checks in a row
+	LastProbe string   // what the last failed check said
+	Gives     []Worker // who is given its connections, while it is parked or drains
+	Restarts  int      // how many workers had its place before it, within the generation
 }
 
 // RolloutStatus is the running rollout.

@@ -274,7 +274,11 @@ func (s *story) status() {
 	for _, g := range st.Generations {
 		fmt.Fprintf(&s.out, "\tg%d %s %s baked=%v\n", g.ID, g.Version.ID, g.Phase, g.Baked)
 		for _, w := range g.Workers {
-			fmt.Fprintf(&s.out, "\t  w%d s%d %s healthy=%v restarts=%d\n", w.ID, w.Slot, w.Phase, w.Healthy, w.Restarts)
+			fmt.Fprintf(&s.out, "\t  w%d s%d %s healthy=%v restarts=%d", w.ID, w.Slot, w.Phase, w.Healthy, w.Restarts)
+			if len(w.Gives) > 0 {
+				fmt.Fprintf(&s.out, " gives to %v", w.Gives)
+			}
+			fmt.Fprintln(&s.out)
 		}
 	}
 	if r := st.Rollout; r != nil {

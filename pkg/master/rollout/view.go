@@ -68,7 +68,7 @@ func (m *Machine) viewGeneration(g *generation) GenerationStatus {
 		v.Workers = append(v.Workers, WorkerStatus{
 			ID: w.id, PID: w.pid, Slot: w.slot, Phase: w.phase, Since: w.since, Deadline: w.deadline,
 			Healthy:  !w.silent && (w.failures == 0 || w.accepts() && w.failures < g.settings.ActiveFailures),
-			Failures: w.failures, LastProbe: w.lastProbe, Restarts: restarts[w.id],
+			Failures: w.failures, LastProbe: w.lastProbe, Gives: slices.Clone(w.giving), Restarts: restarts[w.id],
 		})
 	}
 	for _, s := range g.seats {

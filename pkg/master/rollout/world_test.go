@@ -27,6 +27,8 @@ type world struct {
 	touched map[Generation]bool // had traffic for real
 	gens    map[Generation]bool
 	steered []Share // for real
+	heard   uint64  // the newest Steer that the machine knows to be in force…
+	known   []Share // …and what it was
 	asks    []ask   // Steers without a delivered answer
 	failedU time.Time
 	holes   map[Slot]bool // in quarantine and not quiet yet
@@ -72,8 +74,9 @@ type proc struct {
 	hung    bool
 	mute    bool // does not beat
 	beat    time.Time
-	cut     Cut // what it took with it
-	gives   []Worker
+	cut     Cut      // what it took with it
+	giver   bool     // was told to park, or to drain and no more than that
+	gives   []Worker // told
 }
 
 type item struct {
@@ -131,6 +134,7 @@ func (w *world) reboot() {
 	w.queue, w.live, w.procs, w.bySlot = nil, nil, map[Worker]*proc{}, map[Slot]map[Worker]*proc{}
 	w.gens, w.touched, w.holes, w.owner = map[Generation]bool{}, map[Generation]bool{}, map[Slot]bool{}, map[Slot]Generation{}
 	w.steered, w.asks, w.failedU = nil, nil, time.Time{}
+	w.heard, w.known = 0, nil
 	w.forward, w.made = map[Rollout]bool{}, map[Generation]Rollout{}
 	w.stopping, w.exited, w.served = false, false, false
 	w.slack = 0
@@ -307,6 +311,9 @@ func (w *world) step(ev Event) {
 	for _, c := range out {
 		w.obey(c)
 	}
+	if _, beat := ev.(Beat); !beat { // who is heard of again is taken up with the next fact
+		w.inspectGiving()
+	}
 	w.inspect()
 }
 
@@ -432,6 +439,11 @@ func (w *world) bury(id Worker) {
 }
 
 func (w *world) answered(seq uint64) {
+	for _, a := range w.asks {
+		if a.seq == seq && seq > w.heard {
+			w.heard, w.known = seq, a.shares
+		}
+	}
 	for len(w.asks) > 0 && w.asks[0].seq <= seq {
 		w.asks = w.asks[1:]
 	}

@@ -86,6 +86,7 @@ func TestTheLifeOfAWorker(t *testing.T) {
 		{e.Park, ipc.TypePark, ipc.TypeParked, Parked},
 		{func() error { return e.Activate(nil, nil) }, ipc.TypeActivate, ipc.TypeAccepting, Accepting},
 		{e.Dump, ipc.TypeDump, ipc.TypeRefused, Refused},
+		{e.Stay, ipc.TypeStay, ipc.TypeRefused, Refused},
 		{func() error { return e.Drain(0) }, ipc.TypeDrain, "", 0},
 		{func() error { return e.Drain(time.Nanosecond) }, ipc.TypeDrain, "", 0},
 		{func() error { return e.Drain(time.Minute) }, ipc.TypeDrain, ipc.TypeDrained, Drained},
@@ -161,6 +162,14 @@ func TestRequestsThatCannotBeSent(t *testing.T) {
 	}
 	wantClosed(t, r)
 
+	for _, pass := range []func(int, ipc.Peer) error{e.Give, e.Take} {
+		r, w := pipe(t)
+		if err := pass(w, ipc.Peer{}); err == nil {
+			t.Error("a link to nobody")
+		}
+		wantClosed(t, r)
+	}
+
 	// None of it has cost the connection.
 	if err := e.Dump(); err != nil {
 		t.Fatal(err)
@@ -177,6 +186,32 @@ func TestRequestsThatCannotBeSent(t *testing.T) {
 		t.Error("sent to nobody")
 	}
 	wantClosed(t, r)
+	for _, pass := range []func(int, ipc.Peer) error{e.Give, e.Take} {
+		r, w := pipe(t)
+		if err := pass(w, ipc.Peer{Worker: 8, Generation: 4}); err == nil {
+			t.Error("a link for nobody")
+		}
+		wantClosed(t, r)
+	}
+}
+
+func TestLinksArePassedOn(t *testing.T) {
+	h := newHouse(t)
+	e := h.expect()
+	p := h.join(e, ipc.StateNew)
+	peer := ipc.Peer{Worker: 8, Generation: 4, Instead: true}
+	for typ, pass := range map[ipc.Type]func(int, ipc.Peer) error{ipc.TypeGive: e.Give, ipc.TypeTake: e.Take} {
+		r, w := pipe(t)
+		if err := pass(w, peer); err != nil {
+			t.Fatal(err)
+		}
+		m, fds := p.hear(typ)
+		if *m.Peer != peer || len(fds) != 1 {
+			t.Fatalf("%+v with %d descriptors", m.Peer, len(fds))
+		}
+		closeFDs(fds)
+		wantClosed(t, r)
+	}
 }
 
 func TestReconnecting(t *testing.T) {
