@@ -82,8 +82,8 @@ func (m *Machine) confirmMissed(b *bake) {
 		return
 	}
 	m.bakeUntil(b.made.confirm)
-	if m.try != nil {
-		return // its successor is on the way
+	if m.try != nil || m.stop != nil {
+		return // its successor is on the way, or the end
 	}
 	m.begin(&attempt{what: "rollback", by: "masterd", origin: Internal, why: why, settings: m.settings, version: to})
 }

@@ -76,7 +76,7 @@ func (m *Machine) check() {
 // checkServed: once somebody has served, new connections go to a live,
 // accepting worker at every instant, unless every one has died.
 func (m *Machine) checkServed() {
-	if !m.served || m.stop != nil || m.serving() || !m.steering.due.IsZero() {
+	if !m.served || m.ending() || m.serving() || !m.steering.due.IsZero() {
 		return // or the kernel refuses it, and it is about to be tried again
 	}
 	for _, g := range m.generations {
@@ -131,10 +131,10 @@ func (m *Machine) checkOwners() {
 
 // checkRoles: who may have traffic, and who is beside whom.
 func (m *Machine) checkRoles() {
-	if m.parked != nil && (m.parked == m.active || m.parked.phase != PhaseParked || m.bake == nil && m.stop == nil) {
+	if m.parked != nil && (m.parked == m.active || m.parked.phase != PhaseParked || m.bake == nil && !m.ending()) {
 		m.violate("parked %s is %s beside bake %v", m.parked.called(), m.parked.phase, m.bake != nil)
 	}
-	if m.active != nil && m.active.phase != PhaseActive && m.stop == nil {
+	if m.active != nil && m.active.phase != PhaseActive && !m.ending() {
 		m.violate("active %s is %s", m.active.called(), m.active.phase)
 	}
 	if m.bake != nil && m.bake.gen != m.active {

@@ -237,7 +237,7 @@ func (m *Machine) advance() {
 	if m.exited || !m.booted {
 		return
 	}
-	if m.stop == nil {
+	if !m.ending() {
 		m.judge()
 		m.advanceTry()
 		m.judge() // what advanceTry gave up may have left the bake to be judged

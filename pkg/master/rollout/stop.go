@@ -29,7 +29,7 @@ func (m *Machine) stopAsked(ev StopAsked) {
 		return
 	}
 	m.note("stop", ev.By, ev.Why)
-	announced := ev.Announce > 0 && !ev.Now
+	announced := ev.Announce > 0 && !ev.Now && m.active != nil // else nobody is there to hear of it
 	m.clearForStop(who(ev.By, Person), announced)
 	m.stop = &stop{by: ev.By, requests: []Request{ev.Req}, patient: ev.Patient, why: "masterd stops"}
 	switch {
@@ -68,8 +68,8 @@ func (m *Machine) clearForStop(by string, announced bool) {
 		}
 		m.conclude(a, Failed, a.stage, nil, a.called()+" was given up at stage "+string(a.stage)+": "+because)
 	}
-	// An announced stop lets the bake stand, so that the generation before stays
-	// where it is until the drain. Nobody judges it meanwhile: see advance.
+	// An announced stop lets the bake stand: until the drain a death still gives
+	// the traffic back to the generation before.
 	if !announced {
 		m.endBake(by)
 	}
@@ -166,7 +166,7 @@ func (m *Machine) tickStop() {
 // finishStop: once everybody is gone, or cannot be killed, the master may end.
 func (m *Machine) finishStop() {
 	s := m.stop
-	if s == nil || m.exited {
+	if !m.ending() || m.exited {
 		return
 	}
 	for _, w := range m.workers {
