@@ -85,11 +85,12 @@ func (m *Machine) missed(w *worker) {
 	}
 }
 
-// othersServe: somebody else who is heard of has the traffic too.
+// othersServe: somebody else who is heard of has the traffic too, as far as is
+// known and not only as it was meant.
 func (m *Machine) othersServe(w *worker) bool {
 	for _, g := range m.generations {
 		for _, x := range g.workers {
-			if x != w && x.phase == PhaseActive && g.traffic && !x.leaving && !x.silent {
+			if x != w && x.phase == PhaseActive && g.traffic && !x.leaving && !x.silent && m.steering.reaches(x.slot) {
 				return true
 			}
 		}

@@ -346,8 +346,11 @@ func (w *world) musts(ev Event) func([]Command) {
 	default:
 		return nil
 	}
-	if w.stopping {
-		return nil
+	if w.stopping && (worker == 0 || w.m.ending()) {
+		return nil // asked in vain, or nothing is steered any more
+	}
+	if x := w.m.workers[worker]; x != nil && x.seat != nil && x.seat.fresh {
+		return nil // its end is the failure of a change of size
 	}
 	st := w.m.Status()
 	if st.Parked == 0 || st.Rollout == nil || st.Rollout.Stage != StageBake && st.Rollout.Stage != StageConfirm {
