@@ -120,7 +120,7 @@ func (w *Worker) HandOff(ctx context.Context, conn net.Conn, p Parcel) error {
 			return err
 		case !w.traffic.leaving.given():
 			return ErrStays
-		case w.handover.parting(w.traffic.leaving, c.move().listener) && !w.handover.expecting():
+		case w.handover.parting(w.traffic.leaving, c.move().listener):
 			return err
 		} // else the traffic has come and gone again, or its way was lost: there is another, or soon
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
 )
@@ -40,7 +41,7 @@ type handover struct {
 	routes  map[*route]struct{}
 	changed chan struct{} // closed, and made anew, when a route comes, goes, stalls or goes on
 	sweeps  int           // sweeps that are asked for; one runs at a time
-	lost    bool          // the last route has ended by itself, and what comes next is not told yet
+	lost    time.Time     // when the last route ended by itself; zero: what comes next is told
 }
 
 func newHandover(conns *census, log *slog.Logger) *handover {
@@ -56,12 +57,12 @@ func newHandover(conns *census, log *slog.Logger) *handover {
 
 // parting tells whether connections of the listener have to be asked to leave,
 // since there is no way by which they could be given. (While the other side is
-// slow there is one.) A worker that is active again takes its notice back before
+// slow there is one, and when it has died there soon is or they stay.) A worker that is active again takes its notice back before
 // it closes its ways: seen together here, one of them holds.
 func (h *handover) parting(leaving *notice, listener string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return leaving.given() && !h.movable(listener)
+	return leaving.given() && !h.movable(listener) && !h.expected()
 }
 
 // movable: h.mu is held.
@@ -92,7 +93,7 @@ func (h *handover) add(link *ipc.Link, to ipc.Peer, instead bool) error {
 		delete(h.routes, old)
 	}
 	h.routes[r] = struct{}{}
-	h.lost = false
+	h.lost = time.Time{}
 	h.tasks.Go(r.run)
 	h.look()
 	return nil
@@ -106,7 +107,7 @@ func (h *handover) stay() {
 		r.end()
 		delete(h.routes, r)
 	}
-	h.lost = false
+	h.lost = time.Time{}
 	h.look()
 }
 
@@ -121,7 +122,9 @@ func (h *handover) left(r *route) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	delete(h.routes, r)
-	h.lost = h.lost || !r.ended && len(h.routes) == 0
+	if h.lost.IsZero() && !r.ended && len(h.routes) == 0 {
+		h.lost = time.Now()
+	}
 	h.look()
 }
 
@@ -130,7 +133,13 @@ func (h *handover) left(r *route) {
 func (h *handover) expecting() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.lost
+	return h.expected()
+}
+
+// expected: h.mu is held. A master that says nothing is not waited for longer
+// than who hands off waits.
+func (h *handover) expected() bool {
+	return !h.lost.IsZero() && time.Since(h.lost) < handOffWait
 }
 
 // stalled notes whether a route's other side answers. h.mu is not held.
@@ -201,7 +210,7 @@ func (h *handover) give(m *mover) error { return h.ask(context.Background(), m.a
 func (h *handover) ask(ctx context.Context, r *request, patient bool) error {
 	for {
 		h.mu.Lock()
-		way, changed := len(h.routes) > 0 || patient && h.lost, h.changed
+		way, changed := len(h.routes) > 0 || patient && h.expected(), h.changed
 		h.mu.Unlock()
 		if !way || !patient && !h.open.Load() {
 			return errNobody

@@ -351,6 +351,28 @@ func TestHandOffWaitsWhenItsSuccessorDies(t *testing.T) {
 	}
 }
 
+// Nor is it a reason to ask a client to leave; a master that says nothing of it is one.
+func TestAnswersWaitWhenTheirSuccessorDies(t *testing.T) {
+	c := newCouple(t, named)
+	k := dial(t, c.slot.addr)
+	k.want(t, "/", "old", false)
+	a, b, err := ipc.Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.toOld.send(ipc.Message{Type: ipc.TypeGive, Peer: &ipc.Peer{Worker: 2}}, b)
+	unix.Close(b)
+	c.toOld.park()
+	unix.Close(a)
+	eventually(t, "the way is lost", c.old.handover.expecting)
+	k.want(t, "/", "old", false)
+	h := c.old.handover
+	h.mu.Lock()
+	h.lost = h.lost.Add(-handOffWait)
+	h.mu.Unlock()
+	k.want(t, "/", "old", true)
+}
+
 func TestAStoppedTakerCostsNothing(t *testing.T) {
 	c := newCouple(t, named)
 	k := dial(t, c.slot.addr)
