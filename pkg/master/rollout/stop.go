@@ -4,7 +4,8 @@ import "time"
 
 // stop is the way to the end: it may be announced for a while, workers finish
 // what is open, then they are stopped, then killed, then the master exits.
-// While it is announced the active generation is served and restarted as ever;
+// While it is announced the active generation is served, restarted and judged as
+// ever, and no rollout begins;
 // from the drain on nothing is restarted and the steering stays as it is.
 type stop struct {
 	by       string
