@@ -73,7 +73,7 @@ func TestStopIsAnnounced(t *testing.T) {
 				m := w.master(cfg)
 				m.opt.Notify = func(s string) { mu.Lock(); told = append(told, s); mu.Unlock() }
 				ended := make(chan int)
-				go func() { time.Sleep(1); ended <- m.Run(context.Background()) }() // the story says first what v1 is like
+				go func() { time.Sleep(time.Nanosecond); ended <- m.Run(context.Background()) }() // the story says first what v1 is like
 				until(t, "v1 serves", serves(w, "v1"))
 				begun := time.Now()
 				go x.stop(t, m)

@@ -14,7 +14,7 @@ func TestTheEndDoesNotWaitForWhatCannotBeKilled(t *testing.T) {
 		m := w.master(testConfig())
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan int)
-		go func() { time.Sleep(1); ended <- m.Run(ctx) }() // the story says first what v1 is like
+		go func() { time.Sleep(time.Nanosecond); ended <- m.Run(ctx) }() // the story says first what v1 is like
 		until(t, "v1 serves", serves(w, "v1"))
 		w.is("v1", behaviour{immortal: true})
 		cancel()

@@ -22,7 +22,7 @@ func run(t *testing.T, cfg *config.Config, story func(w *world, m *Master)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan int)
 		go func() {
-			time.Sleep(1) // until the story waits for something: what it says of v1 comes first
+			time.Sleep(time.Nanosecond) // until the story waits for something: what it says of v1 comes first
 			ended <- m.Run(ctx)
 		}()
 		story(w, m)
@@ -259,7 +259,7 @@ func TestManagerIsToldTheStory(t *testing.T) {
 		w.is("v1", behaviour{boot: 12 * time.Second})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan int)
-		go func() { time.Sleep(1); ended <- m.Run(ctx) }() // the story says first what v1 is like
+		go func() { time.Sleep(time.Nanosecond); ended <- m.Run(ctx) }() // the story says first what v1 is like
 		until(t, "v1 serves", serves(w, "v1"))
 		w.install("v2")
 		reload(t, m, api.ReloadRequest{})

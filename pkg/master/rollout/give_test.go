@@ -69,9 +69,9 @@ func (w *world) checkGiver(p *proc, homes []Worker) {
 }
 
 // homes are the workers that can be given to. Within a step also those that are
-// falling silent, or given up, later in that step.
+// falling silent, or given up, or drain with all, later in that step.
 func (w *world) homes(within bool) (homes []Worker) {
-	if !w.set.Handover || w.stopping && w.m.Status().Drains.IsZero() {
+	if !w.set.Handover || !within && w.stopping && w.m.Status().Drains.IsZero() {
 		return nil
 	}
 	newest := Generation(0)

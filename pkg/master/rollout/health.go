@@ -90,7 +90,7 @@ func (m *Machine) missed(w *worker) {
 func (m *Machine) othersServe(w *worker) bool {
 	for _, g := range m.generations {
 		for _, x := range g.workers {
-			if x != w && x.phase == PhaseActive && g.traffic && !x.leaving && !x.silent && m.steering.reaches(x.slot) {
+			if x != w && x.phase == PhaseActive && g.traffic && !x.leaving && !x.silent && inShares(m.steering.have, x.slot) {
 				return true
 			}
 		}

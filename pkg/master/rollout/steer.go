@@ -1,9 +1,6 @@
 package rollout
 
-import (
-	"slices"
-	"time"
-)
+import "time"
 
 // steering is what new connections were told and what is known of it.
 type steering struct {
@@ -45,11 +42,6 @@ func (s *steering) outstanding(seq uint64) bool {
 
 // confirmed: the newest Steer is in force, nothing is under way.
 func (s *steering) confirmed() bool { return len(s.out) == 0 && s.sure && s.due.IsZero() }
-
-// reaches: new connections are known to come to the slot.
-func (s *steering) reaches(slot Slot) bool {
-	return s.known && slices.ContainsFunc(s.have, func(x Share) bool { return x.Slot == slot && x.Weight > 0 })
-}
 
 // want is where new connections should go: to the workers of the generations
 // that are meant to have traffic, each worker with the same part. Those that
