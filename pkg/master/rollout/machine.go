@@ -74,13 +74,10 @@ func New(o Options) *Machine {
 func (m *Machine) Step(now time.Time, ev Event) []Command {
 	m.out = nil
 	m.wake(now)
-	fact := !m.stale(ev)
-	if _, beat := ev.(Beat); beat && m.due().After(m.now) {
-		// A heartbeat at a quiet moment changes nothing else.
-		if fact && m.beat(m.workers[ev.(Beat).Worker]) {
-			return nil
+	if !m.stale(ev) {
+		if b, ok := ev.(Beat); ok && m.due().After(m.now) && m.beat(m.workers[b.Worker]) {
+			return nil // a heartbeat at a quiet moment changes nothing else
 		}
-	} else if fact {
 		m.handle(ev)
 		m.advance() // what follows from the fact comes before what time brings
 	}
