@@ -134,27 +134,21 @@ func TestAConnectionNeverReadMoves(t *testing.T) {
 }
 
 func TestNobodyTakesConnections(t *testing.T) {
-	for name, cut := range map[string]func(c *couple){
-		"the way is closed": func(c *couple) {
-			a, b, err := ipc.Pair()
-			if err != nil {
-				c.t.Fatal(err)
-			}
-			unix.Close(a)
-			c.toOld.send(ipc.Message{Type: ipc.TypeGive, Peer: &ipc.Peer{Worker: 2}}, b)
-			unix.Close(b)
-			c.toOld.park()
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			c := newCouple(t, named)
-			k := dial(t, c.slot.addr)
-			k.want(t, "/", "old", false)
-			cut(c)
-			eventually(t, "it is known", func() bool { return !c.old.hasWay() })
-			k.want(t, "/", "old", true)
-		})
+	c := newCouple(t, named)
+	k := dial(t, c.slot.addr)
+	k.want(t, "/", "old", false)
+	a, b, err := ipc.Pair()
+	if err != nil {
+		t.Fatal(err)
 	}
+	defer unix.Close(a)
+	c.toOld.send(ipc.Message{Type: ipc.TypeGive, Peer: &ipc.Peer{Worker: 2}}, b)
+	unix.Close(b)
+	eventually(t, "there is a way", c.old.hasWay)
+	c.toOld.send(ipc.Message{Type: ipc.TypeStay})
+	c.toOld.park()
+	eventually(t, "it is closed", func() bool { return !c.old.hasWay() })
+	k.want(t, "/", "old", true)
 }
 
 // Who leaves itself takes nothing. Its giver will be told another way, or that it

@@ -25,6 +25,7 @@ func (m *Machine) stopAsked(ev StopAsked) {
 		if s.drainDue.IsZero() || ev.Now {
 			m.stopNow("a second stop was asked for")
 		} else {
+			s.patient = s.patient && ev.Patient
 			m.stopDrain()
 		}
 		return
