@@ -294,6 +294,20 @@ func TestHandOffWithoutASuccessor(t *testing.T) {
 	k.wantEnd(t)
 }
 
+// loseSuccessor parks the old one with a way to somebody who then dies.
+func (c *couple) loseSuccessor() {
+	c.t.Helper()
+	a, b, err := ipc.Pair()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.toOld.send(ipc.Message{Type: ipc.TypeGive, Peer: &ipc.Peer{Worker: 2}}, b)
+	unix.Close(b)
+	c.toOld.park()
+	unix.Close(a)
+	eventually(c.t, "the way is lost", c.old.handover.expecting)
+}
+
 // A successor that dies is no answer yet: the master gives the traffic back, or
 // opens a way to another.
 func TestHandOffWaitsWhenItsSuccessorDies(t *testing.T) {
@@ -313,15 +327,7 @@ func TestHandOffWaitsWhenItsSuccessorDies(t *testing.T) {
 			k := dial(t, c.slot.addr)
 			io.WriteString(k.c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
 			k.br.ReadString('\n')
-			a, b, err := ipc.Pair()
-			if err != nil {
-				t.Fatal(err)
-			}
-			c.toOld.send(ipc.Message{Type: ipc.TypeGive, Peer: &ipc.Peer{Worker: 2}}, b)
-			unix.Close(b)
-			c.toOld.park()
-			unix.Close(a)
-			eventually(t, "the way is lost", c.old.handover.expecting)
+			c.loseSuccessor()
 			close(begin)
 			select {
 			case err := <-result:
@@ -350,15 +356,7 @@ func TestAnswersWaitWhenTheirSuccessorDies(t *testing.T) {
 	c := newCouple(t, named)
 	k := dial(t, c.slot.addr)
 	k.want(t, "/", "old", false)
-	a, b, err := ipc.Pair()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c.toOld.send(ipc.Message{Type: ipc.TypeGive, Peer: &ipc.Peer{Worker: 2}}, b)
-	unix.Close(b)
-	c.toOld.park()
-	unix.Close(a)
-	eventually(t, "the way is lost", c.old.handover.expecting)
+	c.loseSuccessor()
 	k.want(t, "/", "old", false)
 	h := c.old.handover
 	h.mu.Lock()
