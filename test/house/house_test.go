@@ -43,7 +43,7 @@ var may = map[string][]string{
 	"pkg/master/journal":         {"pkg/api"},
 	"pkg/master/memory":          {"pkg/master/rollout"},
 	"pkg/master/version":         {"pkg/master/atomicfile"},
-	"pkg/master/state":           {"pkg/master/rollout", "pkg/master/atomicfile"},
+	"pkg/master/state":           {"pkg/master/rollout", "pkg/master/atomicfile", "pkg/master/proc"},
 	"pkg/master/history":         {"pkg/api", "pkg/master/atomicfile"},
 	"pkg/master/admin":           {"pkg/api", "pkg/ipc"},
 	"pkg/master/admin/admintest": {"pkg/api"},

@@ -51,6 +51,49 @@ func worker(args []string) {
 			os.Exit(0)
 		}
 		select {}
+	case "master": // that starts workers, one for each argument but the first, and lives on
+		var all []*Process
+		for _, script := range args[1:] {
+			p, err := Start(Spec{Program: "/bin/sh", Args: []string{"sh", "-c", script}, Env: []string{"PATH=/bin:/usr/bin", "SHOP_WORKER=" + strconv.Itoa(len(all)+1)}, Stdout: 1, Stderr: 2})
+			if err != nil {
+				panic(err)
+			}
+			begun, err := Begun(p.PID())
+			if err != nil {
+				panic(err)
+			}
+			fmt.Println("started", p.PID(), begun)
+			all = append(all, p)
+		}
+		if os.Getenv("THEN") == "exec" {
+			begun, _ := Begun(all[0].PID())
+			syscall.Exec("/proc/self/exe", []string{os.Args[0], "as-worker", "adopt", strconv.Itoa(all[0].PID()), begun}, nil)
+		}
+		select {}
+	case "adopt": // one worker, and end it
+		pid, _ := strconv.Atoi(args[1])
+		p, err := Adopt(pid, args[2])
+		if err != nil {
+			panic(err)
+		}
+		if err := p.Signal(syscall.SIGTERM); err != nil {
+			panic(err)
+		}
+		fmt.Println("ended with", p.Exit())
+	case "shim": // a master that dies before its shim has its order
+		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			panic(err)
+		}
+		pid, _, err := fork(&Spec{}, pair[1])
+		if err != nil {
+			panic(err)
+		}
+		unix.Close(pair[1])
+		unix.Write(pair[0], []byte(args[1]))
+		begun, _ := Begun(pid)
+		fmt.Println("started", pid, begun)
+		select {}
 	case "accept": // one connection of descriptor 3
 		l, err := net.FileListener(os.NewFile(3, "listener"))
 		if err != nil {

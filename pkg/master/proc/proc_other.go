@@ -20,6 +20,20 @@ func Start(s Spec) (*Process, error) {
 		Reason: "workers can be started on Linux only", Err: errors.ErrUnsupported}
 }
 
+// Begun cannot tell a reused pid here; being alive must do.
+func Begun(pid int) (string, error) {
+	if syscall.Kill(pid, 0) != nil {
+		return "", ErrGone
+	}
+	return "-", nil
+}
+
+// Adopt needs Linux.
+func Adopt(int, string) (*Process, error) { return nil, errors.ErrUnsupported }
+
+// FindWorkers needs Linux.
+func FindWorkers(func(env []string) bool) []Found { return nil }
+
 // PID is zero.
 func (p *Process) PID() int { return 0 }
 

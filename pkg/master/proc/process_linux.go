@@ -22,6 +22,8 @@ type Process struct {
 	notes []string
 	pidfd *os.File // nil: the kernel has none
 
+	stranger *stranger // nil: our child
+
 	mu     sync.Mutex
 	reaped bool // from then on the pid may be somebody else's
 	exit   Exit
@@ -35,6 +37,11 @@ type Process struct {
 // watch takes over a child. Its pid stays its own until this reaps it.
 func watch(pid, pidfd int, notes []string) *Process {
 	p := &Process{pid: pid, notes: notes, done: make(chan struct{}), stop: make(chan struct{})}
+	p.watch(pidfd)
+	return p
+}
+
+func (p *Process) watch(pidfd int) {
 	if pidfd >= 0 {
 		// Nonblocking, so that the runtime's poller waits for it: a worker
 		// costs no thread.
@@ -42,7 +49,6 @@ func watch(pid, pidfd int, notes []string) *Process {
 		p.pidfd = os.NewFile(uintptr(pidfd), "pidfd")
 	}
 	p.ended.Go(p.reap)
-	return p
 }
 
 // PID is the worker's process id. It is the worker's until Done.
@@ -70,6 +76,15 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	if p.reaped {
 		return os.ErrProcessDone
 	}
+	if p.stranger != nil {
+		return p.signalStranger(sig)
+	}
+	return p.signalByNumber(sig)
+}
+
+// signalByNumber is for when the number is surely the process's own: it was not
+// waited for, or is there.
+func (p *Process) signalByNumber(sig syscall.Signal) error {
 	err := unix.Kill(-p.pid, sig)
 	if err == unix.ESRCH { // it moved itself to another group
 		err = unix.Kill(p.pid, sig)
@@ -89,7 +104,18 @@ func (p *Process) SetOOMScoreAdj(adj int) error {
 	if p.reaped {
 		return os.ErrProcessDone
 	}
-	return os.WriteFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.pid), []byte(strconv.Itoa(adj)), 0)
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.pid), os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	// The open file is of the process that had the number then; see that it was
+	// this one.
+	if p.stranger != nil && p.over() {
+		return os.ErrProcessDone
+	}
+	_, err = f.WriteString(strconv.Itoa(adj))
+	return err
 }
 
 // Close ends the watching and gives back what it held. Of a process that is
@@ -107,6 +133,10 @@ func (p *Process) Close() {
 
 func (p *Process) reap() {
 	if !p.await() {
+		return
+	}
+	if p.stranger != nil {
+		p.bury()
 		return
 	}
 	p.mu.Lock()
@@ -139,7 +169,7 @@ func (p *Process) await() bool {
 	if p.pidfd != nil {
 		conn, err := p.pidfd.SyscallConn()
 		if err == nil {
-			err = conn.Read(func(uintptr) bool { gone, _ := p.gone(); return gone })
+			err = conn.Read(func(fd uintptr) bool { return p.isOver(int(fd)) })
 		}
 		if err == nil {
 			return true
@@ -152,7 +182,7 @@ func (p *Process) await() bool {
 	tick := time.NewTicker(reapPoll)
 	defer tick.Stop()
 	for {
-		if gone, _ := p.gone(); gone {
+		if p.isOver(-1) {
 			return true
 		}
 		select {
@@ -161,6 +191,18 @@ func (p *Process) await() bool {
 			return false
 		}
 	}
+}
+
+// isOver asks without waiting. The descriptor is the pidfd, if the caller holds it.
+func (p *Process) isOver(pidfd int) bool {
+	switch {
+	case p.stranger == nil:
+		gone, _ := p.gone()
+		return gone
+	case pidfd >= 0:
+		return readable(pidfd)
+	}
+	return p.over()
 }
 
 // gone asks without waiting and without taking the answer away. Ours is false

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"github.com/masterd/masterd/pkg/master/proc"
 )
 
 const (
@@ -99,7 +101,10 @@ func flock(f *os.File) error {
 // disk is no reason to have no master.
 func sign(f *os.File, service string) error {
 	pid := os.Getpid()
-	begun, _ := started(pid)
+	begun, err := proc.Begun(pid)
+	if err != nil {
+		begun = "-"
+	}
 	text := fmt.Sprintf("%d %s %s\n", pid, begun, service)
 	if _, err := f.WriteAt([]byte(text), 0); err != nil {
 		if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
@@ -124,8 +129,8 @@ func holder(f *os.File) (pid int, command string) {
 	if err != nil || pid <= 0 {
 		return 0, ""
 	}
-	begun, ok := started(pid)
-	if !ok || begun != fields[1] {
+	begun, err := proc.Begun(pid)
+	if err != nil || begun != fields[1] {
 		return 0, ""
 	}
 	return pid, commandOf(pid)
