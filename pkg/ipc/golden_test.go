@@ -25,6 +25,9 @@ func golden() map[string]goldenFrame {
 			Min: 1, Max: 1, Worker: 7, Secret: "00112233445566778899aabbccddeeff", PID: 4711, SDK: "masterd-go/1.0.0", Generation: 3, State: StateNew}}, 0},
 		"hello-again": {Message{Type: TypeHello, Hello: &Hello{
 			Min: 1, Max: 1, Worker: 7, Secret: "00112233445566778899aabbccddeeff", PID: 4711, SDK: "masterd-go/1.0.0", Generation: 3, State: StateActive}}, 0},
+		"hello-adopted": {Message{Type: TypeHello, Hello: &Hello{
+			Min: 1, Max: 1, Worker: 7, Secret: "00112233445566778899aabbccddeeff", PID: 4711, SDK: "masterd-go/1.0.0", Generation: 3, State: StateParked,
+			Seq: 12, Listeners: []string{"http", "admin"}, Paused: true, Background: true, Gives: []uint64{9, 10}}}, 0},
 		"ready":     {Message{Type: TypeReady}, 0},
 		"accepting": {Message{Type: TypeAccepting, Seq: 1}, 0},
 		"paused":    {Message{Type: TypePaused, Seq: 2}, 0},

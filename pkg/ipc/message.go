@@ -132,6 +132,13 @@ type Hello struct {
 	SDK        string `json:"sdk"` // name and version, for people
 	Generation uint64 `json:"generation"`
 	State      string `json:"state"` // "new", "ready", "active", "parked", "draining": what a reconnecting worker is
+
+	// What an earlier master has made of it; see PROTOCOL.md.
+	Seq        uint64   `json:"seq,omitempty"`        // the highest of a master's request so far
+	Listeners  []string `json:"listeners,omitempty"`  // whose sockets it holds, each name once
+	Paused     bool     `json:"paused,omitempty"`     // it was told not to accept
+	Background bool     `json:"background,omitempty"` // its background work runs, or has not ended
+	Gives      []uint64 `json:"gives,omitempty"`      // workers that it moves connections to
 }
 
 // Welcome accepts a worker.

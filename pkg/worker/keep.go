@@ -48,8 +48,9 @@ func Persist() KeepOption { return func(b *ipc.Blob) { b.Persist = true } }
 //
 // All of these methods can be called at any time in a worker's life, also in
 // BeforeReady functions and while it drains, by several goroutines. They wait
-// for the master, for at most ten seconds; a worker makes about a hundred such
-// requests a second, and is made to wait beyond that. A master that is too old
+// for the master, and for the next one if it dies meanwhile, until the context's
+// deadline, or for at most ten seconds if that has none; a worker makes about a
+// hundred such requests a second, and is made to wait beyond that. A master that is too old
 // is an error that is [errors.ErrUnsupported].
 //
 // Without a master they work within this process: a restart finds nothing.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,6 +37,9 @@ type life struct {
 
 	preparing chan error // BeforeReady's end; nil once received
 	cancel    context.CancelFunc
+
+	asked uint64               // highest seq of a master's request
+	seen  atomic.Pointer[seen] // for the next hello
 
 	parking    uint64 // seq of a park that waits for the background work; zero: none
 	parkLimit  *time.Timer
@@ -149,6 +153,7 @@ func (l *life) run(ctx context.Context) error {
 			l.say(ipc.Message{Type: ipc.TypeBeat})
 		}
 		l.look()
+		l.show()
 	}
 	l.farewell()
 	return l.err

@@ -17,7 +17,8 @@ import (
 const (
 	welcomeTimeout = 5 * time.Second       // from hello to welcome
 	redialFirst    = 50 * time.Millisecond // wait before looking for a lost master again
-	redialMax      = 5 * time.Second       // longest such wait
+	redialSoon     = time.Second           // for so long no wait is longer: a master that dies or is upgraded is back soon
+	redialMax      = time.Second           // longest such wait
 	firstContact   = 60 * time.Second      // a worker that never met its master gives up then
 	outLimit       = 64                    // answers that wait for a master that does not read
 	flushTimeout   = time.Second           // for the last of them
@@ -71,23 +72,26 @@ func (r *refusal) Error() string { return "the master refused this worker: " + r
 
 // run ends with ctx, or after linkFailed.
 func (k *link) run(ctx context.Context) {
-	met := false
+	met, told := false, false
 	wait := redialFirst
-	giveUp := time.Now().Add(firstContact)
+	lost := time.Now() // or the beginning
+	giveUp := lost.Add(firstContact)
 	for ctx.Err() == nil {
 		welcomed, err := k.session(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		var refused *refusal
+		_ = errors.As(err, &refused)
 		switch {
 		case welcomed:
-			met, wait = true, redialFirst
+			met, wait, lost = true, redialFirst, time.Now()
 			k.log.Warn("worker: the connection to the master is lost; serving on and looking for it", "control", k.path, "error", err)
-		case !met && (errors.As(err, &refused) || time.Now().After(giveUp)):
+		case !met && (refused != nil || time.Now().After(giveUp)):
 			k.post(ctx, linkFailed{fmt.Errorf("meeting the master at %s: %w", k.path, err)})
 			return
-		case !met && wait == redialFirst:
+		case !met && !told:
+			told = true
 			k.log.Warn("worker: the master does not answer yet", "control", k.path, "error", err, "giving_up_after", firstContact)
 		default:
 			k.log.Debug("worker: no master", "control", k.path, "error", err, "again", wait)
@@ -97,7 +101,9 @@ func (k *link) run(ctx context.Context) {
 		case <-time.After(wait + spread):
 		case <-ctx.Done():
 		}
-		wait = min(2*wait, redialMax)
+		if refused != nil || time.Since(lost) > redialSoon {
+			wait = min(2*wait, redialMax)
+		}
 	}
 }
 

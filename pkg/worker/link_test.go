@@ -3,6 +3,7 @@
 package worker
 
 import (
+	"context"
 	"strings"
 	"testing"
 
@@ -100,4 +101,33 @@ func TestListenerWithoutHandler(t *testing.T) {
 	if err := r.wait(); err == nil || !strings.Contains(err.Error(), `Handle("debug"`) {
 		t.Fatalf("Run says %v", err)
 	}
+}
+
+// The next master learns from the hello what the one before has made of it.
+func TestHelloTellsWhatAnEarlierMasterDid(t *testing.T) {
+	s := newSlot(t, "http")
+	held := make(chan struct{})
+	r, k := managed(t, func(w *Worker) {
+		w.Handle("http", pong)
+		w.OnActive(func(ctx context.Context) { <-ctx.Done(); <-held })
+	})
+	k.activate(s)
+	k.ask(ipc.Message{Type: ipc.TypePause}, ipc.TypePaused)
+	parked := k.send(ipc.Message{Type: ipc.TypePark}) // not answered: its background work does not end
+	eventually(t, "parked", func() bool { return r.State() == StateParked })
+	k.m.ln.Close()
+	k.close()
+	k.m.listen()
+	k, hello := k.m.accept()
+	if hello.State != ipc.StateParked || hello.Seq != parked || len(hello.Listeners) != 1 || hello.Listeners[0] != "http" || !hello.Paused || !hello.Background {
+		t.Fatalf("%+v", hello)
+	}
+	k.welcome("http")
+	close(held)
+	if m := k.recv(ipc.TypeParked); m.Seq != parked { // late, and to its number
+		t.Errorf("%+v", m)
+	}
+	k.drain(0)
+	k.drained()
+	r.wait()
 }

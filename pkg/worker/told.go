@@ -72,6 +72,11 @@ func (l *life) served(ls []ipc.Listener) error {
 // told follows one message of the master's.
 func (l *life) told(m ipc.Message, fds []int) {
 	switch m.Type {
+	case ipc.TypeKept, ipc.TypeBlob, ipc.TypeRefused: // numbered by us
+	default:
+		l.asked = max(l.asked, m.Seq)
+	}
+	switch m.Type {
 	case ipc.TypeActivate:
 		l.activate(m, fds)
 	case ipc.TypeKept, ipc.TypeBlob, ipc.TypeRefused:
@@ -259,7 +264,7 @@ func (l *life) say(m ipc.Message) {
 
 // hello is called by the link's goroutine.
 func (l *life) hello() ipc.Hello {
-	return ipc.Hello{
+	h := ipc.Hello{
 		Min:        ipc.MinVersion,
 		Max:        ipc.MaxVersion,
 		Worker:     l.w.info.Worker,
@@ -268,5 +273,10 @@ func (l *life) hello() ipc.Hello {
 		SDK:        "masterd-go " + runtime.Version(),
 		Generation: l.w.info.Generation,
 		State:      string(l.w.State()),
+		Gives:      l.w.handover.givesTo(),
 	}
+	if s := l.seen.Load(); s != nil {
+		h.Seq, h.Listeners, h.Paused, h.Background = s.asked, s.listeners, s.paused, s.background
+	}
+	return h
 }

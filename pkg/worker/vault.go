@@ -14,7 +14,7 @@ import (
 )
 
 const (
-	// askTimeout bounds a request for kept state, with all that it waits for: a
+	// askTimeout bounds a request for kept state whose context has no deadline, with all that it waits for: a
 	// master that is not there yet or not there any more, its turn, the answer.
 	askTimeout = 10 * time.Second
 	// askEvery and askBurst bound how many requests are made: one each askEvery
@@ -169,8 +169,11 @@ func (v *vault) pace(ctx context.Context) error {
 // One that may be made twice is made again when the connection was lost; of
 // others it is then not known whether they were followed.
 func (v *vault) ask(ctx context.Context, m ipc.Message, want ipc.Type, twice bool, fds ...int) (answer, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("gave up after %v: %w", askTimeout, context.DeadlineExceeded))
-	defer cancel()
+	if _, bounded := ctx.Deadline(); !bounded {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, askTimeout, fmt.Errorf("gave up after %v: %w", askTimeout, context.DeadlineExceeded))
+		defer cancel()
+	}
 	select {
 	case v.turns <- struct{}{}:
 		defer func() { <-v.turns }()

@@ -16,7 +16,8 @@ const (
 	// Connected: hello was accepted. Each Connected but the last is followed by
 	// one Lost before the next; Hello is set. If the worker has been ready
 	// before (it reconnects), Ready follows, and Accepting if it is active and
-	// had been told so: what was said on a connection that broke is not missed.
+	// had been told so, by us or an earlier master: what was said on a connection
+	// that broke is not missed.
 	Connected Kind = iota + 1
 	// Ready: it can serve.
 	Ready

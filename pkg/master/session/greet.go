@@ -39,7 +39,7 @@ func (h *Hub) hear(link *ipc.Link, cred ipc.Cred) (*Session, ipc.Hello, *refusal
 		return nil, hello, &refusal{RefusedProtocol, err.Error()}
 	}
 	s := h.find(hello.Worker)
-	if s == nil || !sameSecret(s.expect.Secret, hello.Secret) || s.expect.Generation != hello.Generation {
+	if s == nil || !s.expect.proves(hello.Secret) || s.expect.Generation != hello.Generation {
 		// One text for all: a stranger learns nothing about which workers exist.
 		return nil, hello, &refusal{RefusedSecret, fmt.Sprintf("worker %d of generation %d is not expected here, or that is not its secret", hello.Worker, hello.Generation)}
 	}

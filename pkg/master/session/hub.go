@@ -19,6 +19,9 @@ const socketMode = 0o600
 type Options struct {
 	Path string      // of the control socket; its directory exists, at most ipc.MaxPath bytes
 	Log  *zap.Logger // nil: none
+	// Later leaves those who connect waiting until [Hub.Begin]: a master that has
+	// workers to adopt expects them first, so that it refuses none of its own.
+	Later bool
 	// Refused is told of each connection that was refused, with one of the
 	// Refused… constants; nil: nobody is. Called by several goroutines at once.
 	Refused func(reason string)
@@ -31,6 +34,7 @@ type Expect struct {
 	Worker     uint64
 	Generation uint64
 	Secret     string      // what it will prove itself with, see NewSecret
+	SecretHash string      // instead, of a worker that an earlier master has started: see HashSecret
 	UID        uint32      // whom it will run as
 	Welcome    ipc.Welcome // what to answer its hello with; Version is filled in
 	// Fact is told what the worker says, one fact after the other. While it
@@ -49,6 +53,7 @@ type Hub struct {
 	tasks   sync.WaitGroup // the accepting goroutine and one for each connection
 
 	mu       sync.Mutex
+	begun    bool // accept runs, or has
 	closed   bool
 	sessions map[uint64]*Session
 	greeting map[*ipc.Link]*Session // before their hello was accepted; whose process was let past a crowd, or nil
@@ -79,9 +84,21 @@ func Listen(o Options) (*Hub, error) {
 		greeting: make(map[*ipc.Link]*Session),
 		owner:    [2]int{-1, -1},
 	}
-	h.tasks.Add(1)
-	go h.accept()
+	if !o.Later {
+		h.Begin()
+	}
 	return h, nil
+}
+
+// Begin starts to accept, if [Options] left that for later. The first call counts.
+func (h *Hub) Begin() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.closed || h.begun {
+		return
+	}
+	h.begun = true
+	h.tasks.Go(h.accept)
 }
 
 // Own gives the socket to the user that workers run as, so that they can
@@ -174,7 +191,6 @@ func (h *Hub) Counters() (refused, pending int) {
 
 // accept takes connections until Close.
 func (h *Hub) accept() {
-	defer h.tasks.Done()
 	wait := acceptFirst
 	for {
 		link, cred, err := h.socket.Accept()

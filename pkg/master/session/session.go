@@ -28,6 +28,7 @@ type Session struct {
 	wire      *wire  // the last connection, over or not; nil before the first
 	seq       uint64 // of the last request
 	activated uint64 // seq of the last Activate
+	silent    bool   // an adopted worker that does not say what an earlier master has asked it for
 }
 
 func newSession(e Expect) *Session {

@@ -76,6 +76,13 @@ func (s *Session) welcome(link *ipc.Link, hello ipc.Hello) (*wire, *refusal) {
 		return nil, &refusal{RefusedGone, fmt.Sprintf("worker %d is not expected any more", s.expect.Worker)}
 	}
 	s.wire = w
+	if s.expect.adopted() {
+		// An earlier master has asked it for things, and answers to those may come
+		// yet: ours are numbered above. One that does not say how many is an older
+		// SDK, see take.
+		s.seq = max(s.seq, hello.Seq)
+		s.silent = hello.Seq == 0
+	}
 	return w, nil
 }
 
@@ -104,6 +111,9 @@ func (s *Session) serve(w *wire, hello ipc.Hello) {
 func (s *Session) tellConnected(hello ipc.Hello) {
 	hello.Secret = ""
 	hello.SDK, hello.State = printable(hello.SDK), printable(hello.State)
+	for i, name := range hello.Listeners {
+		hello.Listeners[i] = printable(name)
+	}
 	s.tell(Fact{Kind: Connected, Hello: &hello})
 	if hello.State == ipc.StateNew {
 		return
@@ -112,7 +122,7 @@ func (s *Session) tellConnected(hello ipc.Hello) {
 	s.mu.Lock()
 	activated := s.activated
 	s.mu.Unlock()
-	if hello.State == ipc.StateActive && activated != 0 {
+	if hello.State == ipc.StateActive && (activated != 0 || s.expect.adopted()) {
 		s.tell(Fact{Kind: Accepting, Seq: activated})
 	}
 }
@@ -189,8 +199,11 @@ func (s *Session) take(m ipc.Message) string {
 		return "" // from a newer worker: it can do without an answer, by the protocol's promise
 	}
 	s.mu.Lock()
-	last, activated := s.seq, s.activated
+	last, activated, silent := s.seq, s.activated, s.silent
 	s.mu.Unlock()
+	if m.Seq > last && silent {
+		return "" // to an earlier master; what matters of it, its next hello says
+	}
 	if m.Seq > last {
 		return fmt.Sprintf("the worker answered %s to request %d, the last one made was %d", m.Type, m.Seq, last)
 	}
