@@ -110,7 +110,10 @@ func (l *life) cut() {
 // look asks whether something that was waited for has come.
 func (l *life) look() {
 	if l.parking != 0 && l.jobs.idle() {
-		l.sayParked()
+		l.parkLimit.Stop()
+		if l.session != nil { // else with the next: its hello may have said already that something still ran
+			l.sayParked()
+		}
 	}
 	if l.state() != StateDraining || l.over || l.preparing != nil || !l.jobs.idle() || !l.w.traffic.quiet() || l.takers.pending.Load() > 0 || !l.quietShifts() {
 		return

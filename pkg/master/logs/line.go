@@ -29,7 +29,9 @@ func (r *Room) read(o *Output, s *stream, turn int64) (more bool) {
 		}
 		o.bucket.fill(r.opt.Clock())
 		r.split(o, s, chunk)
+		o.note()
 		s.giveBack()
+		s.left = false
 		if n += int64(len(chunk)); n >= turn {
 			return true
 		}
@@ -120,8 +122,11 @@ func (o *Output) line(rec record) api.LogLine {
 // skip tells of output that was never read.
 func (r *Room) skip(o *Output, s *stream, n int64) {
 	s.part, s.over, s.tail = nil, 0, nil
-	r.say(o, fmt.Sprintf("%s of this worker's %s were skipped unread: it was written faster than it could be read",
-		humanize.IBytes(uint64(n)), s.name))
+	why := "it was written faster than it could be read"
+	if s.left {
+		why = "it was written while there was no master to read it"
+	}
+	r.say(o, fmt.Sprintf("%s of this worker's %s were skipped unread: %s", humanize.IBytes(uint64(n)), s.name, why))
 }
 
 // note says what was dropped, when there is something to say and it was not

@@ -12,15 +12,17 @@ type Output struct {
 	id   Ident
 
 	// The rest belongs to the room's goroutine.
-	out, err *stream
-	bucket   bucket
-	ring     ring
-	done     bool   // finished
-	dropped  uint64 // lines, ever
-	unsaid   uint64 // lines dropped since the last note
-	unsaidB  uint64 // bytes of those
-	saidAt   int64  // of the last note, Unix nanoseconds
-	cut      uint64 // lines, ever
+	out, err  *stream
+	place     *place // where lines were passed on up to; nil: it cannot be noted
+	placePath string
+	bucket    bucket
+	ring      ring
+	done      bool   // finished
+	dropped   uint64 // lines, ever
+	unsaid    uint64 // lines dropped since the last note
+	unsaidB   uint64 // bytes of those
+	saidAt    int64  // of the last note, Unix nanoseconds
+	cut       uint64 // lines, ever
 }
 
 // FDs are the descriptors for the worker's standard output and error. They are
@@ -61,18 +63,25 @@ func (o *Output) pid() int {
 
 // create makes both files, or none.
 func (o *Output) create(dir string) error {
+	o.paths(dir)
+	o.place = openPlace(o.placePath, true) // before the files: an old one speaks of others
 	streams := o.streams()
 	for i, s := range streams {
-		suffix := [...]string{"out", "err"}[i]
-		s.path = filepath.Join(dir, fmt.Sprintf("w%d.%s", o.id.Worker, suffix))
 		if err := s.create(o.id.UID); err != nil {
 			for _, s := range streams[:i+1] {
 				s.remove()
 			}
+			o.closePlace()
+			os.Remove(o.placePath)
 			return err
 		}
 	}
 	return nil
+}
+
+func (o *Output) paths(dir string) {
+	path := func(suffix string) string { return filepath.Join(dir, fmt.Sprintf("w%d.%s", o.id.Worker, suffix)) }
+	o.out.path, o.err.path, o.placePath = path("out"), path("err"), path(placeSuffix)
 }
 
 // create replaces what is there: writing on at its end would mix two workers.

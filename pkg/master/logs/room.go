@@ -115,7 +115,7 @@ func Open(o Options) (*Room, error) {
 }
 
 // Close reads once more and ends. The files of workers that are still there
-// stay, and those workers go on writing to them.
+// stay, and those workers go on writing to them; the next master adopts them.
 func (r *Room) Close() error {
 	r.close.Do(func() { close(r.stop) })
 	<-r.ended
@@ -126,6 +126,11 @@ func (r *Room) Close() error {
 // Add makes the files for a worker that is about to be started. A file that an
 // earlier master left under the same name is replaced.
 func (r *Room) Add(id Ident) (*Output, error) {
+	return r.enter(id, func(o *Output) error { return o.create(r.opt.Dir) })
+}
+
+// enter makes a worker's output, with its files made or found.
+func (r *Room) enter(id Ident, files func(*Output) error) (*Output, error) {
 	if id.PerWorker == 0 {
 		id.PerWorker = r.opt.PerWorker
 	}
@@ -139,11 +144,11 @@ func (r *Room) Add(id Ident) (*Output, error) {
 			err = fmt.Errorf("worker %d has its output already", id.Worker)
 			return
 		}
-		if err = o.create(r.opt.Dir); err != nil {
+		o.bucket = newBucket(id.PerWorker, r.opt.Clock())
+		if err = files(o); err != nil {
 			err = fmt.Errorf("the output files of worker %d cannot be made: %w", id.Worker, err)
 			return
 		}
-		o.bucket = newBucket(id.PerWorker, r.opt.Clock())
 		r.outputs[id.Worker] = o
 	})
 	if err != nil {
@@ -286,6 +291,7 @@ func (r *Room) end() {
 		for _, s := range o.streams() {
 			s.close()
 		}
+		o.closePlace()
 	}
 	for f := range r.followers {
 		r.unfollow(f)
@@ -311,6 +317,8 @@ func (r *Room) finish(o *Output) {
 	for _, s := range o.streams() {
 		s.remove()
 	}
+	o.closePlace()
+	os.Remove(o.placePath)
 	r.finished = append(r.finished, o)
 	kept := 0
 	for i := len(r.finished) - 1; i >= 0; i-- {

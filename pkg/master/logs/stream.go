@@ -22,6 +22,7 @@ type stream struct {
 	write int   // the worker's, -1 once it has its own
 	pos   int64 // read up to here
 	given int64 // space given back up to here
+	left  bool  // by an earlier master, and nothing was read yet
 	whole bool  // space can only be given back all at once: no holes on this file system
 
 	part []byte // of a line whose end has not come
@@ -88,7 +89,16 @@ func (s *stream) giveBack() {
 		return
 	}
 	if !s.whole {
-		end := s.pos / pageSize * pageSize
+		// A line that is not whole stays, in case the next master has to read it:
+		// but not more of one than is kept.
+		end := s.pos
+		if s.over == 0 {
+			end -= int64(len(s.part))
+		}
+		end = end / pageSize * pageSize
+		if end <= s.given {
+			return
+		}
 		if punch(s.fd, s.given, end-s.given) == nil {
 			s.given = end
 			return
