@@ -32,9 +32,10 @@ type Blob struct {
 
 // Room holds blobs by name. It belongs to one goroutine.
 type Room struct {
-	blobs map[string]Blob
-	bytes uint64
-	last  uint64 // revision
+	blobs  map[string]Blob
+	bytes  uint64
+	last   uint64 // revision
+	mirror Mirror
 }
 
 // New makes an empty room. Its revisions go on where those of a master that
@@ -76,6 +77,7 @@ func (r *Room) Keep(b Blob, l Limits) (revision uint64, replaced int, err error)
 	b.Revision = r.last
 	r.blobs[b.Name] = b
 	r.bytes += size - before
+	r.tellKept(b)
 	replaced = -1
 	if there {
 		replaced = old.FD
@@ -93,6 +95,7 @@ func (r *Room) Forget(name string) int {
 	r.last++
 	delete(r.blobs, name)
 	r.bytes -= uint64(b.Size)
+	r.tellDropped(name)
 	return b.FD
 }
 
@@ -106,7 +109,8 @@ func (r *Room) List() []Blob {
 	return all
 }
 
-// Close lets everything go.
+// Close lets everything go. Nobody is told: who else holds it is for the next
+// master, or ends as well.
 func (r *Room) Close() {
 	for name, b := range r.blobs {
 		Release(b.FD)

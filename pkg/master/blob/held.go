@@ -1,0 +1,148 @@
+package blob
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/masterd/masterd/pkg/ipc"
+)
+
+const (
+	// maxMeta bounds what is told beside a blob's descriptor, in bytes.
+	maxMeta = 1 << 10
+	// maxRevision: JSON's numbers hold no greater one exactly (PROTOCOL.md).
+	maxRevision = 1<<53 - 1
+	// maxHeld bounds how many are taken over: beyond any sane state.count.
+	maxHeld = 1 << 16
+)
+
+// Held is a blob as another process holds it for the master: its name, a
+// descriptor of the memory, and what must be known of it.
+type Held struct {
+	Name string
+	Meta []byte
+	FD   int
+}
+
+// Mirror is told of each change, by the goroutine of the room, before it is
+// answered to anybody. It must not wait. Keep may use the descriptor while it
+// is called; one that was kept by the name before is replaced.
+type Mirror struct {
+	Keep func(name string, meta []byte, fd int)
+	Drop func(name string)
+}
+
+// Mirror has all changes from now on told. What is there already: see Held.
+func (r *Room) Mirror(m Mirror) { r.mirror = m }
+
+// Held is all that is kept, by name. The descriptors stay the room's.
+func (r *Room) Held() []Held {
+	all := make([]Held, 0, len(r.blobs))
+	for _, b := range r.List() {
+		all = append(all, Held{Name: b.Name, Meta: r.metaOf(b), FD: b.FD})
+	}
+	return all
+}
+
+// Adopt takes over what an earlier master has kept. The descriptors are the
+// room's from now on; of those that are not fit an error tells, and they are
+// closed. Nobody is told by Mirror: who held them holds them. Of two by one name
+// the later is taken, also of one that is there. Revisions go on above all that
+// the earlier master had come to.
+//
+// What has been kept is not measured by the configured limits: as with a reload
+// that lowers them, they are asked when something new is to be kept.
+func (r *Room) Adopt(held []Held) (failed []error) {
+	for _, h := range held {
+		if err := r.adopt(h); err != nil {
+			failed = append(failed, fmt.Errorf("blob %.64q of the earlier master is not taken over: %w", h.Name, err))
+			if h.FD >= 0 {
+				Release(h.FD)
+			}
+		}
+	}
+	return failed
+}
+
+func (r *Room) adopt(h Held) error {
+	b, last, err := parseMeta(h.Name, h.Meta)
+	if err != nil {
+		return err
+	}
+	r.Above(last)
+	if err := ipc.CheckSealed(h.FD, b.Size); err != nil {
+		return err
+	}
+	old, there := r.blobs[b.Name]
+	switch {
+	case there && old.Revision >= b.Revision:
+		return fmt.Errorf("a later one is here: revision %d, not %d", old.Revision, b.Revision)
+	case !there && len(r.blobs) >= maxHeld:
+		return fmt.Errorf("there are %d already", maxHeld)
+	case there:
+		Release(old.FD)
+	}
+	b.FD = h.FD
+	r.blobs[b.Name] = b
+	r.bytes += uint64(b.Size) - uint64(old.Size)
+	return nil
+}
+
+// Above has revisions go on above this one, if they are not there already.
+func (r *Room) Above(revision uint64) { r.last = max(r.last, revision) }
+
+// meta is the form of what is told beside a descriptor. It is apart from Blob so
+// that renaming a field there cannot make it unreadable for another version.
+type meta struct {
+	Size       int64     `json:"size"`
+	Persist    bool      `json:"persist,omitempty"`
+	Filed      bool      `json:"filed,omitempty"`
+	Generation uint64    `json:"generation"`
+	Since      time.Time `json:"since"`
+	Revision   uint64    `json:"revision"`
+	Last       uint64    `json:"last,omitempty"` // of all that was kept or forgotten by then
+}
+
+func (r *Room) metaOf(b Blob) []byte {
+	text, err := json.Marshal(meta{
+		Size: b.Size, Persist: b.Persist, Filed: b.Filed, Generation: b.Generation, Since: b.Since.UTC().Round(0), Revision: b.Revision, Last: r.last,
+	})
+	if err != nil { // a year beyond 9999
+		text, _ = json.Marshal(meta{Size: b.Size, Persist: b.Persist, Filed: b.Filed, Generation: b.Generation, Revision: b.Revision, Last: r.last})
+	}
+	return text
+}
+
+func parseMeta(name string, text []byte) (b Blob, last uint64, err error) {
+	if err := ipc.CheckBlobName(name); err != nil {
+		return Blob{}, 0, err
+	}
+	if len(text) > maxMeta {
+		return Blob{}, 0, fmt.Errorf("what is told of it has %d bytes, at most %d are read", len(text), maxMeta)
+	}
+	var m meta
+	if err := json.Unmarshal(bytes.TrimSpace(text), &m); err != nil {
+		return Blob{}, 0, fmt.Errorf("what is told of it is not of the form that is known: %w", err)
+	}
+	if m.Size < 0 || m.Revision == 0 || m.Revision > maxRevision || m.Last > maxRevision {
+		return Blob{}, 0, errors.New("what is told of it cannot be: " + string(text))
+	}
+	return Blob{
+		Name: name, Size: m.Size, FD: -1, Persist: m.Persist, Filed: m.Filed, Generation: m.Generation, Since: m.Since, Revision: m.Revision,
+	}, max(m.Last, m.Revision), nil
+}
+
+func (r *Room) tellKept(b Blob) {
+	if r.mirror.Keep != nil {
+		r.mirror.Keep(b.Name, r.metaOf(b), b.FD)
+	}
+}
+
+func (r *Room) tellDropped(name string) {
+	if r.mirror.Drop != nil {
+		r.mirror.Drop(name)
+	}
+}
