@@ -140,15 +140,12 @@ func TestAdoptRefusesWhatIsNotFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Write(unsealed, []byte("one"))
-	var held []Held
-	for _, h := range []Held{
+	held := []Held{
 		{"a", []byte(good), dup(int(plain.Fd()))}, {"a", []byte(good), unsealed}, {"../a", []byte(good), dup(memfd)}, {"", []byte(good), dup(memfd)},
 		{"a", nil, dup(memfd)}, {"a", []byte("{"), dup(memfd)}, {"a", []byte(strings.Replace(good, "3", "4", 1)), dup(memfd)},
 		{"a", []byte(strings.Replace(good, "3", "-3", 1)), dup(memfd)}, {"a", []byte(strings.Replace(good, "7", "0", 1)), dup(memfd)},
 		{"a", []byte(strings.Replace(good, "7}", "9007199254740992}", 1)), dup(memfd)}, {"a", []byte(good + strings.Repeat(" ", maxMeta)), dup(memfd)},
 		{"later", []byte(good), dup(memfd)}, {"a", []byte(good), -1},
-	} {
-		held = append(held, h)
 	}
 	if errs := r.Adopt(held); len(errs) != len(held) {
 		t.Errorf("%d of %d are refused: %v", len(errs), len(held), errs)

@@ -131,7 +131,7 @@ func TestAdoptReadsOn(t *testing.T) {
 
 	s2 := &sink{}
 	r = open(t, Options{Dir: dir, Emit: s2.emit})
-	if o, err = r.Adopt(Ident{Worker: 1}); err != nil {
+	if _, err := r.Adopt(Ident{Worker: 1}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := r.Adopt(Ident{Worker: 1}); err == nil {
