@@ -79,7 +79,7 @@ func TestManualNamesEverything(t *testing.T) {
 }
 
 func TestVerbs(t *testing.T) {
-	want := "abort check completion history hold logs man promote reload rollback run scale status stop unhold version versions"
+	want := "abort check completion history hold logs man promote reload rollback run scale status stop sweep unhold version versions"
 	var got []string
 	for _, c := range newApp().root().Commands() {
 		got = append(got, c.Name())

@@ -53,7 +53,7 @@ func startMaster(o daemonOptions) (daemon, error) {
 	m, err := master.New(master.Options{
 		Config: cfg, Reread: func() (*config.Config, error) { return config.Load(o.File, o.Env) },
 		Journal: j, Notify: o.Notify, Watchdog: o.Watchdog, Version: o.Version, Degraded: degraded,
-		Remember: lastGood.save, HookEnv: hookEnv(o.Env),
+		Remember: lastGood.save, HookEnv: hookEnv(o.Env), WorkerEnv: workerEnv(o.Env),
 	})
 	if err != nil {
 		_ = j.Close()
@@ -84,6 +84,18 @@ func hookEnv(env []string) []string {
 		}
 	}
 	return kept
+}
+
+// workerEnv is the one thing of the master's environment that is its workers'
+// too: where the service manager has put the service's credentials.
+func workerEnv(env []string) map[string]string {
+	given := map[string]string{}
+	for _, kv := range env {
+		if name, value, _ := strings.Cut(kv, "="); name == "CREDENTIALS_DIRECTORY" {
+			given[name] = value
+		}
+	}
+	return given
 }
 
 // running is a master and its journal, which outlives it.

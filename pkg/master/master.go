@@ -73,16 +73,17 @@ const (
 // Options are what a master is made of. Environment, signals and flags are the
 // caller's: nothing here reads them.
 type Options struct {
-	Config   *config.Config                 // what is run
-	Reread   func() (*config.Config, error) // reads the configuration anew, for a reload
-	Journal  *journal.Journal               // the master's own log
-	Notify   func(state string)             // tells the service manager; nil: nobody
-	Watchdog time.Duration                  // the service manager's; zero: none
-	Version  string                         // of masterd, for people
-	Shim     []string                       // how the exec shim is started; nil: this program
-	Degraded string                         // non-empty: why Config is not what the file says
-	Remember func(*config.Config) error     // keeps a configuration that was taken into force; nil: nobody does
-	HookEnv  []string                       // what hooks are given besides the facts: PATH and the like
+	Config    *config.Config                 // what is run
+	Reread    func() (*config.Config, error) // reads the configuration anew, for a reload
+	Journal   *journal.Journal               // the master's own log
+	Notify    func(state string)             // tells the service manager; nil: nobody
+	Watchdog  time.Duration                  // the service manager's; zero: none
+	Version   string                         // of masterd, for people
+	Shim      []string                       // how the exec shim is started; nil: this program
+	Degraded  string                         // non-empty: why Config is not what the file says
+	Remember  func(*config.Config) error     // keeps a configuration that was taken into force; nil: nobody does
+	HookEnv   []string                       // what hooks are given besides the facts: PATH and the like
+	WorkerEnv map[string]string              // what workers are given of the master's environment: where credentials are
 }
 
 // Master is one service's master.

@@ -153,6 +153,7 @@ func (m *Master) spawn(w *worker, secret string, as *version.User) (process, err
 		fromFiles = append(fromFiles, vars...)
 	}
 	extra := proc.LoginEnv(g.cfg.Worker.User)
+	maps.Copy(extra, m.opt.WorkerEnv)
 	maps.Copy(extra, g.version.Env)
 	stdout, stderr := w.output.FDs()
 	spec := proc.Spec{

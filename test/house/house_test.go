@@ -35,6 +35,7 @@ var may = map[string][]string{
 	"pkg/master/proc":            {},
 	"pkg/master/atomicfile":      {},
 	"pkg/master/watch":           {},
+	"pkg/master/sweep":           {},
 	"pkg/master/answer":          {},
 	"pkg/master/listen":          {"pkg/api", "pkg/master/config"},
 	"pkg/master/session":         {"pkg/ipc"},

@@ -23,12 +23,15 @@ import (
 // unit is masterd's unit in a box, with the demo worker behind it.
 type unit struct {
 	*box
-	name   string // "masterd", "masterd@a"
-	file   string // its configuration, in the box
-	port   int
-	env    map[string]string // of the worker: how it is to fail
-	extra  string            // more YAML
-	client *http.Client
+	name  string // "masterd", "masterd@a"
+	file  string // its configuration, in the box
+	port  int
+	env   map[string]string // of the worker: how it is to fail
+	extra string            // more YAML
+	user  string            // workers run as; empty: as the master
+	// envFile is read at each start of a worker; empty: none.
+	envFile string
+	client  *http.Client
 }
 
 // newUnit boots a box in which masterd.service can be started: version v1 of
@@ -85,13 +88,17 @@ func (u *unit) configure() {
 	if err != nil {
 		u.t.Fatal(err)
 	}
+	files := "[]"
+	if u.envFile != "" {
+		files = "[" + u.envFile + "]"
+	}
 	u.write(u.file, fmt.Sprintf(`%slisteners:
   - {name: http, address: "tcp://127.0.0.1:%d"}
-worker: {command: [/usr/local/bin/demo], env: %s}
+worker: {command: [/usr/local/bin/demo], env: %s, user: %q, env_files: %s}
 health: {http: {path: /healthz}}
 rollout: {bake: 200ms}
 drain: {timeout: 20s}
-`, u.extra, u.port, env))
+`, u.extra, u.port, env, u.user, files))
 }
 
 // dropIn overrides directives of the unit's [Service].

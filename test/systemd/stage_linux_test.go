@@ -64,6 +64,7 @@ func stage(cgroup string) error {
 			return errors.Join(mountTmpfs("/usr/local"), os.Mkdir("/usr/local/bin", 0o755))
 		}},
 		{"make the rest read only", func() error { return unix.Mount("", "/", "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY, "") }},
+		{"share mounts in the box", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_SHARED, "") }},
 		{"bring up the loopback interface", loopbackUp},
 	}
 	for _, s := range steps {
@@ -147,7 +148,16 @@ func makeDev() error {
 			return err
 		}
 	}
-	return errors.Join(os.Symlink("/proc/self/fd", "/dev/fd"), os.Symlink("/proc/self/fd/0", "/dev/stdin"),
+	// What PrivateDevices= wants to find.
+	for _, dir := range []string{"/dev/pts", "/dev/shm", "/dev/mqueue", "/dev/hugepages"} {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	if err := unix.Mount("devpts", "/dev/pts", "devpts", unix.MS_NOSUID|unix.MS_NOEXEC, "newinstance,ptmxmode=0666,mode=0620"); err != nil {
+		return err
+	}
+	return errors.Join(os.Symlink("pts/ptmx", "/dev/ptmx"), os.Symlink("/proc/self/fd", "/dev/fd"), os.Symlink("/proc/self/fd/0", "/dev/stdin"),
 		os.Symlink("/proc/self/fd/1", "/dev/stdout"), os.Symlink("/proc/self/fd/2", "/dev/stderr"))
 }
 

@@ -1,0 +1,51 @@
+package sweep
+
+import "testing"
+
+func TestOwnGroup(t *testing.T) {
+	for _, c := range []struct{ text, want string }{
+		{"0::/system.slice/masterd.service\n", "/system.slice/masterd.service"},
+		{"0::/system.slice/system-masterd.slice/masterd@shop.service/.control\n", "/system.slice/system-masterd.slice/masterd@shop.service"},
+		{"9:name=systemd:/system.slice/masterd.service\n4:memory:/other.service\n0::/\n", "/system.slice/masterd.service"},
+		{"0::/user.slice/user-1000.slice/user@1000.service/app.slice/masterd.service\n", "/user.slice/user-1000.slice/user@1000.service/app.slice/masterd.service"},
+		{"0::/user.slice/user-1000.slice/session-3.scope\n", ""},
+		{"4:memory:/system.slice/masterd.service\n0::/\n", ""}, // not a hierarchy of systemd's
+		{"0::/\n", ""},
+		{"", ""},
+		{"nonsense", ""},
+	} {
+		g, err := OwnGroup(c.text)
+		if g.path != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%q: %q, %v; want %q", c.text, g.path, err, c.want)
+		}
+	}
+}
+
+func TestGroupHas(t *testing.T) {
+	own, err := OwnGroup("0::/system.slice/masterd.service\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{
+		"0::/system.slice/masterd.service\n":                    true,
+		"0::/system.slice/masterd.service/child\n":              true,
+		"1:name=systemd:/system.slice/masterd.service\n0::/\n":  true,
+		"0::/system.slice/masterd.service2\n":                   false,
+		"0::/system.slice\n":                                    false,
+		"4:memory:/system.slice/masterd.service\n0::/x.slice\n": false,
+		"": false,
+	} {
+		if got := own.has(text); got != want {
+			t.Errorf("%q: %v, want %v", text, got, want)
+		}
+	}
+}
+
+// systemd says "/" or nothing of a unit that has no group: that is everybody's.
+func TestUnitGroupIsAService(t *testing.T) {
+	for _, path := range []string{"", "/", "/system.slice", "/user.slice/session-1.scope"} {
+		if g, err := UnitGroup(path); err == nil {
+			t.Errorf("%q is taken for a service: %v", path, g)
+		}
+	}
+}
