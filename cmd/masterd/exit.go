@@ -18,6 +18,7 @@ const (
 	exitRolledBack = 4
 	exitHeld       = 5 // held or superseded
 	exitUnknown    = 6 // the connection broke or patience ended before the outcome was known
+	exitOpen       = 7 // written, but something is left to do by a person (import)
 
 	// Those of status that differ, after the LSB.
 	exitStatusDegraded = 1

@@ -165,6 +165,7 @@ user's that runs. If there are several it names them and does nothing.`},
 			{"4", "It had the traffic, and was rolled back."},
 			{"5", "Refused by a hold, or superseded by another request."},
 			{"6", "The outcome is unknown: the connection to the master broke, or --timeout ended the wait. What was asked for goes on in the master."},
+			{"7", "import: written, but something was not carried over, or is left to do."},
 		}, text: `
 The verb status has codes of its own, after the LSB: 0 serving, 1 not as it
 should be, 3 not running, 4 unknown.`},

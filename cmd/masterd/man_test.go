@@ -71,7 +71,7 @@ func TestManualNamesEverything(t *testing.T) {
 		}
 	}
 	look(newApp().root())
-	for _, code := range []string{"0", "1", "2", "3", "4", "5", "6"} {
+	for _, code := range []string{"0", "1", "2", "3", "4", "5", "6", "7"} {
 		if !strings.Contains(text, "\n.B "+code+"\n") {
 			t.Errorf("the manual lacks the exit code %s", code)
 		}
@@ -79,7 +79,7 @@ func TestManualNamesEverything(t *testing.T) {
 }
 
 func TestVerbs(t *testing.T) {
-	want := "abort check completion history hold logs man promote reload rollback run scale status stop sweep unhold version versions"
+	want := "abort check completion history hold import logs man promote reload rollback run scale status stop sweep unhold version versions"
 	var got []string
 	for _, c := range newApp().root().Commands() {
 		got = append(got, c.Name())

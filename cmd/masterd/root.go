@@ -71,7 +71,7 @@ running one.`,
 		a.runCommand(), a.checkCommand(), a.stopCommand(), a.scaleCommand(),
 		a.reloadCommand(), a.rollbackCommand(), a.promoteCommand(), a.abortCommand(), a.holdCommand(), a.unholdCommand(), a.versionsCommand(),
 		a.statusCommand(), a.historyCommand(), a.logsCommand(),
-		a.versionCommand(), a.completionCommand(), a.manCommand(), a.sweepCommand(),
+		a.versionCommand(), a.completionCommand(), a.manCommand(), a.sweepCommand(), a.importCommand(),
 	)
 	return root
 }

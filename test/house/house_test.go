@@ -36,6 +36,7 @@ var may = map[string][]string{
 	"pkg/master/atomicfile":      {},
 	"pkg/master/watch":           {},
 	"pkg/master/sweep":           {},
+	"pkg/master/supervisord":     {"pkg/master/config"},
 	"pkg/master/answer":          {},
 	"pkg/master/listen":          {"pkg/api", "pkg/master/config"},
 	"pkg/master/session":         {"pkg/ipc"},

@@ -1,0 +1,182 @@
+package supervisord
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/masterd/masterd/pkg/master/config"
+)
+
+var rewrite = flag.Bool("rewrite", false, "write testdata/*.golden anew")
+
+// told writes a result as the golden files have it. dir is where the test runs.
+func told(r *Result, dir string) string {
+	var b strings.Builder
+	note := func(n Note) {
+		mark := " "
+		if n.Open {
+			mark = "!"
+		}
+		fmt.Fprintf(&b, "%s %s: %s\n", mark, n.Key, n.Text)
+	}
+	for _, n := range r.Notes {
+		note(n)
+	}
+	for _, p := range r.Programs {
+		fmt.Fprintf(&b, "\n=== %s\n", p.Name)
+		for _, n := range p.Notes {
+			note(n)
+		}
+		if p.Text != "" {
+			fmt.Fprintf(&b, "--- %s.yaml\n%s", p.Service, p.Text)
+		}
+	}
+	return strings.ReplaceAll(b.String(), dir, "$DIR")
+}
+
+func TestGolden(t *testing.T) {
+	files, err := filepath.Glob("testdata/*.conf")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	dir, err := filepath.Abs("testdata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, file := range files {
+		r, err := Import(file, []string{"WEB_SECRET=a'b\"c"}, config.Host{Root: true})
+		got := ""
+		if err != nil {
+			got = strings.ReplaceAll(err.Error(), dir, "$DIR") + "\n"
+		} else {
+			got = told(r, dir)
+		}
+		golden := strings.TrimSuffix(file, ".conf") + ".golden"
+		if *rewrite {
+			if err := os.WriteFile(golden, []byte(got), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		want, _ := os.ReadFile(golden)
+		if got != string(want) {
+			t.Errorf("%s: got\n%s--- want\n%s", file, got, want)
+		}
+	}
+}
+
+func TestSplit(t *testing.T) {
+	for command, want := range map[string][]string{
+		`a b  c`:              {"a", "b", "c"},
+		`a "b c" 'd e'f`:      {"a", "b c", "d ef"},
+		`a "x\"y" '\n' b\ c`:  {"a", `x"y`, `\n`, "b c"},
+		`a "" ''`:             {"a", "", ""},
+		`a "\n" \\`:           {"a", `\n`, `\`},
+		"a\n\tb":              {"a", "b"},
+		`/bin/x $HOME > "&&"`: {"/bin/x", "$HOME", ">", "&&"},
+	} {
+		got, err := split(command)
+		if err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: %q, %v", command, got, err)
+		}
+	}
+	for _, command := range []string{``, `  `, `a "b`, `a 'b`, `a \`} {
+		if got, err := split(command); err == nil {
+			t.Errorf("%s: %q", command, got)
+		}
+	}
+}
+
+func TestVariables(t *testing.T) {
+	for text, want := range map[string]string{
+		`A=1,B="2,3", C='4' `: "A=1|B=2,3|C=4",
+		``:                    "",
+		`A=`:                  "A=",
+		"A=1,\nB=2":           "A=1|B=2",
+		`A=x y,`:              "A=x y",
+		`A="a=b"`:             "A=a=b",
+	} {
+		list, err := variables(text)
+		var got []string
+		for _, v := range list {
+			got = append(got, v.name+"="+v.value)
+		}
+		if err != nil || strings.Join(got, "|") != want {
+			t.Errorf("%s: %q, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{`A`, `A="x`, `A="x"y`, `=1`, `A=1,B`} {
+		if got, err := variables(text); err == nil {
+			t.Errorf("%s: %v", text, got)
+		}
+	}
+}
+
+func TestExpand(t *testing.T) {
+	e := expansions{"n": "7", "s": "x"}
+	for text, want := range map[string]string{
+		"%(s)s%(n)d": "x7", "%(n)02d": "07", "%(n)3d": "  7", "100%%": "100%", "%%(s)s": "%(s)s", "plain": "plain",
+	} {
+		if got, err := e.expand(text); got != want || err != nil {
+			t.Errorf("%s: %q, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"50%", "%(t)s", "%(s)d", "%(ENV_X)s", "%(s)"} {
+		if got, err := e.expand(text); err == nil {
+			t.Errorf("%s: %q", text, got)
+		}
+	}
+}
+
+// Names that come out the same are kept apart, and fit.
+func TestServiceNames(t *testing.T) {
+	taken := map[string]bool{}
+	long := strings.Repeat("x", 40)
+	for _, c := range [][2]string{{"a_b", "a-b"}, {"A.b", "a-b-2"}, {"---", "program"}, {"é", "program-2"}, {long, long[:32]}, {long + "y", long[:30] + "-2"}} {
+		if got := serviceName(c[0], taken); got != c[1] {
+			t.Errorf("%s: %s, want %s", c[0], got, c[1])
+		}
+	}
+}
+
+// Whatever a file says, what is written is read as masterd reads it, or told.
+func FuzzImport(f *testing.F) {
+	files, _ := filepath.Glob("testdata/*.conf")
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(string(text))
+	}
+	f.Add("[program:x]\ncommand=`\nnumprocs=9999999999\n")
+	f.Fuzz(func(t *testing.T, text string) {
+		if strings.Contains(text, "include") { // reads other files
+			return
+		}
+		path := filepath.Join(t.TempDir(), "s.conf")
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		r, err := Import(path, nil, config.Host{Root: true})
+		if err != nil {
+			return
+		}
+		for _, p := range r.Programs {
+			if p.Text == "" || slices.ContainsFunc(p.Notes, func(n Note) bool { return n.Key == "check" }) {
+				continue
+			}
+			c, err := config.Parse("/x/y.yaml", []byte(p.Text), nil, config.Host{Root: true})
+			if err != nil {
+				t.Fatalf("%v\n%s", err, p.Text)
+			}
+			if !slices.Equal(c.Worker.Command[1:], p.command[1:]) {
+				t.Fatalf("%q became %q", p.command, c.Worker.Command)
+			}
+		}
+	})
+}

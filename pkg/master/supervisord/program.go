@@ -1,0 +1,320 @@
+package supervisord
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	maxName      = 32               // characters of a service's name
+	maxProcesses = 64               // worker.processes
+	defaultWait  = 10 * time.Second // supervisord's stopwaitsecs
+)
+
+// Note is what is to be said about one key of one program, or of one section.
+type Note struct {
+	Key  string
+	Text string
+	Open bool // something is lost, or is to be done by a person
+}
+
+// Program is one of supervisord's, or one process of it where they differ.
+type Program struct {
+	Name    string // supervisord's
+	Service string // masterd's
+	Text    string // the configuration; empty: none could be made
+	Notes   []Note
+
+	command   []string
+	directory string
+	user      string
+	env       map[string]string
+	processes int
+	signal    string
+	wait      time.Duration
+	nofile    int
+	listens   string // what makes it look as if it listened by itself
+	address   string // the address in that, if there is one
+}
+
+func (p *Program) lost(key, format string, args ...any) {
+	p.Notes = append(p.Notes, Note{key, fmt.Sprintf(format, args...), true})
+}
+
+func (p *Program) say(key, format string, args ...any) {
+	p.Notes = append(p.Notes, Note{key, fmt.Sprintf(format, args...), false})
+}
+
+// inherited is what all programs have from [supervisord].
+type inherited struct {
+	values expansions
+	env    map[string]string
+	nofile int
+	groups map[string]string // of a program
+	here   string
+}
+
+// programs makes one or several of a section: processes that are told their
+// number are different programs to masterd.
+func (in *inherited) programs(s *section, name string) []*Program {
+	n, err := strconv.Atoi(in.plain(s, "numprocs", "1"))
+	if err != nil || n < 1 {
+		p := &Program{Name: name}
+		p.lost("numprocs", "is %q and no number of processes", s.text["numprocs"])
+		return []*Program{p}
+	}
+	numbered := slices.ContainsFunc([]string{"command", "environment", "directory", "user"}, func(k string) bool {
+		return strings.Contains(s.text[k], "%(process_num)")
+	})
+	if !numbered {
+		p := in.program(s, name, 0, n)
+		p.processes = min(n, maxProcesses)
+		if n > maxProcesses {
+			p.lost("numprocs", "is %d; masterd runs at most %d processes of a service", n, maxProcesses)
+		}
+		return []*Program{p}
+	}
+	first, _ := strconv.Atoi(in.plain(s, "numprocs_start", "0"))
+	var list []*Program
+	for i := first; i < first+min(n, maxPrograms); i++ {
+		p := in.program(s, name, i, n)
+		if n > 1 {
+			p.Name = fmt.Sprintf("%s-%02d", name, i)
+			p.say("numprocs", "each process is told its number, so each is a service of its own; with a listener that all share, one with processes: %d would do", n)
+		}
+		p.processes = 1
+		list = append(list, p)
+	}
+	return list
+}
+
+// plain is a value without expansions.
+func (in *inherited) plain(s *section, key, none string) string {
+	if v := s.text[key]; v != "" {
+		return v
+	}
+	return none
+}
+
+// program reads one.
+func (in *inherited) program(s *section, name string, number, of int) *Program {
+	p := &Program{Name: name, processes: 1, wait: defaultWait, nofile: in.nofile, env: maps.Clone(in.env)}
+	group := in.groups[name]
+	if group == "" {
+		group = name
+	} else {
+		p.say("group", "is in %q; masterd has no groups, and systemd's targets are the nearest thing to them", group)
+	}
+	values := maps.Clone(in.values)
+	maps.Copy(values, expansions{
+		"program_name": name, "group_name": group, "process_num": strconv.Itoa(number), "numprocs": strconv.Itoa(of), "here": in.here,
+	})
+	for _, key := range s.keys {
+		if key == "environment" {
+			p.environment(s.text[key], values)
+			continue
+		}
+		value, err := values.expand(s.text[key])
+		if err != nil {
+			p.lost(key, "%v", err)
+			continue
+		}
+		if value == "" {
+			continue
+		}
+		p.take(key, value)
+	}
+	if p.command == nil && !slices.ContainsFunc(p.Notes, func(n Note) bool { return n.Key == "command" }) {
+		p.lost("command", "is not given; nothing is written")
+	}
+	p.look()
+	return p
+}
+
+// take takes one key over, or says why not.
+func (p *Program) take(key, value string) {
+	switch key {
+	case "command":
+		args, err := split(value)
+		if err != nil {
+			p.lost(key, "%v; nothing is written", err)
+			return
+		}
+		if strings.Contains(args[0], "/") && !filepath.IsAbs(args[0]) {
+			p.lost(key, "%s is relative to where supervisord was started; write the whole path", args[0])
+		}
+		if base := filepath.Base(args[0]); base == "pidproxy" {
+			p.lost(key, "pidproxy is for programs that make themselves daemons; masterd needs one that stays in the foreground")
+		}
+		p.command = args
+	case "directory":
+		p.directory = value
+		if !filepath.IsAbs(value) {
+			p.lost(key, "%s is not absolute; write the whole path", value)
+		}
+	case "user":
+		p.user = value
+	case "numprocs", "numprocs_start", "programs":
+	case "process_name":
+		p.say(key, "masterd numbers workers by itself")
+	case "stopsignal":
+		p.signal = strings.TrimPrefix(strings.ToUpper(value), "SIG")
+		if !slices.Contains([]string{"TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH"}, p.signal) {
+			p.lost(key, "%s is not for masterd to stop a worker with; it sends TERM, and KILL when the time is over", value)
+			p.signal = ""
+		}
+	case "stopwaitsecs":
+		n, err := strconv.Atoi(value)
+		if err != nil || n < 0 || n > 24*60*60 {
+			p.lost(key, "%q is no number of seconds up to a day", value)
+			return
+		}
+		p.wait = max(time.Duration(n)*time.Second, time.Second)
+	case "autostart":
+		if off(value) {
+			p.say(key, "is false: do not enable the unit (systemctl enable), and start it by hand")
+		}
+	case "autorestart", "exitcodes":
+		if key == "exitcodes" || off(value) {
+			p.lost(key, "masterd starts a worker that ends again, whatever its exit code; a program that is meant to end is one for a systemd unit of Type=oneshot, or a timer")
+		} else if strings.EqualFold(value, "unexpected") {
+			p.say(key, "masterd starts a worker that ends again also after exit code 0")
+		}
+	case "startsecs":
+		p.say(key, "a new version that dies within rollout.bake (5m) is taken back; there is no other time that it must live")
+	case "startretries":
+		p.say(key, "masterd does not give up: it waits longer each time, up to restart.max (10s)")
+	case "stopasgroup", "killasgroup":
+		if off(value) {
+			p.say(key, "masterd always signals the whole process group of a worker")
+		}
+	case "redirect_stderr":
+		p.say(key, "both go to masterd's log, each line with its stream and worker")
+	case "stdout_logfile", "stderr_logfile":
+		switch {
+		case strings.EqualFold(value, "none"):
+			p.say(key, "output is not thrown away: it goes to masterd's log, at most log.per_worker")
+		case strings.EqualFold(value, "auto"), strings.HasPrefix(value, "/dev/"):
+		default:
+			p.lost(key, "%s: output goes to masterd's log, and with that to the journal (journalctl -u, masterd logs); log.file names a file, which something else must rotate", value)
+		}
+	case "stdout_logfile_maxbytes", "stdout_logfile_backups", "stderr_logfile_maxbytes", "stderr_logfile_backups":
+		if value == "0" { // no rotation, as for /dev/stdout
+			return
+		}
+		p.say(key, "the journal has limits of its own, see journald.conf(5)")
+	case "priority":
+		p.lost(key, "services start in no order; use After= in drop-ins of their units")
+	case "umask":
+		p.lost(key, "set UMask=%s in a drop-in of the unit: workers inherit it", value)
+	case "stdout_capture_maxbytes", "stderr_capture_maxbytes", "stdout_events_enabled", "stderr_events_enabled":
+		if value != "0" && !off(value) {
+			p.lost(key, "there are no event listeners; masterd has hooks (rollout.hooks) and an API")
+		}
+	case "stdout_syslog", "stderr_syslog":
+		if !off(value) {
+			p.say(key, "the journal passes lines on to syslog, see ForwardToSyslog= in journald.conf(5)")
+		}
+	case "serverurl":
+		p.lost(key, "there is no XML-RPC server; masterd's API is HTTP on its admin socket")
+	case "socket", "socket_owner", "socket_mode", "socket_backlog":
+		p.lost(key, "a FastCGI socket is given as standard input there, and by LISTEN_FDS (from descriptor 3) here; name it in listeners if the program takes it so")
+	default:
+		p.lost(key, "is no key of supervisord's that is known here")
+	}
+}
+
+// environment takes variables apart before it looks into them: what they stand
+// for may hold quotes and commas.
+func (p *Program) environment(text string, values expansions) {
+	list, err := variables(text)
+	if err != nil {
+		p.lost("environment", "%v", err)
+		return
+	}
+	for _, v := range list {
+		value, err := values.expand(v.value)
+		if err != nil {
+			p.lost("environment", "%s: %v", v.name, err)
+			continue
+		}
+		p.env[v.name] = value
+	}
+}
+
+func off(value string) bool {
+	return slices.Contains([]string{"false", "no", "off", "0", "n", "f"}, strings.ToLower(value))
+}
+
+var (
+	addressIn = regexp.MustCompile(`(?:^|[=/@])((?:\d{1,3}(?:\.\d{1,3}){3}|localhost|\[[0-9a-fA-F:.]*\]|\*)?:\d{2,5})$`)
+	portIn    = regexp.MustCompile(`(?:^|=)(\d{2,5})$`)
+	listensBy = regexp.MustCompile(`^--?(?:port|bind|listen|addr|address|http|http-address|listen-address|workers-port)(?:$|=)`)
+	listensIn = regexp.MustCompile(`^(?:[A-Z0-9]+_)*(?:PORT|BIND|LISTEN|ADDR|ADDRESS)$`)
+)
+
+// look looks for signs that the program listens by itself: supervisord does not
+// know, and masterd must.
+func (p *Program) look() {
+	found := func(what, text string) bool {
+		p.listens = what
+		if m := addressIn.FindStringSubmatch(text); m != nil {
+			p.address = m[1]
+		} else if m := portIn.FindStringSubmatch(text); m != nil {
+			p.address = "127.0.0.1:" + m[1]
+		}
+		return true
+	}
+	for i, arg := range p.command {
+		next := ""
+		if i+1 < len(p.command) {
+			next = p.command[i+1]
+		}
+		if i > 0 && listensBy.MatchString(arg) {
+			if found(arg, arg) && p.address == "" && !strings.Contains(arg, "=") {
+				found(arg+" "+next, next)
+			}
+			return
+		}
+		if i > 0 && addressIn.MatchString(arg) && !strings.Contains(arg, "://") {
+			found(arg, arg)
+			return
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(p.env)) {
+		if listensIn.MatchString(name) {
+			found(name+"="+p.env[name], p.env[name])
+			return
+		}
+	}
+}
+
+// serviceName makes a name that masterd takes, and no other program has.
+func serviceName(name string, taken map[string]bool) string {
+	var b strings.Builder
+	for _, r := range strings.ToLower(name) {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			b.WriteRune(r)
+		} else {
+			b.WriteByte('-')
+		}
+	}
+	base := strings.Trim(b.String(), "-")
+	base = base[:min(len(base), maxName)]
+	if base == "" {
+		base = "program"
+	}
+	unique := base
+	for i := 2; taken[unique]; i++ {
+		suffix := "-" + strconv.Itoa(i)
+		unique = base[:min(len(base), maxName-len(suffix))] + suffix
+	}
+	taken[unique] = true
+	return unique
+}
