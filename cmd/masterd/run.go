@@ -44,7 +44,11 @@ so; --strict refuses instead.
 Signals: HUP reads the configuration and rolls over; USR2 rolls over with the
 configuration in force; USR1 reopens log files; QUIT drains and stops without a
 deadline; TERM and INT drain and stop within stop_timeout, a second one at once.
-With stop_announce a stop is announced first, and a second one ends that.`,
+With stop_announce a stop is announced first, and a second one ends that.
+
+As the first process of a container it starts the master as its child, passes
+signals on to it, reaps whoever has lost his parent, and starts the master again
+if it was killed. It needs a runtime_dir and a state_dir that can be written to.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.run(cmd.Context(), strict) },
 	}
@@ -62,6 +66,9 @@ func (a *app) run(ctx context.Context, strict bool) error {
 	file, _ := a.configFile()
 	if file == "" {
 		return exitf(exitUsage, "no configuration: neither --config nor MASTERD_CONFIG names one, and there is no %s", a.defaultFile)
+	}
+	if first() {
+		return a.runFirst()
 	}
 	signals := catchSignals()
 	defer signals.stop()
