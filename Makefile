@@ -5,6 +5,12 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X main.version=$(VERSION)
+UNITDIR ?= /etc/systemd/system
+DOCDIR  ?= $(PREFIX)/share/doc/masterd
+BASHDIR ?= $(PREFIX)/share/bash-completion/completions
+ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
+FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
+DEBOUT  ?= $(BIN)
 # Linux is the home; elsewhere masterd's verbs, the SDK without a master and the
 # plain packages build and run.
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
@@ -20,15 +26,29 @@ build: ## masterd and the demo worker, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/masterd
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/demo-worker
 
-install: build ## programs, units and man pages, below PREFIX (and DESTDIR)
+install: build ## programs, units, man pages, completions and examples, below PREFIX (and DESTDIR)
 	install -D -m 0755 $(BIN)/masterd $(DESTDIR)$(PREFIX)/bin/masterd
-	install -d $(DESTDIR)/etc/systemd/system
-	for u in masterd.service masterd@.service; do \
-	  sed 's|=/usr/local/bin/|=$(PREFIX)/bin/|' deploy/systemd/$$u >$(DESTDIR)/etc/systemd/system/$$u && \
-	  chmod 0644 $(DESTDIR)/etc/systemd/system/$$u || exit 1; done
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)/examples/container $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	for u in masterd.service masterd@.service masterd-sweep@.service; do \
+	  sed 's|=/usr/local/bin/|=$(PREFIX)/bin/|' deploy/systemd/$$u >$(DESTDIR)$(UNITDIR)/$$u && \
+	  chmod 0644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
 	install -D -m 0644 docs/man/masterd.8 $(DESTDIR)$(PREFIX)/share/man/man8/masterd.8
 	install -D -m 0644 docs/man/masterd.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/masterd.yaml.5
-	install -D -m 0644 configs/full.yaml $(DESTDIR)/etc/masterd/masterd.yaml.example
+	install -m 0644 docs/operating.md docs/moving.md $(DESTDIR)$(DOCDIR)/
+	install -m 0644 configs/full.yaml configs/minimal.yaml configs/examples/*.yaml deploy/systemd/strict.conf $(DESTDIR)$(DOCDIR)/examples/
+	install -m 0644 deploy/container/* $(DESTDIR)$(DOCDIR)/examples/container/
+	@# By this machine's own Go: what was built may be for another.
+	GOOS= GOARCH= $(GO) run ./cmd/masterd completion bash >$(DESTDIR)$(BASHDIR)/masterd
+	GOOS= GOARCH= $(GO) run ./cmd/masterd completion zsh >$(DESTDIR)$(ZSHDIR)/_masterd
+	GOOS= GOARCH= $(GO) run ./cmd/masterd completion fish >$(DESTDIR)$(FISHDIR)/masterd.fish
+	chmod 0644 $(DESTDIR)$(BASHDIR)/masterd $(DESTDIR)$(ZSHDIR)/_masterd $(DESTDIR)$(FISHDIR)/masterd.fish
+
+deb: ## a Debian package, into DEBOUT; GOARCH says for which machine
+	rm -rf $(BIN)/deb
+	$(MAKE) install BIN=$(BIN)/deb/bin DESTDIR=$(BIN)/deb/stage PREFIX=/usr UNITDIR=/usr/lib/systemd/system \
+	  ZSHDIR=/usr/share/zsh/vendor-completions LDFLAGS='-s -w $(LDFLAGS)'
+	SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || date +%s)} \
+	  scripts/deb.sh $(BIN)/deb/stage '$(VERSION)' $(patsubst arm,armhf,$(patsubst 386,i386,$(shell $(GO) env GOARCH))) $(DEBOUT)
 
 run: build ## serve the demo on 127.0.0.1:8080 under a master in the foreground
 	@echo
@@ -85,4 +105,4 @@ lint: ## formatting, vet on every platform, staticcheck
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build install run tour test race sim fuzz e2e examples h2spec bench lint clean
+.PHONY: help build install deb run tour test race sim fuzz e2e examples h2spec bench lint clean
