@@ -191,6 +191,10 @@ should be, 3 not running, 4 unknown.`},
 			{"/run/masterd/NAME/admin.sock", "Where the master of a service of root's answers; under $XDG_RUNTIME_DIR/masterd-UID or /tmp/masterd-UID for other users. It speaks HTTP: see GET /v1/openapi.yaml."},
 			{"/var/lib/masterd/NAME", "Pinned versions and history of a service of root's; under $XDG_STATE_HOME/masterd or ~/.local/state/masterd for other users."},
 		}},
+		{title: "UNITS", text: `masterd.service runs the service of the default configuration, masterd@NAME.service
+that of /etc/masterd/NAME.yaml. Workers outlive a master that was killed; the next
+one takes them over. Once a unit is down for good masterd-sweep@UNIT.service ends
+who is left of it.`},
 		{title: "EXAMPLES", text: `
   masterd check --config shop.yaml
   masterd reload --label v1.3.0 --reason "new basket"

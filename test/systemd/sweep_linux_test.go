@@ -109,6 +109,29 @@ func TestStopBetweenTwoMasters(t *testing.T) {
 	}
 }
 
+// Ten quick deaths of the master are ten new masters, and no request notices.
+func TestTenQuickKills(t *testing.T) {
+	t.Parallel()
+	u := newUnit(t)
+	u.needsAdoption()
+	u.start()
+	u.baked()
+	_, before := u.master()
+	u.underLoad(func() {
+		for n := range 10 {
+			master, _ := u.master()
+			master.signal(t, syscall.SIGKILL)
+			u.becomes("NRestarts", fmt.Sprint(n+1))
+			u.becomes("ActiveState", "active")
+		}
+	})
+	if _, after := u.master(); fmt.Sprint(after) != fmt.Sprint(before) {
+		t.Errorf("workers and keeper were %+v and are %+v", before, after)
+	}
+	u.must("systemctl", "stop", u.name)
+	u.nobody()
+}
+
 // A master that dies while it drains for a stop leaves workers that nobody will
 // take over.
 func TestMasterDiesWhileItStops(t *testing.T) {
