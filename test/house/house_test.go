@@ -33,6 +33,7 @@ var may = map[string][]string{
 	"pkg/master/hook":            {},
 	"pkg/master/blob":            {"pkg/ipc", "pkg/master/atomicfile"},
 	"pkg/master/proc":            {},
+	"pkg/master/keeper":          {"pkg/ipc"},
 	"pkg/master/atomicfile":      {},
 	"pkg/master/watch":           {},
 	"pkg/master/sweep":           {},

@@ -157,3 +157,27 @@ func cause(err error) error {
 	}
 	return err
 }
+
+// Replace is Write for a file that need not survive a power cut: a reader sees
+// the old content or the new one, and nobody waits for the disk.
+func Replace(path string, data []byte, mode fs.FileMode) error {
+	temp, err := create(path)
+	if err != nil {
+		return fmt.Errorf("write %s: create a temporary file beside it: %w", path, cause(err))
+	}
+	_, err = temp.Write(data)
+	if err == nil {
+		err = temp.Chmod(mode)
+	}
+	if closing := temp.Close(); err == nil {
+		err = closing
+	}
+	if err == nil {
+		err = os.Rename(temp.Name(), path)
+	}
+	if err != nil {
+		_ = os.Remove(temp.Name())
+		return fmt.Errorf("write %s: %w (its old content is untouched)", path, cause(err))
+	}
+	return nil
+}

@@ -1,0 +1,120 @@
+package keeper
+
+import (
+	"net"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	keeperArgument = "keeper"
+	listenFD       = 3
+	comm           = "masterd-keeper" // at most 15 bytes
+	// lookAlone is how often a keeper without a master looks whether its socket
+	// can still be found.
+	lookAlone = time.Minute
+)
+
+// environ of a keeper: small. The heap is a few hundred KiB unless very much is
+// held, and then the soft limit gives way.
+var environ = []string{"GOGC=25", "GOMEMLIMIT=8MiB", "GOMAXPROCS=1"}
+
+// Main must come first in main, and in TestMain of test programs that join
+// keepers. In a process that [Join] has started it never returns: the process is
+// the keeper. In any other it returns at once.
+func Main() {
+	if isKeeper() {
+		run()
+		os.Exit(0)
+	}
+}
+
+// isKeeper: the arguments could be anybody's, a listening socket as the fourth
+// descriptor is not.
+func isKeeper() bool {
+	n := len(os.Args)
+	if n < 3 || os.Args[n-2] != keeperArgument {
+		return false
+	}
+	kind, err := unix.GetsockoptInt(listenFD, unix.SOL_SOCKET, unix.SO_TYPE)
+	if err != nil || kind != unix.SOCK_SEQPACKET {
+		return false
+	}
+	listening, err := unix.GetsockoptInt(listenFD, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+	return err == nil && listening == 1
+}
+
+// run is the keeper's life.
+func run() {
+	path := os.Args[len(os.Args)-1]
+	_ = os.WriteFile("/proc/self/comm", []byte(comm), 0) // its program is "exe"
+	lowerOOM()
+	// The service manager may signal the whole group. Caught, not ignored: what
+	// is ignored stays so in the program that a guard starts.
+	told := make(chan os.Signal, 1)
+	signal.Notify(told, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	_ = unix.Listen(listenFD, backlog) // once more: the peer credentials are of who did it last
+	f := os.NewFile(listenFD, path)
+	l, err := net.FileListener(f)
+	f.Close()
+	socket, ok := l.(*net.UnixListener)
+	if err != nil || !ok {
+		os.Exit(1)
+	}
+	mine := inodeAt(path)
+	k := newKeeper()
+	go k.accept(socket) // for the process's whole life
+	look := time.NewTicker(lookAlone)
+	for ended := false; !ended; {
+		select {
+		case <-k.ended:
+			ended = true
+		case sig := <-told:
+			ended = sig == syscall.SIGTERM && k.alone()
+		case <-look.C: // a keeper that nobody can find any more is of no use
+			ended = k.alone() && inodeAt(path) != mine
+		}
+	}
+	if inodeAt(path) == mine {
+		_ = os.Remove(path)
+	}
+}
+
+// inodeAt names the file at a path; zero: there is none.
+func inodeAt(path string) uint64 {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
+		return 0
+	}
+	return st.Ino
+}
+
+// ownOOM is what it was before lowerOOM.
+var ownOOM []byte
+
+// lowerOOM makes the kernel kill anybody else before the keeper, as far as it
+// may. The program that a guard starts must not have that, see resetOOM.
+func lowerOOM() {
+	const file = "/proc/self/oom_score_adj"
+	was, err := os.ReadFile(file)
+	if err != nil {
+		return
+	}
+	for adj := -1000; adj < 0; adj += 100 {
+		if os.WriteFile(file, []byte(strconv.Itoa(adj)), 0) == nil {
+			ownOOM = was
+			return
+		}
+	}
+}
+
+func resetOOM(pid int) {
+	if ownOOM != nil {
+		_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", ownOOM, 0)
+	}
+}
