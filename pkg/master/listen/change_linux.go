@@ -16,7 +16,7 @@ import (
 func (s *Set) Add(ls []config.Listener) error {
 	s.opening.Lock()
 	defer s.opening.Unlock()
-	opener := opener{system: s.system, slots: s.o.Slots, log: s.log, mine: map[uint64]string{}}
+	opener := opener{system: s.system, slots: s.o.Slots, log: s.log, held: s.held, mine: map[uint64]string{}}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -31,7 +31,11 @@ func (s *Set) Add(ls []config.Listener) error {
 	var opened []*listener
 	fail := func(err error) error {
 		for _, l := range opened {
-			l.close()
+			if l.inherited {
+				l.leaveSockets() // others serve there
+			} else {
+				l.close()
+			}
 		}
 		return err
 	}
@@ -62,7 +66,12 @@ func (s *Set) Add(ls []config.Listener) error {
 	s.listeners = append(s.listeners, opened...)
 	for _, l := range opened {
 		s.attend(l)
-		s.log.Info("listening", zap.String("listener", l.conf.Name), zap.String("address", address(l.conf)), zap.String("at", l.at()),
+		what := "listening"
+		if l.inherited {
+			what = "listening goes on"
+		}
+		s.keepAll(l)
+		s.log.Info(what, zap.String("listener", l.conf.Name), zap.String("address", address(l.conf)), zap.String("at", l.at()),
 			zap.String("steering", l.steering), zap.String("reason", l.reason))
 	}
 	s.watch.wake() // it had perhaps nothing to look after
@@ -160,5 +169,6 @@ func (s *Set) drop(l *listener) {
 	for _, k := range l.sockets {
 		s.ignore(k)
 	}
+	s.forget(l)
 	l.close()
 }

@@ -58,7 +58,7 @@ func (s *Set) mendDrift(now time.Time) {
 		} else {
 			s.mendTCP(l)
 		}
-		if again && l.steering == kernel {
+		if again && l.steering == kernel && !l.inherited {
 			if err := l.system.attach(l.sockets[l.own()].fd, l.program(l.shares)); err != nil {
 				s.log.Error("steering cannot be put in force again", zap.String("listener", l.conf.Name), zap.Error(err))
 			}
@@ -108,6 +108,7 @@ func (s *Set) mend(l *listener) {
 	l.drift += uint64(len(down))
 	s.log.Warn("slots were shut down by a worker; they are mended", zap.String("listener", l.conf.Name), zap.Ints("slots", down))
 	s.abandon(l)
+	s.keepOrder(l)
 	s.attend(l)
 }
 
@@ -241,6 +242,7 @@ func (s *Set) straighten(l *listener) {
 		s.log.Error("the master's own slot cannot listen again", zap.String("listener", l.conf.Name), zap.Error(err))
 	}
 	s.abandon(l)
+	s.keepOrder(l)
 	if slices.Contains(l.shut(), true) {
 		s.mend(l)
 	}
@@ -259,7 +261,9 @@ func (s *Set) mendUnix(l *listener, sockets []int) {
 		}
 		if err := l.rebind(k); err != nil {
 			s.log.Error("a socket that was shut down cannot be replaced", zap.String("listener", l.conf.Name), zap.Error(err))
+			continue
 		}
+		s.keep(l, i)
 	}
 }
 
@@ -270,7 +274,7 @@ func (s *Set) mendPath(l *listener) {
 			_ = unix.Listen(k.fd, l.conf.Backlog)
 		}
 	}
-	if l.shown() {
+	if l.inherited || l.shown() {
 		return
 	}
 	l.drift++

@@ -58,8 +58,27 @@ type Options struct {
 	// Own takes a connection that came while nobody is alive. It is the
 	// callee's to close. Nil: it is closed.
 	Own func(l config.Listener, c net.Conn)
+	// Held are sockets that an earlier Set has left; the Set takes them over and
+	// owns their descriptors from now on. What no listener needs is closed.
+	Held []Held
+	// Keep is told of each socket that there is, so that another process can
+	// hold it, and again when something about it has changed; Drop when it is
+	// no more. They are called with the Set locked. Either may be nil.
+	Keep func(Held)
+	Drop func(name string)
 	// Log may be nil.
 	Log *zap.Logger
+}
+
+// HeldPrefix begins the names of all that is held.
+const HeldPrefix = "slot/"
+
+// Held is a socket that another process holds beside a Set, with what that must
+// know to take it over.
+type Held struct {
+	Name string // one for each socket: listener, slot and address are in it
+	Meta []byte
+	FD   int
 }
 
 // File is a slot's socket in one listener, to be handed to a worker.

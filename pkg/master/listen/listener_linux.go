@@ -38,6 +38,11 @@ type listener struct {
 
 	drift uint64
 
+	// inherited: it is steered as an earlier Set has left it, which is not known
+	// here; it stays so until the first Steer.
+	inherited bool
+	kept      []int // the order that is kept with the master's own socket
+
 	// Unix.
 	front  int // the socket that the public path leads to
 	access access
@@ -89,7 +94,7 @@ func (l *listener) aim(m mode, shares []Share) error {
 	if err != nil {
 		return fmt.Errorf("steering listener %s: %w", l.conf.Name, err)
 	}
-	l.mode, l.shares = m, slices.Clone(shares)
+	l.mode, l.shares, l.inherited = m, slices.Clone(shares), false
 	l.split = ""
 	if l.steering == link && len(shares) > 1 {
 		l.split = fmt.Sprintf("a Unix socket cannot be split by weight: slot %d takes all of %d shares", l.heaviest(shares), len(shares))

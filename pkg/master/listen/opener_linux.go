@@ -14,6 +14,7 @@ type opener struct {
 	slots  int
 	log    *zap.Logger
 	mine   map[uint64]string // names of our listeners, by their sockets' inodes
+	held   map[string]Held   // what an earlier Set has left
 }
 
 // know makes the sockets of an open listener known as ours.
@@ -23,14 +24,20 @@ func (o opener) know(l *listener) {
 	}
 }
 
-// open opens one listener; nobody is steered to there yet.
+// open opens one listener, or takes it over; nobody is steered to there yet.
 func (o opener) open(c config.Listener) (*listener, error) {
+	l, err := o.takeOver(c)
+	switch {
+	case err != nil:
+		return nil, asError(c, err)
+	case l != nil:
+		return l, nil
+	}
 	open := o.openTCP
 	if c.Network == "unix" {
 		open = o.openUnix
 	}
-	l, err := open(c)
-	if err != nil {
+	if l, err = open(c); err != nil {
 		return nil, asError(c, err)
 	}
 	return l, nil

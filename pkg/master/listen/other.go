@@ -51,3 +51,12 @@ func (*Set) Addr(string) string { return "" }
 
 // ProbeDial is never called.
 func (*Set) ProbeDial(context.Context, int, string) (net.Conn, error) { return nil, nil }
+
+// KeepAgain is never called.
+func (*Set) KeepAgain() {}
+
+// Manned is never called.
+func (*Set) Manned(int, []string) error { return nil }
+
+// Leave is never called.
+func (*Set) Leave() error { return nil }

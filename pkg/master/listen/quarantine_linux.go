@@ -60,6 +60,9 @@ func (s *Set) Quarantine(slot int) {
 
 // abandon steers a listener away from slots that are not manned any more.
 func (s *Set) abandon(l *listener) {
+	if l.inherited {
+		return // to whom it is steered is said with the first Steer
+	}
 	rest, m := l.ofManned(l.shares), l.mode
 	if m == serving && len(rest) == 0 {
 		m = holding

@@ -25,6 +25,7 @@ type Set struct {
 
 	// opening keeps Add and Close from each other. It is taken before mu.
 	opening sync.Mutex
+	held    map[string]Held // only while Open is under way
 
 	// mu guards what follows. It is a lock and not a goroutine that is asked,
 	// as Steer must not wait for its turn on a busy machine. Nothing that waits
@@ -58,12 +59,26 @@ func open(o Options, sys system) (*Set, error) {
 	}
 	s := &Set{
 		o: o, log: o.Log, system: sys, watch: p, done: make(chan struct{}),
-		tokens: map[int32]registration{}, quarantine: map[int]*quarantine{}, attached: time.Now(),
+		tokens: map[int32]registration{}, quarantine: map[int]*quarantine{}, attached: time.Now(), held: map[string]Held{},
+	}
+	for _, h := range o.Held {
+		s.held[h.Name] = h
 	}
 	if err := s.Add(o.Listeners); err != nil {
+		for _, h := range s.held {
+			closeFD(h.FD)
+		}
 		_ = p.Close()
 		return nil, err
 	}
+	for _, h := range s.held {
+		s.log.Warn("a socket is let go that an earlier master has left and no listener needs", zap.String("name", h.Name))
+		closeFD(h.FD)
+		if o.Drop != nil {
+			o.Drop(h.Name)
+		}
+	}
+	s.held = nil
 	go s.run()
 	return s, nil
 }
@@ -72,6 +87,14 @@ func open(o Options, sys system) (*Set, error) {
 // waits for the watcher. Unix paths that are still ours are removed. It must
 // not be called from a function of Options.
 func (s *Set) Close() error {
+	return s.end(func(l *listener) {
+		s.forget(l)
+		l.close()
+	})
+}
+
+// end stops the watcher, and does the rest to each listener.
+func (s *Set) end(each func(*listener)) error {
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	s.mu.Lock()
@@ -84,7 +107,7 @@ func (s *Set) Close() error {
 	s.mu.Unlock()
 	<-s.done
 	for _, l := range s.listeners { // the watcher is gone, and the others see closed
-		s.drop(l)
+		each(l)
 	}
 	if err := s.watch.Close(); err != nil {
 		return fmt.Errorf("closing the sockets' watcher: %w", err)
@@ -123,7 +146,12 @@ func (s *Set) Man(slot int, names []string) ([]File, error) {
 		if k.broken {
 			s.ignore(k)
 		}
+		renewed := k.broken
 		err := l.tune(slot, k)
+		if renewed && err == nil {
+			s.keep(l, slices.Index(l.sockets, k))
+		}
+		s.keepOrder(l)
 		s.attend(l)
 		if err != nil {
 			return fail(err)

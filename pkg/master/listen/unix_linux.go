@@ -36,6 +36,15 @@ func hiddenName(path, suffix string) string {
 	return filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+"."+suffix)
 }
 
+// hiddenName is that of socket i; own is the index of the master's.
+func (l *listener) hiddenName(i, own int) string {
+	suffix := strconv.Itoa(i)
+	if i == own {
+		suffix = "own"
+	}
+	return hiddenName(l.conf.Path, suffix)
+}
+
 // openUnix opens a listener on a path. The master's own socket is the first to
 // be seen there.
 func (o opener) openUnix(c config.Listener) (*listener, error) {
@@ -56,11 +65,7 @@ func (o opener) openUnix(c config.Listener) (*listener, error) {
 		return nil, err
 	}
 	for i := range n {
-		suffix := strconv.Itoa(i)
-		if i == n-1 {
-			suffix = "own"
-		}
-		s := &socket{fd: -1, hidden: hiddenName(c.Path, suffix)}
+		s := &socket{fd: -1, hidden: l.hiddenName(i, n-1)}
 		err := claim(s.hidden)
 		if err == nil {
 			if err = remove(s.hidden); err == nil {
