@@ -205,6 +205,11 @@ func (m *Machine) bootUp(ev Booted) {
 	m.settings = ev.Settings.whole()
 	m.state.Kept = m.state.Kept[:min(len(m.state.Kept), m.settings.KeepVersions)]
 	m.boot.settings = m.settings
+	m.nextWorker = ev.Workers
+	if ev.Found != nil {
+		m.resume(*ev.Found)
+		return
+	}
 	m.startConfigured("")
 }
 

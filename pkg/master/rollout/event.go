@@ -12,9 +12,12 @@ type (
 	// Booted is the first event of a machine's life: the master has opened its
 	// listeners and read what the last one saved. The machine prepares and
 	// starts what is configured; the last baked version is its fallback.
+	// With Found it goes on where another machine was.
 	Booted struct {
 		Settings Settings
 		State    State
+		Found    *Found // what another machine has left; nil: nothing
+		Workers  Worker // numbers up to this one are taken
 	}
 	// ReloadAsked asks for a new generation of what the configuration names now.
 	ReloadAsked struct {

@@ -18,11 +18,11 @@ func (m *Machine) rehome() {
 	homes := m.homes()
 	for _, g := range m.generations {
 		for _, w := range g.workers {
-			if !w.gives() {
+			if !w.gives() || m.lost(w) {
 				continue
 			}
-			if to := deal(homes, w.id); !slices.Equal(to, w.giving) {
-				w.giving = to
+			if to := deal(homes, w.id); w.untold || !slices.Equal(to, w.giving) {
+				w.giving, w.untold = to, false
 				m.emit(Give{Worker: w.id, To: slices.Clone(to)})
 			}
 		}
@@ -45,7 +45,7 @@ func (m *Machine) homes() []Worker {
 	for _, g := range slices.Backward(m.generations) {
 		var homes []Worker
 		for _, w := range g.workers {
-			if g.settings.Handover && w.phase == PhaseActive && !w.leaving && !w.silent && inShares(m.steering.have, w.slot) {
+			if g.settings.Handover && w.phase == PhaseActive && !w.leaving && !w.silent && !m.lost(w) && inShares(m.steering.have, w.slot) {
 				homes = append(homes, w.id)
 			}
 		}

@@ -20,6 +20,7 @@ type Machine struct {
 	out     []Command // of the running Step
 
 	booted   bool
+	resuming bool // taking over what another machine has left
 	served   bool // some generation has had the traffic
 	exited   bool
 	settings Settings // in force

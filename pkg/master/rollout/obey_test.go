@@ -34,6 +34,7 @@ func (w *world) obey(c Command) {
 			p.hung = true
 		}
 		if !p.hung {
+			p.on = true
 			w.post(w.soon(), Accepting{Worker: p.id}, true)
 		}
 	case Steer:
@@ -163,6 +164,7 @@ func (w *world) start(c Start) {
 		w.in(time.Duration(w.r.IntN(8000))*time.Millisecond, fate{p.id})
 	}
 	w.post(w.soon(), Started{Worker: p.id, PID: int(p.id)}, w.set.Beats)
+	p.up = true
 	if w.set.Beats {
 		w.post(w.soon()+time.Duration(w.r.IntN(100))*time.Millisecond, Ready{Worker: p.id}, true)
 	}
@@ -178,7 +180,11 @@ func (w *world) probe(p *proc) {
 		return
 	}
 	ok := !p.sick && !w.outage && !w.chance(w.kind.hang/4)
-	w.post(w.soon(), Probed{Worker: p.id, OK: ok, Detail: "GET /healthz said 500"}, true)
+	// Never twice: of two answers the machine cannot tell which belongs to its
+	// newest question, and neither could this world.
+	if !w.chance(w.kind.drop) {
+		w.in(w.soon(), Probed{Worker: p.id, OK: ok, Detail: "GET /healthz said 500"})
+	}
 }
 
 // maySteer: new connections go to a slot, or will once a Steer is carried out.
@@ -234,7 +240,9 @@ func (w *world) drain(c Drain) {
 		for _, x := range w.bySlot[p.slot] {
 			sibling = sibling || x != p && x.accepts && !x.leaving && !x.gone
 		}
-		if !sibling {
+		// Was its sibling lost while no master looked, new connections wait in the
+		// slot for the replacement.
+		if !sibling && !w.resuming {
 			w.fail("worker %d is drained while new connections go to it", p.id)
 		}
 	}
@@ -365,6 +373,9 @@ func (w *world) phases() map[Worker]Phase {
 // checkCut: what a worker took with it is told once, in the step that hears of
 // its end, and nothing else is.
 func (w *world) checkCut(ev Event, was map[Worker]Phase, out []Command) {
+	if _, booted := ev.(Booted); booted {
+		return // who was gone when a master came back took with it what nobody knows
+	}
 	var want *Exited
 	if x, ok := ev.(Exited); ok && was[x.Worker] != "" && x.Cut != (Cut{}) {
 		stopped := was[x.Worker] == PhaseStopping || was[x.Worker] == PhaseKilled

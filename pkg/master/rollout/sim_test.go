@@ -43,7 +43,9 @@ func playEpisode(t *testing.T, seed uint64) (steps int) {
 		{badVersion: 200, drop: 20, twice: 100, crash: 10, hang: 40, late: 2, saveFails: 100, steerFails: 50, stuck: 100, ask: 20},
 		{badVersion: 100, twice: 100, crash: 3, saveFails: 1000, ask: 20},
 		{badVersion: 500, crash: 30, late: 5, ask: 15},
-	}[r.IntN(5)]
+		{badVersion: 100, ask: 30, dies: 20},
+		{badVersion: 200, drop: 10, twice: 50, crash: 5, hang: 20, late: 1, saveFails: 50, steerFails: 20, stuck: 50, ask: 20, dies: 10},
+	}[r.IntN(7)]
 	var w *world
 	defer func() {
 		if e := recover(); e != nil {
@@ -144,6 +146,10 @@ func (w *world) end() {
 		}
 		if w.steps%50 == 0 {
 			w.goodFaith()
+		}
+		if !w.stopping { // forgotten by a master that died
+			w.stopping = true
+			w.step(StopAsked{By: "sim"})
 		}
 	}
 	if got := w.m.Step(w.now, ReloadAsked{Req: 1 << 40}); len(got) != 1 {

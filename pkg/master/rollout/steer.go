@@ -110,7 +110,7 @@ func gcd(a, b uint32) uint32 {
 // resteer makes the steering what it should be. While nobody is alive it stays
 // as it was: queues wait for the replacement, until the master answers itself.
 func (m *Machine) resteer() {
-	if m.ending() {
+	if m.ending() || m.resuming {
 		return
 	}
 	s := &m.steering

@@ -3,6 +3,7 @@ package rollout
 import (
 	"bufio"
 	"bytes"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -26,6 +27,7 @@ var rewrite = flag.Bool("rewrite", false, "write what the machine does into the 
 //	wait 5s                         time passes, ticks come when the machine wants them, nobody answers
 //	play 5s                         the same, and the world answers everything
 //	status                          the machine's own view
+//	next-master w1                  another machine goes on from what this one has left; w1 is gone by then
 //
 // -rewrite writes the indented lines anew.
 func TestStories(t *testing.T) {
@@ -261,6 +263,33 @@ func (s *story) react(c Command) []Event {
 	return nil
 }
 
+// nextMaster puts a new machine in the old one's place, from what that would
+// have written to the disk.
+func (s *story) nextMaster(gone []string) Event {
+	text, err := json.Marshal(s.m.Snapshot())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	found := &Found{Alive: map[Worker]int{}}
+	if err := json.Unmarshal(text, &found.Snapshot); err != nil {
+		s.t.Fatal(err)
+	}
+	if err := CheckSnapshot(found.Snapshot); err != nil {
+		s.t.Fatal(err)
+	}
+	for id, w := range s.m.workers {
+		found.Alive[id] = w.pid
+	}
+	for _, w := range gone {
+		s.dead[Worker(s.id(w))] = true
+		delete(found.Alive, Worker(s.id(w)))
+	}
+	old := s.m
+	s.todo = nil
+	s.m = New(Options{Slots: len(old.slots), Rand: rand.New(rand.NewPCG(1, 2))})
+	return Booted{Settings: s.settings, State: old.saving.newest, Found: found}
+}
+
 func version(id string) Version {
 	return Version{ID: id, Digest: "digest-" + id, Label: id}
 }
@@ -472,6 +501,8 @@ func (s *story) event(words []string) Event {
 		return SaveFailed{Seq: s.number(arg(0)), Reason: tail}
 	case "pressed":
 		return Pressed{Detail: strings.Join(args, " ")}
+	case "next-master": // the last one is gone; so are those named
+		return s.nextMaster(args)
 	case "tick":
 		return Ticked{}
 	}

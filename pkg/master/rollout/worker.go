@@ -39,6 +39,7 @@ type worker struct {
 	dumped  bool
 
 	giving []Worker // while parked or draining: who is given its connections
+	untold bool     // what an earlier master told it of that is not known
 }
 
 var workerAfter = map[Phase][]Phase{

@@ -46,14 +46,17 @@ type world struct {
 	exited   bool
 	served   bool
 
-	steps   int
-	still   int // ticks in a row without time passing
-	history []moment
+	slots    int
+	left     *Snapshot // on disk, for the next master
+	resuming bool      // it goes on from that in this step
+	steps    int
+	still    int // ticks in a row without time passing
+	history  []moment
 }
 
 // climate is how bad an episode is, as chances in a thousand.
 type climate struct {
-	badVersion, drop, twice, crash, hang, late, saveFails, steerFails, stuck, ask int
+	badVersion, drop, twice, crash, hang, late, saveFails, steerFails, stuck, ask, dies int
 }
 
 type proc struct {
@@ -65,6 +68,8 @@ type proc struct {
 	alive   bool // for real
 	gone    bool // and the machine has been told
 	ready   bool // told
+	up      bool // ready, for real
+	on      bool // accepts, for real
 	passes  int  // told, in a row
 	passed  bool
 	warmed  bool
@@ -92,6 +97,7 @@ func (q queue) Less(i, j int) bool {
 	return q[i].at.Before(q[j].at) || q[i].at.Equal(q[j].at) && q[i].seq < q[j].seq
 }
 func (q queue) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
+func (q *queue) init()        { heap.Init(q) }
 func (q *queue) Push(x any)   { *q = append(*q, x.(item)) }
 func (q *queue) Pop() any {
 	old := *q
@@ -130,7 +136,9 @@ func (w *world) settings() {
 
 // reboot is a new master with what the last one saved.
 func (w *world) reboot() {
-	w.m = New(Options{Slots: 8 + w.r.IntN(9), Rand: rand.New(rand.NewPCG(w.r.Uint64(), 1))})
+	w.left = nil
+	w.slots = 8 + w.r.IntN(9)
+	w.m = New(Options{Slots: w.slots, Rand: rand.New(rand.NewPCG(w.r.Uint64(), 1))})
 	w.queue, w.live, w.procs, w.bySlot = nil, nil, map[Worker]*proc{}, map[Slot]map[Worker]*proc{}
 	w.gens, w.touched, w.holes, w.owner = map[Generation]bool{}, map[Generation]bool{}, map[Slot]bool{}, map[Slot]Generation{}
 	w.steered, w.asks, w.failedU = nil, nil, time.Time{}
@@ -193,13 +201,14 @@ func (w *world) once() {
 	} else if w.still++; w.still > 300 {
 		w.fail("it wants to be woken again and again")
 	}
+	told := w.m
 	if w.chance(w.kind.ask) && !w.stopping {
 		w.step(w.request())
 	}
 	if w.chance(w.kind.crash) {
 		w.misfortune()
 	}
-	if w.vanished(ev) {
+	if w.vanished(ev) || w.m != told { // it was for a master that has died
 		return
 	}
 	w.step(ev)
@@ -224,6 +233,9 @@ func (w *world) vanished(ev Event) bool {
 		} else {
 			w.die(p, w.soon(), "panic: nil map")
 		}
+		return true
+	case reunion:
+		w.reunite(w.procs[ev.w])
 		return true
 	case lastBreath:
 		w.die(w.procs[ev.w], 0, "exit status 0")
@@ -308,8 +320,23 @@ func (w *world) step(ev Event) {
 	if must != nil {
 		must(out)
 	}
+	booted, resumed := ev.(Booted)
+	if resumed = resumed && booted.Found != nil; resumed {
+		w.mustLeaveAlone(booted.Found.Snapshot, booted.Found, out)
+		w.mustKeepTime(booted.Found.Snapshot)
+	}
+	if w.kind.dies > 0 {
+		if w.chance(w.kind.dies) {
+			w.dies(ev, out)
+			return
+		}
+		w.leave(ev, out)
+	}
 	for _, c := range out {
 		w.obey(c)
+	}
+	if resumed {
+		w.retell()
 	}
 	if _, beat := ev.(Beat); !beat { // who is heard of again is taken up with the next fact
 		w.inspectGiving()
@@ -349,8 +376,8 @@ func (w *world) musts(ev Event) func([]Command) {
 	if w.stopping && (worker == 0 || w.m.ending()) {
 		return nil // asked in vain, or nothing is steered any more
 	}
-	if x := w.m.workers[worker]; x != nil && x.seat != nil && x.seat.fresh {
-		return nil // its end is the failure of a change of size
+	if x := w.m.workers[worker]; x != nil && (x.leaving || x.seat != nil && x.seat.fresh) {
+		return nil // its end is a change of size, or the failure of one
 	}
 	st := w.m.Status()
 	if st.Parked == 0 || st.Rollout == nil || st.Rollout.Stage != StageBake && st.Rollout.Stage != StageConfirm {
