@@ -294,3 +294,32 @@ func TestFullDisk(t *testing.T) {
 		t.Errorf("%+v, %v", all, err)
 	}
 }
+
+func TestPrune(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "blobs")
+	if err := Prune(dir, nil); err != nil {
+		t.Fatal("there is nothing:", err)
+	}
+	a, b := made(t, "a", "1"), made(t, "b", "2")
+	a.Persist, b.Persist = true, true
+	if err := Store(dir, []Blob{a, b}); err != nil {
+		t.Fatal(err)
+	}
+	other := filepath.Join(dir, "notes.txt")
+	if err := os.WriteFile(other, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Prune(dir, func(name string) bool { return name == "b" }); err != nil {
+		t.Fatal(err)
+	}
+	left, err := Load(dir, roomy())
+	if err != nil || len(left) != 1 || left[0].Name != "b" {
+		t.Errorf("%+v, %v", left, err)
+	}
+	for _, x := range left {
+		Release(x.FD)
+	}
+	if _, err := os.Stat(other); err != nil {
+		t.Error("what is not a blob was removed:", err)
+	}
+}

@@ -96,21 +96,14 @@ func write(dir string, b Blob) error {
 // damaged, or does not fit, is left where it is and named in the error; the
 // others are returned just the same. Their descriptors are the caller's.
 func Load(dir string, l Limits) ([]Blob, error) {
-	entries, err := os.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("reading kept blobs: %w", err)
+	names, err := stored(dir)
+	if names == nil {
+		return nil, err
 	}
 	failed := []error{atomicfile.Sweep(dir)}
 	var all []Blob
-	for _, e := range entries {
-		name, ours := strings.CutSuffix(e.Name(), suffix)
-		if !ours || ipc.CheckBlobName(name) != nil {
-			continue
-		}
-		b, err := load(filepath.Join(dir, e.Name()), name, l)
+	for _, name := range names {
+		b, err := load(filepath.Join(dir, name+suffix), name, l)
 		if err != nil {
 			failed = append(failed, fmt.Errorf("kept blob %s is not taken over: %w", name, err))
 			continue
@@ -118,6 +111,24 @@ func Load(dir string, l Limits) ([]Blob, error) {
 		all = append(all, b)
 	}
 	return all, errors.Join(failed...)
+}
+
+// stored are the names of the blobs that have a file.
+func stored(dir string) (names []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("reading kept blobs: %w", err)
+	}
+	names = []string{}
+	for _, e := range entries {
+		if name, ours := strings.CutSuffix(e.Name(), suffix); ours && ipc.CheckBlobName(name) == nil {
+			names = append(names, name)
+		}
+	}
+	return names, nil
 }
 
 func load(path, name string, l Limits) (Blob, error) {
@@ -163,4 +174,15 @@ func Drop(dir, name string) error {
 		return fmt.Errorf("forgetting blob %s: %w", name, err)
 	}
 	return nil
+}
+
+// Prune removes the files of all blobs but those to be kept.
+func Prune(dir string, keep func(name string) bool) error {
+	names, err := stored(dir)
+	for _, name := range names {
+		if !keep(name) {
+			err = errors.Join(err, Drop(dir, name))
+		}
+	}
+	return err
 }

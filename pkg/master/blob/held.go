@@ -35,16 +35,14 @@ type Mirror struct {
 	Drop func(name string)
 }
 
-// Mirror has all changes from now on told. What is there already: see Held.
+// Mirror has all changes from now on told. What is there already: see KeepAgain.
 func (r *Room) Mirror(m Mirror) { r.mirror = m }
 
-// Held is all that is kept, by name. The descriptors stay the room's.
-func (r *Room) Held() []Held {
-	all := make([]Held, 0, len(r.blobs))
+// KeepAgain tells Mirror of all that is kept: who held it has been replaced.
+func (r *Room) KeepAgain() {
 	for _, b := range r.List() {
-		all = append(all, Held{Name: b.Name, Meta: r.metaOf(b), FD: b.FD})
+		r.tellKept(b)
 	}
-	return all
 }
 
 // Adopt takes over what an earlier master has kept. The descriptors are the

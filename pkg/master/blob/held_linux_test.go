@@ -73,8 +73,12 @@ func TestTheNextMasterHasWhatWasKept(t *testing.T) {
 	mustKeep(t, first, made(t, "empty", ""))
 	last := first.Revision()
 	list := first.List()
-	if held := first.Held(); len(held) != 2 || held[0].Name != "a" || !bytes.Contains(held[0].Meta, []byte(`"revision"`)) {
-		t.Errorf("%+v", held)
+	for _, name := range []string{"a", "empty"} {
+		m.drop(name) // who held them has died
+	}
+	first.KeepAgain()
+	if len(m.held) != 2 || !bytes.Contains(m.held["a"].Meta, []byte(`"revision"`)) {
+		t.Errorf("%+v", m.held)
 	}
 	first.Close()
 

@@ -30,10 +30,12 @@ const (
 type NewerError struct {
 	File   string
 	Schema int
+	Known  int    // up to which this masterd knows
+	Advice string // what else to do than to run that one
 }
 
 func (e *NewerError) Error() string {
-	return fmt.Sprintf("read state %s: written by a newer masterd (schema %d, this one knows up to %d); run that one, or move the file away to begin anew", e.File, e.Schema, schema)
+	return fmt.Sprintf("read state %s: written by a newer masterd (schema %d, this one knows up to %d); run that one, or %s", e.File, e.Schema, e.Known, e.Advice)
 }
 
 // DamagedError says that neither the state nor the one before it can be used.
@@ -119,7 +121,7 @@ func read(path string) (file, error) {
 		return file{}, fmt.Errorf("%s is damaged: %w", path, err)
 	}
 	if head.Schema > schema {
-		return file{}, &NewerError{File: path, Schema: head.Schema}
+		return file{}, &NewerError{File: path, Schema: head.Schema, Known: schema, Advice: "move the file away to begin anew"}
 	}
 	var f file
 	if err := json.Unmarshal(text, &f); err != nil {

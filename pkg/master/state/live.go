@@ -1,0 +1,192 @@
+package state
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/masterd/masterd/pkg/master/atomicfile"
+	"github.com/masterd/masterd/pkg/master/rollout"
+)
+
+const (
+	liveSchema = 1
+	liveName   = "live.json"
+	liveConfig = "config-" // and the digest of a configuration
+	maxLive    = 4 << 20   // bytes; 2,000 workers need less than one
+	maxConfig  = 1 << 20
+)
+
+// Live is what a master leaves, while it lives, for the next one: who runs, and
+// as what. It lies in the runtime directory and goes with the host's boot, as
+// the processes do. There are no secrets in it.
+type Live struct {
+	Schema      int              `json:"schema"`
+	Boot        string           `json:"boot"`    // the kernel's id of this boot
+	Masterd     string           `json:"masterd"` // who wrote it, for people
+	Slots       int              `json:"slots"`   // of each listener
+	Machine     rollout.Snapshot `json:"machine"`
+	Configs     []LiveConfig     `json:"configs"`
+	Generations []LiveGeneration `json:"generations"`
+	Workers     []LiveWorker     `json:"workers"`
+	Active      LiveDeployment   `json:"active"`
+	Revision    uint64           `json:"revision,omitempty"` // of what workers have kept, the last one
+}
+
+// LiveConfig is the source of a configuration that some generation runs with.
+// Its text lies beside, in a file of its own.
+type LiveConfig struct {
+	Digest  string `json:"digest"`            // of the text
+	Program string `json:"program,omitempty"` // what runs: a reload may have named another than is configured
+}
+
+// LiveGeneration is what the master knows of a generation and the machine does not.
+type LiveGeneration struct {
+	ID        uint64 `json:"id"`
+	Config    int    `json:"config"`  // index into Configs
+	Version   string `json:"version"` // in the version store
+	By        string `json:"by,omitempty"`
+	Why       string `json:"why,omitempty"`
+	Rollout   uint64 `json:"rollout"`
+	Activated bool   `json:"activated,omitempty"`
+}
+
+// LiveWorker is what the master knows of a worker and the machine does not.
+type LiveWorker struct {
+	ID         uint64    `json:"id"`
+	Generation uint64    `json:"generation"`
+	Slot       int       `json:"slot"`
+	PID        int       `json:"pid,omitempty"`    // zero: it is just being started
+	Begun      string    `json:"begun,omitempty"`  // the process's start, in the kernel's own unit
+	Secret     string    `json:"secret,omitempty"` // the SHA-256 of its secret
+	UID        int       `json:"uid"`
+	Started    time.Time `json:"started"`
+	Handed     bool      `json:"handed,omitempty"`
+	Paused     bool      `json:"paused,omitempty"`
+	Leaving    bool      `json:"leaving,omitempty"`
+	Announced  bool      `json:"announced,omitempty"`
+	Stopped    bool      `json:"stopped,omitempty"`
+	ParkedAt   uint64    `json:"parked_at,omitempty"`
+	Works      bool      `json:"works,omitempty"`      // its background work may be running
+	WorksUntil time.Time `json:"works_until,omitzero"` // it was told to end that, at this time
+	WorkWaits  bool      `json:"work_waits,omitempty"`
+}
+
+// LiveDeployment is who brought what serves.
+type LiveDeployment struct {
+	Generation uint64    `json:"generation"`
+	Since      time.Time `json:"since,omitzero"`
+	By         string    `json:"by,omitempty"`
+	Why        string    `json:"why,omitempty"`
+}
+
+// Encode is its form on disk.
+func (l Live) Encode() ([]byte, error) {
+	l.Schema = liveSchema
+	return json.Marshal(l)
+}
+
+// KeepLive writes what Encode made. It is for the death of a process and not of
+// the host: nothing is synced to the disk.
+func KeepLive(dir string, encoded []byte) error {
+	return atomicfile.Replace(filepath.Join(dir, liveName), encoded, 0o600)
+}
+
+// KeepConfig writes a configuration's text beside it, under its digest.
+func KeepConfig(dir, digest string, text []byte) error {
+	path := filepath.Join(dir, liveConfig+digest+".yaml")
+	if _, err := os.Lstat(path); err == nil {
+		return nil
+	}
+	return atomicfile.Replace(path, text, 0o600)
+}
+
+// LoadConfig reads one back.
+func LoadConfig(dir, digest string) ([]byte, error) {
+	if len(digest) != 64 || strings.Trim(digest, "0123456789abcdef") != "" {
+		return nil, fmt.Errorf("%q is no digest", digest)
+	}
+	text, err := atomicfile.Read(filepath.Join(dir, liveConfig+digest+".yaml"), maxConfig)
+	if err == nil && Digest(text) != digest {
+		err = fmt.Errorf("the configuration kept as %s has changed", digest)
+	}
+	return text, err
+}
+
+// Digest names a configuration.
+func Digest(text []byte) string {
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:])
+}
+
+// LoadLive reads what the last master has left. None, or one of an earlier boot,
+// is nil and no error.
+func LoadLive(dir, boot string) (*Live, error) {
+	path := filepath.Join(dir, liveName)
+	text, err := atomicfile.Read(path, maxLive)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var head struct {
+		Schema int    `json:"schema"`
+		Boot   string `json:"boot"`
+	}
+	if err := json.Unmarshal(text, &head); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w", path, err)
+	}
+	switch {
+	case head.Boot != boot:
+		return nil, nil
+	case head.Schema > liveSchema:
+		return nil, &NewerError{File: path, Schema: head.Schema, Known: liveSchema, Advice: "have it stop the service first: its workers run"}
+	}
+	var l Live
+	if err := json.Unmarshal(text, &l); err != nil {
+		return nil, fmt.Errorf("%s is damaged: %w", path, err)
+	}
+	return &l, nil
+}
+
+// DropLive: the service has stopped, and nobody is to be taken over.
+func DropLive(dir string) error {
+	return dropLive(dir, nil)
+}
+
+// DropConfigs removes the configurations that nobody runs with any more.
+func DropConfigs(dir string, needed []LiveConfig) error { return dropLive(dir, needed) }
+
+func dropLive(dir string, needed []LiveConfig) error {
+	all, err := filepath.Glob(filepath.Join(dir, liveConfig+"*.yaml"))
+	if needed == nil {
+		all = append(all, filepath.Join(dir, liveName))
+	}
+	for _, path := range all {
+		if slices.ContainsFunc(needed, func(c LiveConfig) bool { return filepath.Base(path) == liveConfig+c.Digest+".yaml" }) {
+			continue
+		}
+		if gone := os.Remove(path); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
+	}
+	return err
+}
+
+// Boot is the kernel's id of this boot; empty where it has none.
+func Boot() string {
+	id, err := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(id))
+}
