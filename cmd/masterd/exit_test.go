@@ -90,7 +90,7 @@ func TestRefusals(t *testing.T) {
 func TestNoMaster(t *testing.T) {
 	c := newCLI(t)
 	verbs := [][]string{
-		{"reload"}, {"rollback"}, {"promote"}, {"abort"}, {"hold", "why"}, {"unhold"}, {"scale", "2"}, {"stop"},
+		{"reload"}, {"rollback"}, {"promote"}, {"abort"}, {"hold", "why"}, {"unhold"}, {"scale", "2"}, {"upgrade"}, {"stop"},
 		{"status"}, {"history"}, {"logs"}, {"versions"}, {"versions", "list"}, {"versions", "pin", "1"}, {"versions", "diff", "1", "2"},
 	}
 	for _, v := range verbs {

@@ -1,13 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"net"
 	"os"
 	"runtime/debug"
+	"strconv"
 	"sync"
 	"time"
 
 	systemd "github.com/coreos/go-systemd/v22/daemon"
+
+	"github.com/masterd/masterd/pkg/master/state"
 )
 
 const (
@@ -37,6 +43,10 @@ func managerVariables() []string {
 // newManager takes what the manager left in the environment out of it.
 func newManager(env func(string) string) manager {
 	var m manager
+	if env(restoredEnv) != "" && env("WATCHDOG_PID") != "" {
+		// It was meant for the process in whose place this one runs.
+		os.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	}
 	m.watchdog, _ = systemd.SdWatchdogEnabled(true) // not for us, or nonsense: none
 	socket := env("NOTIFY_SOCKET")
 	if socket == "" {
@@ -49,6 +59,27 @@ func newManager(env func(string) string) manager {
 	debug.SetTraceback("crash")
 	m.notify = (&teller{socket: socket}).tell
 	return m
+}
+
+// standAside hands the unit over to the master that the keeper has started in the
+// place of one that died after an upgrade: the service manager has started this
+// process for the same reason, and later.
+func (m manager) standAside(err error) bool {
+	var held *state.HeldError
+	if m.notify == nil || !errors.As(err, &held) || held.PID == 0 {
+		return false
+	}
+	mine, err := os.ReadFile("/proc/self/cgroup")
+	if err != nil {
+		return false
+	}
+	theirs, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", held.PID))
+	if err != nil || !bytes.Equal(mine, theirs) {
+		return false // it is not the unit's: the error says who it is
+	}
+	fmt.Fprintf(os.Stderr, "masterd: process %d is the master of this unit already; it is the main process from now on\n", held.PID)
+	m.notify(fmt.Sprintf("MAINPID=%d\nREADY=1", held.PID))
+	return true
 }
 
 // teller is sd_notify(3) for a loop that serves: a manager that hangs must not

@@ -5,13 +5,17 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"github.com/masterd/masterd/pkg/master"
 )
 
 // daemon is a master, as the command line sees it: run.go gives it the signals,
 // wire.go makes it.
 type daemon interface {
-	// Run serves until it is told to stop, and returns the exit code.
+	// Run serves until it is told to stop, and returns the exit code, or
+	// master.Replaced: then Successor says by whom.
 	Run(ctx context.Context) int
+	Successor() (program string, self master.Self)
 	Hup()        // read the configuration and roll over
 	Usr2()       // roll over with the configuration in force
 	ReopenLogs() // close and open log files
@@ -27,6 +31,8 @@ type daemonOptions struct {
 	Notify   func(state string) // tells the service manager; nil: there is none
 	Watchdog time.Duration      // the service manager's; zero: none. The master sends WATCHDOG=1 in less than that
 	Version  string             // of masterd, for people
+	Self     master.Self        // how it was started
+	Restored string             // the masterd that was to take over and died; empty: none
 }
 
 func (a *app) runCommand() *cobra.Command {
@@ -72,17 +78,25 @@ func (a *app) run(ctx context.Context, strict bool) error {
 	}
 	signals := catchSignals()
 	defer signals.stop()
+	self := a.self() // with what the service manager has said, which newManager takes away
 	manager := newManager(a.env)
 	d, err := a.start(daemonOptions{
 		File: file, Strict: strict, Env: environWithout(a.environ(), managerVariables()...),
-		Notify: manager.notify, Watchdog: manager.watchdog, Version: buildInfo().short(),
+		Notify: manager.notify, Watchdog: manager.watchdog, Version: buildInfo().short(), Self: self, Restored: a.env(restoredEnv),
 	})
+	if manager.standAside(err) {
+		return nil
+	}
 	if err != nil {
 		return startError(err)
 	}
 	signals.pass(d)
-	if code := d.Run(ctx); code != exitDone {
+	switch code := d.Run(ctx); code {
+	case exitDone:
+		return nil
+	case master.Replaced:
+		return becomes(d.Successor())
+	default:
 		return &exit{code: code} // the log said why
 	}
-	return nil
 }

@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/masterd/masterd/pkg/master"
 )
 
 // fakeDaemon notes what it is told, and ends when it is told to.
@@ -19,12 +21,13 @@ type fakeDaemon struct {
 	code int
 }
 
-func (d *fakeDaemon) Run(ctx context.Context) int { <-ctx.Done(); return d.code }
-func (d *fakeDaemon) Hup()                        { d.told <- "hup" }
-func (d *fakeDaemon) Usr2()                       { d.told <- "usr2" }
-func (d *fakeDaemon) ReopenLogs()                 { d.told <- "reopen" }
-func (d *fakeDaemon) Quit()                       { d.told <- "quit" }
-func (d *fakeDaemon) Terminate()                  { d.told <- "terminate" }
+func (d *fakeDaemon) Run(ctx context.Context) int      { <-ctx.Done(); return d.code }
+func (d *fakeDaemon) Hup()                             { d.told <- "hup" }
+func (d *fakeDaemon) Usr2()                            { d.told <- "usr2" }
+func (d *fakeDaemon) ReopenLogs()                      { d.told <- "reopen" }
+func (d *fakeDaemon) Successor() (string, master.Self) { panic("nobody takes over") }
+func (d *fakeDaemon) Quit()                            { d.told <- "quit" }
+func (d *fakeDaemon) Terminate()                       { d.told <- "terminate" }
 
 func TestDaemonGetsItsSignals(t *testing.T) {
 	c := newCLI(t)

@@ -11,6 +11,9 @@ import (
 // comes beyond that is lost, as it is in the kernel.
 const signalQueue = 16
 
+// caught are those that mean something to the daemon.
+var caught = []os.Signal{syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPIPE}
+
 // signals are the daemon's.
 type signals struct {
 	c    chan os.Signal
@@ -18,13 +21,13 @@ type signals struct {
 	wait sync.WaitGroup
 }
 
-// catchSignals takes those that mean something to the daemon from now on, and
+// catchSignals takes the caught ones from now on, and
 // no other: Go uses some for itself. PIPE is among them for a log that is a
 // pipe: its reader's death must not be ours. Caught signals go back to their
 // default in a worker, ignored ones would stay ignored.
 func catchSignals() *signals {
 	s := &signals{c: make(chan os.Signal, signalQueue), done: make(chan struct{})}
-	signal.Notify(s.c, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGINT, syscall.SIGPIPE)
+	signal.Notify(s.c, caught...)
 	return s
 }
 

@@ -22,20 +22,9 @@ import (
 // runs, and everybody is told, unless strict is wanted.
 func startMaster(o daemonOptions) (daemon, error) {
 	lastGood := newLastGood(o.File, o.Env)
-	cfg, err := config.Load(o.File, o.Env)
-	degraded := ""
+	cfg, degraded, err := usableConfig(lastGood, o.File, o.Env, o.Strict)
 	if err != nil {
-		if o.Strict {
-			return nil, err
-		}
-		good, goodErr := lastGood.load(o.Env)
-		if goodErr != nil {
-			if !errors.Is(goodErr, fs.ErrNotExist) {
-				err = errors.Join(err, goodErr)
-			}
-			return nil, err
-		}
-		cfg, degraded = good, fmt.Sprintf("The configuration %s cannot be used; the last good one runs: %v", o.File, err)
+		return nil, err
 	}
 	j, err := journal.Open(journal.Options{
 		Level: cfg.Log.Level, Format: cfg.Log.Format, File: cfg.Log.File, Service: cfg.Service, PID: os.Getpid(), Stderr: os.Stderr,
@@ -53,13 +42,37 @@ func startMaster(o daemonOptions) (daemon, error) {
 	m, err := master.New(master.Options{
 		Config: cfg, Reread: func() (*config.Config, error) { return config.Load(o.File, o.Env) },
 		Journal: j, Notify: o.Notify, Watchdog: o.Watchdog, Version: o.Version, Degraded: degraded,
-		Remember: lastGood.save, HookEnv: hookEnv(o.Env), WorkerEnv: workerEnv(o.Env),
+		Remember: lastGood.save, HookEnv: hookEnv(o.Env), WorkerEnv: workerEnv(o.Env), Parse: parser(o.File, o.Env), Self: o.Self, Restored: o.Restored, Effect: effect(),
 	})
 	if err != nil {
 		_ = j.Close()
 		return nil, err
 	}
 	return running{m, j}, nil
+}
+
+// usableConfig is what the file says or, if that cannot be used, the last good one;
+// degraded tells so.
+func usableConfig(good lastGood, file string, env []string, strict bool) (cfg *config.Config, degraded string, err error) {
+	cfg, err = config.Load(file, env)
+	if err == nil || strict {
+		return cfg, "", err
+	}
+	last, lastErr := good.load(env)
+	if lastErr != nil {
+		if !errors.Is(lastErr, fs.ErrNotExist) {
+			err = errors.Join(err, lastErr)
+		}
+		return nil, "", err
+	}
+	return last, fmt.Sprintf("The configuration %s cannot be used; the last good one runs: %v", file, err), nil
+}
+
+// parser reads a kept configuration as if it lay where the file is.
+func parser(file string, env []string) func([]byte) (*config.Config, error) {
+	return func(text []byte) (*config.Config, error) {
+		return config.Parse(file, text, env, config.SystemHost(env))
+	}
 }
 
 // startError gives a start that failed its exit code. What only a person can
@@ -70,6 +83,10 @@ func startError(err error) error {
 		if errors.Is(err, transient) {
 			return &exit{exitFailed, err.Error()}
 		}
+	}
+	var serves *master.ServesOnError
+	if errors.As(err, &serves) {
+		return &exit{exitFailed, err.Error()} // with exitUsage the service manager would end what serves
 	}
 	return &exit{exitUsage, err.Error()}
 }

@@ -37,6 +37,9 @@ type Master struct {
 	PID     int       `json:"pid"`
 	Version string    `json:"version"`
 	Since   time.Time `json:"since"`
+	// Restored: it runs in the place of this masterd, which was to take over and died.
+	Restored string `json:"restored,omitempty"`
+	Keeper   int    `json:"keeper,omitempty"` // the process id of the keeper; zero: there is none
 }
 
 // Deployment says what has the traffic, since when, by whom and why.
@@ -186,6 +189,12 @@ type ReloadRequest struct {
 type RollbackRequest struct {
 	Version string `json:"version,omitempty"` // id, label or digest prefix; empty: the one before
 	Reason  string `json:"reason,omitempty"`
+}
+
+// UpgradeRequest asks for another masterd in this one's place.
+type UpgradeRequest struct {
+	Binary string `json:"binary,omitempty"` // an absolute path; empty: what lies where this one was started from
+	Reason string `json:"reason,omitempty"`
 }
 
 // ReasonRequest is the body of promote, abort, hold and unhold.

@@ -182,6 +182,12 @@ func (c *Client) Stop(ctx context.Context, r StopRequest, stage func(Stage)) (Ou
 	return c.follow(ctx, "/v1/stop", r, stage)
 }
 
+// Upgrade asks for another masterd in this one's place. The outcome comes before
+// that: the new one answers soon after, with another time in Status.Master.Since.
+func (c *Client) Upgrade(ctx context.Context, r UpgradeRequest, stage func(Stage)) (Outcome, error) {
+	return c.follow(ctx, "/v1/upgrade", r, stage)
+}
+
 // follow asks for something that takes its time and reads the stream of its
 // stages up to the outcome. A stream that ends without one is Broken.
 func (c *Client) follow(ctx context.Context, path string, ask any, stage func(Stage)) (Outcome, error) {

@@ -15,7 +15,8 @@ const (
 	EnvSecret     = "MASTERD_SECRET"     // hello's secret
 	EnvGeneration = "MASTERD_GENERATION" // decimal
 	EnvService    = "MASTERD_SERVICE"
-	EnvVersion    = "MASTERD_VERSION" // the version's label
+	EnvVersion    = "MASTERD_VERSION"     // the version's label
+	EnvRuntimeDir = "MASTERD_RUNTIME_DIR" // the service's; with EnvWorker, of workers of every kind
 )
 
 // Type names a message.

@@ -30,6 +30,7 @@ type generation struct {
 	checker   checker
 	by, why   string
 	rollout   rollout.Rollout
+	digest    string         // of the configuration's text, once asked for
 	activated bool           // one of its workers was told that it is active, once
 	last      rollout.Worker // the one that was started last: its output explains a failure that names none
 }
@@ -68,6 +69,7 @@ func (m *Master) followTraffic(st rollout.Status) {
 		return
 	}
 	m.inForce = g.id
+	m.endStrangers()
 	if m.active.generation != g.id {
 		m.active = deployment{generation: g.id, since: time.Now(), by: g.by, why: g.why}
 	}

@@ -33,6 +33,8 @@ type logRoom struct{ *logs.Room }
 
 func (r logRoom) Add(id logs.Ident) (output, error) { return r.Room.Add(id) }
 
+func (r logRoom) Adopt(id logs.Ident) (output, error) { return r.Room.Adopt(id) }
+
 func (r logRoom) Follow(ctx context.Context, worker uint64, n int) (<-chan api.LogLine, error) {
 	return r.Room.Follow(ctx, worker, n), nil
 }
@@ -47,5 +49,9 @@ func host() system {
 		usage:    memory.Usage,
 		save:     state.Save,
 		load:     state.Load,
+		adopt:    func(pid int, begun string) (process, error) { return proc.Adopt(pid, begun) },
+		find:     proc.FindWorkers,
+		keepLive: state.KeepLive,
+		prove:    proveBinary,
 	}
 }

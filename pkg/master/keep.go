@@ -10,6 +10,7 @@ import (
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/blob"
 	"github.com/masterd/masterd/pkg/master/session"
+	"github.com/masterd/masterd/pkg/master/state"
 )
 
 // State survives its worker: what workers ask to be kept is here until the
@@ -31,7 +32,8 @@ import (
 // own generation has kept, anybody may keep.
 
 const (
-	blobsDir = "blobs" // in the state directory
+	blobsDir   = "blobs" // in the state directory
+	blobPrefix = "blob/" // begins what the keeper calls them
 	// storeTimeout bounds how long the end of a master waits for what is to
 	// outlive it to be written.
 	storeTimeout = 30 * time.Second
@@ -205,6 +207,34 @@ func (m *Master) blobsPath() string { return filepath.Join(m.opt.Config.StateDir
 func (m *Master) outdate(old blob.Blob) {
 	if old.Filed {
 		m.queueDisk("kept state", func() error { return blob.Drop(m.blobsPath(), old.Name) })
+	}
+}
+
+// inheritBlobs takes over what the keeper holds, and has it hold what is kept from
+// now on. Where it held nothing at all, what the last stop has written is read.
+func (m *Master) inheritBlobs(left *state.Live, held []blob.Held, kept bool) {
+	for _, err := range m.blobs.Adopt(held) {
+		m.log.Error("state that was kept cannot be taken over", zap.Error(err))
+	}
+	if left != nil {
+		m.blobs.Above(left.Revision)
+	}
+	m.blobs.Mirror(blob.Mirror{
+		Keep: func(name string, meta []byte, fd int) { m.hold(blobPrefix+name, meta, fd) },
+		Drop: func(name string) { m.drop(blobPrefix + name) },
+	})
+	if !kept {
+		m.loadBlobs()
+		return
+	}
+	// The last master may have died before it removed the file of what was kept
+	// anew since: nothing older is to come back.
+	err := blob.Prune(m.blobsPath(), func(name string) bool {
+		b, ok := m.blobs.Get(name)
+		return ok && b.Filed
+	})
+	if err != nil {
+		m.log.Error("state that an earlier stop has written and that has changed since cannot be removed", zap.Error(err))
 	}
 }
 

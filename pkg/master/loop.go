@@ -2,6 +2,7 @@ package master
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -17,7 +18,7 @@ func (m *Master) loop(ctx context.Context) {
 	pulse := time.NewTicker(m.pulseInterval())
 	defer pulse.Stop()
 	stop := ctx.Done()
-	for m.exit == nil {
+	for m.exit == nil && !m.left() {
 		select {
 		case f := <-m.inbox:
 			f()
@@ -51,16 +52,29 @@ func (m *Master) step(ev rollout.Event) {
 	for len(m.pending) > 0 {
 		ev := m.pending[0]
 		m.pending = m.pending[1:]
-		for _, c := range m.machine.Step(time.Now(), ev) {
+		commands := m.machine.Step(time.Now(), ev)
+		if len(commands) > 0 || notable(ev) {
+			m.keepLive()
+		}
+		for _, c := range commands {
+			m.effect(c)
 			m.perform(c)
 			quiet = false
 		}
 	}
 	m.pending, m.stepping = nil, false
 	if !quiet {
+		m.keepLive() // what came of it
 		st := m.machine.Status()
 		m.followTraffic(st)
 		m.notifyState(st)
+	}
+}
+
+// effect tells a test what is about to be carried out.
+func (m *Master) effect(c rollout.Command) {
+	if m.opt.Effect != nil {
+		m.opt.Effect(fmt.Sprintf("%T", c))
 	}
 }
 

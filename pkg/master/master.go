@@ -46,6 +46,7 @@ import (
 const (
 	AdminSocket   = "admin.sock"
 	ControlSocket = "control.sock"
+	keeperSocket  = "keeper.sock"
 	outputDir     = "out"
 	versionsDir   = "versions"
 	historyFile   = "history.jsonl"
@@ -73,17 +74,21 @@ const (
 // Options are what a master is made of. Environment, signals and flags are the
 // caller's: nothing here reads them.
 type Options struct {
-	Config    *config.Config                 // what is run
-	Reread    func() (*config.Config, error) // reads the configuration anew, for a reload
-	Journal   *journal.Journal               // the master's own log
-	Notify    func(state string)             // tells the service manager; nil: nobody
-	Watchdog  time.Duration                  // the service manager's; zero: none
-	Version   string                         // of masterd, for people
-	Shim      []string                       // how the exec shim is started; nil: this program
-	Degraded  string                         // non-empty: why Config is not what the file says
-	Remember  func(*config.Config) error     // keeps a configuration that was taken into force; nil: nobody does
-	HookEnv   []string                       // what hooks are given besides the facts: PATH and the like
-	WorkerEnv map[string]string              // what workers are given of the master's environment: where credentials are
+	Config    *config.Config                            // what is run
+	Reread    func() (*config.Config, error)            // reads the configuration anew, for a reload
+	Parse     func(text []byte) (*config.Config, error) // reads a kept one, as if it lay where the file is
+	Journal   *journal.Journal                          // the master's own log
+	Notify    func(state string)                        // tells the service manager; nil: nobody
+	Watchdog  time.Duration                             // the service manager's; zero: none
+	Version   string                                    // of masterd, for people
+	Shim      []string                                  // how the exec shim is started; nil: this program
+	Degraded  string                                    // non-empty: why Config is not what the file says
+	Remember  func(*config.Config) error                // keeps a configuration that was taken into force; nil: nobody does
+	Self      Self                                      // how this process was started; without a program there are no upgrades
+	Restored  string                                    // the masterd that was to take this one's place and died; empty: none
+	Effect    func(command string)                      // told before each command of the machine is carried out; for tests, nil: nobody
+	HookEnv   []string                                  // what hooks are given besides the facts: PATH and the like
+	WorkerEnv map[string]string                         // what workers are given of the master's environment: where credentials are
 }
 
 // Master is one service's master.
@@ -104,6 +109,7 @@ type Master struct {
 	admin    *admin.Server
 	watch    *watch.Watcher
 	system   system
+	keeper   keeping
 
 	inbox  chan func()
 	done   chan struct{}  // closed when the loop has ended: nobody takes from the inbox any more
@@ -140,6 +146,16 @@ type Master struct {
 	nobody      bool // the machine has said that nobody is alive
 	notified    notified
 	exit        *rollout.Code
+	slots       int             // of each listener
+	boot        string          // the host's
+	inherits    bool            // the last master has left something
+	found       *rollout.Found  // who of its workers lives; nil: nobody
+	strangers   []process       // who lives and is not known
+	firstWorker rollout.Worker  // numbers up to this one are theirs
+	kept        []byte          // live.json as it was last written
+	keptConfigs map[string]bool // by digest
+	liveRefused time.Time       // when a line was last written about its not being written
+	leave       *leave          // another masterd takes this one's place
 }
 
 // deployment remembers who brought the active generation.
@@ -159,10 +175,24 @@ func New(o Options) (*Master, error) {
 		close(m.done) // nobody will take what the rooms report
 		m.close()
 		m.blobs.Close()
+		if m.inherits {
+			err = &ServesOnError{err}
+		}
 		return nil, err
 	}
 	return m, nil
 }
+
+// ServesOnError is why a master could not take over what another one has left.
+// That serves on, and may be taken over by somebody else, or at another time.
+type ServesOnError struct{ Err error }
+
+func (e *ServesOnError) Error() string {
+	return "what the last master has left cannot be taken over, and serves on: " + e.Err.Error()
+}
+
+// Unwrap gives the cause.
+func (e *ServesOnError) Unwrap() error { return e.Err }
 
 // newMaster makes a master without its rooms.
 func newMaster(o Options) *Master {
@@ -174,6 +204,7 @@ func newMaster(o Options) *Master {
 		traces: map[rollout.Rollout]string{}, answers: map[string]*answer.Answerer{},
 	}
 	m.blobs = blob.New(m.started)
+	m.keeper, m.slots = noKeeper{}, slots(o.Config)
 	m.life, m.end = context.WithCancel(context.Background())
 	return m
 }
@@ -206,12 +237,21 @@ func (m *Master) open() (err error) {
 	if err := m.load(); err != nil {
 		return err
 	}
-	m.loadBlobs()
+	left, held, err := m.openKeeper()
+	if err != nil {
+		return err
+	}
+	strangers := m.processesOfService()
+	if left != nil {
+		m.processesLeft(left, strangers)
+	}
+	m.strangersLeft(strangers)
 	for _, mode := range []string{answer.Mode503, answer.ModeReset, answer.ModeHold} {
 		m.answers[mode] = answer.New(mode, holdTime, retryAfter)
 	}
 	set, err := listen.Open(listen.Options{
-		Listeners: cfg.Listeners, Slots: slots(cfg), Log: m.log,
+		Listeners: m.listenersNeeded(), Slots: m.slots, Log: m.log, Held: held,
+		Keep: m.holdSocket, Drop: m.drop,
 		Orphan: m.takeOrphan,
 		Quiet:  func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) },
 		Own:    m.takeOwn,
@@ -228,11 +268,18 @@ func (m *Master) open() (err error) {
 		return err
 	}
 	m.output = logRoom{output}
-	control, err := session.Listen(session.Options{Path: filepath.Join(cfg.RuntimeDir, ControlSocket), Log: m.log})
+	control, err := session.Listen(session.Options{Path: filepath.Join(cfg.RuntimeDir, ControlSocket), Log: m.log, Later: true})
 	if err != nil {
 		return err
 	}
 	m.sessions = hub{control}
+	if m.found != nil {
+		m.takeOver()
+	}
+	control.Begin()
+	if err := output.Sweep(); err != nil {
+		m.log.Warn("output of workers that are gone cannot be removed", zap.Error(err))
+	}
 	if m.admin, err = admin.Listen(admin.Options{
 		Path: filepath.Join(cfg.RuntimeDir, AdminSocket), Backend: backend{m}, Log: m.log,
 		Service: cfg.Service, Environment: cfg.Environment,
@@ -245,7 +292,7 @@ func (m *Master) open() (err error) {
 		return fmt.Errorf("seeding: %w", err)
 	}
 	m.machine = rollout.New(rollout.Options{
-		Slots: slots(cfg),
+		Slots: m.slots,
 		Rand:  mathrand.New(mathrand.NewPCG(binary.NativeEndian.Uint64(seed[:8]), binary.NativeEndian.Uint64(seed[8:]))),
 		Violated: func(what string) {
 			m.log.DPanic("an invariant of the rollout machine does not hold; please report this", zap.String("invariant", what))
@@ -278,6 +325,14 @@ func (m *Master) load() error {
 	return nil
 }
 
+// forgetLive: the service has stopped, nobody is to be taken over.
+func (m *Master) forgetLive() error {
+	if m.exit == nil {
+		return nil // it never ran: what is there is another master's
+	}
+	return state.DropLive(m.opt.Config.RuntimeDir)
+}
+
 // slots is the size of the pool: what two generations need twice over, as
 // draining ones keep theirs for a while.
 func slots(cfg *config.Config) int {
@@ -307,7 +362,12 @@ func (m *Master) close() {
 	m.ended = true
 	m.ending.Unlock()
 	ended := m.tasksEnd()
-	if m.sockets != nil {
+	stays := m.leave != nil || m.inherits && m.exit == nil // what runs goes on, for another master
+	switch {
+	case m.sockets == nil:
+	case stays:
+		errs = append(errs, m.sockets.Leave())
+	default:
 		errs = append(errs, m.sockets.Close())
 	}
 	if m.output != nil {
@@ -318,6 +378,11 @@ func (m *Master) close() {
 	}
 	if m.history != nil && ended { // or somebody may be writing it for ever
 		errs = append(errs, m.history.Close())
+	}
+	if stays {
+		m.keeper.Leave()
+	} else {
+		errs = append(errs, m.keeper.End(), m.forgetLive())
 	}
 	if m.lock != nil {
 		errs = append(errs, m.lock.Close())
@@ -364,9 +429,16 @@ func (m *Master) Run(ctx context.Context) int {
 	m.beside(m.writeDisk)
 	m.beside(m.lookAtMemory)
 	m.openWatch()
+	if m.opt.Self.Program != "" {
+		time.AfterFunc(provenAfter, func() { m.at(m.proven) })
+	}
 	m.log.Info("masterd starts", zap.String("masterd", m.opt.Version), zap.String("config", m.cfg.File), zap.Int("pid", os.Getpid()))
-	m.step(rollout.Booted{Settings: settings(m.cfg), State: m.saved})
+	m.followAdopted()
+	m.step(rollout.Booted{Settings: settings(m.cfg), State: m.saved, Found: m.found, Workers: m.firstWorker})
 	m.loop(ctx)
+	if m.exit == nil {
+		return m.goAway()
+	}
 	m.storeBlobs()
 	close(m.done)
 	m.answerLast()

@@ -172,4 +172,5 @@ func (m *Master) pulse() {
 		say = append(say, "WATCHDOG=1")
 	}
 	m.tellManager(say...)
+	m.keepLive() // its times, too: they count only up to when it was written
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/logs"
 	"github.com/masterd/masterd/pkg/master/probe"
@@ -32,6 +33,9 @@ type sockets interface {
 	Settle(ls []config.Listener) error
 	Retain(ls []config.Listener)
 	Status() []api.Listener
+	Manned(slot int, names []string) error
+	KeepAgain()
+	Leave() error
 	ProbeDial(ctx context.Context, slot int, listener string) (net.Conn, error)
 	Close() error
 }
@@ -93,6 +97,7 @@ type versions interface {
 // outputs is [logs.Room].
 type outputs interface {
 	Add(id logs.Ident) (output, error)
+	Adopt(id logs.Ident) (output, error)
 	Lines(worker uint64, n int) []api.LogLine
 	Follow(ctx context.Context, worker uint64, n int) (<-chan api.LogLine, error)
 	Dropped(worker uint64) uint64
@@ -121,4 +126,19 @@ type system struct {
 	usage    func(pid int) (rss int64, fds int)
 	save     func(dir string, s rollout.State) error
 	load     func(dir string) (rollout.State, error)
+	adopt    func(pid int, begun string) (process, error)
+	find     func(match func(env []string) bool) []proc.Found
+	keepLive func(dir string, encoded []byte) error                                        // nil: nothing is kept
+	prove    func(ctx context.Context, program, file string, env []string) (string, error) // nil: there are no upgrades
+}
+
+// keeping is [keeper.Client].
+type keeping interface {
+	Put(name string, meta []byte, fd int) error
+	Drop(name string) error
+	Guard(g keeper.Guard) error
+	Unguard() error
+	PID() int
+	End() error
+	Leave()
 }

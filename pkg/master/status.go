@@ -18,7 +18,7 @@ func (b backend) Status() api.Status {
 	m := b.m
 	s := api.Status{
 		Schema: api.Schema, Now: time.Now(), ConfigFile: m.opt.Config.File,
-		Master: api.Master{PID: os.Getpid(), Version: m.opt.Version, Since: m.started},
+		Master: api.Master{PID: os.Getpid(), Version: m.opt.Version, Since: m.started, Restored: m.opt.Restored, Keeper: m.keeper.PID()},
 	}
 	var (
 		cfg      *config.Config
@@ -51,6 +51,7 @@ func (b backend) Status() api.Status {
 	s.FileDiffers = m.fileDiffers(cfg, running)
 	s.Drains = st.Drains
 	s.State, s.Reasons = judge(st, s, degraded)
+	s.Reasons = append(s.Reasons, m.weak()...)
 	return s
 }
 

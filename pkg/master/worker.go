@@ -45,7 +45,12 @@ type worker struct {
 	paused     bool             // told not to accept (shared steering)
 	leaving    bool             // was told to drain, or to stop
 	background background
-	parkedAt   uint64 // revision of what was kept when it was told to park or leave; zero: it was not
+	secret     string          // the SHA-256 of what an SDK worker proves itself with
+	uid        int             // whom it runs as
+	begun      string          // its process's start; with the PID it names it for ever
+	away       bool            // an earlier master started it, and it has not come back to this one
+	untold     rollout.Command // what it is to be told when it and those that it gives to are back; nil: nothing
+	parkedAt   uint64          // revision of what was kept when it was told to park or leave; zero: it was not
 }
 
 // startWorker starts one process beside the loop and waits for it there.
@@ -74,12 +79,15 @@ func (m *Master) startWorker(c rollout.Start) {
 	}
 	w.output = output
 	secret := ""
+	w.uid = uid
 	if g.cfg.Worker.Kind == config.KindSDK {
-		secret = session.NewSecret()
-		if err := m.expect(w, secret, uid, gid); err != nil {
+		if err := m.sessions.Own(uid, gid); err != nil {
 			m.startFailed(w, err)
 			return
 		}
+		secret = session.NewSecret()
+		w.secret = session.HashSecret(secret)
+		m.expect(w, secret)
 	}
 	m.beside(func() {
 		p, err := m.spawn(w, secret, &version.User{Name: g.cfg.Worker.User, UID: uid, GID: gid, Groups: groups})
@@ -89,6 +97,7 @@ func (m *Master) startWorker(c rollout.Start) {
 				return
 			}
 			w.process = p
+			w.begun, _ = proc.Begun(p.PID())
 			pid.Store(int64(p.PID()))
 			if w.session != nil {
 				w.session.SetPID(p.PID())
@@ -103,26 +112,31 @@ func (m *Master) startWorker(c rollout.Start) {
 		if err != nil {
 			return
 		}
-		if !taken { // the master has ended while it was being started
+		if !taken { // the master has ended while it was being started, or is replaced
 			_ = p.Signal(signals["KILL"])
 		}
-		select {
-		case <-p.Done():
-		case <-m.done: // it cannot be killed, and the master has ended without it
-			p.Close()
-			return
-		}
-		// Its last words may still be on their way. Then the fact, for the sake of
-		// those who wait for an answer now, and then the last lines.
-		if w.session != nil {
-			w.session.Heard(lastWords)
-		}
-		m.at(func() { m.exited(w, p.Exit()) })
-		w.output.Finish()
-		close(w.finished)
-		m.at(func() { delete(m.finishing, w.id) })
-		p.Close()
+		m.awaitEnd(w, p)
 	})
+}
+
+// awaitEnd waits for the end of a worker's process.
+func (m *Master) awaitEnd(w *worker, p process) {
+	select {
+	case <-p.Done():
+	case <-m.done: // it cannot be killed, or goes on under another master
+		p.Close()
+		return
+	}
+	// Its last words may still be on their way. Then the fact, for the sake of
+	// those who wait for an answer now, and then the last lines.
+	if w.session != nil {
+		w.session.Heard(lastWords)
+	}
+	m.at(func() { m.exited(w, p.Exit()) })
+	w.output.Finish()
+	close(w.finished)
+	m.at(func() { delete(m.finishing, w.id) })
+	p.Close()
 }
 
 // startFailed is told when there is no process.
@@ -161,10 +175,11 @@ func (m *Master) spawn(w *worker, secret string, as *version.User) (process, err
 		User: g.cfg.Worker.User, Group: g.cfg.Worker.Group, NoFile: g.cfg.Worker.NoFile,
 		OOMScoreAdj: candidateScore, Stdout: stdout, Stderr: stderr,
 	}
+	extra[ipc.EnvRuntimeDir] = m.opt.Config.RuntimeDir
+	extra[ipc.EnvWorker] = strconv.FormatUint(uint64(w.id), 10)
 	if g.cfg.Worker.Kind == config.KindSDK {
 		extra[ipc.EnvControl] = filepath.Join(m.opt.Config.RuntimeDir, ControlSocket)
 		extra[ipc.EnvSecret] = secret
-		extra[ipc.EnvWorker] = strconv.FormatUint(uint64(w.id), 10)
 		extra[ipc.EnvGeneration] = strconv.FormatUint(uint64(g.id), 10)
 		extra[ipc.EnvService] = g.cfg.Service
 		extra[ipc.EnvVersion] = g.version.Label
@@ -183,20 +198,17 @@ func (m *Master) spawn(w *worker, secret string, as *version.User) (process, err
 	return m.system.spawn(spec)
 }
 
-// expect makes a worker known to the control socket before it exists.
-func (m *Master) expect(w *worker, secret string, uid, gid int) error {
-	if err := m.sessions.Own(uid, gid); err != nil {
-		return err
-	}
+// expect makes a worker known to the control socket before it exists, or before
+// it comes back: then nobody but itself knows its secret.
+func (m *Master) expect(w *worker, secret string) {
 	welcome := ipc.Welcome{Service: m.cfg.Service, Label: w.generation.version.Label, BeatMS: int(beatInterval / time.Millisecond), Keeps: true}
 	for _, l := range w.generation.cfg.Listeners {
 		welcome.Listeners = append(welcome.Listeners, ipc.Listener{Name: l.Name, Address: l.Address})
 	}
 	w.session = m.sessions.Expect(session.Expect{
-		Worker: uint64(w.id), Generation: uint64(w.generation.id), Secret: secret, UID: uint32(uid), Welcome: welcome,
+		Worker: uint64(w.id), Generation: uint64(w.generation.id), Secret: secret, SecretHash: w.secret, UID: uint32(w.uid), Welcome: welcome,
 		Fact: func(f session.Fact) { m.hear(w, f) },
 	})
-	return nil
 }
 
 // said takes what a worker said over the control socket.
@@ -227,7 +239,11 @@ func (m *Master) said(w *worker, f session.Fact) {
 			w.background.waits = true
 			m.beginBackground()
 		}
-		if h := f.Hello; w.handed && h != nil && (h.State == ipc.StateNew || h.State == ipc.StateReady) {
+		switch h := f.Hello; {
+		case h == nil:
+		case w.away:
+			m.welcomeBack(w, h)
+		case w.handed && (h.State == ipc.StateNew || h.State == ipc.StateReady):
 			// It lost us before it had its slots: hand them over again.
 			w.handed = false
 			m.activate(rollout.Activate{Worker: w.id})
@@ -236,6 +252,7 @@ func (m *Master) said(w *worker, f session.Fact) {
 			m.announce(rollout.Announce{Worker: w.id})
 		}
 		m.giveAgain(w)
+		m.catchUp()
 		if w.paused { // what told it so may have been lost with the connection
 			if err := w.session.Pause(); err != nil {
 				m.log.Warn("a worker cannot be told to pause again", append(m.fields(w), zap.Error(err))...)
@@ -281,6 +298,9 @@ func (m *Master) activate(c rollout.Activate) {
 		m.step(rollout.Accepting{Worker: w.id})
 		return
 	}
+	if m.waits(w, c) {
+		return
+	}
 	var files []listen.File
 	if !w.handed {
 		var err error
@@ -312,6 +332,9 @@ func (m *Master) park(c rollout.Park) {
 	if w.session == nil {
 		return
 	}
+	if m.waits(w, c) {
+		return
+	}
 	w.endBackground()
 	m.toldToPark(w)
 	if err := w.session.Park(); err != nil {
@@ -325,7 +348,13 @@ func (m *Master) drain(c rollout.Drain) {
 	if w == nil {
 		return
 	}
+	if w.session == nil && w.leaving {
+		return // the last master told it; a second signal may mean something else to it
+	}
 	w.leaving = true
+	if m.waits(w, c) {
+		return
+	}
 	works := w.background.runs
 	w.endBackground()
 	m.toldToPark(w)
@@ -349,6 +378,9 @@ func (m *Master) drain(c rollout.Drain) {
 func (m *Master) announce(c rollout.Announce) {
 	if w := m.workers[c.Worker]; w != nil && w.session != nil {
 		w.announced = true
+		if w.away {
+			return // told when it is back
+		}
 		if err := w.session.Announce(); err != nil {
 			m.log.Warn("a worker cannot be told that the service is about to stop", append(m.fields(w), zap.Error(err))...)
 		}

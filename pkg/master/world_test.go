@@ -317,7 +317,10 @@ type reply struct {
 	fd      int // the master's
 }
 
-func (w *world) Own(int, int) error { return nil }
+func (w *world) Own(int, int) error         { return nil }
+func (w *world) Manned(int, []string) error { return nil }
+func (w *world) KeepAgain()                 {}
+func (w *world) Leave() error               { return nil }
 
 func (w *world) Expect(e session.Expect) control {
 	w.mu.Lock()
@@ -511,7 +514,8 @@ func (f *fakeWorker) Drain(time.Duration) error {
 
 type fakeOutputs struct{ w *world }
 
-func (o fakeOutputs) Add(logs.Ident) (output, error) { return fakeOutput{}, nil }
+func (o fakeOutputs) Add(logs.Ident) (output, error)   { return fakeOutput{}, nil }
+func (o fakeOutputs) Adopt(logs.Ident) (output, error) { return fakeOutput{}, nil }
 func (o fakeOutputs) Lines(worker uint64, n int) (lines []api.LogLine) {
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()

@@ -63,6 +63,7 @@ func takeEnvironment(lookup func(string) (string, bool), unset func(string) erro
 	worker, generation := take(ipc.EnvWorker), take(ipc.EnvGeneration)
 	listenPID, listenFDs, listenNames := take(envListenPID), take(envListenFDs), take(envListenNames)
 	take(envListenPidfd)
+	take(ipc.EnvRuntimeDir)
 
 	if e.control != "" {
 		var err error

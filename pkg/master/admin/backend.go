@@ -27,6 +27,9 @@ type Backend interface {
 	Abort(by string, r api.ReasonRequest) (<-chan api.Event, error)
 	Hold(by string, r api.ReasonRequest) (<-chan api.Event, error)
 	Unhold(by string, r api.ReasonRequest) (<-chan api.Event, error)
+	// Upgrade is called for root and the master's own user only: it runs a
+	// program as that user.
+	Upgrade(by string, r api.UpgradeRequest) (<-chan api.Event, error)
 	Scale(by string, r api.ScaleRequest) (<-chan api.Event, error)
 	// Stop is called when the service's name was said, if that is wanted.
 	Stop(by string, r api.StopRequest) (<-chan api.Event, error)

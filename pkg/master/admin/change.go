@@ -65,6 +65,21 @@ func (s *Server) scale(c *gin.Context) {
 	})
 }
 
+// upgrade runs a program as the master's user: an operator who is not that user
+// may not name one.
+func (s *Server) upgrade(c *gin.Context) {
+	if uid := peerOf(c).cred.UID; uid != 0 && int(uid) != s.o.MasterUID {
+		fail(c, http.StatusForbidden, "Only root and the master's own user may replace masterd.")
+		return
+	}
+	change(s, c, "upgrade", s.o.Backend.Upgrade, func(r api.UpgradeRequest) string {
+		if r.Binary != "" && !filepath.IsAbs(r.Binary) {
+			return "binary has to be an absolute path: the master does not know your directory."
+		}
+		return tooLong(r.Reason)
+	})
+}
+
 func (s *Server) stop(c *gin.Context) {
 	var r api.StopRequest
 	if !s.decode(c, &r) {

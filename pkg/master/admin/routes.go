@@ -43,6 +43,7 @@ func (s *Server) routes() *gin.Engine {
 	change.POST("/hold", s.hold)
 	change.POST("/unhold", s.unhold)
 	change.POST("/scale", s.scale)
+	change.POST("/upgrade", s.upgrade)
 	change.POST("/stop", s.stop)
 	change.POST("/versions/:ref/pin", s.pin(true))
 	change.POST("/versions/:ref/unpin", s.pin(false))

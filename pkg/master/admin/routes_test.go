@@ -103,6 +103,8 @@ func TestChangesReachTheBackend(t *testing.T) {
 		{"/v1/hold", `{"reason":"exam week"}`, "hold", api.ReasonRequest{Reason: "exam week"}},
 		{"/v1/unhold", ``, "unhold", api.ReasonRequest{}},
 		{"/v1/scale", `{"processes":3}`, "scale", api.ScaleRequest{Processes: 3}},
+		{"/v1/upgrade", ``, "upgrade", api.UpgradeRequest{}},
+		{"/v1/upgrade", `{"binary":"/bin/masterd","reason":"1.2"}`, "upgrade", api.UpgradeRequest{Binary: "/bin/masterd", Reason: "1.2"}},
 		{"/v1/stop", `{"patient":true}`, "stop", api.StopRequest{Patient: true}},
 		{"/v1/versions/feature%2Fx/pin", ``, "pin", "feature/x"},
 		{"/v1/versions/7/unpin", `{}`, "unpin", "7"},
@@ -142,6 +144,7 @@ func TestBodiesAreReadStrictly(t *testing.T) {
 		{"/v1/reload", `{"confirm":"-1s"}`, 400, "confirm cannot be negative."},
 		{"/v1/hold", `{"reason":" "}`, 400, "A hold needs a reason: the next one who wants to reload will ask for it."},
 		{"/v1/scale", `{}`, 400, "processes has to be at least 1; POST /v1/stop ends a service."},
+		{"/v1/upgrade", `{"binary":"masterd"}`, 400, "binary has to be an absolute path: the master does not know your directory."},
 		{"/v1/stop", `{"now":true,"patient":true}`, 400, "A stop cannot be both now and patient."},
 	} {
 		code, body := s.do("POST", c.path, c.body)

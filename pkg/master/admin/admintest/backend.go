@@ -100,6 +100,10 @@ func (b *Backend) Scale(by string, r api.ScaleRequest) (<-chan api.Event, error)
 	return b.change("scale", by, r)
 }
 
+func (b *Backend) Upgrade(by string, r api.UpgradeRequest) (<-chan api.Event, error) {
+	return b.change("upgrade", by, r)
+}
+
 func (b *Backend) Stop(by string, r api.StopRequest) (<-chan api.Event, error) {
 	return b.change("stop", by, r)
 }

@@ -1,0 +1,394 @@
+package master
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/master/blob"
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper"
+	"github.com/masterd/masterd/pkg/master/listen"
+	"github.com/masterd/masterd/pkg/master/logs"
+	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/rollout"
+	"github.com/masterd/masterd/pkg/master/state"
+	"github.com/masterd/masterd/pkg/master/version"
+)
+
+// A master that starts takes over what the one before has left: the sockets
+// from the keeper, the workers by their process ids, and what was decided from
+// live.json. Its successor by `masterd upgrade` does the same. What serves is
+// not touched; only what is missing is told again, when a worker has connected.
+
+// adoptPatience is how long an adopted worker that is to leave has to connect
+// again before it is signalled instead.
+const adoptPatience = 5 * time.Second
+
+// openKeeper joins the keeper, and reads what the last master has left.
+func (m *Master) openKeeper() (*state.Live, []listen.Held, error) {
+	m.boot = state.Boot()
+	left, err := state.LoadLive(m.cfg.RuntimeDir, m.boot)
+	var newer *state.NewerError
+	switch {
+	case errors.As(err, &newer):
+		return nil, nil, err
+	case err == nil && left != nil:
+		err = rollout.CheckSnapshot(left.Machine)
+	}
+	if err != nil {
+		left = nil
+		m.log.Error("what the last master has left cannot be read; its workers cannot be taken over", zap.Error(err))
+	}
+	k, all, err := keeper.Join(keeper.Options{Path: filepath.Join(m.cfg.RuntimeDir, keeperSocket), Refill: m.holdAgain, Log: m.log})
+	if err != nil {
+		m.log.Error("there is no keeper: should this master die, what it holds is lost", zap.Error(err))
+	} else {
+		m.keeper = k
+	}
+	var sockets []listen.Held
+	var blobs []blob.Held
+	for _, h := range all {
+		name, isBlob := strings.CutPrefix(h.Name, blobPrefix)
+		switch {
+		case strings.HasPrefix(h.Name, listen.HeldPrefix):
+			sockets = append(sockets, listen.Held{Name: h.Name, Meta: h.Meta, FD: h.FD})
+		case isBlob:
+			blobs = append(blobs, blob.Held{Name: name, Meta: h.Meta, FD: h.FD})
+		default:
+			m.log.Warn("the keeper holds what this masterd does not know", zap.String("name", h.Name))
+			closeFD(h.FD)
+			m.drop(h.Name)
+		}
+	}
+	m.inherits = left != nil || len(all) > 0
+	m.inheritBlobs(left, blobs, len(all) > 0)
+	return left, sockets, nil
+}
+
+// holdAgain has a new keeper hold everything. It is asked from outside the loop.
+func (m *Master) holdAgain() {
+	m.ask(func() {
+		m.sockets.KeepAgain()
+		m.blobs.KeepAgain()
+	})
+}
+
+// hold gives the keeper something. It is told in vain when it has died: then
+// another one is given everything.
+func (m *Master) hold(name string, meta []byte, fd int) {
+	if err := m.keeper.Put(name, meta, fd); err != nil {
+		m.log.Warn("the keeper cannot be given something", zap.String("name", name), zap.Error(err))
+	}
+}
+
+func (m *Master) holdSocket(h listen.Held) { m.hold(h.Name, h.Meta, h.FD) }
+
+func (m *Master) drop(name string) {
+	if err := m.keeper.Drop(name); err != nil {
+		m.log.Warn("the keeper cannot be told to let something go", zap.String("name", name), zap.Error(err))
+	}
+}
+
+// processesLeft takes over the workers that the last master has left, those that
+// still live. What runs decides which configuration is in force: the file may
+// have changed since. Whom it knows it takes out of the strangers.
+func (m *Master) processesLeft(l *state.Live, strangers map[uint64]proc.Found) {
+	versions := map[rollout.Generation]rollout.Version{}
+	for _, g := range l.Machine.Generations {
+		versions[g.ID] = g.Version
+	}
+	for _, g := range l.Generations {
+		m.generationLeft(l, g, versions[rollout.Generation(g.ID)])
+	}
+	found := &rollout.Found{Snapshot: l.Machine, Alive: map[rollout.Worker]int{}}
+	for _, lw := range l.Workers {
+		if p, ok := strangers[lw.ID]; ok && lw.PID == 0 { // started just when the last master died
+			lw.PID, lw.Begun = p.PID, p.Begun
+		}
+		delete(strangers, lw.ID)
+		if w := m.processLeft(lw); w != nil {
+			found.Alive[w.id] = w.process.PID()
+		}
+	}
+	if len(m.workers) == 0 {
+		clear(m.generations)
+		return
+	}
+	m.found, m.slots = found, max(m.slots, l.Slots)
+	m.active = deployment{generation: rollout.Generation(l.Active.Generation), since: l.Active.Since, by: l.Active.By, why: l.Active.Why}
+	if g := m.generations[m.active.generation]; g != nil {
+		m.cfg, m.inForce = g.cfg, g.id
+	}
+}
+
+func (m *Master) generationLeft(l *state.Live, lg state.LiveGeneration, ran rollout.Version) {
+	cfg, err := m.configLeft(l, lg)
+	if err != nil {
+		m.log.Error("the configuration of a generation cannot be read any more; it goes on with the one in force", zap.Uint64("generation", lg.ID), zap.Error(err))
+		cfg = m.cfg
+	}
+	v, ok := m.store.Get(lg.Version)
+	if ok {
+		cfg = asRunBy(cfg, v)
+	} else {
+		m.log.Error("the version of a generation is not in the store any more; it goes on, but cannot be started again", zap.Uint64("generation", lg.ID), zap.String("version", lg.Version))
+		v = version.Version{ID: lg.Version, Digest: ran.Digest, Label: ran.Label}
+	}
+	id := rollout.Generation(lg.ID)
+	m.generations[id] = &generation{
+		id: id, cfg: cfg, version: v, checker: m.system.checker(cfg.Health), by: lg.By, why: lg.Why,
+		rollout: rollout.Rollout(lg.Rollout), activated: lg.Activated,
+	}
+	m.lastRollout = max(m.lastRollout, rollout.Rollout(lg.Rollout))
+}
+
+// configLeft is what a generation runs with.
+func (m *Master) configLeft(l *state.Live, g state.LiveGeneration) (*config.Config, error) {
+	if g.Config < 0 || g.Config >= len(l.Configs) {
+		return nil, fmt.Errorf("generation %d names configuration %d of %d", g.ID, g.Config, len(l.Configs))
+	}
+	c := l.Configs[g.Config]
+	text, err := state.LoadConfig(m.cfg.RuntimeDir, c.Digest)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := m.opt.Parse(text)
+	if err != nil {
+		return nil, err
+	}
+	if c.Program != "" && c.Program != cfg.Worker.Command[0] {
+		cfg = config.WithCommand(cfg, c.Program)
+	}
+	return cfg, nil
+}
+
+// processLeft takes over one process; nil: it is gone.
+func (m *Master) processLeft(l state.LiveWorker) *worker {
+	g := m.generations[rollout.Generation(l.Generation)]
+	if g == nil || l.PID == 0 {
+		return nil
+	}
+	p, err := m.system.adopt(l.PID, l.Begun)
+	if err != nil {
+		if !errors.Is(err, proc.ErrGone) {
+			m.log.Error("a worker of the last master cannot be taken over", zap.Uint64("worker", l.ID), zap.Int("pid", l.PID), zap.Error(err))
+		}
+		return nil
+	}
+	w := &worker{
+		id: rollout.Worker(l.ID), generation: g, slot: rollout.Slot(l.Slot), started: l.Started, process: p, finished: make(chan struct{}),
+		begun: l.Begun, secret: l.Secret, uid: l.UID, handed: l.Handed, paused: l.Paused, leaving: l.Leaving, announced: l.Announced,
+		stopped: l.Stopped, parkedAt: l.ParkedAt, away: l.Secret != "",
+		background: background{runs: l.Works, waits: l.WorkWaits, toldEnd: l.WorksUntil},
+	}
+	g.slot, g.last = w.slot, max(g.last, w.id)
+	m.workers[w.id] = w
+	m.log.Info("worker taken over", m.fields(w)...)
+	return w
+}
+
+// processesOfService are those that carry this service's name in their
+// environment and lead their group, by the worker they are.
+func (m *Master) processesOfService() map[uint64]proc.Found {
+	all := map[uint64]proc.Found{}
+	mark := ipc.EnvRuntimeDir + "=" + m.cfg.RuntimeDir
+	for _, p := range m.system.find(func(env []string) bool { return slices.Contains(env, mark) }) {
+		for _, e := range p.Env {
+			if v, ok := strings.CutPrefix(e, ipc.EnvWorker+"="); ok {
+				if id, err := strconv.ParseUint(v, 10, 64); err == nil {
+					all[id] = p
+				}
+			}
+		}
+	}
+	return all
+}
+
+// strangersLeft are processes of this service that no master knows of: what the
+// last one has left of them could not be written, or not be read. They may be all
+// that serves, so they are ended only when others do.
+func (m *Master) strangersLeft(all map[uint64]proc.Found) {
+	for id, p := range all {
+		m.firstWorker = max(m.firstWorker, rollout.Worker(id))
+		stray, err := m.system.adopt(p.PID, p.Begun)
+		if err != nil {
+			continue
+		}
+		m.log.Warn("a process of this service that no master knows of; it is ended when others serve", zap.Int("stray_pid", p.PID))
+		m.strangers = append(m.strangers, stray)
+	}
+}
+
+// endStrangers asks them to end, and kills those that do not.
+func (m *Master) endStrangers() {
+	for _, p := range m.strangers {
+		_ = p.Signal(signals[m.cfg.Worker.StopSignal])
+		limit := m.cfg.Drain.Timeout + m.cfg.Drain.KillAfter
+		m.beside(func() {
+			defer p.Close()
+			select {
+			case <-p.Done():
+				return
+			case <-time.After(limit):
+			case <-m.done:
+				if m.exit == nil {
+					return // another master is to look after them
+				}
+			}
+			_ = p.Signal(signals["KILL"])
+		})
+	}
+	m.strangers = nil
+}
+
+// listenersNeeded are those of the configuration in force and of all that runs.
+func (m *Master) listenersNeeded() []config.Listener {
+	all := slices.Clone(m.cfg.Listeners)
+	for _, g := range sorted(m.generations) {
+		for _, l := range g.cfg.Listeners {
+			if !slices.ContainsFunc(all, func(x config.Listener) bool { return x.Name == l.Name && x.Address == l.Address }) {
+				all = append(all, l)
+			}
+		}
+	}
+	return all
+}
+
+// takeOver gives the workers that were found their rooms: their output, their
+// slots, and a place at the control socket.
+func (m *Master) takeOver() {
+	for _, w := range sorted(m.workers) {
+		g := w.generation
+		output, err := m.output.Adopt(logs.Ident{
+			Worker: uint64(w.id), Generation: uint64(g.id), Version: g.version.Label, UID: w.uid, PID: w.process.PID,
+			PerWorker: g.cfg.Log.PerWorker, Line: g.cfg.Log.Line,
+		})
+		if err != nil {
+			m.log.Error("the output of a worker is lost to masterd", append(m.fields(w), zap.Error(err))...)
+			output = lostOutput{}
+		}
+		w.output = output
+		if w.secret != "" {
+			m.expect(w, "")
+			w.session.SetPID(w.process.PID())
+		}
+		if w.handed || w.session == nil {
+			m.manned(w)
+		}
+	}
+}
+
+// manned notes that a worker has its slots.
+func (m *Master) manned(w *worker) {
+	if err := m.sockets.Manned(int(w.slot), w.generation.names()); err != nil {
+		m.log.Error("a worker's slot is not there", append(m.fields(w), zap.Error(err))...)
+	}
+}
+
+// followAdopted has the ends of adopted workers told, once the loop runs.
+func (m *Master) followAdopted() {
+	if m.found == nil {
+		return
+	}
+	m.endStrangers()
+	for _, w := range sorted(m.workers) {
+		m.beside(func() { m.awaitEnd(w, w.process) })
+	}
+	time.AfterFunc(adoptPatience, func() { m.at(m.catchUp) })
+}
+
+// waits: a worker that is to be told something has not come back to this master
+// yet, or those that it gives to have not: then it would have no other place for
+// its clients. What it is to be told is kept for when they are.
+func (m *Master) waits(w *worker, c rollout.Command) bool {
+	w.untold = nil
+	if w.session == nil || time.Since(m.started) > adoptPatience || !w.away && !m.takersAway(w) {
+		return false
+	}
+	w.untold = c
+	return true
+}
+
+func (m *Master) takersAway(w *worker) bool {
+	return slices.ContainsFunc(w.gives, func(id rollout.Worker) bool {
+		to := m.workers[id]
+		return to != nil && to.away
+	})
+}
+
+// catchUp tells workers what has waited until now.
+func (m *Master) catchUp() {
+	for _, w := range sorted(m.workers) {
+		if c := w.untold; c != nil {
+			m.perform(c) // or it waits on
+		}
+	}
+}
+
+// welcomeBack finds out what a worker that has come back has missed: what the
+// last master had decided and not said.
+func (m *Master) welcomeBack(w *worker, h *ipc.Hello) {
+	w.away = false
+	if len(h.Listeners) > 0 && !w.handed { // the last master died before it could note it
+		w.handed = true
+		m.manned(w)
+	}
+	if w.untold != nil || w.leaving {
+		return
+	}
+	switch phase := m.phaseOf(w.id); {
+	case (phase == rollout.PhaseActive || phase == rollout.PhaseActivating) && h.State != ipc.StateActive:
+		w.untold = rollout.Activate{Worker: w.id}
+	case phase == rollout.PhaseParked && h.State == ipc.StateActive:
+		w.untold = rollout.Park{Worker: w.id}
+	}
+}
+
+// phaseOf is what the machine takes a worker to be.
+func (m *Master) phaseOf(id rollout.Worker) rollout.Phase {
+	for _, g := range m.machine.Status().Generations {
+		for _, w := range g.Workers {
+			if w.ID == id {
+				return w.Phase
+			}
+		}
+	}
+	return ""
+}
+
+// sorted are a table's values in the order of its keys.
+func sorted[K cmp.Ordered, V any](table map[K]V) []V {
+	all := make([]V, 0, len(table))
+	for _, k := range slices.Sorted(maps.Keys(table)) {
+		all = append(all, table[k])
+	}
+	return all
+}
+
+// lostOutput stands for files that are gone.
+type lostOutput struct{}
+
+func (lostOutput) FDs() (int, int) { return -1, -1 }
+func (lostOutput) Started()        {}
+func (lostOutput) Finish()         {}
+
+// noKeeper stands where there is none.
+type noKeeper struct{}
+
+func (noKeeper) Put(string, []byte, int) error { return nil }
+func (noKeeper) Drop(string) error             { return nil }
+func (noKeeper) Guard(keeper.Guard) error      { return errors.New("there is no keeper") }
+func (noKeeper) Unguard() error                { return nil }
+func (noKeeper) PID() int                      { return 0 }
+func (noKeeper) End() error                    { return nil }
+func (noKeeper) Leave()                        {}

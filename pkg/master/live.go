@@ -1,0 +1,127 @@
+package master
+
+import (
+	"bytes"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/master/rollout"
+	"github.com/masterd/masterd/pkg/master/state"
+)
+
+// What the next master needs is written before it is acted upon, so that there
+// is no moment at which this one could die and leave something that nobody
+// knows of. What was written and not done the next one sees by the processes
+// that are there.
+
+// liveRefusedEvery is the least time between two lines about a runtime
+// directory that cannot be written.
+const liveRefusedEvery = time.Minute
+
+// keepLive writes what has changed of it. A full runtime directory costs the
+// next master its knowledge, never this one its service.
+func (m *Master) keepLive() {
+	if m.system.keepLive == nil {
+		return
+	}
+	l := m.live()
+	text, err := l.Encode()
+	if err == nil && bytes.Equal(text, m.kept) {
+		return
+	}
+	if err == nil {
+		err = m.keepConfigs()
+	}
+	if err == nil {
+		err = m.system.keepLive(m.opt.Config.RuntimeDir, text)
+	}
+	if err == nil {
+		m.kept = text
+		return
+	}
+	m.kept = nil
+	if time.Since(m.liveRefused) >= liveRefusedEvery {
+		m.liveRefused = time.Now()
+		m.log.Error("what the next master needs cannot be written: should this one die, its workers serve on, and the next one may not know them", zap.Error(err))
+	}
+}
+
+// live is all that another master needs to go on.
+func (m *Master) live() state.Live {
+	l := state.Live{
+		Boot: m.boot, Slots: m.slots, Masterd: m.opt.Version, Machine: m.machine.Snapshot(), Revision: m.blobs.Revision(),
+		Active: state.LiveDeployment{Generation: uint64(m.active.generation), Since: m.active.since.Round(0), By: m.active.by, Why: m.active.why},
+	}
+	config := map[state.LiveConfig]int{}
+	for _, g := range sorted(m.generations) {
+		c := m.configOf(g)
+		i, there := config[c]
+		if !there {
+			i = len(l.Configs)
+			config[c] = i
+			l.Configs = append(l.Configs, c)
+		}
+		l.Generations = append(l.Generations, state.LiveGeneration{
+			ID: uint64(g.id), Config: i, Version: g.version.ID, By: g.by, Why: g.why, Rollout: uint64(g.rollout), Activated: g.activated,
+		})
+	}
+	for _, w := range sorted(m.workers) {
+		l.Workers = append(l.Workers, w.live())
+	}
+	return l
+}
+
+func (w *worker) live() state.LiveWorker {
+	l := state.LiveWorker{
+		ID: uint64(w.id), Generation: uint64(w.generation.id), Slot: int(w.slot), Begun: w.begun, Secret: w.secret, UID: w.uid,
+		Started: w.started.Round(0), Handed: w.handed, Paused: w.paused, Leaving: w.leaving, Announced: w.announced, Stopped: w.stopped,
+		ParkedAt: w.parkedAt, Works: w.background.runs, WorkWaits: w.background.waits, WorksUntil: w.background.toldEnd.Round(0),
+	}
+	if w.process != nil {
+		l.PID = w.process.PID()
+	}
+	return l
+}
+
+// configOf names the configuration that a generation runs with.
+func (m *Master) configOf(g *generation) state.LiveConfig {
+	if g.digest == "" {
+		g.digest = state.Digest(g.cfg.Source())
+	}
+	return state.LiveConfig{Digest: g.digest, Program: g.cfg.Worker.Command[0]}
+}
+
+// keepConfigs writes those that are not there yet, and removes those that
+// nobody runs with any more.
+func (m *Master) keepConfigs() error {
+	needed := []state.LiveConfig{}
+	changed := false
+	for _, g := range m.generations {
+		c := m.configOf(g)
+		needed = append(needed, c)
+		if !m.keptConfigs[c.Digest] {
+			if err := state.KeepConfig(m.opt.Config.RuntimeDir, c.Digest, g.cfg.Source()); err != nil {
+				return err
+			}
+			changed = true
+		}
+	}
+	if changed || len(m.keptConfigs) > len(needed) {
+		m.keptConfigs = map[string]bool{}
+		for _, c := range needed {
+			m.keptConfigs[c.Digest] = true
+		}
+		return state.DropConfigs(m.opt.Config.RuntimeDir, needed)
+	}
+	return nil
+}
+
+// notable: the fact changes what the next master needs, whatever follows from it.
+func notable(ev rollout.Event) bool {
+	switch ev.(type) {
+	case rollout.Beat, rollout.Probed, rollout.Ticked:
+		return false
+	}
+	return true
+}

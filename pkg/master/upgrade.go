@@ -1,0 +1,199 @@
+package master
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper"
+	"github.com/masterd/masterd/pkg/master/rollout"
+	"github.com/masterd/masterd/pkg/master/state"
+)
+
+// An upgrade puts another masterd in this one's place: the same process id, so
+// that workers stay children and the service manager notices nothing. It is a
+// death that was announced: the other one adopts what it finds, as after a
+// kill. While it is young the keeper stands by with this one's program.
+
+const (
+	// proveTimeout bounds a new binary's proof that it could take over.
+	proveTimeout = 15 * time.Second
+	// guardTime is how long the keeper stands by; the new master says after
+	// provenAfter that it is not needed any more.
+	guardTime   = time.Minute
+	provenAfter = 30 * time.Second
+	// joinWithin is how long a new master may take until it has joined the keeper.
+	joinWithin = 1500 * time.Millisecond
+	// leaveWait bounds the wait for connections that are about to be placed.
+	leaveWait = 2 * time.Second
+)
+
+// Replaced is what [Master.Run] returns when another masterd is to take this
+// one's place: the caller execs [Master.Successor].
+const Replaced = -1
+
+// RestoredEnv is in the environment of a masterd that the keeper, or a failed
+// exec, has brought back: the binary that was to take over.
+const RestoredEnv = "MASTERD_RESTORED"
+
+// Self is how this process was started.
+type Self struct {
+	Program string   // its file; another may lie there by now
+	Args    []string // as in os.Args
+	Env     []string
+}
+
+// leave is an upgrade that is under way.
+type leave struct {
+	program string
+	old     *os.File // what runs now
+	since   time.Time
+}
+
+// Successor is the program to exec after Run has returned Replaced, and what to
+// exec when that fails.
+func (m *Master) Successor() (program string, self Self) { return m.leave.program, m.opt.Self }
+
+// Upgrade has another binary prove that it can take over, and then leaves.
+func (b backend) Upgrade(by string, r api.UpgradeRequest) (<-chan api.Event, error) {
+	m := b.m
+	program := cmp.Or(r.Binary, m.opt.Self.Program)
+	if m.system.prove == nil || program == "" || m.keeper.PID() == 0 {
+		return nil, refused(409, "There is no keeper that could hold the sockets meanwhile; `masterd status` and the log tell more.")
+	}
+	var why error
+	m.ask(func() { why = m.mayLeave() })
+	if why != nil {
+		return nil, refused(409, "This masterd cannot be replaced now: %v.", why)
+	}
+	events := make(chan api.Event, 1)
+	begun := time.Now()
+	m.beside(func() {
+		defer close(events)
+		version, err := m.proved(program)
+		if err == nil {
+			err = m.leaveFor(program)
+		}
+		o := api.Outcome{Result: api.ResultDone, Reason: fmt.Sprintf("%s (%s) has proved that it can take over, and does", program, version)}
+		fields := []zap.Field{zap.String("by", by), zap.String("why", r.Reason), zap.String("binary", program), zap.String("its version", version)}
+		if err != nil {
+			o.Result, o.Reason = api.ResultFailed, err.Error()
+			m.log.Error("an upgrade was refused, this masterd goes on", append(fields, zap.Error(err))...)
+		} else {
+			m.log.Info("another masterd takes over", fields...)
+		}
+		o.ElapsedMS = time.Since(begun).Milliseconds()
+		events <- api.Event{Outcome: &o}
+	})
+	return events, nil
+}
+
+// proved has a binary prove itself, and returns its version.
+func (m *Master) proved(program string) (string, error) {
+	ctx, cancel := context.WithTimeout(m.life, proveTimeout)
+	defer cancel()
+	return m.system.prove(ctx, program, m.opt.Config.File, m.opt.Self.Env)
+}
+
+// leaveFor has the loop end for another masterd.
+func (m *Master) leaveFor(program string) error {
+	old, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return fmt.Errorf("opening the masterd that runs, to come back to it: %w", err)
+	}
+	why := errors.New("the service is ending")
+	m.ask(func() {
+		if why = m.mayLeave(); why == nil {
+			m.leave = &leave{program: program, old: old, since: time.Now()}
+		}
+	})
+	if why != nil {
+		_ = old.Close()
+	}
+	return why
+}
+
+// mayLeave says why another masterd cannot take over at this moment.
+func (m *Master) mayLeave() error {
+	st := m.machine.Status()
+	switch {
+	case m.leave != nil:
+		return errors.New("an upgrade is under way")
+	case st.Stopping:
+		return errors.New("the service is stopping")
+	case st.Rollout != nil && !served(st.Rollout.Stage):
+		return fmt.Errorf("rollout %d is at stage %s and an upgrade would end it; wait for it, or abort it", st.Rollout.ID, st.Rollout.Stage)
+	}
+	return nil
+}
+
+// left tells whether the loop shall end for another master. Connections that
+// are in this one's hands are placed first.
+func (m *Master) left() bool {
+	return m.leave != nil && (len(m.orphans) == 0 || time.Since(m.leave.since) > leaveWait)
+}
+
+// goAway gives everything up without changing anything: the keeper and the
+// workers have it all.
+func (m *Master) goAway() int {
+	m.keepLive()
+	err := m.keeper.Guard(keeper.Guard{
+		Program: m.leave.old, Args: m.opt.Self.Args, Env: append(slices.Clone(m.opt.Self.Env), RestoredEnv+"="+m.leave.program), For: guardTime, JoinWithin: joinWithin,
+	})
+	if err != nil {
+		m.log.Warn("the keeper cannot stand by", zap.Error(err))
+	}
+	close(m.done)
+	m.answerLast()
+	m.close()
+	return Replaced
+}
+
+// proven: this master has lived for a while, nobody has to stand by.
+func (m *Master) proven() {
+	if err := m.keeper.Unguard(); err != nil {
+		m.log.Warn("the keeper cannot be told that this masterd is well", zap.Error(err))
+	}
+}
+
+// weak tells what is wrong with masterd itself; the service may be well.
+func (m *Master) weak() (reasons []string) {
+	if m.opt.Restored != "" {
+		reasons = append(reasons, fmt.Sprintf("%s was to take over and died; this masterd is back.", m.opt.Restored))
+	}
+	if m.opt.Self.Program != "" && m.keeper.PID() == 0 {
+		reasons = append(reasons, "There is no keeper: should masterd die now, its sockets die with it.")
+	}
+	return reasons
+}
+
+// Prove says whether a masterd of this build could take over the service of a
+// configuration: it reads what it would have to, and changes nothing.
+func Prove(cfg *config.Config, parse func([]byte) (*config.Config, error)) error {
+	var recovered *state.RecoveredError
+	if _, err := state.Load(cfg.StateDir); err != nil && !errors.As(err, &recovered) {
+		return err
+	}
+	l, err := state.LoadLive(cfg.RuntimeDir, state.Boot())
+	if err != nil || l == nil {
+		return err
+	}
+	for _, c := range l.Configs {
+		text, err := state.LoadConfig(cfg.RuntimeDir, c.Digest)
+		if err == nil {
+			_, err = parse(text)
+		}
+		if err != nil {
+			return fmt.Errorf("the configuration that runs: %w", err)
+		}
+	}
+	return rollout.CheckSnapshot(l.Machine)
+}
