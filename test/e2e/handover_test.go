@@ -91,12 +91,12 @@ func crowd(t *testing.T, s *service.Service, n int) []*idle {
 	t.Helper()
 	all := make([]*idle, n)
 	for i := range all {
-		conn, err := net.DialTimeout("tcp", s.Addr, patience)
+		c, err := newIdle(s.Addr)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { conn.Close() })
-		all[i] = &idle{conn, bufio.NewReaderSize(conn, 1024)}
+		t.Cleanup(func() { c.conn.Close() })
+		all[i] = c
 		if i%2 == 0 {
 			if err := all[i].ask(""); err != nil {
 				t.Fatal(err)
@@ -104,6 +104,14 @@ func crowd(t *testing.T, s *service.Service, n int) []*idle {
 		}
 	}
 	return all
+}
+
+func newIdle(addr string) (*idle, error) {
+	conn, err := net.DialTimeout("tcp", addr, patience)
+	if err != nil {
+		return nil, err
+	}
+	return &idle{conn, bufio.NewReaderSize(conn, 1024)}, nil
 }
 
 // ask makes a request, which this version must answer; empty: any.

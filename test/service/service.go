@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -227,29 +228,74 @@ func (s *Service) Stop() error {
 		s.sweep()
 		return fmt.Errorf("the master did not stop within %s\n%s", stopTimeout, s.Log(40))
 	}
+	if err := s.stopOther(); err != nil {
+		s.sweep()
+		return err
+	}
 	if left := s.sweep(); left > 0 {
 		return fmt.Errorf("%d worker processes were left behind", left)
 	}
 	return nil
 }
 
+// stopOther stops a master that the keeper has started in the place of ours.
+func (s *Service) stopOther() error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	st, err := s.API.Status(ctx)
+	if err != nil || st.Master.PID == s.PID() {
+		return nil // there is none
+	}
+	_ = syscall.Kill(st.Master.PID, syscall.SIGTERM)
+	for alive(st.Master.PID) {
+		if ctx.Err() != nil {
+			_ = syscall.Kill(st.Master.PID, syscall.SIGKILL)
+			return fmt.Errorf("master %d, which the keeper has started, did not stop within %s\n%s", st.Master.PID, stopTimeout, s.Log(40))
+		}
+		time.Sleep(poll)
+	}
+	return nil
+}
+
+// alive: also a process that has ended and that nobody has waited for is not.
+func alive(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, _ := strings.Cut(string(b), ") ")
+	return err == nil && !strings.HasPrefix(state, "Z")
+}
+
 // sweep kills what still runs for this service, found by the control socket in
 // its environment, and counts it.
 func (s *Service) sweep() (n int) {
-	want := []byte("MASTERD_CONTROL=" + filepath.Join(s.Dir, "run") + "/")
-	envs, _ := filepath.Glob("/proc/[0-9]*/environ")
-	for _, env := range envs {
-		b, err := os.ReadFile(env)
-		if err != nil || !bytes.Contains(b, want) {
-			continue
-		}
-		var pid int
-		if _, err := fmt.Sscanf(env, "/proc/%d/environ", &pid); err == nil && pid != os.Getpid() {
-			_ = syscall.Kill(pid, syscall.SIGKILL)
-			n++
-		}
+	for _, pid := range s.Processes() {
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+		n++
 	}
 	return n
+}
+
+// Processes are those that run for this service besides the master: its workers,
+// known by their environment, and its keeper, known by its command line.
+func (s *Service) Processes() (pids []int) {
+	dir := filepath.Join(s.Dir, "run")
+	marks := map[string][]byte{"environ": []byte("MASTERD_RUNTIME_DIR=" + dir + "\x00"), "cmdline": []byte(dir + "/keeper.sock\x00")}
+	all, _ := filepath.Glob("/proc/[0-9]*")
+	for _, proc := range all {
+		pid, _ := strconv.Atoi(filepath.Base(proc))
+		for file, mark := range marks {
+			if b, err := os.ReadFile(filepath.Join(proc, file)); err == nil && bytes.Contains(b, mark) && pid != os.Getpid() {
+				pids = append(pids, pid)
+				break
+			}
+		}
+	}
+	return pids
+}
+
+// Kill ends the master, and it alone, as nobody should.
+func (s *Service) Kill() {
+	_ = s.cmd.Process.Kill()
+	<-s.ended
 }
 
 // Log is the end of what the master wrote.

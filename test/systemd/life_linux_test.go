@@ -133,7 +133,6 @@ func TestKilledWorkerIsReplaced(t *testing.T) {
 func TestKilledMasterComesBack(t *testing.T) {
 	t.Parallel()
 	u := newUnit(t)
-	u.needsAdoption()
 	u.start()
 	u.baked()
 	before, workers := u.master()
@@ -158,7 +157,6 @@ func TestKilledMasterComesBack(t *testing.T) {
 func TestHungMasterIsRestarted(t *testing.T) {
 	t.Parallel()
 	u := newUnit(t)
-	u.needsAdoption()
 	u.dropIn("WatchdogSec=2")
 	u.start()
 	u.wants("WatchdogUSec=2s")

@@ -221,9 +221,10 @@ func (u *unit) master() (m process, workers []process) {
 		u.t.Fatalf("MainPID: %d, %v", main, err)
 	}
 	for _, p := range u.here() {
-		if p.inBox == main {
+		switch {
+		case p.inBox == main:
 			m = p
-		} else {
+		case p.name != "masterd-keeper":
 			workers = append(workers, p)
 		}
 	}

@@ -1,0 +1,305 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/test/load"
+	"github.com/masterd/masterd/test/service"
+)
+
+// mixed is what is promised to go on whatever becomes of the master: kept and
+// new connections, POST.
+func mixed(t *testing.T, s *service.Service) (end func() *load.Result) {
+	ctx, cancel := context.WithCancel(context.Background())
+	l := load.Start(ctx, load.Plan{Addr: s.Addr, Rate: loadRate, Kept: 16, Fresh: 16, Path: "/upload", Body: 512, Sources: 50})
+	end = sync.OnceValue(func() *load.Result { cancel(); return l.Wait() })
+	t.Cleanup(func() { end() })
+	return end
+}
+
+// pidsByWorker are a service's workers.
+func pidsByWorker(st api.Status) map[uint64]int {
+	all := map[uint64]int{}
+	for _, g := range st.Generations {
+		for _, w := range g.Workers {
+			all[w.ID] = w.PID
+		}
+	}
+	return all
+}
+
+// The master is killed at random moments, every second time while a rollout is
+// under way. Nobody who asks for anything but the master notices.
+func TestMasterIsKilled(t *testing.T) {
+	s := started(t, nil)
+	next(t, s, 1, "baked")
+	n := times(50, 6)
+	end := mixed(t, s)
+	label := 1
+	var without []time.Duration
+	for i := range n {
+		if i%2 == 1 {
+			label++
+			s.Config.Set("rollout.bake", "300ms")
+			s.Config.Set("worker.env", map[string]string{"DEMO_LABEL": fmt.Sprint(label)})
+			if err := s.Write(); err != nil {
+				t.Fatal(err)
+			}
+			cmd := s.Command(t.Context(), "reload", "--label", fmt.Sprintf("v%d", label))
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			go func() { _ = cmd.Wait() }()
+		}
+		time.Sleep(time.Duration(rand.IntN(500)) * time.Millisecond)
+		s.Kill()
+		begun := time.Now()
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatalf("after kill %d: %v", i+1, err)
+		}
+		without = append(without, time.Since(begun))
+	}
+	// It is a master as any other: what is left over settles, a reload works.
+	alone(t, s)
+	next(t, s, 1000, "baked")
+	alone(t, s)
+	res := end()
+	t.Logf("%d kills; from a kill until the next master serves %s (median, its start included):\n%s", n, median(without), res)
+	if res.Failed() > 0 {
+		t.Errorf("%d requests failed", res.Failed())
+	}
+	st, err := s.API.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := s.Processes()
+	want := []int{st.Master.Keeper}
+	for _, pid := range pidsByWorker(st) {
+		want = append(want, pid)
+	}
+	slices.Sort(running)
+	slices.Sort(want)
+	if !slices.Equal(running, want) {
+		t.Errorf("processes %v run, and status tells of %v", running, want)
+	}
+}
+
+// alone waits until only the active generation is there.
+func alone(t *testing.T, s *service.Service) {
+	t.Helper()
+	if err := s.Wait(t.Context(), patience, "one generation", func(st api.Status) bool {
+		return st.State == "serving" && st.Rollout == nil && len(st.Generations) == 1
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// While no master is there the steering is as it was: new connections go to the
+// active generation alone, not to the one that is parked beside it.
+func TestSteeringOutlivesTheMaster(t *testing.T) {
+	s := started(t, nil)
+	next(t, s, 1, "baked")
+	s.Config.Set("rollout.bake", "1m")
+	next(t, s, 2, "serving")
+	s.Kill()
+	for range 1000 {
+		if err := fresh(s, "v2"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for range 1000 {
+		if err := fresh(s, "v2"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// The bake goes on: what came before is one step away.
+	back(t, s, "")
+	if err := fresh(s, "v1"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// fresh asks on a new connection.
+func fresh(s *service.Service, version string) error {
+	c, err := newIdle(s.Addr)
+	if err != nil {
+		return err
+	}
+	defer c.conn.Close()
+	return c.ask(version)
+}
+
+// One masterd after the other takes over.
+func TestUpgrades(t *testing.T) {
+	s := started(t, nil)
+	next(t, s, 1, "baked")
+	n := times(50, 5)
+	end := mixed(t, s)
+	before, err := s.API.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var took []time.Duration
+	for i := range n {
+		begun := time.Now()
+		if out, code := s.CLI(t.Context(), "upgrade"); code != 0 {
+			t.Fatalf("upgrade %d ended with %d: %s", i+1, code, out)
+		}
+		took = append(took, time.Since(begun))
+		if i%5 == 0 {
+			next(t, s, i+2, "baked")
+		}
+	}
+	res := end()
+	after, err := s.API.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%d upgrades, %s each (median, the wait for a proof included):\n%s", n, median(took), res)
+	if res.Failed() > 0 {
+		t.Errorf("%d requests failed", res.Failed())
+	}
+	if after.Master.PID != before.Master.PID || after.Master.Since.Equal(before.Master.Since) {
+		t.Errorf("master %+v before, %+v after", before.Master, after.Master)
+	}
+}
+
+// A broken binary never costs anything: it is refused, or the one before is back.
+func TestBrokenUpgrades(t *testing.T) {
+	s := started(t, nil)
+	next(t, s, 1, "baked")
+	real := s.Masterd
+	script := func(name, text string, mode os.FileMode) string {
+		path := s.Dir + "/" + name
+		if err := os.WriteFile(path, []byte("#!/bin/sh\n"+text+"\n"), mode); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	for name, binary := range map[string]string{
+		"not executable":        script("not-executable", "exit 0", 0o644),
+		"exits":                 script("exits", "exit 3", 0o755),
+		"hangs":                 script("hangs", "exec sleep 60", 0o755),
+		"cannot read the state": script("no-state", "echo 'read state: written by a newer masterd'; exit 1", 0o755),
+		"crashes after 1 s":     script("crashes", fmt.Sprintf("[ \"$1\" = prove ] && exec %s \"$@\"\nsleep 1\nexit 1", real), 0o755),
+		"hangs afterwards":      script("hangs-later", fmt.Sprintf("[ \"$1\" = prove ] && exec %s \"$@\"\nexec sleep 60", real), 0o755),
+	} {
+		t.Run(name, func(t *testing.T) {
+			end := mixed(t, s)
+			out, code := s.CLI(t.Context(), "upgrade", "--binary", binary)
+			t.Logf("exit %d: %s", code, out)
+			if code == 0 {
+				t.Error("it was taken")
+			}
+			if err := s.Wait(t.Context(), patience, "a master", func(st api.Status) bool { return st.State != "" }); err != nil {
+				t.Fatal(err)
+			}
+			next(t, s, rand.IntN(1000)+10, "baked")
+			if res := end(); res.Failed() > 0 {
+				t.Errorf("%d requests failed:\n%s", res.Failed(), res)
+			}
+		})
+	}
+}
+
+// The master dies before each command of a rollout in turn, from the first to the
+// last: each time the next one settles it, and nobody who asks notices.
+func TestMasterDiesAtEachCommand(t *testing.T) {
+	if *built != "" {
+		t.Skip("it needs a masterd that dies when it is told to, which is built here")
+	}
+	dir := shortDir(t)
+	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "masterd_dies", "-o", dir+"/", "github.com/masterd/masterd/cmd/masterd")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	when := filepath.Join(dir, "when")
+	t.Setenv("MASTERD_DIES_AT", when)
+	s := newService(t)
+	s.Masterd = filepath.Join(dir, "masterd")
+	s.Config.Set("rollout.bake", "100ms").Set("worker.processes", 2)
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	next(t, s, 1, "baked")
+	end := mixed(t, s)
+	forward, back := 0, 0
+	for n := rand.IntN(times(1, 4)); ; n += times(1, 4) {
+		alone(t, s)
+		if err := os.WriteFile(when, []byte(fmt.Sprint(n)), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		version := fmt.Sprintf("after-%d", n)
+		s.Config.Set("worker.env.RELEASE", version)
+		if err := s.Write(); err != nil {
+			t.Fatal(err)
+		}
+		_, _ = s.API.Reload(t.Context(), api.ReloadRequest{Label: version, Until: "baked"}, nil)
+		if !diesBeforeItIsDone(t, s, when) { // all commands are walked through
+			break
+		}
+		<-s.Ended()
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatalf("after a death before command %d: %v", n, err)
+		}
+		alone(t, s)
+		st, err := s.API.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.Active.Version.Label == version {
+			forward++
+		} else {
+			back++
+		}
+		if n > 500 {
+			t.Fatal("a rollout without end")
+		}
+	}
+	if err := os.WriteFile(when, []byte("-1"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	next(t, s, 1000, "baked")
+	alone(t, s)
+	res := end()
+	t.Logf("%d deaths, %d rollouts came into force and %d did not:\n%s", forward+back, forward, back, res)
+	if forward == 0 || back == 0 {
+		t.Error("it did not die in both halves of a rollout")
+	}
+	if res.Failed() > 0 {
+		t.Errorf("%d requests failed", res.Failed())
+	}
+}
+
+// diesBeforeItIsDone waits until the master has come to the command that it dies
+// before, or the old generation is gone and nothing is left to do.
+func diesBeforeItIsDone(t *testing.T, s *service.Service, when string) bool {
+	t.Helper()
+	for {
+		left, err := os.ReadFile(when)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if string(left) == "-1" {
+			return true
+		}
+		st, err := s.API.Status(t.Context())
+		if err == nil && st.State == "serving" && st.Rollout == nil && len(st.Generations) == 1 {
+			return false
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
