@@ -162,18 +162,18 @@ func TestExitCodesOfStatusAndALostMaster(t *testing.T) {
 	}
 	r := begin(t, s, "reload")
 	wait(t, s, "both workers' processes", func(st api.Status) bool { return len(pids(st)) == 2 })
-	workers := pids(status(t, s))
+	left := s.Processes()
 	if err := s.Signal(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
 	r.ended(t, 6)
 	<-s.Ended()
 	cli(t, s, 3, "status")
-	for _, pid := range workers { // they outlive it; here nobody takes them over
+	for _, pid := range left { // they outlive it; here nobody takes them over
 		_ = syscall.Kill(pid, syscall.SIGKILL)
 	}
-	eventually(t, "the workers' end", func() bool {
-		for _, pid := range workers {
+	eventually(t, "the end of the workers and of the keeper", func() bool {
+		for _, pid := range left {
 			if syscall.Kill(pid, 0) == nil && !zombie(pid) {
 				return false
 			}
