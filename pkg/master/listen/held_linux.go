@@ -137,6 +137,7 @@ func (s *Set) Leave() error { return s.end((*listener).leaveSockets) }
 
 // leaveSockets closes this process's descriptors.
 func (l *listener) leaveSockets() {
+	l.closeStrays()
 	for _, k := range l.sockets {
 		if k.fd >= 0 {
 			closeFD(k.fd)
@@ -161,10 +162,7 @@ func takePool(held map[string]Held, c config.Listener) (p pool, err error) {
 	}
 	own, ok := held[heldName(c, heldOwn)]
 	if !ok {
-		if len(p.sockets) > 0 {
-			err = errors.New("the master's own socket is not among them")
-		}
-		return p, err
+		return p, nil
 	}
 	delete(held, own.Name)
 	p.sockets[heldOwn] = own.FD
@@ -194,12 +192,18 @@ func (p pool) close() {
 // nothing is changed: who holds the sockets serves on.
 func (o opener) takeOver(c config.Listener) (*listener, error) {
 	p, err := takePool(o.held, c)
+	var strays []int
+	if _, ok := p.sockets[heldOwn]; err == nil && !ok {
+		if strays, err = o.salvage(c, &p); err != nil {
+			return nil, err
+		}
+	}
 	if len(p.sockets) == 0 {
 		return nil, nil
 	}
 	l := &listener{
 		conf: c, system: o.system, manned: make([]bool, o.slots), inherited: true,
-		steering: p.meta.Steering, reason: p.meta.Reason,
+		steering: p.meta.Steering, reason: p.meta.Reason, strays: strays,
 	}
 	if err == nil {
 		switch {
@@ -218,6 +222,7 @@ func (o opener) takeOver(c config.Listener) (*listener, error) {
 			}
 		}
 		p.close()
+		l.closeStrays()
 		return nil, fmt.Errorf("taking over the sockets that an earlier master has left: %w", err)
 	}
 	return l, nil
@@ -261,9 +266,8 @@ func (o opener) takeOverTCP(l *listener, p pool) (err error) {
 	if l.addr, err = boundTo(own); err != nil {
 		return err
 	}
-	family := unix.AF_INET
-	if l.addr.Addr().Is6() {
-		family = unix.AF_INET6
+	family := family(l.addr)
+	if family == unix.AF_INET6 {
 		only, err := unix.GetsockoptInt(own, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY)
 		if err != nil {
 			return fmt.Errorf("asking for IPV6_V6ONLY: %w", err)

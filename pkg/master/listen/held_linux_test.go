@@ -295,13 +295,12 @@ func TestTakeoverThatCannotBe(t *testing.T) {
 	conf := tcp("http", "127.0.0.1")
 	own := heldName(conf, heldOwn)
 	for name, spoil := range map[string]func(*shelf){
-		"the own socket is missing": func(s *shelf) { s.drop(own) },
-		"no order":                  func(s *shelf) { s.respoil(own, `{"steering":"kernel","order":[0,0,1]}`) },
-		"an order of others":        func(s *shelf) { s.respoil(own, `{"steering":"kernel","order":[99]}`) },
-		"an order of none":          func(s *shelf) { s.respoil(own, `{"steering":"kernel","order":[-1]}`) },
-		"an order with a stranger":  func(s *shelf) { s.respoil(own, `{"steering":"kernel","order":[-7]}`) },
-		"no words":                  func(s *shelf) { s.respoil(own, "") },
-		"a later way to steer":      func(s *shelf) { s.respoil(own, `{"steering":"ebpf"}`) },
+		"no order":                 func(s *shelf) { s.respoil(own, `{"steering":"kernel","order":[0,0,1]}`) },
+		"an order of others":       func(s *shelf) { s.respoil(own, `{"steering":"kernel","order":[99]}`) },
+		"an order of none":         func(s *shelf) { s.respoil(own, `{"steering":"kernel","order":[-1]}`) },
+		"an order with a stranger": func(s *shelf) { s.respoil(own, `{"steering":"kernel","order":[-7]}`) },
+		"no words":                 func(s *shelf) { s.respoil(own, "") },
+		"a later way to steer":     func(s *shelf) { s.respoil(own, `{"steering":"ebpf"}`) },
 		"another family": func(s *shelf) {
 			fd, err := streamSocket(unix.AF_UNIX)
 			if err != nil {

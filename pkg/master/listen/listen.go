@@ -61,6 +61,9 @@ type Options struct {
 	// Held are sockets that an earlier Set has left; the Set takes them over and
 	// owns their descriptors from now on. What no listener needs is closed.
 	Held []Held
+	// Holders are the processes that an earlier Set has given slots. Their sockets
+	// are taken over where Held has none of a listener's.
+	Holders []Holder
 	// Keep is told of each socket that there is, so that another process can
 	// hold it, and again when something about it has changed; Drop when it is
 	// no more. They are called with the Set locked. Either may be nil.
@@ -79,6 +82,11 @@ type Held struct {
 	Name string // one for each socket: listener, slot and address are in it
 	Meta []byte
 	FD   int
+}
+
+// Holder is a process that was given the sockets of a slot by an earlier Set.
+type Holder struct {
+	Slot, PID int
 }
 
 // File is a slot's socket in one listener, to be handed to a worker.

@@ -18,6 +18,9 @@ const (
 	kernel = "kernel"
 	link   = "unix"
 	shared = "shared"
+
+	// sharedReason is why a listener is shared that could be steered.
+	sharedReason = "asked for in the configuration"
 )
 
 // listener is one public address. Its Set's lock guards it once it is open.
@@ -42,6 +45,7 @@ type listener struct {
 	// here; it stays so until the first Steer.
 	inherited bool
 	kept      []int // the order that is kept with the master's own socket
+	strays    []int // clients' connections that were found at a takeover, to be passed on
 
 	// Unix.
 	front  int // the socket that the public path leads to
@@ -228,6 +232,7 @@ func (l *listener) change(c config.Listener, who access) error {
 
 // close ends the listener for good, also where a worker still holds a duplicate.
 func (l *listener) close() {
+	l.closeStrays()
 	if l.conf.Network == "unix" {
 		l.hide()
 	}
@@ -237,4 +242,11 @@ func (l *listener) close() {
 			_ = unix.Close(s.fd)
 		}
 	}
+}
+
+func (l *listener) closeStrays() {
+	for _, fd := range l.strays {
+		closeFD(fd)
+	}
+	l.strays = nil
 }

@@ -15,6 +15,8 @@ type opener struct {
 	log    *zap.Logger
 	mine   map[uint64]string // names of our listeners, by their sockets' inodes
 	held   map[string]Held   // what an earlier Set has left
+	// holders have what it has left where nobody held it beside it.
+	holders []Holder
 }
 
 // know makes the sockets of an open listener known as ours.

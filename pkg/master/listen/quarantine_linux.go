@@ -182,12 +182,18 @@ func (s *Set) settled(q *quarantine, flows map[flow]struct{}) bool {
 	if flows == nil {
 		return false
 	}
+	q.pending = stillUnderWay(q.pending, flows, ports)
+	return len(q.pending) == 0
+}
+
+// stillUnderWay are those of the handshakes on these ports that were at the
+// looks before, too. nil: this is the first look.
+func stillUnderWay(before, flows map[flow]struct{}, ports map[uint16]bool) map[flow]struct{} {
 	still := map[flow]struct{}{}
 	for f := range flows {
-		if _, was := q.pending[f]; ports[f.local.Port()] && (was || q.pending == nil) {
+		if _, was := before[f]; ports[f.local.Port()] && (was || before == nil) {
 			still[f] = struct{}{}
 		}
 	}
-	q.pending = still
-	return len(still) == 0
+	return still
 }

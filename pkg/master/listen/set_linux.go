@@ -25,7 +25,8 @@ type Set struct {
 
 	// opening keeps Add and Close from each other. It is taken before mu.
 	opening sync.Mutex
-	held    map[string]Held // only while Open is under way
+	held    map[string]Held // only while Open is under way, and so are
+	holders []Holder
 
 	// mu guards what follows. It is a lock and not a goroutine that is asked,
 	// as Steer must not wait for its turn on a busy machine. Nothing that waits
@@ -64,6 +65,7 @@ func open(o Options, sys system) (*Set, error) {
 	for _, h := range o.Held {
 		s.held[h.Name] = h
 	}
+	s.holders = o.Holders
 	if err := s.Add(o.Listeners); err != nil {
 		for _, h := range s.held {
 			closeFD(h.FD)
@@ -78,7 +80,7 @@ func open(o Options, sys system) (*Set, error) {
 			o.Drop(h.Name)
 		}
 	}
-	s.held = nil
+	s.held, s.holders = nil, nil
 	go s.run()
 	return s, nil
 }

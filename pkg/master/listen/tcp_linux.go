@@ -32,7 +32,7 @@ func (o opener) openTCP(c config.Listener) (*listener, error) {
 	}
 	l := &listener{conf: c, system: o.system, dual: dual, manned: make([]bool, o.slots), steering: kernel}
 	if c.Steering == shared {
-		l.steering, l.reason = shared, "asked for in the configuration"
+		l.steering, l.reason = shared, sharedReason
 	}
 	if l.steering == kernel {
 		err := o.openPool(l, at, within)

@@ -55,7 +55,7 @@ func (o opener) openUnix(c config.Listener) (*listener, error) {
 	l := &listener{conf: c, system: o.system, manned: make([]bool, o.slots), steering: link, access: who}
 	n := o.slots + 1
 	if c.Steering == shared {
-		l.steering, l.reason, n = shared, "asked for in the configuration", 1
+		l.steering, l.reason, n = shared, sharedReason, 1
 	}
 	if longest := hiddenName(c.Path, strconv.Itoa(maxSlots)); len(longest) > maxPath {
 		return nil, fmt.Errorf("the path has %d bytes, at most %d are possible: each slot has a name beside it that is %d longer",

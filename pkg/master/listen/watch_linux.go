@@ -134,6 +134,7 @@ func (s *Set) ignore(k *socket) {
 // mends drift.
 func (s *Set) run() {
 	defer close(s.done)
+	s.deliverStrays()
 	events := make([]unix.EpollEvent, eventBatch)
 	beat := time.Now().Add(driftInterval)
 	for {
@@ -249,6 +250,22 @@ func (s *Set) endStarvation(now time.Time) {
 	s.starved = time.Time{}
 	for _, l := range s.listeners {
 		s.attend(l)
+	}
+}
+
+// deliverStrays passes on what was found at a takeover.
+func (s *Set) deliverStrays() {
+	s.mu.Lock()
+	var got []arrival
+	for _, l := range s.listeners {
+		for _, fd := range l.strays {
+			got = append(got, arrival{conf: l.conf, fd: fd})
+		}
+		l.strays = nil
+	}
+	s.mu.Unlock()
+	for _, a := range got {
+		s.deliver(a)
 	}
 }
 

@@ -1,0 +1,428 @@
+package listen
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/procfs"
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/config"
+)
+
+// When the master and who held its sockets beside it have died together, only
+// the workers have them still, each the one of its slot. They serve on, but the
+// pool has lost the others, and with them its order: the program in force names
+// indices that are other sockets' now. So the sockets are copied out of the
+// workers' processes (pidfd_getfd(2)), and what the order is now is found out by
+// connections to each index. Meanwhile, and for some milliseconds only, clients
+// wait in the queue of a new socket behind all others.
+
+const (
+	// salvageSettle is how long sockets may be in the pool that no worker has:
+	// processes that are being killed close theirs one after another.
+	salvageSettle = 2 * time.Second
+	salvagePause  = 5 * time.Millisecond
+	// handshakeWait bounds the wait for clients that were on their way when the
+	// steering was taken over.
+	handshakeWait = time.Second
+	// maxStrays bounds what is taken out of one slot's queue; the rest waits there.
+	maxStrays = 1024
+)
+
+// salvage adds to a pool what the holders have of a listener, and finds out its
+// order. It stays empty when nobody has anything.
+func (o opener) salvage(c config.Listener, p *pool) (strays []int, err error) {
+	if len(o.holders) == 0 && len(p.sockets) == 0 {
+		return nil, nil
+	}
+	held := len(p.sockets)
+	if c.Network == "unix" {
+		err = o.salvageUnix(c, p)
+	} else {
+		strays, err = o.salvageTCP(c, p)
+	}
+	if err != nil {
+		p.close()
+		return nil, fmt.Errorf("taking the sockets over from the workers, as nobody else holds them all: %w", err)
+	}
+	if len(p.sockets) > 0 {
+		o.log.Warn("not all sockets were held beside the last master; they were taken over from its workers",
+			zap.String("listener", c.Name), zap.Int("held", held), zap.Int("sockets", len(p.sockets)), zap.Int("connections found astray", len(strays)), zap.Ints("order", p.meta.Order))
+	}
+	return strays, nil
+}
+
+func (o opener) salvageUnix(c config.Listener, p *pool) error {
+	p.meta = heldMeta{Steering: link}
+	bound, err := unixListening()
+	if err != nil {
+		return err
+	}
+	for _, h := range o.holders {
+		if inode, ok := bound[hiddenName(c.Path, heldOwn)]; ok && len(p.sockets) == 0 {
+			fds, err := copyOut(h.PID, map[uint64]bool{inode: true})
+			if err != nil {
+				return err
+			}
+			if fd, ok := fds[inode]; ok { // no worker of a slot has that one
+				p.meta.Steering, p.meta.Reason, p.sockets[heldOwn] = shared, sharedReason, fd
+				return nil
+			}
+		}
+		name := strconv.Itoa(h.Slot)
+		inode, ok := bound[hiddenName(c.Path, name)]
+		if _, have := p.sockets[name]; !ok || have {
+			continue
+		}
+		fds, err := copyOut(h.PID, map[uint64]bool{inode: true})
+		if err != nil {
+			return err
+		}
+		if fd, ok := fds[inode]; ok {
+			p.sockets[name] = fd
+		}
+	}
+	return nil
+}
+
+// unixListening are the inodes of Unix sockets that listen, by their paths.
+func unixListening() (map[string]uint64, error) {
+	table, err := procfs.NewDefaultFS()
+	if err != nil {
+		return nil, err
+	}
+	all, err := table.NetUNIX()
+	if err != nil {
+		return nil, fmt.Errorf("reading the kernel's Unix sockets: %w", err)
+	}
+	const acceptsConnections = 1 << 16 // __SO_ACCEPTCON
+	found := map[string]uint64{}
+	for _, r := range all.Rows {
+		if uint64(r.Flags)&acceptsConnections != 0 && r.Path != "" {
+			found[r.Path] = r.Inode
+		}
+	}
+	return found, nil
+}
+
+func (o opener) salvageTCP(c config.Listener, p *pool) (strays []int, err error) {
+	at, dual, err := resolve(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, fd := range p.sockets { // a port that the kernel chose is known from these alone
+		if at, err = boundTo(fd); err != nil {
+			return nil, err
+		}
+	}
+	if at.Port() == 0 {
+		return nil, nil
+	}
+	alien, err := o.gather(p, at)
+	if err != nil || len(p.sockets) == 0 {
+		return nil, err
+	}
+	if _, ok := p.sockets[heldOwn]; ok {
+		p.meta = heldMeta{Steering: shared, Reason: sharedReason}
+		return nil, nil
+	}
+	if alien.inode != 0 {
+		return nil, &taken{holder: holderOf(alien), cause: errors.New("a socket of the pool is no known worker's")}
+	}
+	p.meta.Steering = kernel
+	own, err := boundSocket(at, dual, true)
+	if err != nil {
+		return nil, err
+	}
+	p.sockets[heldOwn] = own
+	if err := unix.Listen(own, c.Backlog); err != nil {
+		return nil, fmt.Errorf("listening: %w", err)
+	}
+	f := finder{opener: o, l: &listener{conf: c, addr: at, dual: dual, steering: kernel}, sockets: p.sockets, probes: map[netip.AddrPort]bool{}}
+	if p.meta.Order, err = f.order(); err != nil {
+		return nil, err
+	}
+	f.settle()
+	return f.strays, nil
+}
+
+// gather copies the sockets that listen on the address out of the holders, by
+// their slots. alien is one that no holder has.
+func (o opener) gather(p *pool, at netip.AddrPort) (alien tcpSocket, err error) {
+	known := map[uint64]bool{}
+	for _, fd := range p.sockets {
+		known[inodeOf(fd)] = true
+	}
+	for end := time.Now().Add(salvageSettle); ; time.Sleep(salvagePause) {
+		listening := map[uint64]bool{}
+		all := map[uint64]tcpSocket{}
+		err := dumpTCP(uint8(family(at)), 1<<tcpListen, at.Port(), func(s tcpSocket) {
+			if s.local == at {
+				listening[s.inode], all[s.inode] = true, s
+			}
+		})
+		if err != nil {
+			return alien, err
+		}
+		for inode := range known {
+			delete(listening, inode)
+		}
+		for _, h := range o.holders {
+			fds, err := copyOut(h.PID, listening)
+			if err != nil {
+				return alien, err
+			}
+			for inode, fd := range fds {
+				name := strconv.Itoa(h.Slot)
+				if pooled, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT); err == nil && pooled == 0 {
+					name = heldOwn // shared: all have the same
+				}
+				if _, twice := p.sockets[name]; twice {
+					closeFD(fd)
+					return alien, fmt.Errorf("the process %d has two sockets of one slot on %s", h.PID, at)
+				}
+				p.sockets[name], known[inode] = fd, true
+				delete(listening, inode)
+			}
+		}
+		if len(listening) == 0 {
+			return tcpSocket{}, nil
+		}
+		if time.Now().After(end) {
+			for inode := range listening {
+				return all[inode], nil
+			}
+		}
+	}
+}
+
+// copyOut takes copies of the sockets with these inodes out of a process: each
+// once, however often it has it. What is gone has none.
+func copyOut(pid int, inodes map[uint64]bool) (fds map[uint64]int, err error) {
+	fds = map[uint64]int{}
+	defer func() {
+		if err != nil {
+			for _, fd := range fds {
+				closeFD(fd)
+			}
+			err = fmt.Errorf("copying sockets out of process %d (it takes its user's rights, and CAP_SYS_PTRACE where Yama forbids it): %w", pid, err)
+		}
+	}()
+	gone := func(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) }
+	open, err := socketsOf(pid)
+	if err != nil || len(inodes) == 0 {
+		if gone(err) {
+			err = nil
+		}
+		return fds, err
+	}
+	handle, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		if gone(err) {
+			err = nil
+		}
+		return fds, err
+	}
+	defer closeFD(handle)
+	for number, inode := range open {
+		if _, have := fds[inode]; have || !inodes[inode] {
+			continue
+		}
+		fd, err := unix.PidfdGetfd(handle, number, 0)
+		switch {
+		case gone(err), errors.Is(err, unix.EBADF): // closed just now
+			continue
+		case err != nil:
+			return fds, err
+		case inodeOf(fd) != inode: // another has its number since
+			closeFD(fd)
+			continue
+		}
+		fds[inode] = fd
+	}
+	return fds, nil
+}
+
+// socketsOf are the inodes of a process's sockets, by its descriptors.
+func socketsOf(pid int) (map[int]uint64, error) {
+	dir := fmt.Sprintf("/proc/%d/fd", pid)
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	found := map[int]uint64{}
+	for _, e := range names {
+		target, err := os.Readlink(dir + "/" + e.Name())
+		if err != nil {
+			continue // closed just now
+		}
+		if digits, ok := strings.CutPrefix(target, "socket:["); ok {
+			inode, _ := strconv.ParseUint(strings.TrimSuffix(digits, "]"), 10, 64)
+			number, _ := strconv.Atoi(e.Name())
+			found[number] = inode
+		}
+	}
+	return found, nil
+}
+
+// finder finds out which of a pool's sockets is where in the kernel's array. For
+// the moment each gets a segment size of its own (TCP_MAXSEG): the kernel tells it
+// to a client in its answer to the SYN, whoever accepts the connection, and
+// whenever.
+type finder struct {
+	opener
+	l       *listener
+	sockets map[string]int // the slots' and the master's own
+	probes  map[netip.AddrPort]bool
+	strays  []int // clients' connections that were met in queues
+}
+
+const (
+	// firstSegment and segmentStep give maxSlots sizes that the kernel takes, and
+	// that are apart also when a client takes its options off.
+	firstSegment = 536
+	segmentStep  = 16 // bytes
+)
+
+// order asks for each index in turn.
+func (f *finder) order() (order []int, err error) {
+	own := f.sockets[heldOwn]
+	n := len(f.sockets) - 1
+	if err := f.collect(own, n); err != nil {
+		return nil, err
+	}
+	fresh, err := freshBaseline(family(f.l.addr))
+	if err != nil {
+		return nil, err
+	}
+	slotOf := map[int]int{} // by segment size, in steps
+	for name, fd := range f.sockets {
+		slot, err := strconv.Atoi(name)
+		if err != nil {
+			continue
+		}
+		was, _ := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG)
+		if was == fresh.segment {
+			was = 0 // the path's own
+		}
+		size := firstSegment + segmentStep*len(slotOf)
+		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, size); err != nil {
+			return nil, fmt.Errorf("setting the segment size of slot %d, to find it: %w", slot, err)
+		}
+		defer func() { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, was) }()
+		slotOf[len(slotOf)] = slot
+	}
+	for index := range n {
+		segment, err := f.segmentAt(index)
+		if err != nil {
+			return nil, fmt.Errorf("finding out which slot is at index %d of %d: %w", index, n, err)
+		}
+		slot, ok := slotOf[(segment-firstSegment+segmentStep-1)/segmentStep]
+		if !ok || segment <= firstSegment-segmentStep || slices.Contains(order, slot) {
+			return nil, fmt.Errorf("index %d of %d leads to a socket with segments of %d bytes, which is no slot's or another's too", index, n, segment)
+		}
+		order = append(order, slot)
+	}
+	return append(order, heldOwnOrder), nil
+}
+
+// collect has all new connections wait in the last socket of the array, and
+// those from a reserved source go to the index that they name.
+func (f *finder) collect(own, n int) error {
+	index := make([]uint32, n)
+	for i := range index {
+		index[i] = uint32(i)
+	}
+	v6 := f.l.addr.Addr().Is6()
+	return f.system.attach(own, program(index, []target{{uint32(n), 1}}, f.l.dual || !v6, v6))
+}
+
+// segmentAt is the size that the socket at an index tells a client.
+func (f *finder) segmentAt(index int) (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), verifyTimeout)
+	defer cancel()
+	c, err := f.l.dial(ctx, index)
+	if err != nil {
+		return 0, err
+	}
+	defer reset(c)
+	t := c.(*net.TCPConn)
+	f.probes[t.LocalAddr().(*net.TCPAddr).AddrPort()] = true
+	raw, err := t.SyscallConn()
+	if err != nil {
+		return 0, err
+	}
+	var info *unix.TCPInfo
+	var asked error
+	if err := raw.Control(func(fd uintptr) { info, asked = unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO) }); err != nil {
+		return 0, err
+	}
+	if asked != nil {
+		return 0, fmt.Errorf("asking for the segment size: %w", asked)
+	}
+	return int(info.Snd_mss), nil
+}
+
+// sweep takes out of the slots' queues what waits there.
+func (f *finder) sweep() {
+	for name, fd := range f.sockets {
+		if name == heldOwn || assertNonblock(fd) != nil {
+			continue
+		}
+		for range maxStrays {
+			got, sa, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			if err != nil {
+				break
+			}
+			if f.probes[addrOf(sa)] {
+				closeFD(got)
+				continue
+			}
+			f.strays = append(f.strays, got)
+		}
+	}
+}
+
+// settle waits for those clients whose handshakes had begun when the steering
+// was taken over, and takes them out of queues that nobody may look into.
+func (f *finder) settle() {
+	time.Sleep(settleTime)
+	var pending map[flow]struct{}
+	for end := time.Now().Add(handshakeWait); time.Now().Before(end); time.Sleep(firstLook) {
+		flows, err := f.system.handshakes(f.l.addr.Addr().Is6())
+		if err != nil {
+			break
+		}
+		if pending = stillUnderWay(pending, flows, map[uint16]bool{f.l.addr.Port(): true}); len(pending) == 0 {
+			break
+		}
+	}
+	f.sweep()
+}
+
+func family(at netip.AddrPort) int {
+	if at.Addr().Is6() {
+		return unix.AF_INET6
+	}
+	return unix.AF_INET
+}
+
+func addrOf(sa unix.Sockaddr) netip.AddrPort {
+	switch sa := sa.(type) {
+	case *unix.SockaddrInet4:
+		return netip.AddrPortFrom(netip.AddrFrom4(sa.Addr), uint16(sa.Port))
+	case *unix.SockaddrInet6:
+		return netip.AddrPortFrom(netip.AddrFrom16(sa.Addr).Unmap(), uint16(sa.Port))
+	}
+	return netip.AddrPort{}
+}

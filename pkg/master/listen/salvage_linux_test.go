@@ -1,0 +1,297 @@
+package listen
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/masterd/masterd/pkg/master/config"
+)
+
+// slotEnv makes the test binary a worker of that slot; a parked one accepts nothing.
+const (
+	slotEnv   = "LISTEN_TEST_SLOT"
+	parkedEnv = "LISTEN_TEST_PARKED"
+)
+
+// TestWorkerProcess is no test but a worker in a process of its own: its sockets
+// are descriptors 3 and up.
+func TestWorkerProcess(t *testing.T) {
+	slot := os.Getenv(slotEnv)
+	if slot == "" {
+		t.Skip("not asked for")
+	}
+	if os.Getenv(parkedEnv) != "" {
+		_, _ = os.Stdin.Read(make([]byte, 1)) // until the test is over
+		return
+	}
+	l := listenerOf(t, 3)
+	go func() {
+		_, _ = os.Stdin.Read(make([]byte, 1))
+		l.Close()
+	}()
+	for {
+		c, err := l.Accept()
+		if err != nil {
+			return
+		}
+		go serve(c, slot)
+	}
+}
+
+// process starts a worker that lives in a process of its own.
+func (w *world) process(slot int, parked bool, name string) Holder {
+	w.t.Helper()
+	files, err := w.Man(slot, []string{name})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	cmd := exec.Command("/proc/self/exe", "-test.run=^TestWorkerProcess$")
+	cmd.Env = append(os.Environ(), slotEnv+"="+strconv.Itoa(slot), "GORACE=atexit_sleep_ms=0")
+	if parked {
+		cmd.Env = append(cmd.Env, parkedEnv+"=1")
+	}
+	f := os.NewFile(uintptr(files[0].FD), "slot")
+	cmd.ExtraFiles = []*os.File{f}
+	cmd.Stderr = os.Stderr
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		w.t.Fatal(err)
+	}
+	f.Close()
+	w.t.Cleanup(func() {
+		in.Close()
+		_ = cmd.Wait()
+	})
+	return Holder{Slot: slot, PID: cmd.Process.Pid}
+}
+
+// salvaged opens a Set that has nothing but the workers of an earlier one.
+func salvaged(t *testing.T, slots int, from []Holder, ls ...config.Listener) (*world, *shelf, error) {
+	t.Helper()
+	return salvagedWith(t, nil, slots, from, ls...)
+}
+
+func salvagedWith(t *testing.T, held []Held, slots int, from []Holder, ls ...config.Listener) (*world, *shelf, error) {
+	t.Helper()
+	w := &world{t: t, orphans: make(chan net.Conn, 4096), own: make(chan net.Conn, 4096), quiet: make(chan int, 4096)}
+	s := newShelf(t)
+	set, err := Open(Options{
+		Listeners: ls, Slots: slots, Held: held, Holders: from, Keep: s.keep, Drop: s.drop,
+		Orphan: func(_ string, fd int) { w.orphans <- connOf(t, fd) },
+		Quiet:  func(slot int) { w.quiet <- slot },
+		Own:    func(_ config.Listener, c net.Conn) { w.own <- c },
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	w.Set = set
+	t.Cleanup(func() {
+		if err := set.Close(); err != nil {
+			t.Error(err)
+		}
+		w.hosts.Wait()
+	})
+	return w, s, nil
+}
+
+// salvageConf is with a port that is known: one that the kernel chose cannot be
+// found again.
+func salvageConf(t *testing.T, kind string) config.Listener {
+	t.Helper()
+	c := takenOver(t)[kind]
+	if c.Network != "unix" {
+		c.Port = freePort(t)
+	}
+	return c
+}
+
+// Only workers are left. Whatever the order of the sockets is now, what clients
+// send arrives, what has fallen into a queue that nobody reads is passed on, and
+// then each slot is steered to as before.
+func TestSocketsAreTakenOverFromWorkers(t *testing.T) {
+	for kind := range takenOver(t) {
+		t.Run(kind, func(t *testing.T) {
+			conf := salvageConf(t, kind)
+			first := newWorld(t, conf)
+			active := []Holder{first.process(9, false, "http")}
+			var parked []Holder
+			if conf.Steering != shared {
+				for _, slot := range []int{2, 14, 5} {
+					parked = append(parked, first.process(slot, true, "http"))
+				}
+				active = append(active, first.process(0, false, "http"), first.process(11, false, "http"))
+			}
+			for _, h := range active {
+				first.steer(Share{h.Slot, 1})
+				got := count(t, network(conf), first.reachable("http"), 5)
+				if conf.Steering != shared && got[strconv.Itoa(h.Slot)] != 5 {
+					t.Fatalf("before: %v", got)
+				}
+			}
+			first.steer(Share{9, 1}, Share{parkedOr(parked, 9), 1}) // half of it gets no answer
+			addr := first.reachable("http")
+			var clients []net.Conn
+			if conf.Network != "unix" {
+				for range 20 {
+					c, err := net.Dial(network(conf), addr)
+					if err != nil {
+						t.Fatal(err)
+					}
+					clients = append(clients, c)
+				}
+			}
+			if err := first.Leave(); err != nil {
+				t.Fatal(err)
+			}
+
+			next, shelf, err := salvaged(t, testSlots, append(parked, active...), conf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, h := range append(parked, active...) {
+				if err := next.Manned(h.Slot, []string{"http"}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			next.host()
+			next.steer(Share{9, 1})
+			for i, c := range clients {
+				if who, err := question(c); err != nil || who != "9" && who != "orphan" {
+					t.Fatalf("client %d: %q, %v", i, who, err)
+				}
+			}
+			for _, h := range active {
+				next.steer(Share{h.Slot, 1})
+				if got := count(t, network(conf), addr, 20); got[strconv.Itoa(h.Slot)] != 20 {
+					t.Errorf("steered to slot %d: %v", h.Slot, got)
+				}
+			}
+			if conf.Steering == shared {
+				return
+			}
+			next.man(3, "http") // one that was lost
+			next.steer(Share{3, 1})
+			if got := count(t, network(conf), addr, 20); got["3"] != 20 {
+				t.Errorf("steered to slot 3, which is new: %v", got)
+			}
+			if got := len(shelf.names()); got != testSlots+1 {
+				t.Errorf("%d sockets are held: %v", got, shelf.names())
+			}
+		})
+	}
+}
+
+func parkedOr(parked []Holder, slot int) int {
+	if len(parked) > 0 {
+		return parked[0].Slot
+	}
+	return slot
+}
+
+// Who held the sockets had been given only some when the master died.
+func TestSomeWereHeld(t *testing.T) {
+	for _, kind := range []string{"IPv4", "all addresses", "unix"} {
+		conf := addrs(t)[kind]
+		t.Run(kind, func(t *testing.T) {
+			s := newShelf(t)
+			first := mustHold(t, s, testSlots, conf)
+			worker := first.process(4, false, "http")
+			first.steer(Share{4, 1})
+			addr := first.reachable("http")
+			if err := first.Leave(); err != nil {
+				t.Fatal(err)
+			}
+			for _, socket := range []string{"1", "4", "7", "11", "15", heldOwn} {
+				s.drop(heldName(conf, socket))
+			}
+			next, _, err := salvagedWith(t, s.all(), testSlots, []Holder{worker}, conf)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := next.Manned(4, []string{"http"}); err != nil {
+				t.Fatal(err)
+			}
+			next.steer(Share{4, 1})
+			if got := count(t, network(conf), addr, 20); got["4"] != 20 {
+				t.Errorf("the slot that only the worker had: %v", got)
+			}
+			for _, slot := range []int{3, 7, 12} {
+				next.man(slot, "http")
+				next.steer(Share{slot, 1})
+				if got := count(t, network(conf), addr, 20); got[strconv.Itoa(slot)] != 20 {
+					t.Errorf("slot %d: %v", slot, got)
+				}
+			}
+		})
+	}
+}
+
+// What cannot be taken over is told, and left alone.
+func TestSalvageThatCannotBe(t *testing.T) {
+	conf := salvageConf(t, "IPv4")
+	first := newWorld(t, conf)
+	known, other := first.process(1, false, "http"), first.process(2, false, "http")
+	first.steer(Share{1, 1})
+	addr := first.reachable("http")
+	if err := first.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	before := descriptors(t)
+	_, _, err := salvaged(t, testSlots, []Holder{known}, conf)
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("held by pid %d", other.PID)) {
+		t.Fatalf("the process that nobody knows: %v", err)
+	}
+	gone := exec.Command("/bin/true")
+	if err := gone.Run(); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = salvaged(t, testSlots, []Holder{{7, gone.Process.Pid}}, conf)
+	if err == nil || !strings.Contains(err.Error(), "held by pid ") {
+		t.Fatalf("only a process that is gone: %v", err)
+	}
+	if got := descriptors(t); got != before {
+		t.Errorf("%d descriptors, and %d before", got, before)
+	}
+	if got := count(t, "tcp", addr, 10); got["1"]+got["2"] != 10 {
+		t.Errorf("who served: %v", got)
+	}
+	if _, _, err := salvaged(t, testSlots, []Holder{known, other}, conf); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// Clients that come while the order is found out are served.
+func TestSalvageUnderLoad(t *testing.T) {
+	conf := salvageConf(t, "IPv4")
+	first := newWorld(t, conf)
+	all := []Holder{first.process(1, false, "http"), first.process(2, false, "http"), first.process(3, false, "http")}
+	first.steer(Share{1, 1}, Share{2, 1}, Share{3, 1})
+	addr := first.reachable("http")
+	if err := first.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	load := startLoad(4, "tcp", addr)
+	defer load.end(t)
+	next, _, err := salvaged(t, testSlots, all, conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next.host()
+	for _, h := range all {
+		if err := next.Manned(h.Slot, []string{"http"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next.steer(Share{2, 1})
+	if got := count(t, "tcp", addr, 20); got["2"] != 20 {
+		t.Errorf("steered to slot 2: %v", got)
+	}
+}
