@@ -26,7 +26,7 @@ import (
 )
 
 // A master that starts takes over what the one before has left: the sockets
-// from the keeper, the workers by their process ids, and what was decided from
+// from the keeper (or, should that have died with it, from the workers), the workers by their process ids, and what was decided from
 // live.json. Its successor by `masterd upgrade` does the same. What serves is
 // not touched; only what is missing is told again, when a worker has connected.
 
@@ -260,6 +260,16 @@ func (m *Master) listenersNeeded() []config.Listener {
 				all = append(all, l)
 			}
 		}
+	}
+	return all
+}
+
+// holdersLeft are the workers that were found: should the keeper have died with
+// the last master, its sockets are still to be had from them.
+func (m *Master) holdersLeft() []listen.Holder {
+	var all []listen.Holder
+	for _, w := range sorted(m.workers) {
+		all = append(all, listen.Holder{Slot: int(w.slot), PID: w.process.PID()})
 	}
 	return all
 }

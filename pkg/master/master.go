@@ -250,7 +250,7 @@ func (m *Master) open() (err error) {
 		m.answers[mode] = answer.New(mode, holdTime, retryAfter)
 	}
 	set, err := listen.Open(listen.Options{
-		Listeners: m.listenersNeeded(), Slots: m.slots, Log: m.log, Held: held,
+		Listeners: m.listenersNeeded(), Slots: m.slots, Log: m.log, Held: held, Holders: m.holdersLeft(),
 		Keep: m.holdSocket, Drop: m.drop,
 		Orphan: m.takeOrphan,
 		Quiet:  func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) },

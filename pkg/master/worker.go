@@ -253,7 +253,8 @@ func (m *Master) said(w *worker, f session.Fact) {
 		}
 		m.giveAgain(w)
 		m.catchUp()
-		if w.paused { // what told it so may have been lost with the connection
+		m.placeOrphans() // they may have waited for this one
+		if w.paused {    // what told it so may have been lost with the connection
 			if err := w.session.Pause(); err != nil {
 				m.log.Warn("a worker cannot be told to pause again", append(m.fields(w), zap.Error(err))...)
 			}

@@ -94,6 +94,47 @@ func TestMasterIsKilled(t *testing.T) {
 	}
 }
 
+// The master and its keeper are killed at once, while two generations of two
+// workers are there: nobody but the workers has the sockets any more, and the
+// kernel's order of them is another one than before.
+func TestMasterAndKeeperAreKilled(t *testing.T) {
+	s := started(t, nil)
+	s.Config.Set("worker.processes", 2)
+	next(t, s, 1, "baked")
+	n := times(20, 4)
+	end := mixed(t, s)
+	for i := range n {
+		s.Config.Set("rollout.bake", "1m")
+		next(t, s, 2+i, "serving")
+		st, err := s.API.Status(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.KillBoth(st.Master.Keeper)
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatalf("after kill %d: %v", i+1, err)
+		}
+		if i%2 == 1 { // at once, before the workers are back: the last that was baked is parked, and still good
+			back(t, s, "")
+			serves(t, s, "v1")
+			continue
+		}
+		for range 100 {
+			if err := fresh(s, label(2+i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s.Config.Set("rollout.bake", "300ms")
+	next(t, s, 1000, "baked")
+	alone(t, s)
+	res := end()
+	t.Logf("%d kills of both:\n%s", n, res)
+	if res.Failed() > 0 {
+		t.Errorf("%d requests failed", res.Failed())
+	}
+}
+
 // alone waits until only the active generation is there.
 func alone(t *testing.T, s *service.Service) {
 	t.Helper()

@@ -298,6 +298,12 @@ func (s *Service) Kill() {
 	<-s.ended
 }
 
+// KillBoth ends the master and its keeper at once.
+func (s *Service) KillBoth(keeper int) {
+	_ = syscall.Kill(keeper, syscall.SIGKILL)
+	s.Kill()
+}
+
 // Log is the end of what the master wrote.
 func (s *Service) Log(lines int) string {
 	b, _ := os.ReadFile(filepath.Join(s.Dir, "masterd.log"))

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/masterd/masterd/pkg/master/proc"
 )
@@ -16,6 +17,11 @@ const (
 	lockName   = "lock"
 	maxLock    = 4 << 10 // bytes read of a lock file
 	maxCommand = 200     // bytes of a command line shown
+
+	// forkWait is how long a lock may be held by nobody who can be seen: a child
+	// of a master that was killed has it until it executes its program.
+	forkWait  = time.Second
+	forkPause = 5 * time.Millisecond
 )
 
 // Lock is the right to be the one master of a service. The kernel takes it back
@@ -42,8 +48,8 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("service %q has a master already: %s holds %s; to load a new version use \"masterd reload\", to end it \"masterd stop\"", e.Service, who, e.File)
 }
 
-// Acquire takes the lock of a service in its runtime directory, without
-// waiting. When another process has it, the error is a *HeldError.
+// Acquire takes the lock of a service in its runtime directory. It does not wait
+// for a master to end. When another process has it, the error is a *HeldError.
 func Acquire(dir, service string) (*Lock, error) {
 	path := filepath.Join(dir, lockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
@@ -57,12 +63,15 @@ func Acquire(dir, service string) (*Lock, error) {
 		f.Close()
 		return nil, fmt.Errorf("lock service %q: %s is not a regular file", service, path)
 	}
-	err = flock(f)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
+	for end := time.Now().Add(forkWait); ; time.Sleep(forkPause) {
+		if err = flock(f); !errors.Is(err, syscall.EWOULDBLOCK) {
+			break
+		}
 		held := &HeldError{Service: service, File: path}
-		held.PID, held.Command = holder(f)
-		f.Close()
-		return nil, held
+		if held.PID, held.Command = holder(f); held.PID != 0 || time.Now().After(end) {
+			f.Close()
+			return nil, held
+		}
 	}
 	if err == nil {
 		err = sign(f, service)
