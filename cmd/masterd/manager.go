@@ -61,25 +61,19 @@ func newManager(env func(string) string) manager {
 	return m
 }
 
-// standAside hands the unit over to the master that the keeper has started in the
-// place of one that died after an upgrade: the service manager has started this
-// process for the same reason, and later.
-func (m manager) standAside(err error) bool {
-	var held *state.HeldError
+// rival tells whether a start has failed because the unit has a master already:
+// the keeper has started it in the place of one that died after an upgrade, and
+// the service manager has started this process for the same reason.
+func (m manager) rival(err error) (held *state.HeldError, ok bool) {
 	if m.notify == nil || !errors.As(err, &held) || held.PID == 0 {
-		return false
+		return nil, false
 	}
 	mine, err := os.ReadFile("/proc/self/cgroup")
 	if err != nil {
-		return false
+		return nil, false
 	}
 	theirs, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", held.PID))
-	if err != nil || !bytes.Equal(mine, theirs) {
-		return false // it is not the unit's: the error says who it is
-	}
-	fmt.Fprintf(os.Stderr, "masterd: process %d is the master of this unit already; it is the main process from now on\n", held.PID)
-	m.notify(fmt.Sprintf("MAINPID=%d\nREADY=1", held.PID))
-	return true
+	return held, err == nil && bytes.Equal(mine, theirs) // else it is not the unit's: the error says who it is
 }
 
 // teller is sd_notify(3) for a loop that serves: a manager that hangs must not

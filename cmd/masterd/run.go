@@ -80,12 +80,13 @@ func (a *app) run(ctx context.Context, strict bool) error {
 	defer signals.stop()
 	self := a.self() // with what the service manager has said, which newManager takes away
 	manager := newManager(a.env)
-	d, err := a.start(daemonOptions{
+	o := daemonOptions{
 		File: file, Strict: strict, Env: environWithout(a.environ(), managerVariables()...),
 		Notify: manager.notify, Watchdog: manager.watchdog, Version: buildInfo().short(), Self: self, Restored: a.env(restoredEnv),
-	})
-	if manager.standAside(err) {
-		return nil
+	}
+	d, err := a.start(o)
+	if held, ok := manager.rival(err); ok {
+		d, err = a.succeed(ctx, held, o)
 	}
 	if err != nil {
 		return startError(err)

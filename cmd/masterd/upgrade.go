@@ -15,6 +15,7 @@ import (
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master"
+	"github.com/masterd/masterd/pkg/master/state"
 )
 
 const (
@@ -83,6 +84,9 @@ func awaitSuccessor(ctx context.Context, c *api.Client, before api.Master, o api
 		case st.Master.Restored != "":
 			o.Result, o.Reason = api.ResultFailed, fmt.Sprintf("%s died after it had taken over; masterd %s is back, as process %d", st.Master.Restored, st.Master.Version, st.Master.PID)
 			return o
+		case st.Master.PID != before.PID: // an upgrade keeps it
+			o.Result, o.Reason = api.ResultFailed, fmt.Sprintf("the one that took over has died; masterd %s runs, as process %d", st.Master.Version, st.Master.PID)
+			return o
 		case since.IsZero():
 			since = time.Now()
 		case time.Since(since) >= upgradeSettled:
@@ -93,6 +97,22 @@ func awaitSuccessor(ctx context.Context, c *api.Client, before api.Master, o api
 	}
 	o.Result, o.Reason = api.ResultFailed, "no masterd has answered since; `masterd status` and the log tell more"
 	return o
+}
+
+// succeed takes over from a master that the keeper has started: the service
+// manager supervises well only what it has started itself.
+func (a *app) succeed(ctx context.Context, held *state.HeldError, o daemonOptions) (daemon, error) {
+	c := api.NewClient(filepath.Join(filepath.Dir(held.File), master.AdminSocket), "")
+	for end := time.Now().Add(upgradeTimeout); ; time.Sleep(upgradePoll) {
+		if st, err := c.Status(ctx); err == nil && st.Master.Restored != "" {
+			o.Restored = st.Master.Restored
+			_, _ = c.Upgrade(ctx, api.UpgradeRequest{MakeWay: true, Reason: "the service manager has started one in its place"}, nil) // or the next time
+		}
+		d, err := a.start(o)
+		if !errors.As(err, &held) || time.Now().After(end) {
+			return d, err
+		}
+	}
 }
 
 // proveCommand is what a running masterd starts a new binary with.

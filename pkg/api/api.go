@@ -194,7 +194,9 @@ type RollbackRequest struct {
 // UpgradeRequest asks for another masterd in this one's place.
 type UpgradeRequest struct {
 	Binary string `json:"binary,omitempty"` // an absolute path; empty: what lies where this one was started from
-	Reason string `json:"reason,omitempty"`
+	// MakeWay: it is running already and waits; this one only ends.
+	MakeWay bool   `json:"make_way,omitempty"`
+	Reason  string `json:"reason,omitempty"`
 }
 
 // ReasonRequest is the body of promote, abort, hold and unhold.

@@ -53,7 +53,7 @@ type Self struct {
 
 // leave is an upgrade that is under way.
 type leave struct {
-	program string
+	program string   // empty: the other one runs already
 	old     *os.File // what runs now
 	since   time.Time
 }
@@ -78,11 +78,17 @@ func (b backend) Upgrade(by string, r api.UpgradeRequest) (<-chan api.Event, err
 	begun := time.Now()
 	m.beside(func() {
 		defer close(events)
-		version, err := m.proved(program)
+		var version string
+		var err error
+		o := api.Outcome{Result: api.ResultDone, Reason: "this masterd ends, for one that waits"}
+		if r.MakeWay {
+			program = ""
+		} else if version, err = m.proved(program); err == nil {
+			o.Reason = fmt.Sprintf("%s (%s) has proved that it can take over, and does", program, version)
+		}
 		if err == nil {
 			err = m.leaveFor(program)
 		}
-		o := api.Outcome{Result: api.ResultDone, Reason: fmt.Sprintf("%s (%s) has proved that it can take over, and does", program, version)}
 		fields := []zap.Field{zap.String("by", by), zap.String("why", r.Reason), zap.String("binary", program), zap.String("its version", version)}
 		if err != nil {
 			o.Result, o.Reason = api.ResultFailed, err.Error()
@@ -145,16 +151,25 @@ func (m *Master) left() bool {
 // workers have it all.
 func (m *Master) goAway() int {
 	m.keepLive()
+	code := 0
+	if m.leave.program != "" {
+		code = Replaced
+		m.guard()
+	}
+	close(m.done)
+	m.answerLast()
+	m.close()
+	return code
+}
+
+// guard has the keeper stand by.
+func (m *Master) guard() {
 	err := m.keeper.Guard(keeper.Guard{
 		Program: m.leave.old, Args: m.opt.Self.Args, Env: append(slices.Clone(m.opt.Self.Env), RestoredEnv+"="+m.leave.program), For: guardTime, JoinWithin: joinWithin,
 	})
 	if err != nil {
 		m.log.Warn("the keeper cannot stand by", zap.Error(err))
 	}
-	close(m.done)
-	m.answerLast()
-	m.close()
-	return Replaced
 }
 
 // proven: this master has lived for a while, nobody has to stand by.

@@ -76,6 +76,9 @@ func (s *Server) upgrade(c *gin.Context) {
 		if r.Binary != "" && !filepath.IsAbs(r.Binary) {
 			return "binary has to be an absolute path: the master does not know your directory."
 		}
+		if r.Binary != "" && r.MakeWay {
+			return "binary is of a masterd that is to be started, and make_way is for one that runs already."
+		}
 		return tooLong(r.Reason)
 	})
 }
