@@ -19,6 +19,7 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/masterd/masterd/pkg/master"
 	"github.com/masterd/masterd/pkg/master/keeper"
 	"github.com/masterd/masterd/pkg/master/proc"
 )
@@ -27,7 +28,7 @@ func main() {
 	// The same binary is the shim that workers are started through; nothing may
 	// come before this.
 	proc.ShimMain()
-	keeper.Main() // and the keeper
+	keeper.Main(master.Tend) // and the keeper
 	os.Exit(newApp().execute(context.Background(), os.Args[1:]))
 }
 

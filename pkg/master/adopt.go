@@ -75,6 +75,10 @@ func (m *Master) openKeeper() (*state.Live, []listen.Held, error) {
 	return left, sockets, nil
 }
 
+// Tend is for the keeper, while there is no master: the output of workers is
+// bounded, whatever they write.
+func Tend(runtimeDir string) { logs.Bound(filepath.Join(runtimeDir, outputDir)) }
+
 // holdAgain has a new keeper hold everything. It is asked from outside the loop.
 func (m *Master) holdAgain() {
 	m.ask(func() {

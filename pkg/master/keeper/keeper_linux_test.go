@@ -24,7 +24,7 @@ const patience = 20 * time.Second
 
 // Keepers, masters and guarded programs of the tests are this binary.
 func TestMain(m *testing.M) {
-	Main()
+	Main(nil)
 	switch play := os.Getenv("KEEPER_TEST"); play {
 	case "":
 		os.Exit(m.Run())

@@ -4,6 +4,7 @@ import (
 	"net"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -16,8 +17,8 @@ const (
 	listenFD       = 3
 	comm           = "masterd-keeper" // at most 15 bytes
 	// lookAlone is how often a keeper without a master looks whether its socket
-	// can still be found.
-	lookAlone = time.Minute
+	// can still be found, and tends what else is alone.
+	lookAlone = time.Second
 )
 
 // environ of a keeper: small. The heap is a few hundred KiB unless very much is
@@ -26,10 +27,12 @@ var environ = []string{"GOGC=25", "GOMEMLIMIT=8MiB", "GOMAXPROCS=1"}
 
 // Main must come first in main, and in TestMain of test programs that join
 // keepers. In a process that [Join] has started it never returns: the process is
-// the keeper. In any other it returns at once.
-func Main() {
+// the keeper. In any other it returns at once. While there is no master, tend is
+// called each second, with the directory that the keeper's socket is in; it must
+// not block. Nil: there is nothing to tend.
+func Main(tend func(dir string)) {
 	if isKeeper() {
-		run()
+		run(tend)
 		os.Exit(0)
 	}
 }
@@ -50,7 +53,7 @@ func isKeeper() bool {
 }
 
 // run is the keeper's life.
-func run() {
+func run(tend func(dir string)) {
 	path := os.Args[len(os.Args)-1]
 	_ = os.WriteFile("/proc/self/comm", []byte(comm), 0) // its program is "exe"
 	lowerOOM()
@@ -76,8 +79,14 @@ func run() {
 			ended = true
 		case sig := <-told:
 			ended = sig == syscall.SIGTERM && k.alone()
-		case <-look.C: // a keeper that nobody can find any more is of no use
-			ended = k.alone() && inodeAt(path) != mine
+		case <-look.C:
+			if !k.alone() {
+				continue
+			}
+			ended = inodeAt(path) != mine // a keeper that nobody can find any more is of no use
+			if tend != nil {
+				tend(filepath.Dir(path))
+			}
 		}
 	}
 	if inodeAt(path) == mine {

@@ -8,7 +8,7 @@ import "errors"
 type Client struct{}
 
 // Main returns: no process is a keeper here.
-func Main() {}
+func Main(func(dir string)) {}
 
 // Join needs Linux.
 func Join(Options) (*Client, []Held, error) { return nil, nil, errors.ErrUnsupported }

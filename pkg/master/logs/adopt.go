@@ -67,6 +67,8 @@ func (r *Room) resume(o *Output) error {
 		if err := s.reopen(known[i]); err != nil {
 			s.close()
 			r.say(o, fmt.Sprintf("%s of this worker cannot be read on: %v", s.name, err))
+		} else if lost := s.pos - known[i]; lost > backlogKeep { // less is a batch whose place was not noted
+			r.say(o, fmt.Sprintf("%d bytes of %s were dropped while no master was there", lost, s.name))
 		}
 	}
 	return nil

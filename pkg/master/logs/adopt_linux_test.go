@@ -233,3 +233,65 @@ func FuzzPlace(f *testing.F) {
 		p.file.Close()
 	})
 }
+
+// What workers write while no master is there is bounded, and the next master
+// says what is lost of it and reads the end.
+func TestOutputIsBoundedWithoutAMaster(t *testing.T) {
+	dir := t.TempDir()
+	first, err := Open(Options{Dir: dir, Emit: func(Entry, []byte) {}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := first.Add(Ident{Worker: 7})
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd, _ := o.FDs()
+	out, err := unix.Dup(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(out), "out")
+	defer f.Close()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		for i := range 3 * aloneLimit / (16 << 10) {
+			if _, err := fmt.Fprintf(f, "%016383d\n", i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		Bound(dir)
+	}
+	fmt.Fprintln(f, "the end")
+	var st unix.Stat_t
+	if err := unix.Fstat(out, &st); err != nil {
+		t.Fatal(err)
+	}
+	if got := st.Blocks * 512; got > backlogKeep+1<<16 {
+		t.Fatalf("%d bytes are kept", got)
+	}
+
+	var lines atomic.Int64
+	end := make(chan struct{})
+	dropped := make(chan string, 4)
+	next, err := Open(Options{Dir: dir, Emit: func(e Entry, _ []byte) {
+		lines.Add(1)
+		switch {
+		case e.Text == "the end":
+			close(end)
+		case strings.Contains(e.Text, "dropped"):
+			dropped <- e.Text
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer next.Close()
+	if _, err := next.Adopt(Ident{Worker: 7}); err != nil {
+		t.Fatal(err)
+	}
+	<-end
+	t.Logf("%d lines; %s", lines.Load(), <-dropped)
+}
