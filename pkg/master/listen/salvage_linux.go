@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/procfs"
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
@@ -62,57 +61,42 @@ func (o opener) salvage(c config.Listener, p *pool) (strays []int, err error) {
 	return strays, nil
 }
 
+// salvageUnix looks at each socket that a holder has: the kernel's table of them,
+// /proc/net/unix, may leave some out while others come and go.
 func (o opener) salvageUnix(c config.Listener, p *pool) error {
 	p.meta = heldMeta{Steering: link}
-	bound, err := unixListening()
-	if err != nil {
-		return err
-	}
 	for _, h := range o.holders {
-		if inode, ok := bound[hiddenName(c.Path, heldOwn)]; ok && len(p.sockets) == 0 {
-			fds, err := copyOut(h.PID, map[uint64]bool{inode: true})
-			if err != nil {
-				return err
+		slot := strconv.Itoa(h.Slot)
+		wanted := map[string]string{hiddenName(c.Path, slot): slot, hiddenName(c.Path, heldOwn): heldOwn}
+		err := copyOut(h.PID, func(_ uint64, fd int) bool {
+			name, ok := wanted[listensOn(fd)]
+			if _, have := p.sockets[name]; !ok || have {
+				return false
 			}
-			if fd, ok := fds[inode]; ok { // no worker of a slot has that one
-				p.meta.Steering, p.meta.Reason, p.sockets[heldOwn] = shared, sharedReason, fd
-				return nil
-			}
-		}
-		name := strconv.Itoa(h.Slot)
-		inode, ok := bound[hiddenName(c.Path, name)]
-		if _, have := p.sockets[name]; !ok || have {
-			continue
-		}
-		fds, err := copyOut(h.PID, map[uint64]bool{inode: true})
+			p.sockets[name] = fd
+			return true
+		})
 		if err != nil {
 			return err
 		}
-		if fd, ok := fds[inode]; ok {
-			p.sockets[name] = fd
+		if _, ok := p.sockets[heldOwn]; ok { // no worker of a slot has that one
+			p.meta.Steering, p.meta.Reason = shared, sharedReason
+			return nil
 		}
 	}
 	return nil
 }
 
-// unixListening are the inodes of Unix sockets that listen, by their paths.
-func unixListening() (map[string]uint64, error) {
-	table, err := procfs.NewDefaultFS()
-	if err != nil {
-		return nil, err
+// listensOn is the path of a Unix socket that listens; empty: it is another.
+func listensOn(fd int) string {
+	if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
+		return ""
 	}
-	all, err := table.NetUNIX()
-	if err != nil {
-		return nil, fmt.Errorf("reading the kernel's Unix sockets: %w", err)
+	sa, err := unix.Getsockname(fd)
+	if at, ok := sa.(*unix.SockaddrUnix); err == nil && ok {
+		return at.Name
 	}
-	const acceptsConnections = 1 << 16 // __SO_ACCEPTCON
-	found := map[string]uint64{}
-	for _, r := range all.Rows {
-		if uint64(r.Flags)&acceptsConnections != 0 && r.Path != "" {
-			found[r.Path] = r.Inode
-		}
-	}
-	return found, nil
+	return ""
 }
 
 func (o opener) salvageTCP(c config.Listener, p *pool) (strays []int, err error) {
@@ -178,21 +162,28 @@ func (o opener) gather(p *pool, at netip.AddrPort) (alien tcpSocket, err error) 
 			delete(listening, inode)
 		}
 		for _, h := range o.holders {
-			fds, err := copyOut(h.PID, listening)
-			if err != nil {
-				return alien, err
+			if len(listening) == 0 {
+				break
 			}
-			for inode, fd := range fds {
+			twice := false
+			err := copyOut(h.PID, func(inode uint64, fd int) bool {
 				name := strconv.Itoa(h.Slot)
 				if pooled, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT); err == nil && pooled == 0 {
 					name = heldOwn // shared: all have the same
 				}
-				if _, twice := p.sockets[name]; twice {
-					closeFD(fd)
-					return alien, fmt.Errorf("the process %d has two sockets of one slot on %s", h.PID, at)
+				_, have := p.sockets[name]
+				if twice = twice || listening[inode] && have; !listening[inode] || have {
+					return false
 				}
 				p.sockets[name], known[inode] = fd, true
 				delete(listening, inode)
+				return true
+			})
+			if twice {
+				err = fmt.Errorf("the process %d has two sockets of one slot on %s", h.PID, at)
+			}
+			if err != nil {
+				return alien, err
 			}
 		}
 		if len(listening) == 0 {
@@ -206,51 +197,47 @@ func (o opener) gather(p *pool, at netip.AddrPort) (alien tcpSocket, err error) 
 	}
 }
 
-// copyOut takes copies of the sockets with these inodes out of a process: each
-// once, however often it has it. What is gone has none.
-func copyOut(pid int, inodes map[uint64]bool) (fds map[uint64]int, err error) {
-	fds = map[uint64]int{}
+// copyOut copies the sockets out of a process, one after the other, each once,
+// and closes those that are not taken. A process that is gone has none.
+func copyOut(pid int, take func(inode uint64, fd int) bool) (err error) {
+	gone := func(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 	defer func() {
-		if err != nil {
-			for _, fd := range fds {
-				closeFD(fd)
-			}
+		switch {
+		case gone(err):
+			err = nil
+		case err != nil:
 			err = fmt.Errorf("copying sockets out of process %d (it takes its user's rights, and CAP_SYS_PTRACE where Yama forbids it): %w", pid, err)
 		}
 	}()
-	gone := func(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) }
 	open, err := socketsOf(pid)
-	if err != nil || len(inodes) == 0 {
-		if gone(err) {
-			err = nil
-		}
-		return fds, err
+	if err != nil {
+		return err
 	}
 	handle, err := unix.PidfdOpen(pid, 0)
 	if err != nil {
-		if gone(err) {
-			err = nil
-		}
-		return fds, err
+		return err
 	}
 	defer closeFD(handle)
+	seen := map[uint64]bool{}
 	for number, inode := range open {
-		if _, have := fds[inode]; have || !inodes[inode] {
+		if seen[inode] {
 			continue
 		}
 		fd, err := unix.PidfdGetfd(handle, number, 0)
 		switch {
-		case gone(err), errors.Is(err, unix.EBADF): // closed just now
+		case errors.Is(err, unix.EBADF): // closed just now
 			continue
 		case err != nil:
-			return fds, err
-		case inodeOf(fd) != inode: // another has its number since
+			return err
+		}
+		// Another may have its number since.
+		if inodeOf(fd) != inode || !take(inode, fd) {
 			closeFD(fd)
 			continue
 		}
-		fds[inode] = fd
+		seen[inode] = true
 	}
-	return fds, nil
+	return nil
 }
 
 // socketsOf are the inodes of a process's sockets, by its descriptors.
@@ -288,10 +275,13 @@ type finder struct {
 }
 
 const (
-	// firstSegment and segmentStep give maxSlots sizes that the kernel takes, and
-	// that are apart also when a client takes its options off.
+	// firstSegment and segmentStep give each slot that workers may have a size
+	// that the kernel takes, apart also when a client takes its options off.
 	firstSegment = 536
 	segmentStep  = 16 // bytes
+	// ownSegment is what clients are told who wait meanwhile: more than their path
+	// allows, so that it is nothing to them.
+	ownSegment = 32000
 )
 
 // order asks for each index in turn.
@@ -305,41 +295,51 @@ func (f *finder) order() (order []int, err error) {
 	if err != nil {
 		return nil, err
 	}
-	slotOf := map[int]int{} // by segment size, in steps
-	for name, fd := range f.sockets {
-		slot, err := strconv.Atoi(name)
-		if err != nil {
-			continue
-		}
+	tag := func(name string, size int) (restore func(), err error) {
+		fd := f.sockets[name]
 		was, _ := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG)
 		if was == fresh.segment {
 			was = 0 // the path's own
 		}
-		size := firstSegment + segmentStep*len(slotOf)
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, size); err != nil {
-			return nil, fmt.Errorf("setting the segment size of slot %d, to find it: %w", slot, err)
+			return nil, fmt.Errorf("setting the segment size of socket %s, to find it: %w", name, err)
 		}
-		defer func() { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, was) }()
-		slotOf[len(slotOf)] = slot
+		return func() { _ = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, was) }, nil
 	}
-	for index := range n {
+	var slots []int // the first one's size is the first
+	for name := range f.sockets {
+		size := ownSegment
+		if slot, err := strconv.Atoi(name); err == nil {
+			size = firstSegment + segmentStep*len(slots)
+			slots = append(slots, slot)
+		}
+		restore, err := tag(name, size)
+		if err != nil {
+			return nil, err
+		}
+		defer restore()
+	}
+	for index := range n + 1 {
 		segment, err := f.segmentAt(index)
 		if err != nil {
 			return nil, fmt.Errorf("finding out which slot is at index %d of %d: %w", index, n, err)
 		}
-		slot, ok := slotOf[(segment-firstSegment+segmentStep-1)/segmentStep]
-		if !ok || segment <= firstSegment-segmentStep || slices.Contains(order, slot) {
+		slot, at := heldOwnOrder, (segment-firstSegment+segmentStep-1)/segmentStep
+		if at < n && segment > firstSegment-segmentStep {
+			slot = slots[at]
+		}
+		if slices.Contains(order, slot) || segment > ownSegment || (slot == heldOwnOrder) != (index == n) {
 			return nil, fmt.Errorf("index %d of %d leads to a socket with segments of %d bytes, which is no slot's or another's too", index, n, segment)
 		}
 		order = append(order, slot)
 	}
-	return append(order, heldOwnOrder), nil
+	return order, nil
 }
 
 // collect has all new connections wait in the last socket of the array, and
 // those from a reserved source go to the index that they name.
 func (f *finder) collect(own, n int) error {
-	index := make([]uint32, n)
+	index := make([]uint32, n+1)
 	for i := range index {
 		index[i] = uint32(i)
 	}
