@@ -29,7 +29,7 @@ build: ## masterd and the demo worker, into bin/
 install: build ## programs, units, man pages, completions and examples, below PREFIX (and DESTDIR)
 	install -D -m 0755 $(BIN)/masterd $(DESTDIR)$(PREFIX)/bin/masterd
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)/examples/container $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
-	for u in masterd.service masterd@.service masterd-sweep@.service; do \
+	for u in masterd.service masterd@.service masterd@.socket masterd-sweep@.service; do \
 	  sed 's|=/usr/local/bin/|=$(PREFIX)/bin/|' deploy/systemd/$$u >$(DESTDIR)$(UNITDIR)/$$u && \
 	  chmod 0644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
 	install -D -m 0644 docs/man/masterd.8 $(DESTDIR)$(PREFIX)/share/man/man8/masterd.8

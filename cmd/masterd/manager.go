@@ -11,8 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/activation"
 	systemd "github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
 
+	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/state"
 )
 
@@ -59,6 +62,23 @@ func newManager(env func(string) string) manager {
 	debug.SetTraceback("crash")
 	m.notify = (&teller{socket: socket}).tell
 	return m
+}
+
+// givenSockets takes the listening sockets that the service manager has opened
+// (sd_listen_fds(3)), by the names of their units' FileDescriptorName=.
+func givenSockets() (all []listen.Given) {
+	for _, f := range activation.Files(true) {
+		// Not by f.Fd(): that clears O_NONBLOCK, which the manager shares.
+		if raw, err := f.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) {
+				if n, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3); err == nil {
+					all = append(all, listen.Given{Name: f.Name(), FD: n})
+				}
+			})
+		}
+		_ = f.Close()
+	}
+	return all
 }
 
 // rival tells whether a start has failed because the unit has a master already:

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/masterd/masterd/pkg/master"
+	"github.com/masterd/masterd/pkg/master/listen"
 )
 
 // daemon is a master, as the command line sees it: run.go gives it the signals,
@@ -32,6 +33,7 @@ type daemonOptions struct {
 	Watchdog time.Duration      // the service manager's; zero: none. The master sends WATCHDOG=1 in less than that
 	Version  string             // of masterd, for people
 	Self     master.Self        // how it was started
+	Given    []listen.Given     // listening sockets of the service manager's
 	Restored string             // the masterd that was to take over and died; empty: none
 }
 
@@ -79,10 +81,11 @@ func (a *app) run(ctx context.Context, strict bool) error {
 	signals := catchSignals()
 	defer signals.stop()
 	self := a.self() // with what the service manager has said, which newManager takes away
+	given := givenSockets()
 	manager := newManager(a.env)
 	o := daemonOptions{
 		File: file, Strict: strict, Env: environWithout(a.environ(), managerVariables()...),
-		Notify: manager.notify, Watchdog: manager.watchdog, Version: buildInfo().short(), Self: self, Restored: a.env(restoredEnv),
+		Notify: manager.notify, Watchdog: manager.watchdog, Version: buildInfo().short(), Self: self, Given: given, Restored: a.env(restoredEnv),
 	}
 	d, err := a.start(o)
 	if held, ok := manager.rival(err); ok {

@@ -138,13 +138,13 @@ func (a *app) proveCommand() *cobra.Command {
 }
 
 // self is how this process was started. The file may be replaced while it runs:
-// that is what an upgrade takes.
+// that is what an upgrade takes. Sockets that were given are the keeper's by then.
 func (a *app) self() master.Self {
 	program, err := os.Executable()
 	if err != nil {
 		return master.Self{}
 	}
-	return master.Self{Program: strings.TrimSuffix(program, " (deleted)"), Args: os.Args, Env: environWithout(os.Environ(), restoredEnv)}
+	return master.Self{Program: strings.TrimSuffix(program, " (deleted)"), Args: os.Args, Env: environWithout(os.Environ(), restoredEnv, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")}
 }
 
 // becomes makes this process another program; should the kernel refuse that, it

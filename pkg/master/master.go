@@ -86,6 +86,7 @@ type Options struct {
 	Remember  func(*config.Config) error                // keeps a configuration that was taken into force; nil: nobody does
 	Self      Self                                      // how this process was started; without a program there are no upgrades
 	Restored  string                                    // the masterd that was to take this one's place and died; empty: none
+	Given     []listen.Given                            // listening sockets of the service manager's
 	Effect    func(command string)                      // told before each command of the machine is carried out; for tests, nil: nobody
 	HookEnv   []string                                  // what hooks are given besides the facts: PATH and the like
 	WorkerEnv map[string]string                         // what workers are given of the master's environment: where credentials are
@@ -250,7 +251,7 @@ func (m *Master) open() (err error) {
 		m.answers[mode] = answer.New(mode, holdTime, retryAfter)
 	}
 	set, err := listen.Open(listen.Options{
-		Listeners: m.listenersNeeded(), Slots: m.slots, Log: m.log, Held: held, Holders: m.holdersLeft(),
+		Listeners: m.listenersNeeded(), Slots: m.slots, Log: m.log, Held: held, Holders: m.holdersLeft(), Given: m.opt.Given,
 		Keep: m.holdSocket, Drop: m.drop,
 		Orphan: m.takeOrphan,
 		Quiet:  func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) },

@@ -335,7 +335,8 @@ restart: {initial: 1m, max: 1m}
 func TestKilledMasterComesBack(t *testing.T) {
 	t.Parallel()
 	c := start(t, strings.Replace(web, `listeners: [{name: http, address: "tcp://127.0.0.1:PORT"}]`, "", 1))
-	c.eventually("a worker", func() bool { return len(c.named("demo-worker")) == 1 && c.master() != 0 })
+	// A first generation that does not serve yet would be started anew.
+	c.eventually("a worker that serves", func() bool { return strings.Contains(c.log.String(), "the traffic has moved") })
 	before, worker := c.master(), c.named("demo-worker")[0].pid
 	if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
 		t.Fatal(err)

@@ -62,7 +62,7 @@ mkdir /usr/local/bin
 mkdir -p /var/lib/dpkg/info /var/lib/dpkg/updates /etc/dpkg /var/log
 touch /var/lib/dpkg/status /var/lib/dpkg/available
 # Of the host's units the box knows none, but those of the package.
-for u in masterd.service masterd@.service masterd-sweep@.service; do ln -s /usr/lib/systemd/system/$u /etc/systemd/system/$u; done
+for u in masterd.service masterd@.service masterd@.socket masterd-sweep@.service; do ln -s /usr/lib/systemd/system/$u /etc/systemd/system/$u; done
 `)
 }
 

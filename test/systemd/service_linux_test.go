@@ -50,7 +50,7 @@ func (b *box) installMasterd() {
 	b.t.Helper()
 	b.install("masterd", "masterd")
 	for to, files := range map[string]string{
-		"/etc/systemd/system":       "../../deploy/systemd/*.service",
+		"/etc/systemd/system":       "../../deploy/systemd/masterd*",
 		"/usr/local/share/man/man8": "../../docs/man/*.8",
 		"/usr/local/share/man/man5": "../../docs/man/*.5",
 	} {

@@ -32,6 +32,7 @@ type heldMeta struct {
 	// Order is the kernel's array, by slots; heldOwnOrder is the master's own
 	// socket. It can be had from nowhere else.
 	Order []int `json:"order,omitempty"`
+	Given bool  `json:"given,omitempty"` // it is the service manager's
 }
 
 // heldName is how a socket of a listener is called.
@@ -54,7 +55,7 @@ func (l *listener) heldName(i int) string {
 func (l *listener) held(i int) Held {
 	h := Held{Name: l.heldName(i), FD: l.sockets[i].fd}
 	if i == l.own() {
-		m := heldMeta{Steering: l.steering, Reason: l.reason, Order: slices.Clone(l.order)}
+		m := heldMeta{Steering: l.steering, Reason: l.reason, Order: slices.Clone(l.order), Given: l.given}
 		if at := slices.Index(m.Order, i); at >= 0 {
 			m.Order[at] = heldOwnOrder
 		}
@@ -201,31 +202,44 @@ func (o opener) takeOver(c config.Listener) (*listener, error) {
 	if len(p.sockets) == 0 {
 		return nil, nil
 	}
-	l := &listener{
-		conf: c, system: o.system, manned: make([]bool, o.slots), inherited: true,
-		steering: p.meta.Steering, reason: p.meta.Reason, strays: strays,
-	}
+	var l *listener
 	if err == nil {
-		switch {
-		case c.Network == "unix" && (l.steering == link || l.steering == shared):
-			err = o.takeOverUnix(l, p)
-		case c.Network != "unix" && (l.steering == kernel || l.steering == shared):
-			err = o.takeOverTCP(l, p)
-		default:
-			err = fmt.Errorf("it was steered by %q, which this masterd does not know", l.steering)
-		}
+		l, err = o.fromPool(c, p)
 	}
 	if err != nil {
-		for _, k := range l.sockets {
-			if k != nil && !p.has(k.fd) {
-				closeFD(k.fd) // made for a slot that was not held
-			}
-		}
 		p.close()
-		l.closeStrays()
+		for _, fd := range strays {
+			closeFD(fd)
+		}
 		return nil, fmt.Errorf("taking over the sockets that an earlier master has left: %w", err)
 	}
+	l.strays = strays
 	return l, nil
+}
+
+// fromPool makes a listener of sockets that are there. On an error they stay open.
+func (o opener) fromPool(c config.Listener, p pool) (l *listener, err error) {
+	l = &listener{
+		conf: c, system: o.system, manned: make([]bool, o.slots), inherited: true,
+		steering: p.meta.Steering, reason: p.meta.Reason, given: p.meta.Given,
+	}
+	switch {
+	case c.Network == "unix" && (l.steering == link || l.steering == shared):
+		err = o.takeOverUnix(l, p)
+	case c.Network != "unix" && (l.steering == kernel || l.steering == shared):
+		err = o.takeOverTCP(l, p)
+	default:
+		err = fmt.Errorf("it was steered by %q, which this masterd does not know", l.steering)
+	}
+	if err == nil {
+		return l, nil
+	}
+	for _, k := range l.sockets {
+		if k != nil && !p.has(k.fd) {
+			closeFD(k.fd) // made for a slot that was not held
+		}
+	}
+	return nil, err
 }
 
 // inherit puts the sockets that were held in their places, and has the others made.

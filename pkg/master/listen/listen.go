@@ -64,6 +64,10 @@ type Options struct {
 	// Holders are the processes that an earlier Set has given slots. Their sockets
 	// are taken over where Held has none of a listener's.
 	Holders []Holder
+	// Given are sockets that the service manager has opened. One of a listener's
+	// name is used in the place of the master's own, and left open at the end; its
+	// address must be the listener's. The Set owns the descriptors.
+	Given []Given
 	// Keep is told of each socket that there is, so that another process can
 	// hold it, and again when something about it has changed; Drop when it is
 	// no more. They are called with the Set locked. Either may be nil.
@@ -87,6 +91,12 @@ type Held struct {
 // Holder is a process that was given the sockets of a slot by an earlier Set.
 type Holder struct {
 	Slot, PID int
+}
+
+// Given is a listening socket of the service manager's.
+type Given struct {
+	Name string // of the listener
+	FD   int
 }
 
 // File is a slot's socket in one listener, to be handed to a worker.

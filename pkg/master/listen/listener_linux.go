@@ -41,6 +41,9 @@ type listener struct {
 
 	drift uint64
 
+	// given: the master's own socket is the service manager's, and outlives it.
+	given bool
+
 	// inherited: it is steered as an earlier Set has left it, which is not known
 	// here; it stays so until the first Steer.
 	inherited bool
@@ -231,14 +234,17 @@ func (l *listener) change(c config.Listener, who access) error {
 }
 
 // close ends the listener for good, also where a worker still holds a duplicate.
+// What is the service manager's goes on listening.
 func (l *listener) close() {
 	l.closeStrays()
 	if l.conf.Network == "unix" {
 		l.hide()
 	}
-	for _, s := range l.sockets {
+	for i, s := range l.sockets {
 		if s.fd >= 0 {
-			_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
+			if !l.given || i != l.own() {
+				_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
+			}
 			_ = unix.Close(s.fd)
 		}
 	}

@@ -2,6 +2,7 @@ package listen
 
 import (
 	"errors"
+	"fmt"
 
 	"go.uber.org/zap"
 
@@ -17,6 +18,7 @@ type opener struct {
 	held   map[string]Held   // what an earlier Set has left
 	// holders have what it has left where nobody held it beside it.
 	holders []Holder
+	given   map[string]int // the service manager's sockets, by listener
 }
 
 // know makes the sockets of an open listener known as ours.
@@ -33,6 +35,14 @@ func (o opener) open(c config.Listener) (*listener, error) {
 	case err != nil:
 		return nil, asError(c, err)
 	case l != nil:
+		return l, nil
+	}
+	if fd, ok := o.given[c.Name]; ok {
+		delete(o.given, c.Name)
+		if l, err = o.openGiven(c, fd); err != nil {
+			closeFD(fd)
+			return nil, asError(c, fmt.Errorf("taking the service manager's socket: %w", err))
+		}
 		return l, nil
 	}
 	open := o.openTCP

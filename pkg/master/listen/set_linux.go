@@ -27,6 +27,7 @@ type Set struct {
 	opening sync.Mutex
 	held    map[string]Held // only while Open is under way, and so are
 	holders []Holder
+	given   map[string]int
 
 	// mu guards what follows. It is a lock and not a goroutine that is asked,
 	// as Steer must not wait for its turn on a busy machine. Nothing that waits
@@ -65,7 +66,16 @@ func open(o Options, sys system) (*Set, error) {
 	for _, h := range o.Held {
 		s.held[h.Name] = h
 	}
-	s.holders = o.Holders
+	s.holders, s.given = o.Holders, map[string]int{}
+	for _, g := range o.Given {
+		if _, twice := s.given[g.Name]; twice {
+			s.log.Warn("the service manager gives two sockets of one name; one is used", zap.String("name", g.Name))
+			closeFD(g.FD)
+			continue
+		}
+		s.given[g.Name] = g.FD
+	}
+	defer s.forgetGiven()
 	if err := s.Add(o.Listeners); err != nil {
 		for _, h := range s.held {
 			closeFD(h.FD)
@@ -83,6 +93,18 @@ func open(o Options, sys system) (*Set, error) {
 	s.held, s.holders = nil, nil
 	go s.run()
 	return s, nil
+}
+
+// forgetGiven closes what was given and is not needed: it is held already since
+// an earlier start, or it is nobody's.
+func (s *Set) forgetGiven() {
+	for name, fd := range s.given {
+		if s.named(name, -1) == nil {
+			s.log.Warn("the service manager gives a socket whose name is no listener's; it is not used", zap.String("name", name))
+		}
+		closeFD(fd)
+	}
+	s.given = nil
 }
 
 // Close ends all listeners, also where workers still hold their sockets, and
