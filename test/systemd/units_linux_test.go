@@ -20,7 +20,8 @@ func TestUnitsAreClean(t *testing.T) {
 	if _, err := exec.LookPath("man"); err == nil {
 		man = "--man=yes"
 	}
-	for _, unit := range []string{"masterd.service", "masterd@shop.service", "masterd-sweep@masterd@shop.service.service"} {
+	b.write("/etc/systemd/system/masterd@shop.socket.d/listen.conf", "[Socket]\nListenStream=127.0.0.1:8080\n")
+	for _, unit := range []string{"masterd.service", "masterd@shop.service", "masterd@shop.socket", "masterd-sweep@masterd@shop.service.service"} {
 		if out, code := b.run("systemd-analyze", "verify", man, unit); code != 0 || out != "" {
 			t.Errorf("systemd-analyze verify %s: exit code %d\n%s", unit, code, out)
 		}
