@@ -169,7 +169,11 @@ func (m *Machine) tickWorker(w *worker) {
 	}
 	if m.past(w.exitBy) {
 		w.exitBy = time.Time{}
-		m.terminate(w, "it has nothing open any more and did not exit")
+		if w.accepts() {
+			m.terminate(w, "it has said that it leaves and did not exit")
+		} else {
+			m.terminate(w, "it has nothing open any more and did not exit")
+		}
 		return
 	}
 	if m.past(w.answer) {

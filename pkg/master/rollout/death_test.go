@@ -137,7 +137,7 @@ func (w *world) retell() {
 		case PhaseParked, PhaseDraining:
 			p.giver = true
 		case PhaseStarting:
-			p.ready = p.ready || !w.set.Beats
+			p.ready = p.ready || !w.set.tellsReady()
 		}
 	}
 }

@@ -106,6 +106,25 @@ type (
 	}
 	// Ready: the worker says that it can serve. Nothing is sent to it yet.
 	Ready struct{ Worker Worker }
+	// Waiting: what a worker that is not ready is still waited for; the last word
+	// of it explains why it never was.
+	Waiting struct {
+		Worker Worker
+		Detail string
+	}
+	// Extended: a worker that starts or leaves asks for more time, from now on.
+	Extended struct {
+		Worker Worker
+		By     time.Duration
+	}
+	// Unfit: the worker cannot serve, or not any more, by its own word or by what it
+	// did.
+	Unfit struct {
+		Worker Worker
+		Why    string
+	}
+	// Leaves: the worker says that it is about to end by itself.
+	Leaves struct{ Worker Worker }
 	// Probed is the answer to one Probe.
 	Probed struct {
 		Worker Worker
@@ -128,7 +147,7 @@ type (
 		Seq    uint64
 		Reason string
 	}
-	// Beat: the worker is alive and its loop turns.
+	// Beat: the worker is alive and its loop turns, or it has fed its watchdog.
 	Beat struct{ Worker Worker }
 	// Drained: nothing is open in the worker any more; it exits by itself.
 	Drained struct{ Worker Worker }
@@ -169,6 +188,10 @@ func (PrepareFailed) event() {}
 func (Started) event()       {}
 func (StartFailed) event()   {}
 func (Ready) event()         {}
+func (Waiting) event()       {}
+func (Extended) event()      {}
+func (Unfit) event()         {}
+func (Leaves) event()        {}
 func (Probed) event()        {}
 func (Warmed) event()        {}
 func (Accepting) event()     {}

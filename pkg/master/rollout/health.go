@@ -57,9 +57,15 @@ func (m *Machine) beat(w *worker) (quiet bool) {
 // heard starts the worker's silence anew.
 func (m *Machine) heard(w *worker) {
 	s := w.gen.settings
+	if w.goes {
+		return
+	}
 	w.silent, w.dumped = false, false
-	if s.Beats && (w.accepts() || w.phase == PhaseDraining && w.exitBy.IsZero()) {
+	switch heard := w.accepts() || w.phase == PhaseDraining && w.exitBy.IsZero(); {
+	case heard && s.Beats:
 		w.beatDue = m.now.Add(s.BeatInterval*time.Duration(s.BeatsSteer) + s.BeatInterval/2)
+	case s.Watchdog > 0 && w.accepts():
+		w.beatDue = m.now.Add(s.Watchdog)
 	}
 }
 
@@ -70,6 +76,10 @@ func (m *Machine) heard(w *worker) {
 // new and can never finish: it is killed whoever else there is.
 func (m *Machine) missed(w *worker) {
 	s := w.gen.settings
+	if !s.Beats {
+		m.unfed(w)
+		return
+	}
 	switch {
 	case !w.silent:
 		w.silent = true
@@ -83,6 +93,17 @@ func (m *Machine) missed(w *worker) {
 	default:
 		m.kill(w, "it has not been heard of for "+span(s.BeatInterval*time.Duration(s.BeatsSteer+s.BeatsKill)))
 	}
+}
+
+// unfed: a worker's watchdog has run out.
+func (m *Machine) unfed(w *worker) {
+	if !w.dumped {
+		w.silent, w.dumped = true, true
+		w.beatDue = m.now.Add(dumpTime)
+		m.emit(Dump{Worker: w.id})
+		return
+	}
+	m.kill(w, "it did not feed its watchdog within "+span(w.gen.settings.Watchdog))
 }
 
 // othersServe: somebody else who is heard of has the traffic too, as far as is

@@ -13,6 +13,7 @@ const (
 	killPatience  = 10 * time.Second // from KILL to giving a process up as stuck
 	killAgain     = time.Minute      // between two KILLs of a stuck one
 	dumpTime      = time.Second      // from Dump to Kill
+	extendMost    = 10 * time.Minute // that a worker may ask for at one time
 	leaveTime     = time.Second      // for a draining generation with nothing open to be gone, before it counts
 	slotAgain     = time.Second      // until a replacement without a slot looks for one again
 	surgePatience = 5 * time.Minute  // surge one: wait for the old worker's exit when drains have no deadline

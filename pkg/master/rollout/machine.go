@@ -135,6 +135,14 @@ func (m *Machine) stale(ev Event) bool {
 		return phase(ev.Worker, PhaseStarting, PhaseKilled)
 	case Ready:
 		return phase(ev.Worker, PhaseStarting)
+	case Waiting:
+		return phase(ev.Worker, PhaseStarting)
+	case Extended:
+		return phase(ev.Worker, PhaseStarting, PhaseChecking, PhaseDraining, PhaseStopping)
+	case Unfit:
+		return phase(ev.Worker, PhaseStarting, PhaseChecking, PhaseWarming, PhaseChecked, PhaseActivating, PhaseActive, PhaseParked)
+	case Leaves:
+		return phase(ev.Worker, PhaseActive, PhaseParked)
 	case Probed:
 		return phase(ev.Worker) || !m.workers[ev.Worker].probing
 	case Warmed:
@@ -198,6 +206,14 @@ func (m *Machine) handle(ev Event) {
 		m.gone(m.workers[ev.Worker], "could not be started: "+ev.Reason, Cut{})
 	case Ready:
 		m.ready(m.workers[ev.Worker])
+	case Waiting:
+		m.workers[ev.Worker].waits = ev.Detail
+	case Extended:
+		m.extend(m.workers[ev.Worker], ev.By)
+	case Unfit:
+		m.unfit(m.workers[ev.Worker], ev.Why)
+	case Leaves:
+		m.leaves(m.workers[ev.Worker])
 	case Probed:
 		m.probed(m.workers[ev.Worker], ev.OK, ev.Detail)
 	case Warmed:

@@ -32,7 +32,8 @@ type Settings struct {
 	Processes     int  // workers per generation, at least 1
 	SlotPerWorker bool // each worker has a slot of its own (foreign workers); else a generation shares one
 	SurgeOne      bool // replace one worker at a time instead of all beside all
-	Beats         bool // workers speak the control protocol: Ready, Accepting, Beat and Drained will come; else Started stands for Ready, and Activate is answered by Accepting from the driver itself
+	Beats         bool // workers speak the control protocol: Ready, Accepting, Beat and Drained will come; else Activate is answered by Accepting from the driver itself
+	SaysReady     bool // of those that do not: Ready will come; else Started stands for it
 	Probe         bool // there is a health check; without one, Ready is enough
 	Warmup        bool // there are warm-up requests to make
 
@@ -71,6 +72,11 @@ type Settings struct {
 	BeatInterval time.Duration // expected time between two Beats
 	BeatsSteer   int           // so many missed: steered away (never the last one serving)
 	BeatsKill    int           // so many more: a stack dump is asked for, then killed (never the last one serving)
+
+	// Watchdog is the longest time between two Beats of a worker that does not
+	// speak the protocol. Zero: none are expected. It ends the last one, too: whoever
+	// sets it asks for that.
+	Watchdog time.Duration
 
 	ShortOne      bool   // when memory is short: go one by one instead of refusing
 	MemoryReserve uint64 // bytes that must stay available

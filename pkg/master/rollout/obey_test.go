@@ -163,9 +163,9 @@ func (w *world) start(c Start) {
 	if bad {
 		w.in(time.Duration(w.r.IntN(8000))*time.Millisecond, fate{p.id})
 	}
-	w.post(w.soon(), Started{Worker: p.id, PID: int(p.id)}, w.set.Beats)
+	w.post(w.soon(), Started{Worker: p.id, PID: int(p.id)}, w.set.tellsReady())
 	p.up = true
-	if w.set.Beats {
+	if w.set.tellsReady() {
 		w.post(w.soon()+time.Duration(w.r.IntN(100))*time.Millisecond, Ready{Worker: p.id}, true)
 	}
 }
@@ -268,6 +268,11 @@ func (lastBreath) event() {}
 
 func (w *world) kill(c Kill) {
 	p := w.procs[c.Worker]
+	if strings.Contains(c.Why, "watchdog within") {
+		if quiet := w.now.Sub(p.beat); w.set.Watchdog == 0 || quiet < w.set.Watchdog {
+			w.fail("worker %d is killed by its watchdog of %v, which it fed %v ago", p.id, w.set.Watchdog, quiet)
+		}
+	}
 	if strings.Contains(c.Why, "heard of") {
 		if quiet := w.now.Sub(p.beat); quiet < time.Duration(w.set.BeatsSteer+w.set.BeatsKill)*w.set.BeatInterval {
 			w.fail("worker %d is killed for missing beats, and was heard of %v ago", p.id, quiet)
@@ -386,6 +391,9 @@ func (w *world) checkCut(ev Event, was map[Worker]Phase, out []Command) {
 	told := 0
 	for _, c := range out {
 		r, ok := c.(Record)
+		if ok && want != nil && want.Cut.Unknown && r.Entry.What == "crash" && r.Entry.Worker == want.Worker {
+			want = nil // that it crashed says enough
+		}
 		if !ok || r.Entry.Cut == (Cut{}) {
 			continue
 		}

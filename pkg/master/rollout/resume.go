@@ -112,7 +112,7 @@ func (m *Machine) tellAgain(w *worker) {
 	s := w.gen.settings
 	switch w.phase {
 	case PhaseStarting:
-		if w.pid != 0 && !s.Beats {
+		if w.pid != 0 && !s.tellsReady() {
 			m.ready(w)
 		}
 	case PhaseChecking:

@@ -82,6 +82,7 @@ type SnapWorker struct {
 	Retired  bool      `json:"retired,omitempty"`
 	Leaving  bool      `json:"leaving,omitempty"`
 	Stuck    bool      `json:"stuck,omitempty"`
+	Goes     bool      `json:"goes,omitempty"`
 	Limit    string    `json:"limit,omitempty"`
 	Cause    string    `json:"cause,omitempty"`
 	LastOK   time.Time `json:"last_ok,omitzero"`
@@ -200,7 +201,7 @@ func (g *generation) snapshot() SnapGeneration {
 	for _, w := range g.workers {
 		s.Workers = append(s.Workers, SnapWorker{
 			ID: w.id, Slot: w.slot, Phase: w.phase, Since: bare(w.since), Started: bare(w.started), Deadline: bare(w.deadline), ExitBy: bare(w.exitBy),
-			Served: w.served, Retired: w.retired, Leaving: w.leaving, Stuck: w.stuck, Limit: w.limit, Cause: w.cause, LastOK: bare(w.lastOK),
+			Served: w.served, Retired: w.retired, Leaving: w.leaving, Stuck: w.stuck, Goes: w.goes, Limit: w.limit, Cause: w.cause, LastOK: bare(w.lastOK),
 		})
 	}
 	for _, t := range g.exits {
@@ -355,7 +356,7 @@ func (m *Machine) restoreGeneration(s SnapGeneration) *generation {
 	for _, x := range s.Workers {
 		w := &worker{
 			id: x.ID, gen: g, slot: x.Slot, phase: x.Phase, since: x.Since, started: x.Started, deadline: x.Deadline, first: x.Deadline,
-			exitBy: x.ExitBy, served: x.Served, retired: x.Retired, leaving: x.Leaving, stuck: x.Stuck, limit: x.Limit, cause: x.Cause, lastOK: x.LastOK,
+			exitBy: x.ExitBy, served: x.Served, retired: x.Retired, leaving: x.Leaving, stuck: x.Stuck, goes: x.Goes, silent: x.Goes, limit: x.Limit, cause: x.Cause, lastOK: x.LastOK,
 		}
 		g.workers = append(g.workers, w)
 		m.workers[w.id] = w

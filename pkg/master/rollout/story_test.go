@@ -344,13 +344,14 @@ func (s *story) set(w string) {
 		"bake": &s.settings.Bake, "drain": &s.settings.DrainTimeout, "start": &s.settings.StartTimeout,
 		"cooldown": &s.settings.Cooldown, "unavailable": &s.settings.UnavailableAfter, "stop": &s.settings.StopTimeout,
 		"killafter": &s.settings.KillAfter, "prepare": &s.settings.PrepareTimeout, "save": &s.settings.SaveTimeout, "interval": &s.settings.ActiveInterval,
+		"watchdog": &s.settings.Watchdog,
 	}
 	numbers := map[string]*int{
 		"processes": &s.settings.Processes, "maxdraining": &s.settings.MaxDraining, "perminute": &s.settings.MaxPerMinute,
 		"failures": &s.settings.ActiveFailures, "loop": &s.settings.Loop, "successes": &s.settings.StartSuccesses,
 	}
 	flags := map[string]*bool{
-		"slotperworker": &s.settings.SlotPerWorker, "surgeone": &s.settings.SurgeOne, "beats": &s.settings.Beats,
+		"slotperworker": &s.settings.SlotPerWorker, "surgeone": &s.settings.SurgeOne, "beats": &s.settings.Beats, "saysready": &s.settings.SaysReady,
 		"probe": &s.settings.Probe, "warmup": &s.settings.Warmup, "shortone": &s.settings.ShortOne, "handover": &s.settings.Handover,
 	}
 	switch {
@@ -485,6 +486,15 @@ func (s *story) event(words []string) Event {
 		return Steered{Seq: s.number(arg(0))}
 	case "steer-failed":
 		return SteerFailed{Seq: s.number(arg(0)), Reason: tail}
+	case "waiting":
+		return Waiting{Worker: worker(), Detail: tail}
+	case "extended":
+		by, _ := time.ParseDuration(arg(1))
+		return Extended{Worker: worker(), By: by}
+	case "unfit":
+		return Unfit{Worker: worker(), Why: tail}
+	case "leaves":
+		return Leaves{Worker: worker()}
 	case "beat":
 		return Beat{Worker: worker()}
 	case "drained":

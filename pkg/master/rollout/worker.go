@@ -18,7 +18,8 @@ type worker struct {
 	served   bool      // has taken connections
 	retired  bool      // its place is given up with it (scaled down)
 	leaving  bool      // drains as soon as nothing is steered to it
-	exitBy   time.Time // said that it is drained; should be gone by then
+	exitBy   time.Time // said that it is drained, or that it leaves; should be gone by then
+	waits    string    // what it is waited for while it starts
 	limit    string    // of its drain, and the key that sets it, for people
 	cause    string    // why it was stopped or killed, the first reason; empty: it was not
 	cut      Cut       // what it took with it, once it is gone
@@ -36,6 +37,7 @@ type worker struct {
 
 	beatDue time.Time // when silence means something
 	silent  bool
+	goes    bool // it has said that it leaves
 	dumped  bool
 
 	giving []Worker // while parked or draining: who is given its connections
@@ -84,7 +86,9 @@ func (m *Machine) turn(w *worker, p Phase, timeout time.Duration) {
 	case PhaseDraining:
 		// What is silent now goes on being so: a worker that hangs never
 		// finishes what others wait for.
-		if w.beatDue.IsZero() {
+		if !w.gen.settings.Beats {
+			w.beatDue = time.Time{} // whoever leaves feeds no watchdog any more
+		} else if w.beatDue.IsZero() {
 			m.heard(w)
 		}
 	default:
@@ -118,8 +122,41 @@ func (m *Machine) man(g *generation, s *seat) {
 
 func (m *Machine) started(w *worker, pid int) {
 	w.pid = pid
-	if w.phase == PhaseStarting && !w.gen.settings.Beats {
+	if w.phase == PhaseStarting && !w.gen.settings.tellsReady() {
 		m.ready(w)
+	}
+}
+
+// tellsReady: Ready is a fact of its own.
+func (s Settings) tellsReady() bool { return s.Beats || s.SaysReady }
+
+// extend gives a worker the time that it asks for, and what waits for it too.
+func (m *Machine) extend(w *worker, by time.Duration) {
+	until := m.now.Add(min(by, extendMost))
+	later := func(deadline, first *time.Time) {
+		if !deadline.IsZero() && deadline.Before(until) {
+			*deadline, *first = until, until
+		}
+	}
+	later(&w.deadline, &w.first)
+	if a := m.try; m.candidate(w.gen) && (a.stage == StageStart || a.stage == StageCheck) {
+		later(&a.deadline, &a.first)
+		whole := until.Add(w.gen.settings.candidateTimeout(a.one) - w.gen.settings.StartTimeout)
+		if g := w.gen; g.deadline.Before(whole) {
+			g.deadline, g.first = whole, whole
+		}
+	}
+	if w.phase == PhaseDraining || w.phase == PhaseStopping {
+		later(&w.gen.deadline, &w.gen.first)
+	}
+}
+
+// leaves: it ends by itself, so whoever else serves is to be steered to. One that
+// says so and stays is stopped when a drain would be over.
+func (m *Machine) leaves(w *worker) {
+	w.goes, w.silent, w.beatDue = true, true, time.Time{}
+	if t := w.gen.settings.DrainTimeout; t > 0 {
+		w.exitBy = m.now.Add(t)
 	}
 }
 
@@ -194,7 +231,11 @@ func (m *Machine) expire(w *worker) {
 	s := w.gen.settings
 	switch w.phase {
 	case PhaseStarting:
-		m.unfit(w, "it was not ready within "+s.StartTimeout.String())
+		why := "it was not ready within " + s.StartTimeout.String()
+		if w.waits != "" {
+			why += ": " + w.waits
+		}
+		m.unfit(w, why)
 	case PhaseChecking:
 		why := "it did not pass its health checks within " + s.StartTimeout.String()
 		if w.lastProbe != "" {
@@ -331,6 +372,9 @@ func (m *Machine) bereave(g *generation, s *seat, w *worker, how string) {
 	case m.candidate(g):
 		m.fail(stageOf(w.phase), w, "it "+how)
 	case g == m.active:
+		if w.cause != "" {
+			how += ", as " + w.cause
+		}
 		if s.fresh && m.scale != nil {
 			m.scaleFailed(w, "it "+how)
 			return

@@ -131,6 +131,10 @@ func (w *world) settings() {
 		BeatInterval: time.Second, BeatsSteer: 5, BeatsKill: 10,
 		ShortOne: w.r.IntN(2) == 0, MemoryReserve: 1 << 20,
 	}
+	if !s.Beats {
+		s.SaysReady = w.r.IntN(2) == 0
+		s.Watchdog = pick(0, 0, 3*time.Second)
+	}
 	w.set = s.whole()
 }
 
@@ -283,6 +287,10 @@ func (w *world) misfortune() {
 		return
 	}
 	p := w.procs[ids[w.r.IntN(len(ids))]]
+	if !w.set.Beats && w.r.IntN(3) == 0 {
+		w.word(p)
+		return
+	}
 	switch w.r.IntN(6) {
 	case 0:
 		p.sick = !p.sick
@@ -292,6 +300,23 @@ func (w *world) misfortune() {
 		p.mute = !p.mute
 	default:
 		w.die(p, w.soon(), "exit status 2")
+	}
+}
+
+// word is what a program of any kind may say of itself, at any time.
+func (w *world) word(p *proc) {
+	switch w.r.IntN(4) {
+	case 0:
+		w.post(w.soon(), Extended{Worker: p.id, By: time.Duration(w.r.IntN(30_000)) * time.Millisecond}, true)
+	case 1:
+		w.post(w.soon(), Waiting{Worker: p.id, Detail: "it has not bound tcp://127.0.0.1:8080"}, true)
+	case 2:
+		w.post(w.soon(), Unfit{Worker: p.id, Why: "its watchdog was triggered by itself"}, true)
+	case 3:
+		w.post(w.soon(), Leaves{Worker: p.id}, true)
+		if w.set.DrainTimeout == 0 || w.r.IntN(4) != 0 {
+			w.in(time.Duration(w.r.IntN(3000))*time.Millisecond, lastBreath{p.id})
+		}
 	}
 }
 
@@ -425,7 +450,7 @@ func (w *world) musts(ev Event) func([]Command) {
 func (w *world) learn(ev Event) {
 	switch ev := ev.(type) {
 	case Started:
-		if p := w.procs[ev.Worker]; !w.set.Beats {
+		if p := w.procs[ev.Worker]; !w.set.tellsReady() {
 			p.ready = true
 		}
 	case Ready:
