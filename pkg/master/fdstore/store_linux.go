@@ -1,0 +1,248 @@
+package fdstore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// Store has what is stored. Its methods may be called from any goroutine.
+type Store struct {
+	o     Options
+	watch *os.File // an epoll; nil once closed
+	done  chan struct{}
+
+	mu    sync.Mutex
+	last  int
+	items []*item // oldest first
+}
+
+type item struct {
+	id   int
+	meta meta
+	fd   int
+}
+
+// New makes an empty store.
+func New(o Options) (*Store, error) {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err == nil {
+		err = unix.SetNonblock(fd, true) // or the runtime would not wait for it
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the store of descriptors: making an epoll: %w", err)
+	}
+	s := &Store{o: o, watch: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{})}
+	go s.run()
+	return s, nil
+}
+
+// Add keeps descriptors by a name, which several may have; empty: "stored". It
+// takes them in any case. Those whose file is kept already change nothing; those
+// beyond max are let go, and the error says how many. With poll one is let go when
+// its other end is gone.
+func (s *Store) Add(name string, fds []int, poll bool, max int) error {
+	if name == "" {
+		name = unnamed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	refused := 0
+	for _, fd := range fds {
+		switch {
+		case s.has(fd):
+			_ = unix.Close(fd)
+		case len(s.items) >= min(max, Max):
+			_ = unix.Close(fd)
+			refused++
+		default:
+			s.last++
+			s.put(&item{s.last, meta{name, poll}, fd})
+		}
+	}
+	if refused > 0 {
+		return fmt.Errorf("%d of %d descriptors %q are not kept: worker.fd_store allows %d, and there are %d", refused, len(fds), name, max, len(s.items))
+	}
+	return nil
+}
+
+// has tells whether the same open file is kept.
+func (s *Store) has(fd int) bool {
+	for _, i := range s.items {
+		if sameFile(i.fd, fd) {
+			return true
+		}
+	}
+	return false
+}
+
+// kcmpFile is KCMP_FILE of kcmp(2).
+const kcmpFile = 0
+
+// sameFile tells whether two descriptors are of one open file. Where the kernel
+// does not say (it may be built without kcmp) they count as two.
+func sameFile(a, b int) bool {
+	me := uintptr(os.Getpid())
+	same, _, errno := unix.Syscall6(unix.SYS_KCMP, me, me, kcmpFile, uintptr(a), uintptr(b), 0)
+	return errno == 0 && same == 0
+}
+
+func (s *Store) put(i *item) {
+	s.items = append(s.items, i)
+	if i.meta.Poll {
+		// Hang-ups and errors are told without being asked for. A file cannot be
+		// watched, and has no other end.
+		_ = s.control(unix.EPOLL_CTL_ADD, i)
+	}
+	if text, err := json.Marshal(i.meta); err == nil && s.o.Keep != nil {
+		s.o.Keep(i.name(), text, i.fd)
+	}
+}
+
+func (s *Store) control(op int, i *item) error {
+	raw, err := s.watch.SyscallConn()
+	if err != nil {
+		return err
+	}
+	cerr := raw.Control(func(fd uintptr) {
+		err = unix.EpollCtl(int(fd), op, i.fd, &unix.EpollEvent{Events: unix.EPOLLET & 0xffffffff, Fd: int32(i.id)})
+	})
+	return errors.Join(cerr, err)
+}
+
+func (i *item) name() string { return HeldPrefix + strconv.Itoa(i.id) }
+
+// Remove lets go what is kept by a name.
+func (s *Store) Remove(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.drop(func(i *item) bool { return i.meta.Name == name })
+}
+
+// drop lets go what is chosen.
+func (s *Store) drop(chosen func(*item) bool) {
+	var rest []*item
+	for _, i := range s.items {
+		if !chosen(i) {
+			rest = append(rest, i)
+			continue
+		}
+		_ = s.control(unix.EPOLL_CTL_DEL, i) // other holders of the file would keep it watched
+		_ = unix.Close(i.fd)
+		if s.o.Drop != nil {
+			s.o.Drop(i.name())
+		}
+	}
+	s.items = rest
+}
+
+// Files are duplicates of all, oldest first.
+func (s *Store) Files() (files []File, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.items {
+		fd, err := unix.FcntlInt(uintptr(i.fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			for _, f := range files {
+				_ = unix.Close(f.FD)
+			}
+			return nil, fmt.Errorf("duplicating the stored descriptor %q: %w", i.meta.Name, err)
+		}
+		files = append(files, File{i.meta.Name, fd})
+	}
+	return files, nil
+}
+
+// Count is how many there are.
+func (s *Store) Count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.items)
+}
+
+// Adopt takes over what an earlier master has stored. What cannot be understood is
+// let go.
+func (s *Store) Adopt(all []Held) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, h := range all {
+		var m meta
+		number, _ := strings.CutPrefix(h.Name, HeldPrefix)
+		id, err := strconv.Atoi(number)
+		if err == nil {
+			err = json.Unmarshal(h.Meta, &m)
+		}
+		if err != nil || len(s.items) >= Max {
+			s.o.Log.Warn("a stored descriptor is let go, it is not understood", zap.String("name", h.Name), zap.Error(err))
+			_ = unix.Close(h.FD)
+			if s.o.Drop != nil {
+				s.o.Drop(h.Name)
+			}
+			continue
+		}
+		s.last = max(s.last, id)
+		s.put(&item{id, m, h.FD})
+	}
+}
+
+// KeepAgain tells Keep of everything.
+func (s *Store) KeepAgain() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, i := range s.items {
+		if text, err := json.Marshal(i.meta); err == nil && s.o.Keep != nil {
+			s.o.Keep(i.name(), text, i.fd)
+		}
+	}
+}
+
+// Close lets everything go here. What the keeper holds stays.
+func (s *Store) Close() {
+	_ = s.watch.SetReadDeadline(time.Now())
+	<-s.done
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_ = s.watch.Close()
+	for _, i := range s.items {
+		_ = unix.Close(i.fd)
+	}
+	s.items = nil
+}
+
+// run lets go what has lost its other end.
+func (s *Store) run() {
+	defer close(s.done)
+	raw, err := s.watch.SyscallConn()
+	if err != nil {
+		return
+	}
+	events := make([]unix.EpollEvent, 32)
+	for {
+		n := 0
+		if err := raw.Read(func(fd uintptr) bool {
+			var err error
+			n, err = unix.EpollWait(int(fd), events, 0)
+			return n > 0 || err != nil && !errors.Is(err, unix.EINTR)
+		}); err != nil || n < 0 {
+			return
+		}
+		s.mu.Lock()
+		for _, e := range events[:n] {
+			if e.Events&(unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+				s.drop(func(i *item) bool { return i.id == int(e.Fd) })
+			}
+		}
+		s.mu.Unlock()
+	}
+}

@@ -1,0 +1,183 @@
+package fdstore
+
+import (
+	"os"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+type keeper struct {
+	sync.Mutex
+	meta map[string]string
+	fds  map[string]int
+}
+
+func (k *keeper) options(t *testing.T) Options {
+	return Options{
+		Keep: func(name string, meta []byte, fd int) {
+			n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+			if err != nil {
+				t.Error(err)
+			}
+			k.Lock()
+			defer k.Unlock()
+			k.meta[name], k.fds[name] = string(meta), n
+		},
+		Drop: func(name string) {
+			k.Lock()
+			defer k.Unlock()
+			unix.Close(k.fds[name])
+			delete(k.meta, name)
+			delete(k.fds, name)
+		},
+	}
+}
+
+func open(t *testing.T) (*Store, *keeper) {
+	t.Helper()
+	k := &keeper{meta: map[string]string{}, fds: map[string]int{}}
+	s, err := New(k.options(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.Close()
+		k.Lock()
+		defer k.Unlock()
+		for _, fd := range k.fds {
+			unix.Close(fd)
+		}
+	})
+	return s, k
+}
+
+func (k *keeper) count() int {
+	k.Lock()
+	defer k.Unlock()
+	return len(k.fds)
+}
+
+func pipe(t *testing.T) (r, w int) {
+	t.Helper()
+	var fds [2]int
+	if err := unix.Pipe2(fds[:], unix.O_CLOEXEC); err != nil {
+		t.Fatal(err)
+	}
+	return fds[0], fds[1]
+}
+
+func dup(t *testing.T, fd int) int {
+	t.Helper()
+	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func names(t *testing.T, s *Store) (all []string) {
+	t.Helper()
+	files, err := s.Files()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range files {
+		all = append(all, f.Name)
+		unix.Close(f.FD)
+	}
+	return all
+}
+
+func TestStoreIsBounded(t *testing.T) {
+	s, k := open(t)
+	r, w := pipe(t)
+	defer unix.Close(w)
+	if err := s.Add("cache", []int{r, dup(t, r)}, true, 2); err != nil {
+		t.Error(err)
+	}
+	if n := s.Count(); n != 1 {
+		t.Errorf("the same file is kept %d times", n)
+	}
+	var ends []int
+	for range 3 {
+		r, w := pipe(t)
+		ends = append(ends, r)
+		defer unix.Close(w)
+	}
+	if err := s.Add("", ends, true, 2); err == nil {
+		t.Error("three more were taken where one had room")
+	}
+	if got := names(t, s); len(got) != 2 || got[0] != "cache" || got[1] != "stored" || k.count() != 2 {
+		t.Errorf("%v, held %d", got, k.count())
+	}
+	s.Remove("cache")
+	if got := names(t, s); len(got) != 1 || k.count() != 1 {
+		t.Errorf("%v, held %d", got, k.count())
+	}
+}
+
+// What has lost its other end is let go, unless it was asked to stay.
+func TestDeadEndsAreLetGo(t *testing.T) {
+	s, _ := open(t)
+	r1, w1 := pipe(t)
+	r2, w2 := pipe(t)
+	if err := s.Add("goes", []int{r1}, true, 5); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Add("stays", []int{r2}, false, 5); err != nil {
+		t.Fatal(err)
+	}
+	unix.Close(w1)
+	unix.Close(w2)
+	for end := time.Now().Add(10 * time.Second); s.Count() > 1; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it is kept for ever")
+		}
+	}
+	if got := names(t, s); len(got) != 1 || got[0] != "stays" {
+		t.Error(got)
+	}
+}
+
+// A file has no other end, and is kept.
+func TestFilesAreKept(t *testing.T) {
+	s, _ := open(t)
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := s.Add("file", []int{dup(t, int(f.Fd()))}, true, 1); err != nil || s.Count() != 1 {
+		t.Error(err, s.Count())
+	}
+}
+
+func TestNextMasterHasThem(t *testing.T) {
+	s, k := open(t)
+	r, w := pipe(t)
+	defer unix.Close(w)
+	if err := s.Add("cache", []int{r}, true, 5); err != nil {
+		t.Fatal(err)
+	}
+	var held []Held
+	for name, fd := range k.fds {
+		held = append(held, Held{name, []byte(k.meta[name]), dup(t, fd)})
+	}
+	bad, bw := pipe(t)
+	unix.Close(bw)
+	held = append(held, Held{HeldPrefix + "x", []byte("{}"), bad})
+	s.Close()
+	next, _ := open(t)
+	next.Adopt(held)
+	if got := names(t, next); len(got) != 1 || got[0] != "cache" {
+		t.Error(got)
+	}
+	r2, w2 := pipe(t)
+	defer unix.Close(w2)
+	if err := next.Add("more", []int{r2}, true, 5); err != nil || next.Count() != 2 {
+		t.Error(err, next.Count())
+	}
+}

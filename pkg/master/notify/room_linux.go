@@ -1,0 +1,347 @@
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+)
+
+// Room has the sockets of all workers. Its methods may be called from any
+// goroutine.
+type Room struct {
+	o       Options
+	readers sync.WaitGroup
+	mu      sync.Mutex
+	of      map[uint64]*socket
+}
+
+// socket is one worker's.
+type socket struct {
+	worker Worker
+	path   string
+	conn   *net.UnixConn
+	pid    int // zero: it is not read yet
+}
+
+// Open makes the directory.
+func Open(o Options) (*Room, error) {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	err := os.Mkdir(o.Dir, 0o711)
+	if errors.Is(err, fs.ErrExist) {
+		err = nil
+	}
+	if err == nil { // the umask may have taken something
+		err = os.Chmod(o.Dir, 0o711)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the sockets for sd_notify: %w", err)
+	}
+	return &Room{o: o, of: map[uint64]*socket{}}, nil
+}
+
+// Add makes a worker's socket and returns its path. Nothing is read from it
+// before [Room.Begin].
+func (r *Room) Add(w Worker) (path string, err error) {
+	path = r.path(w.ID)
+	fail := func(err error) (string, error) {
+		return "", fmt.Errorf("the socket for what worker %d says by sd_notify: %w", w.ID, err)
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fail(err)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		return fail(os.NewSyscallError("socket", err))
+	}
+	// The file's mode is the socket's, so that there is no moment at which others
+	// could send.
+	err = os.NewSyscallError("fchmod", unix.Fchmod(fd, 0o600))
+	if err == nil {
+		err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrUnix{Name: path}))
+	}
+	if err == nil && w.UID != os.Geteuid() {
+		if err = os.Lchown(path, w.UID, -1); err != nil {
+			_ = os.Remove(path)
+		}
+	}
+	if err != nil {
+		_ = unix.Close(fd)
+		return fail(err)
+	}
+	if err := r.take(w, path, fd); err != nil {
+		return fail(err)
+	}
+	return path, nil
+}
+
+// Adopt goes on with the socket that an earlier master has made; fd is the
+// room's.
+func (r *Room) Adopt(w Worker, fd int) error {
+	if err := r.take(w, r.path(w.ID), fd); err != nil {
+		return fmt.Errorf("taking over the socket for what worker %d says by sd_notify: %w", w.ID, err)
+	}
+	return nil
+}
+
+func (r *Room) path(id uint64) string { return filepath.Join(r.o.Dir, strconv.FormatUint(id, 10)) }
+
+// take makes a socket the room's. fd is closed.
+func (r *Room) take(w Worker, path string, fd int) error {
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PASSCRED, 1); err != nil {
+		_ = unix.Close(fd)
+		return os.NewSyscallError("setsockopt SO_PASSCRED", err)
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	c, err := net.FilePacketConn(f)
+	if err != nil {
+		return err
+	}
+	conn, ok := c.(*net.UnixConn)
+	if !ok {
+		_ = c.Close()
+		return fmt.Errorf("it is a %T", c)
+	}
+	if r.o.Keep != nil {
+		r.o.Keep(name(w.ID), fd)
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.of[w.ID] = &socket{worker: w, path: path, conn: conn}
+	return nil
+}
+
+func name(id uint64) string { return HeldPrefix + strconv.FormatUint(id, 10) }
+
+// KeepAgain tells Keep of every socket.
+func (r *Room) KeepAgain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, s := range r.of {
+		raw, err := s.conn.SyscallConn()
+		if err == nil && r.o.Keep != nil {
+			_ = raw.Control(func(fd uintptr) { r.o.Keep(name(id), int(fd)) })
+		}
+	}
+}
+
+// Begin hears a worker, now that its process is known.
+func (r *Room) Begin(id uint64, pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.of[id]; s != nil && s.pid == 0 {
+		s.pid = pid
+		r.readers.Go(func() { s.listen(r.o.Log) })
+	}
+}
+
+// Forget ends a worker's socket. It does not wait for what is just being heard.
+func (r *Room) Forget(id uint64) {
+	r.mu.Lock()
+	s := r.of[id]
+	delete(r.of, id)
+	r.mu.Unlock()
+	if s == nil {
+		return
+	}
+	_ = s.conn.Close()
+	_ = os.Remove(s.path)
+	if r.o.Drop != nil {
+		r.o.Drop(name(id))
+	}
+}
+
+// Heard waits until what was sent before has been heard, or so long.
+func (r *Room) Heard(id uint64, limit time.Duration) {
+	r.mu.Lock()
+	s := r.of[id]
+	r.mu.Unlock()
+	for end := time.Now().Add(limit); s != nil && s.waiting() && time.Now().Before(end); {
+		time.Sleep(time.Millisecond)
+	}
+}
+
+// waiting tells whether something is in the queue.
+func (s *socket) waiting() (some bool) {
+	raw, err := s.conn.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		p := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(p, 0)
+		some = err == nil && n > 0
+	})
+	return some
+}
+
+// Close ends the reading, and waits until Hear is not called any more. The files
+// and what the keeper holds stay, for the next master, if there are workers left.
+func (r *Room) Close() {
+	r.mu.Lock()
+	for _, s := range r.of {
+		_ = s.conn.Close()
+	}
+	r.of = map[uint64]*socket{}
+	r.mu.Unlock()
+	r.readers.Wait()
+}
+
+// Sweep removes the sockets of workers that are not there any more.
+func (r *Room) Sweep() error {
+	all, err := os.ReadDir(r.o.Dir)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, e := range all {
+		id, nan := strconv.ParseUint(e.Name(), 10, 64)
+		if nan == nil && r.of[id] != nil {
+			continue
+		}
+		if gone := os.Remove(filepath.Join(r.o.Dir, e.Name())); gone != nil && !errors.Is(gone, fs.ErrNotExist) {
+			err = errors.Join(err, gone)
+		}
+	}
+	return err
+}
+
+// listen hears one worker until its socket is closed.
+func (s *socket) listen(log *zap.Logger) {
+	log = log.With(zap.Uint64("worker", s.worker.ID), zap.Int("pid", s.pid))
+	var told time.Time
+	tell := func(what string, fields ...zap.Field) {
+		if time.Since(told) >= toldEvery {
+			told = time.Now()
+			log.Warn(what, fields...)
+		}
+	}
+	left, second := perSecond, time.Now()
+	for {
+		m, fds, err := s.next()
+		var refused *refusal
+		switch {
+		case err == nil:
+			if len(m.Problems) > 0 {
+				tell("what a worker says by sd_notify is not all understood", zap.Strings("problems", m.Problems))
+			}
+			s.worker.Hear(m, fds)
+		case errors.As(err, &refused):
+			tell("what a worker says by sd_notify is refused", zap.String("why", refused.why))
+		default:
+			return
+		}
+		if left--; left > 0 {
+			continue
+		}
+		if pause := time.Until(second.Add(time.Second)); pause > 0 {
+			tell("a worker says more by sd_notify than is listened to; it waits", zap.Int("messages a second", perSecond))
+			time.Sleep(pause) // bounded, and so is what waits in the socket
+		}
+		left, second = perSecond, time.Now()
+	}
+}
+
+// refusal is about one message.
+type refusal struct{ why string }
+
+func (r *refusal) Error() string { return r.why }
+
+// next takes one message from the socket.
+func (s *socket) next() (Message, []int, error) {
+	buf := make([]byte, maxMessage+1)
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4*MaxFDs))
+	n, oobn, flags, _, err := s.conn.ReadMsgUnix(buf, oob)
+	if err != nil {
+		return Message{}, nil, err
+	}
+	cred, fds := parse(oob[:oobn])
+	refuse := func(why string) (Message, []int, error) {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+		return Message{}, nil, &refusal{why}
+	}
+	switch {
+	case flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 || n > maxMessage:
+		return refuse(fmt.Sprintf("it is longer than %d bytes, or was cut", maxMessage))
+	case cred == nil:
+		return refuse("nobody knows who said it")
+	case !s.may(*cred):
+		return refuse(fmt.Sprintf("process %d (uid %d) may not speak for the worker; worker.notify_access widens who may", cred.Pid, cred.Uid))
+	}
+	m, err := Parse(buf[:n], len(fds))
+	if err != nil {
+		return refuse(err.Error())
+	}
+	if !m.Store && !m.Barrier && len(fds) > 0 {
+		for _, fd := range fds {
+			_ = unix.Close(fd)
+		}
+		fds = nil
+		m.Problems = append(m.Problems, "descriptors came with it that nothing was said of")
+	}
+	return m, fds, nil
+}
+
+// may tells whether a process speaks for the worker.
+func (s *socket) may(c unix.Ucred) bool {
+	switch {
+	case int(c.Uid) != s.worker.UID && c.Uid != 0:
+		return false
+	case int(c.Pid) == s.pid:
+		return true
+	case !s.worker.Group || c.Pid <= 0:
+		return false
+	}
+	return inGroup(int(c.Pid), s.pid)
+}
+
+// inGroup tells whether a process is in the group that another one leads.
+func inGroup(pid, leader int) bool {
+	group, err := unix.Getpgid(pid)
+	return err == nil && group == leader
+}
+
+// parse finds credentials and descriptors in control data, also in some that was
+// cut off: what is there is open.
+func parse(oob []byte) (cred *unix.Ucred, fds []int) {
+	for len(oob) >= unix.CmsgLen(0) {
+		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
+		if err != nil {
+			break
+		}
+		m := unix.SocketControlMessage{Header: h, Data: data}
+		switch {
+		case h.Level != unix.SOL_SOCKET:
+		case h.Type == unix.SCM_CREDENTIALS:
+			cred, _ = unix.ParseUnixCredentials(&m)
+		case h.Type == unix.SCM_RIGHTS:
+			if got, err := unix.ParseUnixRights(&m); err == nil {
+				fds = append(fds, got...)
+			}
+		}
+		oob = rest
+	}
+	return cred, fds
+}
+
+// ID is whose socket the keeper holds by a name.
+func ID(held string) (uint64, bool) {
+	n, ok := strings.CutPrefix(held, HeldPrefix)
+	id, err := strconv.ParseUint(n, 10, 64)
+	return id, ok && err == nil
+}

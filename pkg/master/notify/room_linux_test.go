@@ -1,0 +1,340 @@
+package notify
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+	"golang.org/x/sys/unix"
+)
+
+// A test binary that is told what to say says it, as a process of its own.
+func TestMain(m *testing.M) {
+	if text, ok := os.LookupEnv("NOTIFY_TEST_SAY"); ok {
+		if err := send(os.Getenv("NOTIFY_SOCKET"), text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+func send(path, text string, fds ...int) error {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var oob []byte
+	if len(fds) > 0 {
+		oob = unix.UnixRights(fds...)
+	}
+	return unix.Sendmsg(fd, []byte(text), oob, &unix.SockaddrUnix{Name: path}, 0)
+}
+
+type heard struct {
+	Message
+	fds []int
+}
+
+type hall struct {
+	*Room
+	t    *testing.T
+	kept map[string]int
+	log  *observer.ObservedLogs
+	ear  chan heard
+}
+
+func hallOf(t *testing.T, dir string) *hall {
+	t.Helper()
+	core, logs := observer.New(zap.DebugLevel)
+	h := &hall{t: t, kept: map[string]int{}, log: logs, ear: make(chan heard, 1000)}
+	r, err := Open(Options{Dir: dir, Log: zap.New(core), Keep: func(name string, fd int) {
+		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			t.Error(err)
+		}
+		h.kept[name] = n
+	}, Drop: func(name string) {
+		unix.Close(h.kept[name])
+		delete(h.kept, name)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.Room = r
+	t.Cleanup(func() {
+		r.Close()
+		for _, fd := range h.kept {
+			unix.Close(fd)
+		}
+	})
+	return h
+}
+
+func (h *hall) worker(id uint64, group bool) Worker {
+	return Worker{ID: id, UID: os.Geteuid(), Group: group, Hear: func(m Message, fds []int) { h.ear <- heard{m, fds} }}
+}
+
+func (h *hall) add(id uint64, group bool) string {
+	h.t.Helper()
+	path, err := h.Add(h.worker(id, group))
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return path
+}
+
+func (h *hall) next() heard {
+	h.t.Helper()
+	select {
+	case m := <-h.ear:
+		return m
+	case <-time.After(10 * time.Second):
+		h.t.Fatal("nothing is heard")
+		return heard{}
+	}
+}
+
+// refused waits for a line that says why.
+func (h *hall) refused(why string) {
+	h.t.Helper()
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		for _, e := range h.log.All() {
+			if strings.Contains(fmt.Sprint(e.Message, e.ContextMap()), why) {
+				return
+			}
+		}
+	}
+	h.t.Fatalf("nothing is refused because %q; the log: %v", why, h.log.All())
+}
+
+func TestWhatIsSaidBeforeIsHeard(t *testing.T) {
+	h := hallOf(t, filepath.Join(t.TempDir(), Dir))
+	path := h.add(7, false)
+	if st, err := os.Stat(path); err != nil || st.Mode().Perm() != 0o600 {
+		t.Errorf("the socket: %v, %v", st.Mode(), err)
+	}
+	if err := send(path, "STATUS=loading"); err != nil {
+		t.Fatal(err)
+	}
+	h.Begin(7, os.Getpid())
+	if m := h.next(); m.Status != "loading" {
+		t.Errorf("%+v", m)
+	}
+	if err := send(path, "READY=1"); err != nil {
+		t.Fatal(err)
+	}
+	if m := h.next(); !m.Ready {
+		t.Errorf("%+v", m)
+	}
+	h.Forget(7)
+	if _, err := os.Stat(path); !os.IsNotExist(err) || len(h.kept) != 0 {
+		t.Errorf("the socket is left: %v, %v", err, h.kept)
+	}
+}
+
+// say has another process speak.
+func say(t *testing.T, path, text string, leader int) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), "NOTIFY_TEST_SAY="+text, "NOTIFY_SOCKET="+path)
+	if leader == 0 { // a group of its own
+		cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatal(err, string(out))
+	}
+}
+
+func TestStrangersAreNotHeard(t *testing.T) {
+	h := hallOf(t, filepath.Join(t.TempDir(), Dir))
+	path := h.add(1, false)
+	h.Begin(1, os.Getpid())
+	say(t, path, "READY=1", 1)
+	h.refused("may not speak for the worker")
+	if err := send(path, "STATUS=mine"); err != nil {
+		t.Fatal(err)
+	}
+	if m := h.next(); m.Ready || m.Status != "mine" {
+		t.Errorf("a child was heard: %+v", m)
+	}
+}
+
+func TestProcessesOfTheGroupAreHeard(t *testing.T) {
+	h := hallOf(t, filepath.Join(t.TempDir(), Dir))
+	path := h.add(1, true)
+	// A child that is not waited for until it was heard stays a process of the group.
+	cmd := exec.Command("sleep", "60")
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}()
+	h.Begin(1, cmd.Process.Pid)
+	say(t, path, "READY=1", 0)
+	h.refused("may not speak for the worker")
+
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), "NOTIFY_TEST_SAY=READY=1", "NOTIFY_SOCKET="+path)
+	child.SysProcAttr = &unix.SysProcAttr{Setpgid: true, Pgid: cmd.Process.Pid}
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if m := h.next(); !m.Ready {
+		t.Errorf("%+v", m)
+	}
+	if err := child.Wait(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestDescriptorsComeAlong(t *testing.T) {
+	h := hallOf(t, filepath.Join(t.TempDir(), Dir))
+	path := h.add(1, false)
+	h.Begin(1, os.Getpid())
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := send(path, "FDSTORE=1\nFDNAME=cache", int(r.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	m := h.next()
+	if !m.Store || m.Name != "cache" || len(m.fds) != 1 {
+		t.Fatalf("%+v", m)
+	}
+	if flags, err := unix.FcntlInt(uintptr(m.fds[0]), unix.F_GETFD, 0); err != nil || flags&unix.FD_CLOEXEC == 0 {
+		t.Errorf("the descriptor would be inherited: %v, %v", flags, err)
+	}
+	unix.Close(m.fds[0])
+
+	// A barrier: its descriptor is closed by whoever has done all before.
+	if err := send(path, "BARRIER=1", int(w.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if m = h.next(); !m.Barrier {
+		t.Fatalf("%+v", m)
+	}
+	unix.Close(m.fds[0])
+	if n, err := r.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("somebody still holds the barrier: %d, %v", n, err)
+	}
+
+	// Those that nothing was said of are closed.
+	if r, w, err = os.Pipe(); err != nil {
+		t.Fatal(err)
+	}
+	if err := send(path, "READY=1", int(w.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if m = h.next(); !m.Ready || len(m.fds) != 0 || len(m.Problems) != 1 {
+		t.Errorf("%+v", m)
+	}
+	if n, err := r.Read(make([]byte, 1)); n != 0 || err == nil {
+		t.Errorf("an unexpected descriptor is kept: %d, %v", n, err)
+	}
+}
+
+func TestTooLongIsRefused(t *testing.T) {
+	h := hallOf(t, filepath.Join(t.TempDir(), Dir))
+	path := h.add(1, false)
+	h.Begin(1, os.Getpid())
+	if err := send(path, "READY=1\nX="+strings.Repeat("x", maxMessage)); err != nil {
+		t.Fatal(err)
+	}
+	h.refused("longer than 4096 bytes")
+	if err := send(path, "READY=1"); err != nil {
+		t.Fatal(err)
+	}
+	if m := h.next(); !m.Ready {
+		t.Errorf("%+v", m)
+	}
+}
+
+// A worker that floods is slowed down, and its last word is heard all the same.
+func TestFloodWaits(t *testing.T) {
+	h := hallOf(t, filepath.Join(t.TempDir(), Dir))
+	path := h.add(1, false)
+	h.Begin(1, os.Getpid())
+	begun := time.Now()
+	for i := range 2 * perSecond {
+		if err := send(path, fmt.Sprint("STATUS=", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	h.refused("it waits")
+	for i := range 2 * perSecond {
+		if m := h.next(); m.Status != fmt.Sprint(i) {
+			t.Fatalf("message %d is %q", i, m.Status)
+		}
+	}
+	if took := time.Since(begun); took < time.Second {
+		t.Errorf("%d messages were heard in %v", 2*perSecond, took)
+	}
+}
+
+// The next master hears what was said while there was none.
+func TestNextMasterHears(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), Dir)
+	first := hallOf(t, dir)
+	path := first.add(3, false)
+	first.add(4, false)
+	first.Begin(3, os.Getpid())
+	kept, err := unix.FcntlInt(uintptr(first.kept["notify/3"]), unix.F_DUPFD_CLOEXEC, 3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Room.Close()
+	if err := send(path, "STATUS=between"); err != nil {
+		t.Fatal(err)
+	}
+	second := hallOf(t, dir)
+	if id, ok := ID("notify/3"); id != 3 || !ok {
+		t.Error(id, ok)
+	}
+	if err := second.Adopt(second.worker(3, false), kept); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Sweep(); err != nil {
+		t.Error(err)
+	}
+	second.Begin(3, os.Getpid())
+	if m := second.next(); m.Status != "between" {
+		t.Errorf("%+v", m)
+	}
+	if all, err := os.ReadDir(dir); err != nil || len(all) != 1 {
+		t.Errorf("%v, %v", all, err)
+	}
+}
+
+// What is in the way is replaced: the file of a dead socket.
+func TestDeadSocketIsReplaced(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), Dir)
+	h := hallOf(t, dir)
+	dead, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(dir, "5"), Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dead.Close()
+	path := h.add(5, false)
+	h.Begin(5, os.Getpid())
+	if err := send(path, "READY=1"); err != nil {
+		t.Fatal(err)
+	}
+	h.next()
+}
