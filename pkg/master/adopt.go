@@ -79,9 +79,10 @@ func (m *Master) openKeeper() (*state.Live, []listen.Held, error) {
 // bounded, whatever they write.
 func Tend(runtimeDir string) { logs.Bound(filepath.Join(runtimeDir, outputDir)) }
 
-// holdAgain has a new keeper hold everything. It is asked from outside the loop.
-func (m *Master) holdAgain() {
-	m.ask(func() {
+// holdAgain has a new keeper hold everything, unless the loop has ended. It is asked
+// from outside of it.
+func (m *Master) holdAgain() bool {
+	return m.ask(func() {
 		m.sockets.KeepAgain()
 		m.blobs.KeepAgain()
 	})

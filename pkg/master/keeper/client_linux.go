@@ -24,13 +24,16 @@ const (
 type Client struct {
 	o       Options
 	asking  sync.Mutex // one question at a time
+	filling sync.Mutex // held while a keeper is given everything
 	answers chan string
 	stop    chan struct{}
 	done    sync.WaitGroup
 
-	mu    sync.Mutex
-	link  *link // nil: there is none now
-	ended error // why nothing goes any more
+	mu     sync.Mutex
+	link   *link           // nil: there is none now
+	ended  error           // why nothing goes any more
+	ending bool            // and the keeper ends, too
+	given  map[string]bool // names of what a refill has given so far; nil: there is none under way
 }
 
 // Join joins the keeper that is there, or starts one, and returns what it holds.
@@ -88,6 +91,7 @@ func (c *Client) say(what string, f frame, fds ...int) error {
 	if k == nil {
 		return nil
 	}
+	c.note(f)
 	switch err := k.send(putLimit, f, fds...); {
 	case errors.Is(err, unix.EBADF):
 		return fmt.Errorf("have the keeper %s: descriptor %v: %w", what, fds, err)
@@ -96,6 +100,15 @@ func (c *Client) say(what string, f frame, fds ...int) error {
 		k.kill()
 	}
 	return nil // of a connection that is broken hear knows, and Refill comes
+}
+
+// note remembers what a refill has given.
+func (c *Client) note(f frame) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.given != nil && f.kind == kindPut {
+		c.given[f.name] = true
+	}
 }
 
 // Guard has the keeper start the old program should this master's connection end
@@ -166,6 +179,9 @@ func (c *Client) Leave() { c.finish(func(k *link) {}) }
 // does not is killed.
 func (c *Client) End() error {
 	var err error
+	c.mu.Lock()
+	c.ending = c.ending || c.ended == nil
+	c.mu.Unlock()
 	c.finish(func(k *link) {
 		if err = k.send(putLimit, frame{kind: kindEnd}); err == nil && !k.gone(endLimit) {
 			err = fmt.Errorf("it did not within %s and was killed", endLimit)
@@ -191,8 +207,10 @@ func (c *Client) finish(last func(*link)) {
 	}
 	c.mu.Unlock()
 	if first && k != nil {
+		c.filling.Lock() // so that it is given everything, or nothing is taken from it
 		last(k)
 		k.Close()
+		c.filling.Unlock()
 	}
 	c.done.Wait()
 }
@@ -267,26 +285,42 @@ func (c *Client) reopen() *link {
 			}
 			continue
 		}
-		for _, h := range held { // of before: Refill says it all
+		for _, h := range held {
 			unix.Close(h.FD)
-			_ = k.send(putLimit, frame{kind: kindDrop, name: h.Name})
 		}
 		c.mu.Lock()
-		over := c.ended != nil
+		over, ending := c.ended != nil, c.ending
 		if !over {
-			c.link = k
+			c.filling.Lock()
+			c.link, c.given = k, map[string]bool{}
 		}
 		c.mu.Unlock()
 		if over {
-			_ = k.send(putLimit, frame{kind: kindEnd}) // it holds nothing
+			if ending || len(held) == 0 { // else it is for the next master
+				_ = k.send(putLimit, frame{kind: kindEnd})
+			}
 			k.Close()
 			k.release()
 			return nil
 		}
 		c.o.Log.Info("there is a keeper again", zap.Int("keeper", k.pid))
-		if c.o.Refill != nil {
-			c.o.Refill()
-		}
+		c.refill(k, held)
 		return k
+	}
+}
+
+// refill has a keeper hold what there is now, and nothing of before; filling is
+// held. Nothing is dropped of one that could not be given everything anew: the master ends.
+func (c *Client) refill(k *link, before []Held) {
+	defer c.filling.Unlock()
+	whole := c.o.Refill != nil && c.o.Refill()
+	c.mu.Lock()
+	given := c.given
+	c.given = nil
+	c.mu.Unlock()
+	for _, h := range before {
+		if whole && !given[h.Name] {
+			_ = k.send(putLimit, frame{kind: kindDrop, name: h.Name})
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"os"
 	"os/exec"
@@ -54,7 +55,7 @@ func dir(t testing.TB) string {
 	return d
 }
 
-func join(t testing.TB, path string, refill func()) (*Client, []Held) {
+func join(t testing.TB, path string, refill func() bool) (*Client, []Held) {
 	t.Helper()
 	c, held, err := Join(Options{Path: path, Refill: refill})
 	if err != nil {
@@ -257,9 +258,10 @@ func TestKeeperIsReplaced(t *testing.T) {
 			fd := text(t, "x")
 			refilled := make(chan struct{}, 10)
 			var c *Client
-			c, _ = join(t, path, func() {
+			c, _ = join(t, path, func() bool {
 				put(t, c, "again", "", fd)
 				refilled <- struct{}{}
+				return true
 			})
 			first := c.PID()
 			put(t, c, "before", "", fd)
@@ -411,6 +413,41 @@ func TestNonsense(t *testing.T) {
 		t.Error(got)
 	}
 	ends(t, next, path)
+}
+
+// A master that has lost its connection for a moment gives the keeper everything
+// anew, and has it drop the rest; one that ends meanwhile has it drop nothing.
+func TestConnectionIsLostForAMoment(t *testing.T) {
+	for _, ends := range []bool{false, true} {
+		path := filepath.Join(dir(t), "keeper.sock")
+		refilled := make(chan struct{})
+		var c *Client
+		c, _ = join(t, path, func() bool {
+			defer close(refilled)
+			if !ends {
+				put(t, c, "stays", "", text(t, "new"))
+			}
+			return !ends
+		})
+		put(t, c, "stays", "", text(t, "old"))
+		put(t, c, "goes", "", text(t, "old"))
+		if err := c.link.Close(); err != nil {
+			t.Fatal(err)
+		}
+		<-refilled
+		c.Leave()
+		next, held := join(t, path, nil)
+		got := contents(t, held)
+		if want := map[string]string{"stays": ":new"}; !ends && !maps.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+		if want := map[string]string{"stays": ":old", "goes": ":old"}; ends && !maps.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+		if err := next.End(); err != nil {
+			t.Error(err)
+		}
+	}
 }
 
 // A Put without a descriptor that is one fails, and the connection goes on.
