@@ -62,7 +62,7 @@ func adopt(pid, pidfd int, begun string) (*Process, error) {
 	if s.begun != begun {
 		return nil, fmt.Errorf("adopt process %d: %w: the one that has this number now began at %s, not at %s", pid, ErrGone, s.begun, begun)
 	}
-	p := &Process{pid: pid, done: make(chan struct{}), stop: make(chan struct{})}
+	p := &Process{pid: pid, filter: -1, done: make(chan struct{}), stop: make(chan struct{})}
 	if _, ours := p.gone(); !ours {
 		p.stranger = &stranger{begun: begun, session: s.session}
 	}

@@ -122,6 +122,7 @@ type picture struct {
 	NoFile          [2]uint64
 	OOM             string
 	Status          map[string]string // of /proc/self/status
+	Pidfd           uint64            // inode of its own pidfd, where that names it
 }
 
 func selfie() picture {
@@ -152,6 +153,7 @@ func selfie() picture {
 		Dir: dir, Args: os.Args, Env: os.Environ(), FDs: fds, CloseOnExec: flagged,
 		NoFile: [2]uint64{limit.Cur, limit.Max}, OOM: strings.TrimSpace(string(oom)), Status: map[string]string{},
 	}
+	p.Pidfd, _ = ownPidfd()
 	status, _ := os.ReadFile("/proc/self/status")
 	for line := range strings.Lines(string(status)) {
 		key, value, _ := strings.Cut(strings.TrimSpace(line), ":")

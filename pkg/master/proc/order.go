@@ -9,6 +9,7 @@ const shimArgument = "masterd-exec-shim"
 const (
 	shimFailed = 127 // exit code of a shim that could not run the program, as a shell's
 	aboutToRun = '!' // sent before the exec; the end of the stream after it means that it worked
+	tookFilter = '@' // sent with the descriptor on which the program's calls are told
 )
 
 // order is what the master tells its shim. Text is bytes: neither arguments
@@ -21,6 +22,7 @@ type order struct {
 	Who     identity
 	NoFile  uint64
 	OOM     int
+	Filter  bool     // have bind and listen told
 	Files   int      // descriptors from 3 on that are the program's
 	Listen  []string // their names when the environment is to tell of them; nil: it is not
 }

@@ -40,6 +40,9 @@ func (p *Process) PID() int { return 0 }
 // Notes is empty.
 func (p *Process) Notes() []string { return nil }
 
+// Filter is none.
+func (p *Process) Filter() int { return -1 }
+
 // Done is never closed.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

@@ -22,6 +22,8 @@ type Process struct {
 	notes []string
 	pidfd *os.File // nil: the kernel has none
 
+	filter int // see Filter
+
 	stranger *stranger // nil: our child
 
 	mu     sync.Mutex
@@ -36,7 +38,7 @@ type Process struct {
 
 // watch takes over a child. Its pid stays its own until this reaps it.
 func watch(pid, pidfd int, notes []string) *Process {
-	p := &Process{pid: pid, notes: notes, done: make(chan struct{}), stop: make(chan struct{})}
+	p := &Process{pid: pid, notes: notes, filter: -1, done: make(chan struct{}), stop: make(chan struct{})}
 	p.watch(pidfd)
 	return p
 }
@@ -57,6 +59,14 @@ func (p *Process) PID() int { return p.pid }
 // Notes are sentences about what could not be done for the process but did not
 // keep it from running.
 func (p *Process) Notes() []string { return p.notes }
+
+// Filter is the descriptor on which the calls are told that [Spec.Filter] asks
+// for; it is the caller's from now on. -1: there is none, or it was taken.
+func (p *Process) Filter() int {
+	fd := p.filter
+	p.filter = -1
+	return fd
+}
 
 // Done is closed once the process is gone and has been waited for.
 func (p *Process) Done() <-chan struct{} { return p.done }
@@ -124,6 +134,9 @@ func (p *Process) SetOOMScoreAdj(adj int) error {
 func (p *Process) Close() {
 	p.close.Do(func() {
 		close(p.stop)
+		if fd := p.Filter(); fd >= 0 {
+			unix.Close(fd)
+		}
 		if p.pidfd != nil {
 			p.pidfd.Close()
 		}

@@ -63,6 +63,11 @@ func (s shim) run() refusal {
 	if r, bad := setLimit(o.NoFile); bad {
 		return r
 	}
+	if o.Filter {
+		if r, bad := s.install(); bad {
+			return r
+		}
+	}
 	if r, bad := become(o.Who); bad {
 		return r
 	}
@@ -80,6 +85,9 @@ func (s shim) run() refusal {
 			"LISTEN_FDS="+strconv.Itoa(len(o.Listen)),
 			"LISTEN_PID="+strconv.Itoa(os.Getpid()),
 			"LISTEN_FDNAMES="+strings.Join(o.Listen, ":"))
+		if id, ok := ownPidfd(); ok {
+			env = append(env, "LISTEN_PIDFDID="+strconv.FormatUint(id, 10))
+		}
 	}
 	program, args := string(o.Program), stringsOf(o.Args)
 	unix.Write(s.talk, []byte{aboutToRun, '\n'})
@@ -90,6 +98,25 @@ func (s shim) run() refusal {
 		time.Sleep(busyWait)
 	}
 	return whyNotRun(program, args, env, o.Who, errnoOf(err))
+}
+
+// pidfs is the magic number of the file system that pidfds are in since Linux 6.9.
+// Before it all of them had one inode, which named nobody.
+const pidfs = 0x50494446
+
+// ownPidfd is the inode of this process's pidfd, which names it for ever.
+func ownPidfd() (uint64, bool) {
+	fd, err := unix.PidfdOpen(os.Getpid(), 0)
+	if err != nil {
+		return 0, false
+	}
+	defer unix.Close(fd)
+	var fs unix.Statfs_t
+	var st unix.Stat_t
+	if unix.Fstatfs(fd, &fs) != nil || fs.Type != pidfs || unix.Fstat(fd, &st) != nil {
+		return 0, false
+	}
+	return st.Ino, true
 }
 
 // hear reads the order to its end.

@@ -40,6 +40,10 @@ type Spec struct {
 	Stdout, Stderr int    // descriptors, the caller's; zero or less: /dev/null
 	Files          []File // become 3, 4, … in this order
 
+	// Filter has the program's calls of bind and listen wait for an answer, which
+	// whoever has [Process.Filter] gives (seccomp_unotify(2)). Children inherit it.
+	Filter bool
+
 	ListenEnv bool // tell of Files by LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES
 }
 

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"strconv"
 	"syscall"
@@ -56,7 +55,7 @@ func start(s *Spec, limit time.Duration) (*Process, error) {
 	}
 	o := order{
 		Program: []byte(s.Program), Args: bytesOf(s.Args), Env: bytesOf(s.Env), Dir: []byte(s.Dir),
-		Who: who, NoFile: s.NoFile, OOM: s.OOMScoreAdj, Files: len(s.Files),
+		Who: who, NoFile: s.NoFile, OOM: s.OOMScoreAdj, Filter: s.Filter, Files: len(s.Files),
 	}
 	if len(s.Args) == 0 {
 		o.Args = [][]byte{o.Program}
@@ -86,8 +85,9 @@ func start(s *Spec, limit time.Duration) (*Process, error) {
 	talk := os.NewFile(uintptr(pair[0]), "shim")
 	defer talk.Close()
 
-	notes, err := converse(talk, orders, limit)
+	notes, filter, err := converse(talk, orders, limit)
 	p := watch(pid, pidfd, notes)
+	p.filter = filter
 	if err != nil {
 		return nil, p.abandon(err)
 	}
@@ -153,19 +153,19 @@ func fork(s *Spec, talk int) (pid, pidfd int, err error) {
 }
 
 // converse gives the shim its order and hears what became of it. Notes are
-// what did not work but did not stop the shim.
-func converse(talk *os.File, orders []byte, limit time.Duration) (notes []string, err error) {
+// what did not work but did not stop the shim; filter is -1 if none came.
+func converse(talk *os.File, orders []byte, limit time.Duration) (notes []string, filter int, err error) {
 	talk.SetDeadline(time.Now().Add(limit))
 	_, sent := talk.Write(orders)
 	if sent == nil {
 		sent = shutdownWrite(talk)
 	}
-	answer, err := io.ReadAll(io.LimitReader(talk, answerLimit))
+	answer, filter, err := answerOf(talk)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(sent, os.ErrDeadlineExceeded):
-		return nil, fmt.Errorf("it was not run within %s; is its file system still there?", limit)
+		return nil, filter, fmt.Errorf("it was not run within %s; is its file system still there?", limit)
 	case err != nil && !errors.Is(err, syscall.ECONNRESET):
-		return nil, fmt.Errorf("hear from its shim: %w", err)
+		return nil, filter, fmt.Errorf("hear from its shim: %w", err)
 	}
 	ran := false
 	for line := range bytes.Lines(answer) {
@@ -173,19 +173,63 @@ func converse(talk *os.File, orders []byte, limit time.Duration) (notes []string
 			ran = true
 			continue
 		}
+		if line[0] == tookFilter {
+			continue
+		}
 		var r refusal
 		if json.Unmarshal(line, &r) != nil {
-			return nil, fmt.Errorf("its shim answered %q", line)
+			return nil, filter, fmt.Errorf("its shim answered %q", line)
 		}
 		if r.Fatal {
-			return nil, &refused{r.Text, r.Errno}
+			return nil, filter, &refused{r.Text, r.Errno}
 		}
 		notes = append(notes, r.Text)
 	}
 	if !ran {
-		return nil, shimDied{}
+		return nil, filter, shimDied{}
 	}
-	return notes, nil
+	return notes, filter, nil
+}
+
+// answerOf reads to the end, and takes the descriptor that may come.
+func answerOf(talk *os.File) (answer []byte, filter int, err error) {
+	filter = -1
+	raw, err := talk.SyscallConn()
+	if err != nil {
+		return nil, filter, err
+	}
+	buf, oob := make([]byte, 4<<10), make([]byte, unix.CmsgSpace(4))
+	for len(answer) < answerLimit {
+		var n, oobn int
+		var got error
+		err := raw.Read(func(fd uintptr) bool {
+			for {
+				if n, oobn, _, _, got = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC); got != unix.EINTR {
+					return got != unix.EAGAIN
+				}
+			}
+		})
+		if err = errors.Join(err, got); err != nil || n == 0 {
+			return answer, filter, err
+		}
+		answer = append(answer, buf[:n]...)
+		if fds := rights(oob[:oobn]); len(fds) == 1 && filter < 0 {
+			filter = fds[0]
+		}
+	}
+	return answer, filter, nil
+}
+
+func rights(oob []byte) []int {
+	all, err := unix.ParseSocketControlMessage(oob)
+	if err != nil || len(all) != 1 {
+		return nil
+	}
+	fds, err := unix.ParseUnixRights(&all[0])
+	if err != nil {
+		return nil
+	}
+	return fds
 }
 
 // shimDied: the shim ended without a word, by a crash of its own or because it

@@ -98,6 +98,9 @@ func TestDescriptorsAreExact(t *testing.T) {
 		t.Errorf("descriptors %v, flagged %v", got.FDs, got.CloseOnExec)
 	}
 	want := []string{"A=1", "LISTEN_FDS=3", "LISTEN_PID=" + strconv.Itoa(got.PID), "LISTEN_FDNAMES=http:debug:metrics"}
+	if got.Pidfd != 0 { // where it names one process, and no other
+		want = append(want, "LISTEN_PIDFDID="+strconv.FormatUint(got.Pidfd, 10))
+	}
 	if !slices.Equal(got.Env, want) {
 		t.Errorf("environment %q, want %q", got.Env, want)
 	}

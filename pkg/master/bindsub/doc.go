@@ -1,0 +1,74 @@
+// Package bindsub lets a program that binds its addresses itself be a worker like
+// any other: its bind(2) of a listener's address is answered with the worker's
+// slot, its listen(2) on that tells that it listens.
+//
+// The program's process was started with a seccomp filter that has exactly these
+// two calls told to whoever holds its descriptor (seccomp_unotify(2)); all others
+// cost nothing. Static programs, threads and children are no different.
+//
+// What is answered, and how, is [Match]'s to say. Everything that is not a
+// listener's passes, and the kernel answers it.
+package bindsub
+
+import (
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// HeldPrefix begins the names of all that the keeper holds for this room.
+const HeldPrefix = "bind/"
+
+const (
+	// perSecond is how many calls of one worker are answered in a second; more wait.
+	perSecond = 1000
+	// stopWait bounds the wait for a call that is just being answered.
+	stopWait = 200 * time.Millisecond
+	// toldEvery is the least time between two lines of the log about one worker.
+	toldEvery = time.Minute
+)
+
+// Listener is an address of the service's.
+type Listener struct {
+	Name string
+	At   netip.AddrPort
+	Dual bool // :: and 0.0.0.0 at once
+}
+
+// Facts about a worker.
+type (
+	// Listens: it listens on all its listeners now.
+	Listens struct{}
+	// Waits: what it has not done yet, and what it did instead.
+	Waits struct{ Detail string }
+	// Refused: it asked for an address that it cannot have, and was told that the
+	// address is in use. Why says what to do about it.
+	Refused struct{ Why string }
+)
+
+// Fact is one of these.
+type Fact interface{ fact() }
+
+func (Listens) fact() {}
+func (Waits) fact()   {}
+func (Refused) fact() {}
+
+// Options are about one worker.
+type Options struct {
+	FD        int // the filter's; the room's from now on
+	Listeners []Listener
+	// Bound are the names of listeners that are known to be bound already, by what
+	// an earlier master has noted.
+	Bound []string
+	// Give makes a duplicate of the worker's slot in a listener; the caller closes it.
+	Give func(listener string) (fd int, err error)
+	// Rival names who of the service's other workers listens where this one wants to
+	// bind; empty: nobody.
+	Rival func(at netip.AddrPort, dual bool) string
+	// Fact is told, in order, from one goroutine. Noted is told of each listener that
+	// was bound.
+	Fact  func(Fact)
+	Noted func(listener string)
+	Log   *zap.Logger // may be nil
+}
