@@ -34,6 +34,8 @@ type Listener struct {
 	Name string
 	At   netip.AddrPort
 	Dual bool // :: and 0.0.0.0 at once
+	// Inode is the slot's, which tells a listen(2) on it; zero where it is not known.
+	Inode uint64
 }
 
 // Facts about a worker.

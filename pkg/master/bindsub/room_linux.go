@@ -83,6 +83,9 @@ func Begin(o Options) (*Room, error) {
 		if !slices.Contains(o.Bound, l.Name) {
 			r.missing = append(r.missing, l)
 		}
+		if l.Inode != 0 {
+			r.slots[l.Inode] = l.Name
+		}
 	}
 	r.ready = len(r.missing) == 0
 	_, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_GET_NOTIF_SIZES, 0, uintptr(unsafe.Pointer(&r.sizes)))
