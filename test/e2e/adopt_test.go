@@ -193,6 +193,7 @@ func TestUpgrades(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	gaps := absences(t, s)
 	var took []time.Duration
 	for i := range n {
 		begun := time.Now()
@@ -209,12 +210,42 @@ func TestUpgrades(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Logf("%d upgrades, %s each (median, the wait for a proof included):\n%s", n, median(took), res)
+	t.Logf("%d upgrades, %s each (median, the wait for a proof included), %s without a master that answers (median):\n%s", n, median(took), median(gaps()), res)
 	if res.Failed() > 0 {
 		t.Errorf("%d requests failed", res.Failed())
 	}
 	if after.Master.PID != before.Master.PID || after.Master.Since.Equal(before.Master.Since) {
 		t.Errorf("master %+v before, %+v after", before.Master, after.Master)
+	}
+}
+
+// absences asks the master again and again; the result is for how long nobody
+// answered, each time.
+func absences(t *testing.T, s *service.Service) (end func() []time.Duration) {
+	t.Helper()
+	var gaps []time.Duration
+	done := make(chan struct{})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer close(done)
+		last, away := time.Now(), false
+		for ctx.Err() == nil {
+			if _, err := s.API.Status(ctx); err != nil {
+				away = true
+				time.Sleep(time.Millisecond)
+				continue
+			}
+			if away {
+				gaps = append(gaps, time.Since(last))
+			}
+			last, away = time.Now(), false
+			time.Sleep(time.Millisecond)
+		}
+	}()
+	return func() []time.Duration {
+		cancel()
+		<-done
+		return gaps
 	}
 }
 
