@@ -20,7 +20,8 @@ type builder struct {
 	doc    *document
 	over   environment
 	values *viper.Viper
-	dir    string // of the file
+	dir    string            // of the file
+	filled map[string]string // where values that were not given came from, other than defaults
 	list   []Problem
 }
 
@@ -54,7 +55,9 @@ func (b *builder) build() *Config {
 	}
 	b.service(c)
 	b.listeners(c)
+	b.fill(c)
 	b.worker(c)
+	b.foreign(c)
 	b.health(c)
 	b.rest(c)
 	return c
@@ -92,7 +95,7 @@ func assign(f field, text string) error {
 		if err := checkText(text); err != nil {
 			return err
 		}
-		if k.Path == "worker.stop_signal" {
+		if k.Path == "worker.stop_signal" || k.Path == "drain.signal" {
 			text = strings.TrimPrefix(text, "SIG")
 		}
 		if len(k.Allowed) > 0 && !slices.Contains(k.Allowed, text) {
@@ -159,9 +162,6 @@ func assignNumber(ptr any, n uint64) {
 }
 
 func notAllowed(k Key, text string) error {
-	if k.Path == "worker.kind" && text == KindUnmodified {
-		return fmt.Errorf("%q is not available in this version of masterd; allowed are %s", text, strings.Join(k.Allowed, ", "))
-	}
 	if len(k.Allowed) == 1 {
 		return fmt.Errorf("%s is not available in this version of masterd, only %s is", short(text), k.Allowed[0])
 	}
@@ -179,8 +179,11 @@ func (b *builder) argumentList(path string, k Key) []string {
 	}
 	if n.Kind != yaml.SequenceNode {
 		example := `["bin/shop", "--mode=prod"]`
-		if k.Type == Paths {
+		switch {
+		case k.Type == Paths:
 			example = `["secrets.env"]`
+		case k.Example != "":
+			example = k.Example
 		}
 		b.add(path, fmt.Sprintf("is %s, not a list; write %s", form(n), example))
 		return nil

@@ -64,6 +64,13 @@ type Worker struct {
 	Group      string
 	NoFile     uint64 // RLIMIT_NOFILE; zero: as the master's
 	StopSignal string // "TERM", "INT", "QUIT", ...
+
+	// For kinds other than KindSDK:
+	Preset       string        // "none", or whose ways were filled in
+	Ready        string        // "notify" or "probe"; "auto" is the latter
+	NotifyAccess string        // "main" or "group": who may speak by sd_notify
+	Watchdog     time.Duration // between two WATCHDOG=1; zero: none
+	FDStore      int           // descriptors that may be stored
 }
 
 // Health says how a worker is checked. At most one of HTTP, TCP and Command is set.
@@ -123,7 +130,16 @@ type Rollout struct {
 	MaxPerMinute int
 	KeepVersions int
 	Memory       Memory
+	Require      Require
 	Hooks        Hooks
+}
+
+// Require is what must be well before a candidate is started.
+type Require struct {
+	Commands [][]string
+	TCP      []string // HOST:PORT, or the absolute path of a Unix socket
+	HTTP     []string // URLs
+	Timeout  time.Duration
 }
 
 // Memory is what must stay free, and what is done when it would not.
@@ -144,6 +160,8 @@ type Drain struct {
 	Timeout        time.Duration
 	MaxGenerations int
 	KillAfter      time.Duration // from the stop signal to KILL
+	Signal         string        // has a worker of another kind than KindSDK finish by itself; "none": it does not know how to
+	Command        []string      // the same, by a program
 	Handover       bool
 }
 

@@ -106,6 +106,8 @@ func (e *effective) origin(path string) string {
 		return "environment " + src.vars[path]
 	case src.lines[path] > 0:
 		return fmt.Sprintf("%s:%d", e.config.File, src.lines[path])
+	case src.filled[path] != "":
+		return src.filled[path]
 	case src.lines == nil:
 		return ""
 	}

@@ -107,7 +107,7 @@ func fullValue(k Key) string {
 		return k.Example
 	case k.Type == Variables:
 		return "{}"
-	case k.Type == Arguments || k.Type == Paths || k.Type == Hooked:
+	case k.Type == Arguments || k.Type == Paths || k.Type == Words || k.Type == Hooked:
 		return "[]"
 	case k.Type == Text || k.Type == Path:
 		return quote(k.Default)

@@ -15,6 +15,7 @@ const (
 	Text      Type = "text"              // one line of text; numbers are taken as written
 	Path      Type = "path"              // text; a relative one is relative to the configuration file
 	Paths     Type = "list of paths"     // at most maxItems
+	Words     Type = "list of text"      // at most maxItems
 	Integer   Type = "integer"           // decimal
 	Boolean   Type = "true or false"     // and no other spelling
 	Duration  Type = "duration"          // "200ms", "5m", "1h30m"; 0 needs no unit

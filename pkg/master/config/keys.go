@@ -69,14 +69,20 @@ func serviceKeys() []Key {
 func workerKeys() []Key {
 	return []Key{
 		{Path: "worker", Type: Section, Meaning: `What is run, and as whom.`},
-		{Path: "worker.kind", Type: Text, Default: KindSDK, Allowed: []string{KindSDK, KindSocketActivation},
+		{Path: "worker.kind", Type: Text, Default: KindSDK, Allowed: []string{KindSDK, KindSocketActivation, KindUnmodified},
 			Meaning: `"sdk" is a program built on masterd's worker package: everything works. "socket-activation" is any
-				program that takes its sockets by LISTEN_FDS, as under systemd. ("unmodified", for programs that bind
-				by themselves, is not available in this version.)`},
+				program that takes its sockets by LISTEN_FDS, as under systemd, or is told the number of a descriptor.
+				"unmodified" is any program that binds the listeners' addresses itself: its calls of bind and listen are
+				answered with its own sockets there (seccomp user notification; Linux 5.14, TCP only). What it binds
+				must be what is configured, or all addresses where less is configured.`},
+		{Path: "worker.preset", Type: Text, Default: presetNone, Allowed: presetNames(),
+			Meaning: `What is known of a widely used server: its kind, how it leaves, how it is told of its sockets. Each
+				key that is given itself wins. configs/examples has one configuration for each.`},
 		{Path: "worker.command", Type: Arguments, Example: `["/srv/shop/bin/shop", "--mode=prod"]`,
 			Meaning: `The program and its arguments, without a shell. A program with a slash is a path, relative to the
-				configuration file; a bare name is looked up in the master's PATH. Arguments are passed as written. It
-				must be given.`},
+				configuration file; a bare name is looked up in the master's PATH. Arguments are passed as written. In a
+				socket-activation worker {fd:NAME} stands for the number of the descriptor of that listener, also within
+				worker.env. It must be given.`},
 		{Path: "worker.directory", Type: Path,
 			Meaning: `The worker's working directory; when empty, that of the configuration file.`},
 		{Path: "worker.processes", Type: Integer, Default: "1", Unit: "processes", Min: "1", Max: "64",
@@ -104,9 +110,23 @@ func workerKeys() []Key {
 		{Path: "worker.limits", Type: Section, Meaning: `Limits of each worker.`},
 		{Path: "worker.limits.nofile", Type: Integer, Default: "0", Unit: "descriptors", Min: "0", Max: "1073741816",
 			Meaning: `How many descriptors a worker may have open (RLIMIT_NOFILE), from 64. 0: as many as the master.`},
-		{Path: "worker.stop_signal", Type: Text, Default: "TERM", Allowed: []string{"TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH"},
+		{Path: "worker.stop_signal", Type: Text, Default: "TERM", Allowed: signalNames(),
 			Meaning: `The signal that asks a worker to stop: for programs that are not built on the worker package, and for
 				those that do not follow the control protocol any more. "SIGTERM" is read as "TERM".`},
+		{Path: "worker.ready", Type: Text, Default: "auto", Allowed: []string{"auto", "notify", "probe"},
+			Meaning: `When a worker that is not built on the worker package counts as ready, so that its checks begin: "probe", at
+				once, the first check that passes is the proof; "notify", when it has said READY=1 by sd_notify. One that
+				is unmodified must have come to listen on all listeners besides. "auto" is "probe".`},
+		{Path: "worker.notify_access", Type: Text, Default: "main", Allowed: []string{"main", "group"},
+			Meaning: `Who may speak for a worker by sd_notify: its first process (or the one that it named with MAINPID), or any
+				process of its group.`},
+		{Path: "worker.watchdog", Type: Duration, Default: "0", Min: "0", Max: "24h",
+			Meaning: `A worker that is not built on the worker package and has not said WATCHDOG=1 for so long is sent ABRT, and
+				then killed and replaced. It is told by WATCHDOG_USEC. At least 100ms; 0: it has none.`},
+		{Path: "worker.fd_store", Type: Integer, Default: "0", Unit: "descriptors", Min: "0", Max: "512",
+			Meaning: `How many descriptors workers may have masterd keep by FDSTORE=1 of sd_notify, for all workers that are
+				started later, of any version; they come after the listeners in LISTEN_FDS. They are let go when the
+				service stops.`},
 	}
 }
 
@@ -169,7 +189,9 @@ func rolloutKeys() []Key {
 		{Path: "rollout", Type: Section, Meaning: `How one version follows the other.`},
 		{Path: "rollout.bake", Type: Duration, Default: "5m", Min: "0", Max: "168h",
 			Meaning: `How long a new version must have the traffic without a fault until it is trusted. So long the one before
-				it is kept warm, and a fault goes back to it at once.`},
+				it is kept warm, and a fault goes back to it at once. Where it is not given, and the service has no
+				listeners and is not built on the worker package, it is 0, and rollout.surge is "one": two consumers at
+				one time are not wanted unless asked for.`},
 		{Path: "rollout.surge", Type: Text, Default: "all", Allowed: []string{"all", "one"},
 			Meaning: `"all" starts all new workers beside all old ones; "one" replaces one at a time, which needs less memory
 				and leaves nothing warm to roll back to.`},
@@ -187,6 +209,17 @@ func rolloutKeys() []Key {
 			Meaning: `What must stay available beside the new version.`},
 		{Path: "rollout.memory.when_short", Type: Text, Default: "refuse", Allowed: []string{"refuse", "one"},
 			Meaning: `"refuse" refuses the rollout and gives the figures; "one" goes one worker at a time.`},
+		{Path: "rollout.require", Type: Section,
+			Meaning: `What must be well before a new version is started: a database that answers, a queue that is short. All is
+				tried, once a second, until it is, or until the timeout refuses the rollout.`},
+		{Path: "rollout.require.commands", Type: Hooked, Example: `[["/usr/local/bin/queue-is-short", "--below", "100"]]`,
+			Meaning: `Programs that must exit with status 0, as the master's user and without a shell.`},
+		{Path: "rollout.require.tcp", Type: Words, Example: `["127.0.0.1:5432"]`,
+			Meaning: `Addresses HOST:PORT, or paths of Unix sockets, that must take a connection.`},
+		{Path: "rollout.require.http", Type: Words, Example: `["http://127.0.0.1:9200/_cluster/health"]`,
+			Meaning: `Addresses http:// or https:// that must answer GET with a status of 200 to 299; redirects are not followed.`},
+		{Path: "rollout.require.timeout", Type: Duration, Default: "10s", Min: "100ms", Max: "4m",
+			Meaning: `How long all of it may take to become well.`},
 		{Path: "rollout.hooks", Type: Section,
 			Meaning: `Programs that run at points of a rollout, as the master's user and without a shell. Each key takes a list
 				of argument lists, which run in order; one plain list of text is one hook.`},
@@ -212,6 +245,14 @@ func endKeys() []Key {
 		{Path: "drain.kill_after", Type: Duration, Default: "5s", Min: "100ms", Max: "10m",
 			Meaning: `Time from the stop signal that a worker gets when its time is up until it is killed. What it cuts then is in
 				the log, in status and in history; a worker that is given less than a second may not get to say it.`},
+		{Path: "drain.signal", Type: Text, Default: signalNone, Allowed: append([]string{signalNone}, signalNames()...),
+			Meaning: `The signal that has a worker of a kind other than sdk finish what it has and end, for programs that know how
+				to. With "none" masterd waits until the worker's connections are gone, or idle for a second, and sends
+				worker.stop_signal then. When drain.timeout is over worker.stop_signal is sent in any case.`},
+		{Path: "drain.command", Type: Arguments, Example: `["/usr/sbin/haproxy-drain"]`,
+			Meaning: `A program that has such a worker finish, in the place of a signal, as the master's user.
+				MASTERD_WORKER_ID, MASTERD_WORKER_PID, MASTERD_WORKER_GENERATION and MASTERD_WORKER_VERSION say which. If
+				it fails, worker.stop_signal is sent.`},
 		{Path: "drain.handover", Type: Boolean, Default: "true",
 			Meaning: `Move idle kept HTTP/1.1 connections to the version that has the traffic. Those of clients that speak TLS to
 				the worker, or HTTP/2, cannot move: they are asked to leave with their next answer, as all are when this is false.`},

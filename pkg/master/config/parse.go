@@ -38,13 +38,13 @@ func Parse(name string, data []byte, env []string, host Host) (*Config, error) {
 	b := &builder{
 		schema: s, host: host, doc: doc, over: over,
 		dir:    filepath.Dir(name),
-		values: merge(s, doc, over),
+		values: merge(s, doc, over), filled: map[string]string{},
 	}
 	c := b.build()
 	if p := b.problems(); len(p.List) > 0 {
 		return nil, p.sorted()
 	}
-	c.source = source{text: data, lines: doc.lines(), vars: over.names(), warnings: over.warnings}
+	c.source = source{text: data, lines: doc.lines(), vars: over.names(), filled: b.filled, warnings: over.warnings}
 	return c, nil
 }
 
@@ -53,6 +53,7 @@ type source struct {
 	text     []byte
 	lines    map[string]int    // of the file, by path
 	vars     map[string]string // variables that override, by path
+	filled   map[string]string // what filled in a value that was not given, by path
 	warnings []string
 }
 

@@ -1,0 +1,98 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"net"
+	"net/url"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+)
+
+// leastWatchdog is the shortest that a program can be asked to feed.
+const leastWatchdog = 100 * time.Millisecond
+
+// foreign checks what concerns workers that are not built on the worker package.
+func (b *builder) foreign(c *Config) {
+	w := &c.Worker
+	if w.Kind == KindSDK {
+		for _, path := range []string{"worker.ready", "worker.watchdog", "worker.fd_store", "drain.signal", "drain.command"} {
+			if b.given(path) && !b.isDefault(path) {
+				b.add(path, `is for workers of other kinds; one of kind "sdk" does this by the control protocol`)
+			}
+		}
+	}
+	if w.Watchdog > 0 && w.Watchdog < leastWatchdog {
+		b.add("worker.watchdog", fmt.Sprintf("%s is too short; write 0 or at least %s", showDuration(w.Watchdog), showDuration(leastWatchdog)))
+	}
+	if len(c.Drain.Command) > 0 {
+		c.Drain.Command[0] = b.program("drain.command", c.Drain.Command[0])
+		if c.Drain.Signal != signalNone {
+			b.add("drain.signal", "is given beside drain.command; a worker is asked in one way")
+		}
+	}
+	if w.Kind == KindUnmodified {
+		for i, l := range c.Listeners {
+			if l.Network == "unix" {
+				b.add(fmt.Sprintf("listeners[%d].address", i), `a worker of kind "unmodified" cannot be given a Unix socket; use tcp, or kind "socket-activation"`)
+			}
+			if l.Steering == "shared" {
+				b.add(fmt.Sprintf("listeners[%d].steering", i), `a worker of kind "unmodified" cannot be asked to pause, as "shared" needs it; use "auto" or "kernel"`)
+			}
+		}
+	}
+	b.descriptors(c)
+	b.require(&c.Rollout.Require)
+}
+
+// isDefault tells whether a key was given, and as it is anyway.
+func (b *builder) isDefault(path string) bool {
+	k := b.schema.byPath[path]
+	if k.merged() {
+		return b.values.GetString(path) == k.Default
+	}
+	return b.emptyList(path)
+}
+
+// descriptors tries the places of descriptors' numbers.
+func (b *builder) descriptors(c *Config) {
+	if c.Worker.Kind != KindSocketActivation {
+		return
+	}
+	var names []string
+	for _, l := range c.Listeners {
+		names = append(names, l.Name)
+	}
+	for _, word := range c.Worker.Command {
+		if _, err := ExpandFDs(word, names); err != nil {
+			b.add("worker.command", err.Error())
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Worker.Env)) {
+		if _, err := ExpandFDs(c.Worker.Env[name], names); err != nil {
+			b.add(joinPath("worker.env", name), err.Error())
+		}
+	}
+}
+
+// require checks what must be well before a rollout.
+func (b *builder) require(r *Require) {
+	for _, at := range r.TCP {
+		if filepath.IsAbs(at) {
+			continue
+		}
+		host, port, err := net.SplitHostPort(at)
+		if n, perr := strconv.ParseUint(port, 10, 16); err != nil || perr != nil || n == 0 || host == "" {
+			b.add("rollout.require.tcp", fmt.Sprintf("%s is neither HOST:PORT nor the absolute path of a socket", short(at)))
+		}
+	}
+	for _, at := range r.HTTP {
+		if u, err := url.Parse(at); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			b.add("rollout.require.http", fmt.Sprintf("%s is no http:// or https:// address", short(at)))
+		} else if u.User != nil {
+			b.add("rollout.require.http", "names a user; passwords do not belong here, use a command")
+		}
+	}
+}

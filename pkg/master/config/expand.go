@@ -1,0 +1,40 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// fdOpen begins a place in which a descriptor's number is put.
+const fdOpen = "{fd:"
+
+// ExpandFDs puts in the place of each {fd:NAME} the number of the descriptor of
+// that listener. A name that is not among them is an error.
+func ExpandFDs(text string, listeners []string) (string, error) {
+	var out strings.Builder
+	for {
+		before, rest, found := strings.Cut(text, fdOpen)
+		out.WriteString(before)
+		if !found {
+			return out.String(), nil
+		}
+		name, after, closed := strings.Cut(rest, "}")
+		i := slices.Index(listeners, name)
+		switch {
+		case !closed:
+			return "", fmt.Errorf("%s has no closing brace", short(fdOpen+rest))
+		case i < 0 && len(listeners) == 0:
+			return "", fmt.Errorf("{fd:%s}: the service has no listeners", name)
+		case i < 0:
+			text := fmt.Sprintf("{fd:%s}: there is no listener of that name; the listeners are %s", name, strings.Join(listeners, ", "))
+			if near := nearest(name, listeners); near != "" {
+				text = fmt.Sprintf("{fd:%s}: there is no listener of that name; did you mean %s?", name, near)
+			}
+			return "", fmt.Errorf("%s", text)
+		}
+		out.WriteString(strconv.Itoa(FirstFD + i))
+		text = after
+	}
+}

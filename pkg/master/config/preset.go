@@ -1,0 +1,117 @@
+package config
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+const (
+	presetNone = "none"
+	signalNone = "none"
+)
+
+// signalNames are those that may ask a worker for something.
+func signalNames() []string { return []string{"TERM", "INT", "QUIT", "HUP", "USR1", "USR2", "WINCH"} }
+
+// preset is what is known of a server.
+type preset struct {
+	name  string
+	kind  string
+	drain string // signal that has it finish
+	stop  string // signal that has it end, also while it finishes
+	// env tells it of its listeners where LISTEN_FDS would not; nil: it does.
+	env func(ls []Listener) (name, value string)
+}
+
+// presets are those of the servers' own manuals:
+//
+//	gunicorn  TERM is graceful, QUIT is quick; takes LISTEN_FDS
+//	uvicorn   TERM is graceful, INT cuts that short; takes --fd
+//	node      has no way of its own: it ends at the first signal
+//	nginx     QUIT is graceful, TERM is fast; takes NGINX, as of an upgrade of its binary
+//	caddy     TERM is graceful, QUIT is immediate
+//	puma      TERM is graceful, and there is nothing between that and KILL; takes LISTEN_FDS
+//	haproxy   USR1 is graceful, TERM is immediate; takes fd@N
+//	php-fpm   QUIT is graceful, TERM is quick; takes FPM_SOCKETS, as of a reload
+func presets() []preset {
+	return []preset{
+		{name: "gunicorn", kind: KindSocketActivation, drain: "TERM", stop: "QUIT"},
+		{name: "uvicorn", kind: KindSocketActivation, drain: "TERM", stop: "INT"},
+		{name: "node", kind: KindUnmodified, drain: signalNone, stop: "TERM"},
+		{name: "nginx", kind: KindSocketActivation, drain: "QUIT", stop: "TERM", env: nginxEnv},
+		{name: "caddy", kind: KindUnmodified, drain: "TERM", stop: "QUIT"},
+		{name: "puma", kind: KindSocketActivation, drain: "TERM", stop: "TERM"},
+		{name: "haproxy", kind: KindSocketActivation, drain: "USR1", stop: "TERM"},
+		{name: "php-fpm", kind: KindSocketActivation, drain: "QUIT", stop: "TERM", env: fpmEnv},
+	}
+}
+
+func presetNames() []string {
+	names := []string{presetNone}
+	for _, p := range presets() {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+// fill gives values that were not given what a preset, or the kind of the service, says.
+func (b *builder) fill(c *Config) {
+	set := func(path string, p *string, value, by string) {
+		if !b.given(path) {
+			*p, b.filled[path] = value, by
+		}
+	}
+	if i := slices.IndexFunc(presets(), func(p preset) bool { return p.name == c.Worker.Preset }); i >= 0 {
+		p, by := presets()[i], "preset "+c.Worker.Preset
+		set("worker.kind", &c.Worker.Kind, p.kind, by)
+		set("worker.stop_signal", &c.Worker.StopSignal, p.stop, by)
+		if len(c.Drain.Command) == 0 {
+			set("drain.signal", &c.Drain.Signal, p.drain, by)
+		}
+	}
+	if c.Worker.Kind != KindSDK && len(c.Listeners) == 0 {
+		const by = "a service without listeners"
+		set("rollout.surge", &c.Rollout.Surge, "one", by)
+		if !b.given("rollout.bake") {
+			c.Rollout.Bake, b.filled["rollout.bake"] = 0, by
+		}
+	}
+}
+
+// FirstFD is the number of a worker's first descriptor (SD_LISTEN_FDS_START).
+const FirstFD = 3
+
+// PresetEnv is what the preset has a worker be told of its listeners, NAME=value;
+// empty: nothing.
+func (c *Config) PresetEnv() (name, value string) {
+	for _, p := range presets() {
+		if p.name == c.Worker.Preset && p.env != nil && c.Worker.Kind == KindSocketActivation && len(c.Listeners) > 0 {
+			return p.env(c.Listeners)
+		}
+	}
+	return "", ""
+}
+
+// nginxEnv is what nginx tells its successor: the numbers. It knows them by their
+// addresses again.
+func nginxEnv(ls []Listener) (name, value string) {
+	for i := range ls {
+		value += fmt.Sprintf("%d;", FirstFD+i)
+	}
+	return "NGINX", value
+}
+
+// fpmEnv is what php-fpm tells its successor: "ADDRESS=NUMBER", with the address
+// as the pool has it.
+func fpmEnv(ls []Listener) (name, value string) {
+	all := make([]string, len(ls))
+	for i, l := range ls {
+		at := l.Path
+		if l.Network != "unix" {
+			at = strings.TrimPrefix(l.where(), l.Network+"://")
+		}
+		all[i] = fmt.Sprintf("%s=%d", at, FirstFD+i)
+	}
+	return "FPM_SOCKETS", strings.Join(all, ",")
+}

@@ -1,0 +1,70 @@
+package config
+
+import (
+	"strings"
+	"testing"
+	"time"
+)
+
+const listened = "service: shop\nlisteners: [{name: http, address: \"tcp://127.0.0.1:8080\"}, {name: admin, address: \"unix:///run/shop.sock\"}]\n"
+
+// A preset gives what was not given; what was, wins.
+func TestPresets(t *testing.T) {
+	c := parse(t, listened+"worker: {command: [bin/nginx], preset: nginx}\n")
+	if c.Worker.Kind != KindSocketActivation || c.Worker.StopSignal != "TERM" || c.Drain.Signal != "QUIT" {
+		t.Errorf("%+v %+v", c.Worker, c.Drain)
+	}
+	if name, value := c.PresetEnv(); name != "NGINX" || value != "3;4;" {
+		t.Errorf("%s=%s", name, value)
+	}
+	if got := Effective(c); !strings.Contains(got, "signal: QUIT") || !strings.Contains(got, "# preset nginx\n") {
+		t.Error(got)
+	}
+
+	c = parse(t, listened+"worker: {command: [bin/nginx], preset: nginx, stop_signal: INT}\ndrain: {signal: none}\n")
+	if c.Worker.StopSignal != "INT" || c.Drain.Signal != "none" {
+		t.Errorf("%+v %+v", c.Worker, c.Drain)
+	}
+	c = parse(t, listened+"worker: {command: [bin/nginx], preset: nginx}\ndrain: {command: [bin/drain]}\n")
+	if c.Drain.Signal != "none" || c.Drain.Command[0] != "/etc/masterd/bin/drain" {
+		t.Errorf("%+v", c.Drain)
+	}
+	c = parse(t, listened+"worker: {command: [bin/php-fpm], preset: php-fpm}\n")
+	if name, value := c.PresetEnv(); name != "FPM_SOCKETS" || value != "127.0.0.1:8080=3,/run/shop.sock=4" {
+		t.Errorf("%s=%s", name, value)
+	}
+	c = parse(t, listened+"worker: {command: [bin/gunicorn], preset: gunicorn}\n")
+	if name, _ := c.PresetEnv(); name != "" {
+		t.Error(name)
+	}
+}
+
+// Two consumers at one time are not wanted unless asked for.
+func TestServicesWithoutListeners(t *testing.T) {
+	const consumer = "service: jobs\nworker: {command: [bin/jobs], kind: "
+	if c := parse(t, consumer+"unmodified}\n"); c.Rollout.Bake != 0 || c.Rollout.Surge != "one" {
+		t.Errorf("%+v", c.Rollout)
+	}
+	if c := parse(t, consumer+"unmodified}\nrollout: {bake: 1m}\n"); c.Rollout.Bake != time.Minute || c.Rollout.Surge != "one" {
+		t.Errorf("%+v", c.Rollout)
+	}
+	if c := parse(t, consumer+"sdk}\n"); c.Rollout.Bake != 5*time.Minute || c.Rollout.Surge != "all" {
+		t.Errorf("an SDK worker hands its background work over: %+v", c.Rollout)
+	}
+}
+
+func TestExpandFDs(t *testing.T) {
+	names := []string{"http", "admin"}
+	for text, want := range map[string]string{
+		"--fd={fd:http}": "--fd=3", "fd@{fd:admin},fd@{fd:http}": "fd@4,fd@3", "plain {x} {fd": "plain {x} {fd", "": "",
+	} {
+		if got, err := ExpandFDs(text, names); err != nil || got != want {
+			t.Errorf("%q: %q, %v", text, got, err)
+		}
+	}
+	for text, want := range map[string]string{"{fd:htp}": "did you mean http?", "{fd:http": "closing brace", "{fd:metrics}": "the listeners are http, admin"} {
+		if _, err := ExpandFDs(text, names); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
