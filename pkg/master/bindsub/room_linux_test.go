@@ -468,7 +468,7 @@ func TestWorkerUser(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	if path, err = filepath.EvalSymlinks("/usr/bin/python3"); err != nil {
+	if path, err = filepath.EvalSymlinks(path); err != nil {
 		t.Skip(err)
 	}
 	s := newStage(t, "127.0.0.1:0", false)

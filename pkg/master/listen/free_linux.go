@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 // taken is an address that somebody else has.
@@ -42,11 +43,11 @@ func (o opener) proveFree(at netip.AddrPort, dual bool) (within bool, err error)
 		return false, &taken{cause: err}
 	}
 	for _, s := range found {
-		if o.mine[s.inode] == "" {
+		if o.mine[s.Inode] == "" {
 			return false, &taken{holder: holderOf(s), cause: err}
 		}
-		if s.local == at {
-			return false, &taken{holder: "listener " + o.mine[s.inode], cause: err}
+		if s.Local == at {
+			return false, &taken{holder: "listener " + o.mine[s.Inode], cause: err}
 		}
 	}
 	if len(found) == 0 { // a connection from that port, or a socket that does not listen
@@ -76,7 +77,7 @@ func (o opener) other(l *listener) string {
 		ours[s.inode] = true
 	}
 	for _, s := range found {
-		if s.local == l.addr && s.state == tcpListen && !ours[s.inode] {
+		if s.Local == l.addr && s.State == sockdiag.Listen && !ours[s.Inode] {
 			return holderOf(s)
 		}
 	}

@@ -10,6 +10,8 @@ import (
 
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 // maxCommand bounds what is shown of a command line, in bytes.
@@ -18,11 +20,11 @@ const maxCommand = 60
 // holders finds the sockets that listen on the port of an address that
 // overlaps ours; if none does, those that are bound there, where the kernel
 // tells (since 6.8).
-func holders(at netip.AddrPort, dual bool) ([]tcpSocket, error) {
-	var found []tcpSocket
+func holders(at netip.AddrPort, dual bool) ([]sockdiag.Socket, error) {
+	var found []sockdiag.Socket
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		err := dumpTCP(family, 1<<tcpListen|1<<tcpBoundInactive, at.Port(), func(s tcpSocket) {
-			if overlap(at.Addr(), dual, s.local.Addr()) {
+		err := sockdiag.TCP(sockdiag.Query{Family: family, States: 1<<sockdiag.Listen | 1<<sockdiag.BoundInactive, Port: at.Port()}, func(s sockdiag.Socket) {
+			if overlap(at.Addr(), dual, s.Local.Addr()) {
 				found = append(found, s)
 			}
 		})
@@ -30,8 +32,8 @@ func holders(at netip.AddrPort, dual bool) ([]tcpSocket, error) {
 			return nil, err
 		}
 	}
-	bound := func(s tcpSocket) bool { return s.state != tcpListen }
-	if slices.ContainsFunc(found, func(s tcpSocket) bool { return !bound(s) }) {
+	bound := func(s sockdiag.Socket) bool { return s.State != sockdiag.Listen }
+	if slices.ContainsFunc(found, func(s sockdiag.Socket) bool { return !bound(s) }) {
 		found = slices.DeleteFunc(found, bound)
 	}
 	return found, nil
@@ -54,24 +56,37 @@ func overlap(ours netip.Addr, dual bool, theirs netip.Addr) bool {
 }
 
 // holderOf names the process that holds a socket, or at least its user.
-func holderOf(s tcpSocket) string {
-	if name := processWith(s.inode); name != "" {
-		return name
+func holderOf(s sockdiag.Socket) string {
+	if pid := processWith(s.Inode); pid != 0 {
+		return processName(pid)
 	}
-	if u, err := user.LookupId(strconv.Itoa(int(s.uid))); err == nil {
+	if u, err := user.LookupId(strconv.Itoa(int(s.UID))); err == nil {
 		return "a process of user " + u.Username
 	}
-	return fmt.Sprintf("a process of uid %d", s.uid)
+	return fmt.Sprintf("a process of uid %d", s.UID)
 }
 
-// processWith finds who has a socket open. Empty: nobody that we may look at.
-func processWith(inode uint64) string {
+// Holders are the processes that listen on, or are bound to, what an address
+// overlaps; one for each socket, and only those that this process may look at.
+func Holders(at netip.AddrPort, dual bool) ([]Process, error) {
+	found, err := holders(at, dual)
+	var all []Process
+	for _, s := range found {
+		if pid := processWith(s.Inode); pid != 0 {
+			all = append(all, Process{pid, processName(pid)})
+		}
+	}
+	return all, err
+}
+
+// processWith finds who has a socket open. Zero: nobody that we may look at.
+func processWith(inode uint64) int {
 	if inode == 0 {
-		return ""
+		return 0
 	}
 	procs, err := procfs.AllProcs()
 	if err != nil {
-		return ""
+		return 0
 	}
 	want := fmt.Sprintf("socket:[%d]", inode)
 	for _, p := range procs {
@@ -80,10 +95,10 @@ func processWith(inode uint64) string {
 			continue // gone, or not ours to look at
 		}
 		if slices.Contains(targets, want) {
-			return processName(p.PID)
+			return p.PID
 		}
 	}
-	return ""
+	return 0
 }
 
 // processName is "pid 123 (nginx -g daemon off;)".

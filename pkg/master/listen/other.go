@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"net/netip"
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/config"
@@ -60,3 +61,12 @@ func (*Set) Manned(int, []string) error { return nil }
 
 // Leave is never called.
 func (*Set) Leave() error { return nil }
+
+// Ebb is never called.
+func (*Set) Ebb(int) func() bool { return nil }
+
+// Places is never called.
+func (*Set) Places(int, []string) ([]Place, error) { return nil, nil }
+
+// Holders finds nobody.
+func Holders(netip.AddrPort, bool) ([]Process, error) { return nil, nil }

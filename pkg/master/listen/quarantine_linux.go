@@ -7,6 +7,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 const (
@@ -29,8 +31,8 @@ type quarantine struct {
 	pause time.Duration
 	// pending are the handshakes that were under way at the first look, on any
 	// slot of the same port, and still are. Later ones cannot be the slot's.
-	pending map[flow]struct{} // nil: no look yet
-	settled bool              // there are none left, and there will be none
+	pending map[sockdiag.Flow]struct{} // nil: no look yet
+	settled bool                       // there are none left, and there will be none
 }
 
 // Quarantine: nobody mans this slot any more, in any listener. What waits or
@@ -80,7 +82,7 @@ func (s *Set) lookAtQuarantines(now time.Time) {
 		return
 	}
 	// Without the lock: a big machine's table takes milliseconds.
-	var flows map[flow]struct{}
+	var flows map[sockdiag.Flow]struct{}
 	var err error
 	if tcp {
 		if flows, err = s.system.handshakes(ipv6); errors.Is(err, nl.ErrDumpInterrupted) {
@@ -138,7 +140,7 @@ func (s *Set) dueQuarantines(now time.Time) (due map[int]*quarantine, ipv6, tcp 
 // over tells whether nothing can arrive in the slot any more. The handshakes
 // were looked at before the queues are: what has ended between is in a queue,
 // or was accepted.
-func (s *Set) over(slot int, q *quarantine, flows map[flow]struct{}, err error, now time.Time) bool {
+func (s *Set) over(slot int, q *quarantine, flows map[sockdiag.Flow]struct{}, err error, now time.Time) bool {
 	switch {
 	case q.settled:
 	case err != nil:
@@ -168,7 +170,7 @@ func (s *Set) over(slot int, q *quarantine, flows map[flow]struct{}, err error, 
 
 // settled tells whether no handshake is under way that was when the
 // quarantine began.
-func (s *Set) settled(q *quarantine, flows map[flow]struct{}) bool {
+func (s *Set) settled(q *quarantine, flows map[sockdiag.Flow]struct{}) bool {
 	tcp := false
 	ports := map[uint16]bool{}
 	for _, l := range s.listeners {
@@ -188,10 +190,10 @@ func (s *Set) settled(q *quarantine, flows map[flow]struct{}) bool {
 
 // stillUnderWay are those of the handshakes on these ports that were at the
 // looks before, too. nil: this is the first look.
-func stillUnderWay(before, flows map[flow]struct{}, ports map[uint16]bool) map[flow]struct{} {
-	still := map[flow]struct{}{}
+func stillUnderWay(before, flows map[sockdiag.Flow]struct{}, ports map[uint16]bool) map[sockdiag.Flow]struct{} {
+	still := map[sockdiag.Flow]struct{}{}
 	for f := range flows {
-		if _, was := before[f]; ports[f.local.Port()] && (was || before == nil) {
+		if _, was := before[f]; ports[f.Local.Port()] && (was || before == nil) {
 			still[f] = struct{}{}
 		}
 	}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 // A handshake is under way: its late ACK must find somebody, and the slot is
@@ -77,14 +79,14 @@ func TestQuarantineWaitsForThoseBefore(t *testing.T) {
 	clients.Store("a b")
 	looks := make(chan struct{}, 1000)
 	sys := host()
-	sys.handshakes = func(bool) (map[flow]struct{}, error) {
-		found := map[flow]struct{}{}
+	sys.handshakes = func(bool) (map[sockdiag.Flow]struct{}, error) {
+		found := map[sockdiag.Flow]struct{}{}
 		for _, c := range strings.Fields(clients.Load().(string)) {
 			remote := netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, c[0]}), 1000)
-			found[flow{netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port.Load())), remote}] = struct{}{}
+			found[sockdiag.Flow{Local: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port.Load())), Remote: remote}] = struct{}{}
 		}
 		other := netip.MustParseAddrPort("10.0.0.1:1")
-		found[flow{netip.AddrPortFrom(other.Addr(), uint16(port.Load())+1), other}] = struct{}{} // another port
+		found[sockdiag.Flow{Local: netip.AddrPortFrom(other.Addr(), uint16(port.Load())+1), Remote: other}] = struct{}{} // another port
 		looks <- struct{}{}
 		return found, nil
 	}
@@ -113,7 +115,7 @@ func TestQuarantineWaitsForThoseBefore(t *testing.T) {
 func TestBlindQuarantine(t *testing.T) {
 	looks := make(chan struct{}, 1000)
 	sys := host()
-	sys.handshakes = func(bool) (map[flow]struct{}, error) {
+	sys.handshakes = func(bool) (map[sockdiag.Flow]struct{}, error) {
 		looks <- struct{}{}
 		return nil, errors.ErrUnsupported
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 // When the master and who held its sockets beside it have died together, only
@@ -120,7 +121,7 @@ func (o opener) salvageTCP(c config.Listener, p *pool) (strays []int, err error)
 		p.meta = heldMeta{Steering: shared, Reason: sharedReason}
 		return nil, nil
 	}
-	if alien.inode != 0 {
+	if alien.Inode != 0 {
 		return nil, &taken{holder: holderOf(alien), cause: errors.New("a socket of the pool is no known worker's")}
 	}
 	p.meta.Steering = kernel
@@ -142,17 +143,17 @@ func (o opener) salvageTCP(c config.Listener, p *pool) (strays []int, err error)
 
 // gather copies the sockets that listen on the address out of the holders, by
 // their slots. alien is one that no holder has.
-func (o opener) gather(p *pool, at netip.AddrPort) (alien tcpSocket, err error) {
+func (o opener) gather(p *pool, at netip.AddrPort) (alien sockdiag.Socket, err error) {
 	known := map[uint64]bool{}
 	for _, fd := range p.sockets {
 		known[inodeOf(fd)] = true
 	}
 	for end := time.Now().Add(salvageSettle); ; time.Sleep(salvagePause) {
 		listening := map[uint64]bool{}
-		all := map[uint64]tcpSocket{}
-		err := dumpTCP(uint8(family(at)), 1<<tcpListen, at.Port(), func(s tcpSocket) {
-			if s.local == at {
-				listening[s.inode], all[s.inode] = true, s
+		all := map[uint64]sockdiag.Socket{}
+		err := sockdiag.TCP(sockdiag.Query{Family: uint8(family(at)), States: 1 << sockdiag.Listen, Port: at.Port()}, func(s sockdiag.Socket) {
+			if s.Local == at {
+				listening[s.Inode], all[s.Inode] = true, s
 			}
 		})
 		if err != nil {
@@ -187,7 +188,7 @@ func (o opener) gather(p *pool, at netip.AddrPort) (alien tcpSocket, err error) 
 			}
 		}
 		if len(listening) == 0 {
-			return tcpSocket{}, nil
+			return sockdiag.Socket{}, nil
 		}
 		if time.Now().After(end) {
 			for inode := range listening {
@@ -397,7 +398,7 @@ func (f *finder) sweep() {
 // was taken over, and takes them out of queues that nobody may look into.
 func (f *finder) settle() {
 	time.Sleep(settleTime)
-	var pending map[flow]struct{}
+	var pending map[sockdiag.Flow]struct{}
 	for end := time.Now().Add(handshakeWait); time.Now().Before(end); time.Sleep(firstLook) {
 		flows, err := f.system.handshakes(f.l.addr.Addr().Is6())
 		if err != nil {

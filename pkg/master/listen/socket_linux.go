@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 // socket is one listening socket of ours. Its descriptor is a plain number and
@@ -69,7 +71,7 @@ func assertNonblock(fd int) error {
 // connections, and whether the socket listens at all.
 func tcpQueue(fd int) (length, limit int, listens bool) {
 	info, err := unix.GetsockoptTCPInfo(fd, unix.IPPROTO_TCP, unix.TCP_INFO)
-	if err != nil || info.State != tcpListen {
+	if err != nil || info.State != sockdiag.Listen {
 		return 0, 0, false
 	}
 	return int(info.Unacked), int(info.Sacked), true

@@ -5,6 +5,8 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 // system is the part of the kernel that is not everywhere, or that a test
@@ -14,7 +16,7 @@ type system struct {
 	attach func(fd int, program []bpf.Instruction) error
 	// handshakes are the connections that are being made now, on all ports.
 	// With ipv6 those of dual-stack and IPv6 sockets too.
-	handshakes func(ipv6 bool) (map[flow]struct{}, error)
+	handshakes func(ipv6 bool) (map[sockdiag.Flow]struct{}, error)
 }
 
 func host() system { return system{attach: attach, handshakes: handshakes} }

@@ -130,7 +130,10 @@ func peerOf(fd int, path string) string {
 		f := strings.Fields(line)
 		if len(f) == 8 && f[7] == path {
 			inode, _ := strconv.ParseUint(f[6], 10, 64)
-			return processWith(inode)
+			if pid := processWith(inode); pid != 0 {
+				return processName(pid)
+			}
+			return ""
 		}
 	}
 	return ""

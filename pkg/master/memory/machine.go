@@ -13,9 +13,9 @@ type Machine struct {
 	Root string // put before the mount points named in mountinfo; empty: none
 }
 
-// Look looks at this machine: what is available, and the largest worker among
-// pids. Pids that are gone are left out.
-func Look(pids []int) rollout.Memory { return Machine{}.Look(pids) }
+// Look looks at this machine: what is available, and the largest of the workers,
+// each the pids of its processes. Pids that are gone are left out.
+func Look(workers [][]int) rollout.Memory { return Machine{}.Look(workers) }
 
 // Pressure reports whether this machine, or the cgroup the master is in, is
 // about to run out of memory, with the figures.

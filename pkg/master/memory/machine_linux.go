@@ -16,7 +16,7 @@ import (
 func (m Machine) proc() string { return cmp.Or(m.Proc, procfs.DefaultMountPoint) }
 
 // Look is [Look] on this machine.
-func (m Machine) Look(pids []int) rollout.Memory {
+func (m Machine) Look(workers [][]int) rollout.Memory {
 	var out rollout.Memory
 	if free, ok := m.least(); ok {
 		out.Known, out.Available = true, free.available
@@ -25,8 +25,12 @@ func (m Machine) Look(pids []int) rollout.Memory {
 	if err != nil {
 		return out
 	}
-	for _, pid := range pids {
-		out.PerWorker = max(out.PerWorker, footprint(fs, pid))
+	for _, pids := range workers {
+		worker := uint64(0)
+		for _, pid := range pids {
+			worker += footprint(fs, pid)
+		}
+		out.PerWorker = max(out.PerWorker, worker)
 	}
 	return out
 }

@@ -112,17 +112,20 @@ func TestLargestWorker(t *testing.T) {
 		"proc/8/smaps_rollup": strings.Replace(rollup, "%s", "30720", 1),
 		"proc/9/statm":        "20000 10 5 1 0 100 0\n", // its rollup cannot be read
 	})
-	if got := m.Look([]int{7, 8, 9, 10}).PerWorker; got != 30*mib {
+	if got := m.Look([][]int{{7}, {8}, {9}, {10}}).PerWorker; got != 30*mib {
 		t.Errorf("%d", got)
 	}
-	if got := m.Look([]int{9}).PerWorker; got != 10*uint64(os.Getpagesize()) {
+	if got := m.Look([][]int{{7, 8, 10}, {8}}).PerWorker; got != 50*mib {
+		t.Errorf("a group counts whole: %d", got)
+	}
+	if got := m.Look([][]int{{9}}).PerWorker; got != 10*uint64(os.Getpagesize()) {
 		t.Errorf("%d", got)
 	}
 }
 
 func TestUnknown(t *testing.T) {
 	m := Machine{Proc: filepath.Join(t.TempDir(), "nothing")}
-	if got := m.Look([]int{1}); got != (rollout.Memory{}) {
+	if got := m.Look([][]int{{1}}); got != (rollout.Memory{}) {
 		t.Errorf("%+v", got)
 	}
 	if pressed, text := m.Pressure(); pressed || text != "" {
@@ -157,7 +160,7 @@ func TestPressure(t *testing.T) {
 }
 
 func TestThisMachine(t *testing.T) {
-	got := Look([]int{os.Getpid()})
+	got := Look([][]int{{os.Getpid()}})
 	if !got.Known || got.Available == 0 || got.PerWorker < mib {
 		t.Errorf("%+v", got)
 	}
@@ -176,7 +179,7 @@ func TestThisMachine(t *testing.T) {
 func BenchmarkLook(b *testing.B) {
 	pids := []int{os.Getpid()}
 	for b.Loop() {
-		Look(pids)
+		Look([][]int{pids})
 	}
 }
 

@@ -5,7 +5,7 @@ package memory
 import "github.com/masterd/masterd/pkg/master/rollout"
 
 // Look knows nothing here; that is never a reason to refuse.
-func (m Machine) Look([]int) rollout.Memory { return rollout.Memory{} }
+func (m Machine) Look([][]int) rollout.Memory { return rollout.Memory{} }
 
 // Pressure is never found here.
 func (m Machine) Pressure() (bool, string) { return false, "" }

@@ -34,6 +34,12 @@ func Adopt(int, string) (*Process, error) { return nil, errors.ErrUnsupported }
 // FindWorkers needs Linux.
 func FindWorkers(func(env []string) bool) []Found { return nil }
 
+// Groups needs Linux.
+func Groups() map[int][]int { return nil }
+
+// Group needs Linux.
+func Group(int) []int { return nil }
+
 // PID is zero.
 func (p *Process) PID() int { return 0 }
 

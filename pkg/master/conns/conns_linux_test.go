@@ -1,0 +1,154 @@
+package conns
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/sockdiag"
+)
+
+// The test's program serves one connection after the other as it is told: "answer"
+// answers what comes, "think" does not. Its children have its connections.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && os.Args[1] == "serve" {
+		l, err := net.Listen("tcp", os.Args[2])
+		if err != nil {
+			panic(err)
+		}
+		fmt.Println(l.Addr())
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				for lines := bufio.NewScanner(c); lines.Scan(); {
+					if lines.Text() == "answer" {
+						fmt.Fprintln(c, "done")
+					}
+				}
+			}()
+		}
+	}
+	os.Exit(m.Run())
+}
+
+func serve(t *testing.T, at string) (pid int, addr netip.AddrPort) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0], "serve", at)
+	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
+	out, err := cmd.StdoutPipe()
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid, netip.MustParseAddrPort(strings.TrimSpace(line))
+}
+
+func dial(t *testing.T, at netip.AddrPort) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp", at.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// eventually waits for a fact.
+func eventually(t *testing.T, pid int, at netip.AddrPort, want Open) {
+	t.Helper()
+	for end := time.Now().Add(2 * unclearTime); ; time.Sleep(20 * time.Millisecond) {
+		got, err := Of(pid, []netip.AddrPort{at})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got == want {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%+v, want %+v", got, want)
+		}
+	}
+}
+
+func TestConnections(t *testing.T) {
+	pid, at := serve(t, "127.0.0.1:0")
+	other, elsewhere := serve(t, "127.0.0.1:0")
+	eventually(t, pid, at, Open{})
+
+	thinking, answered := dial(t, at), dial(t, at)
+	dial(t, elsewhere)
+	fmt.Fprintln(thinking, "think")
+	fmt.Fprintln(answered, "answer")
+	if _, err := bufio.NewReader(answered).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, pid, at, Open{Busy: 2})          // not quiet for long enough
+	eventually(t, pid, at, Open{Busy: 1, Idle: 1}) // but soon
+	eventually(t, other, elsewhere, Open{Idle: 1}) // nobody has asked for anything
+	eventually(t, other, at, Open{})
+	fmt.Fprintln(answered, "think")
+	eventually(t, pid, at, Open{Busy: 2})
+	_ = answered.Close()
+	_ = thinking.Close()
+	eventually(t, pid, at, Open{})
+}
+
+// One that listens on all addresses, with a client by IPv4.
+func TestDualStack(t *testing.T) {
+	pid, at := serve(t, "[::]:0")
+	c := dial(t, netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), at.Port()))
+	fmt.Fprintln(c, "think")
+	eventually(t, pid, at, Open{Busy: 1})
+}
+
+func TestIdle(t *testing.T) {
+	const bytes = 10
+	for _, c := range []struct {
+		what           string
+		unread, unsent uint32
+		sent, received uint32 // ms ago
+		bytes          uint64
+		want           bool
+	}{
+		{"between two requests", 0, 0, 1000, 1005, bytes, true},
+		{"just answered", 0, 0, 999, 1005, bytes, false},
+		{"asked, not answered", 0, 0, 5000, 2000, bytes, false},
+		{"asked and answered in one tick of the clock", 0, 0, 2000, 2000, bytes, false},
+		{"and quiet for long since", 0, 0, 10000, 10000, bytes, true},
+		{"never asked", 0, 0, 3000, 3000, 0, true},
+		{"just connected", 0, 0, 3, 3, 0, false},
+		{"a request that nobody has read", 1, 0, 1000, 2000, bytes, false},
+		{"an answer that has not arrived", 0, 1, 1000, 2000, bytes, false},
+	} {
+		s := sockdiag.Socket{Unread: c.unread, Unsent: c.unsent, Info: &unix.TCPInfo{Last_data_sent: c.sent, Last_data_recv: c.received, Bytes_received: c.bytes, Bytes_sent: c.bytes}}
+		if got := idle(s); got != c.want {
+			t.Errorf("%s: idle is %v", c.what, got)
+		}
+	}
+	first := sockdiag.Socket{Info: &unix.TCPInfo{Last_data_sent: 10000, Last_data_recv: 10000, Bytes_received: bytes}}
+	if idle(first) {
+		t.Error("its first request is not answered, and it is idle")
+	}
+	if idle(sockdiag.Socket{}) {
+		t.Error("idle though nothing is known")
+	}
+}

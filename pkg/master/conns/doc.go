@@ -1,0 +1,25 @@
+// Package conns tells whether a worker that masterd cannot ask still has clients:
+// by the kernel's tables of connections, and by who has them open.
+//
+// A connection counts as idle when nothing waits in it in either direction, what
+// went last was the worker's, and it has been quiet for a while. That is an HTTP
+// connection between two requests. It is also a stream of events that has nothing
+// to say: of those the kernel knows no more.
+package conns
+
+import "time"
+
+const (
+	// quietTime is how long an idle connection has been quiet.
+	quietTime = time.Second
+	// unclearTime is how long it has to be quiet where it is not known what went
+	// last: the kernel's clock for that has steps of 1 to 10 ms, and a request may
+	// follow an answer within one.
+	unclearTime = 10 * time.Second
+)
+
+// Open is how many connections a worker has.
+type Open struct {
+	Busy int
+	Idle int
+}

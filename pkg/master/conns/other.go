@@ -1,0 +1,13 @@
+//go:build !linux
+
+package conns
+
+import (
+	"errors"
+	"net/netip"
+)
+
+// Of needs Linux.
+func Of(int, []netip.AddrPort) (Open, error) {
+	return Open{}, errors.New("whose connections are open can be told on Linux only")
+}

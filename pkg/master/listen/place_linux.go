@@ -1,0 +1,21 @@
+package listen
+
+import "fmt"
+
+// Places says where the slot of each of the named listeners is.
+func (s *Set) Places(slot int, names []string) ([]Place, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.check(slot); err != nil {
+		return nil, fmt.Errorf("looking at slot %d: %w", slot, err)
+	}
+	all := make([]Place, len(names))
+	for i, name := range names {
+		l := s.named(name, slot)
+		if l == nil {
+			return nil, fmt.Errorf("looking at slot %d: there is no listener %s", slot, name)
+		}
+		all[i] = Place{name, l.addr, l.dual, l.socketOf(slot).inode}
+	}
+	return all, nil
+}

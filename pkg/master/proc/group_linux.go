@@ -1,0 +1,17 @@
+package proc
+
+import "golang.org/x/sys/unix"
+
+// Groups are all processes of this machine by the group that they are in.
+func Groups() map[int][]int {
+	all := map[int][]int{}
+	for pid := range pids() {
+		if group, err := unix.Getpgid(pid); err == nil {
+			all[group] = append(all[group], pid)
+		}
+	}
+	return all
+}
+
+// Group are the processes of the group that leader leads, or led.
+func Group(leader int) []int { return Groups()[leader] }
