@@ -14,3 +14,6 @@ func Begin(Options) (*Room, error) {
 
 // Close is for Linux.
 func (*Room) Close() {}
+
+// KeepAgain is for Linux.
+func (*Room) KeepAgain() {}

@@ -102,8 +102,16 @@ func Begin(o Options) (*Room, error) {
 		_ = r.file.Close()
 		return nil, fmt.Errorf("a worker's calls of bind cannot be answered: %w", err)
 	}
+	r.KeepAgain()
 	go r.run()
 	return r, nil
+}
+
+// KeepAgain tells Keep once more.
+func (r *Room) KeepAgain() {
+	if r.o.Keep != nil {
+		_ = r.raw.Control(func(fd uintptr) { r.o.Keep(int(fd)) })
+	}
 }
 
 // Close ends the answering. What was taken is answered; a call that comes later

@@ -27,6 +27,9 @@ func (*Room) KeepAgain() {}
 // Begin is for Linux.
 func (*Room) Begin(uint64, int) {}
 
+// Main is for Linux.
+func (*Room) Main(uint64, int) {}
+
 // Forget is for Linux.
 func (*Room) Forget(uint64) {}
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -30,7 +31,8 @@ type socket struct {
 	worker Worker
 	path   string
 	conn   *net.UnixConn
-	pid    int // zero: it is not read yet
+	leader int          // of its group; zero: it is not read yet
+	main   atomic.Int64 // the process that speaks for it
 }
 
 // Open makes the directory.
@@ -141,9 +143,19 @@ func (r *Room) KeepAgain() {
 func (r *Room) Begin(id uint64, pid int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if s := r.of[id]; s != nil && s.pid == 0 {
-		s.pid = pid
+	if s := r.of[id]; s != nil && s.leader == 0 {
+		s.leader = pid
+		s.main.Store(int64(pid))
 		r.readers.Go(func() { s.listen(r.o.Log) })
+	}
+}
+
+// Main: another process speaks for the worker from now on.
+func (r *Room) Main(id uint64, pid int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s := r.of[id]; s != nil {
+		s.main.Store(int64(pid))
 	}
 }
 
@@ -221,7 +233,7 @@ func (r *Room) Sweep() error {
 
 // listen hears one worker until its socket is closed.
 func (s *socket) listen(log *zap.Logger) {
-	log = log.With(zap.Uint64("worker", s.worker.ID), zap.Int("pid", s.pid))
+	log = log.With(zap.Uint64("worker", s.worker.ID), zap.Int("pid", s.leader))
 	var told time.Time
 	tell := func(what string, fields ...zap.Field) {
 		if time.Since(told) >= toldEvery {
@@ -302,12 +314,12 @@ func (s *socket) may(c unix.Ucred) bool {
 	switch {
 	case int(c.Uid) != s.worker.UID && c.Uid != 0:
 		return false
-	case int(c.Pid) == s.pid:
+	case int64(c.Pid) == s.main.Load():
 		return true
 	case !s.worker.Group || c.Pid <= 0:
 		return false
 	}
-	return inGroup(int(c.Pid), s.pid)
+	return inGroup(int(c.Pid), s.leader)
 }
 
 // inGroup tells whether a process is in the group that another one leads.

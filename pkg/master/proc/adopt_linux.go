@@ -30,7 +30,10 @@ const (
 // The error is [ErrGone] when that process is gone, whoever has its pid. What it
 // left in its process group is not looked for then: that number may be
 // somebody else's as well.
-func Adopt(pid int, begun string) (*Process, error) {
+//
+// A group other than zero is the one that it is in and somebody else led: the main
+// process of a worker that forked (MAINPID of sd_notify(3)).
+func Adopt(pid int, begun string, group int) (*Process, error) {
 	if pid <= 0 || begun == "" {
 		return nil, fmt.Errorf("adopt process %d that began at %q: that names none", pid, begun)
 	}
@@ -46,7 +49,7 @@ func Adopt(pid int, begun string) (*Process, error) {
 	}
 	// In this order. What is seen to be the right process now has had its pid
 	// since it began, so the descriptor, taken since then, is of no other.
-	p, err := adopt(pid, pidfd, begun)
+	p, err := adopt(pid, pidfd, begun, group)
 	if err != nil && pidfd >= 0 {
 		unix.Close(pidfd)
 	}
@@ -54,7 +57,7 @@ func Adopt(pid int, begun string) (*Process, error) {
 }
 
 // adopt is Adopt once there is a descriptor, or none is to be had.
-func adopt(pid, pidfd int, begun string) (*Process, error) {
+func adopt(pid, pidfd int, begun string, group int) (*Process, error) {
 	s, err := statusOf(pid)
 	if err != nil {
 		return nil, fmt.Errorf("adopt process %d: %w", pid, err)
@@ -62,7 +65,13 @@ func adopt(pid, pidfd int, begun string) (*Process, error) {
 	if s.begun != begun {
 		return nil, fmt.Errorf("adopt process %d: %w: the one that has this number now began at %s, not at %s", pid, ErrGone, s.begun, begun)
 	}
-	p := &Process{pid: pid, filter: -1, done: make(chan struct{}), stop: make(chan struct{})}
+	if group == pid {
+		group = 0
+	}
+	if group != 0 && s.group != group {
+		return nil, fmt.Errorf("adopt process %d: it is in group %d, not in %d", pid, s.group, group)
+	}
+	p := &Process{pid: pid, group: group, filter: -1, done: make(chan struct{}), stop: make(chan struct{})}
 	if _, ours := p.gone(); !ours {
 		p.stranger = &stranger{begun: begun, session: s.session}
 	}
@@ -117,7 +126,11 @@ func (p *Process) byFD(f func(fd int) error) error {
 // bury notes the end of a stranger.
 func (p *Process) bury() {
 	noticed := ticks()
-	p.clear(noticed) // at once: who is left there may still take connections
+	if p.group == 0 {
+		p.clear(noticed) // at once: who is left there may still take connections
+	} else {
+		p.clearByNumber(noticed)
+	}
 	exit := p.testament()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -207,7 +220,7 @@ func (p *Process) left(pid int, s status) bool {
 	if pid == p.pid && s.begun != p.stranger.begun {
 		return false // the number was given to another, and the group with it
 	}
-	return s.group == p.pid && s.session == p.stranger.session && !s.ended()
+	return s.group == p.leader() && s.session == p.stranger.session && !s.ended()
 }
 
 // killMember holds a member of the group, looks again, and kills it.

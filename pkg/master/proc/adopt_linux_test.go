@@ -54,7 +54,7 @@ func newFirstMaster(t *testing.T, workers int, args ...string) *firstMaster {
 	t.Cleanup(func() {
 		m.kill()
 		for i, pid := range m.pids {
-			if p, err := Adopt(pid, m.begun[i]); err == nil {
+			if p, err := Adopt(pid, m.begun[i], 0); err == nil {
 				p.Signal(syscall.SIGKILL)
 				<-p.Done()
 				p.Close()
@@ -87,7 +87,7 @@ func (m *firstMaster) hear(t *testing.T, prefix string, n int) (lines []string) 
 
 func mustAdopt(t *testing.T, pid int, begun string) *Process {
 	t.Helper()
-	p, err := Adopt(pid, begun)
+	p, err := Adopt(pid, begun, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,7 +98,7 @@ func mustAdopt(t *testing.T, pid int, begun string) *Process {
 // blind is Adopt where the kernel has no pidfds.
 func blind(t *testing.T, pid int, begun string) *Process {
 	t.Helper()
-	p, err := adopt(pid, -1, begun)
+	p, err := adopt(pid, -1, begun, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +164,7 @@ func TestAdoptedWhenTheMasterWasKilled(t *testing.T) {
 		t.Error(text)
 	}
 	for i, pid := range m.pids {
-		p, err := Adopt(pid, m.begun[i])
+		p, err := Adopt(pid, m.begun[i], 0)
 		if err == nil { // nobody has waited for it yet
 			ended(t, p)
 			p.Close()
@@ -236,12 +236,12 @@ func TestAdoptRefusesAnother(t *testing.T) {
 		pid   int
 		begun string
 	}{{p.PID(), begun + "0"}, {p.PID(), "-"}, {1 << 30, begun}} {
-		if _, err := Adopt(c.pid, c.begun); !errors.Is(err, ErrGone) {
+		if _, err := Adopt(c.pid, c.begun, 0); !errors.Is(err, ErrGone) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
 	for _, pid := range []int{0, -1, -p.PID()} {
-		if _, err := Adopt(pid, begun); err == nil {
+		if _, err := Adopt(pid, begun, 0); err == nil {
 			t.Errorf("adopted %d", pid)
 		}
 	}
@@ -255,7 +255,7 @@ func TestAdoptRefusesAnother(t *testing.T) {
 	var tid int
 	fmt.Sscan(threads[len(threads)-1].Name(), &tid)
 	if begun, err = Begun(tid); err == nil && tid != os.Getpid() {
-		if _, err := Adopt(tid, begun); !errors.Is(err, ErrGone) {
+		if _, err := Adopt(tid, begun, 0); !errors.Is(err, ErrGone) {
 			t.Errorf("adopted a thread: %v", err)
 		}
 	}

@@ -72,7 +72,7 @@ func worker(args []string) {
 		select {}
 	case "adopt": // one worker, and end it
 		pid, _ := strconv.Atoi(args[1])
-		p, err := Adopt(pid, args[2])
+		p, err := Adopt(pid, args[2], 0)
 		if err != nil {
 			panic(err)
 		}

@@ -29,7 +29,7 @@ func Begun(pid int) (string, error) {
 }
 
 // Adopt needs Linux.
-func Adopt(int, string) (*Process, error) { return nil, errors.ErrUnsupported }
+func Adopt(int, string, int) (*Process, error) { return nil, errors.ErrUnsupported }
 
 // FindWorkers needs Linux.
 func FindWorkers(func(env []string) bool) []Found { return nil }
@@ -48,6 +48,9 @@ func (p *Process) Notes() []string { return nil }
 
 // Filter is none.
 func (p *Process) Filter() int { return -1 }
+
+// Spare does nothing.
+func (p *Process) Spare() {}
 
 // Done is never closed.
 func (p *Process) Done() <-chan struct{} { return p.done }

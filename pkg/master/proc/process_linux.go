@@ -25,8 +25,10 @@ type Process struct {
 	filter int // see Filter
 
 	stranger *stranger // nil: our child
+	group    int       // that it is in and does not lead; zero: it leads one
 
 	mu     sync.Mutex
+	spares bool // its group goes on without it
 	reaped bool // from then on the pid may be somebody else's
 	exit   Exit
 
@@ -86,16 +88,35 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	if p.reaped {
 		return os.ErrProcessDone
 	}
-	if p.stranger != nil {
+	if p.stranger != nil && p.group == 0 {
 		return p.signalStranger(sig)
 	}
 	return p.signalByNumber(sig)
 }
 
+// Spare: its group is not killed when it ends, as another process of the group has
+// taken its place.
+func (p *Process) Spare() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.spares = true
+}
+
+// leader is the process whose number the group has.
+func (p *Process) leader() int {
+	if p.group != 0 {
+		return p.group
+	}
+	return p.pid
+}
+
 // signalByNumber is for when the number is surely the process's own: it was not
 // waited for, or is there.
 func (p *Process) signalByNumber(sig syscall.Signal) error {
-	err := unix.Kill(-p.pid, sig)
+	if p.group != 0 && p.over() { // while it is there so is its group
+		return os.ErrProcessDone
+	}
+	err := unix.Kill(-p.leader(), sig)
 	if err == unix.ESRCH { // it moved itself to another group
 		err = unix.Kill(p.pid, sig)
 	}
@@ -157,8 +178,8 @@ func (p *Process) reap() {
 	// What the worker leaves behind in its group could hold its sockets and go
 	// on taking connections that nobody knows of. As long as its leader can
 	// still be waited for the group's number cannot have been reused.
-	if _, ours := p.gone(); ours {
-		unix.Kill(-p.pid, unix.SIGKILL)
+	if _, ours := p.gone(); ours && !p.spares {
+		unix.Kill(-p.leader(), unix.SIGKILL)
 	}
 	var ws syscall.WaitStatus
 	for {

@@ -117,6 +117,12 @@ type (
 		Worker Worker
 		By     time.Duration
 	}
+	// Paced: the worker feeds its watchdog at another pace from now on. Where it has
+	// none, that changes nothing.
+	Paced struct {
+		Worker Worker
+		Every  time.Duration
+	}
 	// Unfit: the worker cannot serve, or not any more, by its own word or by what it
 	// did.
 	Unfit struct {
@@ -190,6 +196,7 @@ func (StartFailed) event()   {}
 func (Ready) event()         {}
 func (Waiting) event()       {}
 func (Extended) event()      {}
+func (Paced) event()         {}
 func (Unfit) event()         {}
 func (Leaves) event()        {}
 func (Probed) event()        {}

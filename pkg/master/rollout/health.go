@@ -1,6 +1,9 @@
 package rollout
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // probe checks one worker, once.
 func (m *Machine) probe(w *worker) {
@@ -65,8 +68,17 @@ func (m *Machine) heard(w *worker) {
 	case heard && s.Beats:
 		w.beatDue = m.now.Add(s.BeatInterval*time.Duration(s.BeatsSteer) + s.BeatInterval/2)
 	case s.Watchdog > 0 && w.accepts():
-		w.beatDue = m.now.Add(s.Watchdog)
+		w.beatDue = m.now.Add(w.watchdog())
 	}
+}
+
+// watchdog is how long the worker may be silent.
+func (w *worker) watchdog() time.Duration { return cmp.Or(w.every, w.gen.settings.Watchdog) }
+
+// pace: it feeds its watchdog at another pace, and this counts as the first time.
+func (m *Machine) pace(w *worker, every time.Duration) {
+	w.every = min(max(every, watchdogLeast), watchdogMost)
+	m.heard(w)
 }
 
 // missed: the worker has been silent for too long. First it is steered away,
@@ -103,7 +115,7 @@ func (m *Machine) unfed(w *worker) {
 		m.emit(Dump{Worker: w.id})
 		return
 	}
-	m.kill(w, "it did not feed its watchdog within "+span(w.gen.settings.Watchdog))
+	m.kill(w, "it did not feed its watchdog within "+span(w.watchdog()))
 }
 
 // othersServe: somebody else who is heard of has the traffic too, as far as is

@@ -10,13 +10,15 @@ const (
 	maxClosed    = 32 // digests closed to automation; the oldest falls out
 	maxHomes     = 4  // workers that one worker gives its connections to at one time; each costs both a link
 
-	killPatience  = 10 * time.Second // from KILL to giving a process up as stuck
-	killAgain     = time.Minute      // between two KILLs of a stuck one
-	dumpTime      = time.Second      // from Dump to Kill
-	extendMost    = 10 * time.Minute // that a worker may ask for at one time
-	leaveTime     = time.Second      // for a draining generation with nothing open to be gone, before it counts
-	slotAgain     = time.Second      // until a replacement without a slot looks for one again
-	surgePatience = 5 * time.Minute  // surge one: wait for the old worker's exit when drains have no deadline
+	killPatience  = 10 * time.Second       // from KILL to giving a process up as stuck
+	killAgain     = time.Minute            // between two KILLs of a stuck one
+	dumpTime      = time.Second            // from Dump to Kill
+	extendMost    = 10 * time.Minute       // that a worker may ask for at one time
+	watchdogLeast = 100 * time.Millisecond // that a worker may ask for itself
+	watchdogMost  = 24 * time.Hour
+	leaveTime     = time.Second     // for a draining generation with nothing open to be gone, before it counts
+	slotAgain     = time.Second     // until a replacement without a slot looks for one again
+	surgePatience = 5 * time.Minute // surge one: wait for the old worker's exit when drains have no deadline
 
 	steerAgainFirst = 50 * time.Millisecond // between two attempts to steer back
 	steerAgainMost  = time.Second

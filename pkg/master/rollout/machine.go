@@ -139,6 +139,8 @@ func (m *Machine) stale(ev Event) bool {
 		return phase(ev.Worker, PhaseStarting)
 	case Extended:
 		return phase(ev.Worker, PhaseStarting, PhaseChecking, PhaseDraining, PhaseStopping)
+	case Paced:
+		return phase(ev.Worker)
 	case Unfit:
 		return phase(ev.Worker, PhaseStarting, PhaseChecking, PhaseWarming, PhaseChecked, PhaseActivating, PhaseActive, PhaseParked)
 	case Leaves:
@@ -210,6 +212,8 @@ func (m *Machine) handle(ev Event) {
 		m.workers[ev.Worker].waits = ev.Detail
 	case Extended:
 		m.extend(m.workers[ev.Worker], ev.By)
+	case Paced:
+		m.pace(m.workers[ev.Worker], ev.Every)
 	case Unfit:
 		m.unfit(m.workers[ev.Worker], ev.Why)
 	case Leaves:

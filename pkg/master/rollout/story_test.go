@@ -491,6 +491,9 @@ func (s *story) event(words []string) Event {
 	case "extended":
 		by, _ := time.ParseDuration(arg(1))
 		return Extended{Worker: worker(), By: by}
+	case "paced":
+		every, _ := time.ParseDuration(arg(1))
+		return Paced{Worker: worker(), Every: every}
 	case "unfit":
 		return Unfit{Worker: worker(), Why: tail}
 	case "leaves":

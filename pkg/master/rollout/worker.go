@@ -37,7 +37,8 @@ type worker struct {
 
 	beatDue time.Time // when silence means something
 	silent  bool
-	goes    bool // it has said that it leaves
+	goes    bool          // it has said that it leaves
+	every   time.Duration // its own word for Settings.Watchdog; zero: none
 	dumped  bool
 
 	giving []Worker // while parked or draining: who is given its connections

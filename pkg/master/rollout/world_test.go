@@ -305,7 +305,9 @@ func (w *world) misfortune() {
 
 // word is what a program of any kind may say of itself, at any time.
 func (w *world) word(p *proc) {
-	switch w.r.IntN(4) {
+	switch w.r.IntN(5) {
+	case 4:
+		w.post(w.soon(), Paced{Worker: p.id, Every: time.Duration(w.r.IntN(10_000)) * time.Millisecond}, true)
 	case 0:
 		w.post(w.soon(), Extended{Worker: p.id, By: time.Duration(w.r.IntN(30_000)) * time.Millisecond}, true)
 	case 1:

@@ -1,0 +1,99 @@
+package proc
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"slices"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// family starts a process with a child in its group.
+func family(t *testing.T) (p *Process, child int, begun string) {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	p, err = Start(Spec{Program: self, Args: []string{self, "as-worker", "parent"}, Env: os.Environ(), Stdout: int(w.Fd())})
+	w.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		p.Signal(syscall.SIGKILL)
+		<-p.Done()
+		p.Close()
+	})
+	for lines := bufio.NewScanner(r); lines.Scan(); {
+		if n, _ := fmt.Sscanf(lines.Text(), "child %d", &child); n == 1 {
+			break
+		}
+	}
+	if begun, err = Begun(child); err != nil {
+		t.Fatal(err)
+	}
+	return p, child, begun
+}
+
+func TestGroups(t *testing.T) {
+	p, child, _ := family(t)
+	if got := Group(p.PID()); len(got) != 2 || !slices.Contains(got, p.PID()) || !slices.Contains(got, child) {
+		t.Errorf("%v, want %d and %d", got, p.PID(), child)
+	}
+}
+
+// Another process of the group is the worker from now on: the end of the first
+// takes nobody with it, the end of the other one everybody.
+func TestMainProcessChanges(t *testing.T) {
+	p, child, begun := family(t)
+	main, err := Adopt(child, begun, p.PID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer main.Close()
+	p.Spare()
+	if err := unix.Kill(p.PID(), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	select {
+	case <-main.Done():
+		t.Fatal("it went with the first")
+	default:
+	}
+	if err := main.Signal(syscall.SIGTERM); err != nil { // it is deaf to this
+		t.Fatal(err)
+	}
+	if err := main.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-main.Done()
+	if err := main.Signal(syscall.SIGKILL); err != os.ErrProcessDone {
+		t.Error(err)
+	}
+
+	p, child, begun = family(t)
+	if main, err = Adopt(child, begun, p.PID()); err != nil {
+		t.Fatal(err)
+	}
+	defer main.Close()
+	p.Spare()
+	if err := unix.Kill(child, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-main.Done()
+	<-p.Done() // the group is ended with it
+
+	if _, err := Adopt(os.Getpid(), "", 1); err == nil {
+		t.Error("a process in another group was taken")
+	}
+}
