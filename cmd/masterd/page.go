@@ -235,6 +235,9 @@ func left(g api.Generation) string {
 	}
 	var open, running int64
 	for _, w := range g.Workers {
+		if w.Uncounted {
+			return ""
+		}
 		open, running = open+max(w.Open, 0), running+max(w.InFlight, 0)
 	}
 	return fmt.Sprintf(", %s open, %s running", amount(uint64(max(open, 0))), amount(uint64(max(running, 0))))
@@ -250,6 +253,9 @@ func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {
 		amount(uint64(max(w.InFlight, 0))), amount(uint64(max(w.Open, 0))), amount(w.Requests),
 		"-", number(w.FDs), amount(uint64(max(w.Restarts, 0))),
 	}}
+	if w.Uncounted {
+		r.cells[4], r.cells[5], r.cells[6] = "-", "-", "-"
+	}
 	if w.RSS > 0 {
 		r.cells[7] = size(w.RSS)
 	}
@@ -260,6 +266,12 @@ func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {
 	rows = append(rows, r)
 	if w.Phase != g.Phase && !w.Deadline.IsZero() && !w.Deadline.Equal(g.Deadline) {
 		rows = p.notes(rows, dim, w.Phase+p.lasting(w.Since, w.Deadline))
+	}
+	if w.Processes > 1 {
+		rows = p.notes(rows, dim, amount(uint64(w.Processes))+" processes")
+	}
+	if w.Says != "" {
+		rows = p.notes(rows, dim, "says: "+clean(w.Says))
 	}
 	if !w.Healthy && w.LastProbe != "" {
 		st := dim // one that is being checked for the first time fails at first

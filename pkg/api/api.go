@@ -114,8 +114,11 @@ type Worker struct {
 	Open      int64     `json:"open"`
 	LongestMS int64     `json:"longest_ms,omitempty"` // for how long the longest running request runs, as of its last beat
 	Requests  uint64    `json:"requests"`
-	RSS       int64     `json:"rss"` // bytes
-	FDs       int       `json:"fds"`
+	Uncounted bool      `json:"uncounted,omitempty"` // the four above are not known: it does not speak the control protocol
+	Processes int       `json:"processes"`           // in its process group
+	RSS       int64     `json:"rss"`                 // bytes, of all of them; what they share counts for each
+	FDs       int       `json:"fds"`                 // of all of them
+	Says      string    `json:"says,omitempty"`      // its STATUS, by sd_notify
 	Restarts  int       `json:"restarts"`
 	Dropped   uint64    `json:"dropped_lines,omitempty"` // of its output
 	GivesTo   []uint64  `json:"gives_to,omitempty"`      // workers that its idle connections move to, while it is parked or drains

@@ -16,9 +16,11 @@ import (
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/blob"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/fdstore"
 	"github.com/masterd/masterd/pkg/master/keeper"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/logs"
+	"github.com/masterd/masterd/pkg/master/notify"
 	"github.com/masterd/masterd/pkg/master/proc"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/state"
@@ -35,13 +37,14 @@ import (
 const adoptPatience = 5 * time.Second
 
 // openKeeper joins the keeper, and reads what the last master has left.
-func (m *Master) openKeeper() (*state.Live, []listen.Held, error) {
+func (m *Master) openKeeper() (*state.Live, held, error) {
 	m.boot = state.Boot()
+	h := held{notices: map[uint64]int{}, calls: map[uint64]int{}}
 	left, err := state.LoadLive(m.cfg.RuntimeDir, m.boot)
 	var newer *state.NewerError
 	switch {
 	case errors.As(err, &newer):
-		return nil, nil, err
+		return nil, h, err
 	case err == nil && left != nil:
 		err = rollout.CheckSnapshot(left.Machine)
 	}
@@ -55,24 +58,52 @@ func (m *Master) openKeeper() (*state.Live, []listen.Held, error) {
 	} else {
 		m.keeper = k
 	}
-	var sockets []listen.Held
 	var blobs []blob.Held
-	for _, h := range all {
-		name, isBlob := strings.CutPrefix(h.Name, blobPrefix)
+	var files []fdstore.Held
+	for _, k := range all {
+		blobName, isBlob := strings.CutPrefix(k.Name, blobPrefix)
+		notice, isNotice := notify.ID(k.Name)
+		call, isCall := callsOf(k.Name)
 		switch {
-		case strings.HasPrefix(h.Name, listen.HeldPrefix):
-			sockets = append(sockets, listen.Held{Name: h.Name, Meta: h.Meta, FD: h.FD})
+		case strings.HasPrefix(k.Name, listen.HeldPrefix):
+			h.sockets = append(h.sockets, listen.Held{Name: k.Name, Meta: k.Meta, FD: k.FD})
 		case isBlob:
-			blobs = append(blobs, blob.Held{Name: name, Meta: h.Meta, FD: h.FD})
+			blobs = append(blobs, blob.Held{Name: blobName, Meta: k.Meta, FD: k.FD})
+		case isNotice:
+			h.notices[notice] = k.FD
+		case isCall:
+			h.calls[call] = k.FD
+		case strings.HasPrefix(k.Name, fdstore.HeldPrefix):
+			files = append(files, fdstore.Held{Name: k.Name, Meta: k.Meta, FD: k.FD})
 		default:
-			m.log.Warn("the keeper holds what this masterd does not know", zap.String("name", h.Name))
-			closeFD(h.FD)
-			m.drop(h.Name)
+			m.log.Warn("the keeper holds what this masterd does not know", zap.String("name", k.Name))
+			closeFD(k.FD)
+			m.drop(k.Name)
 		}
 	}
 	m.inherits = left != nil || len(all) > 0
 	m.inheritBlobs(left, blobs, len(all) > 0)
-	return left, sockets, nil
+	return left, h, m.inheritFiles(files)
+}
+
+// held is what the keeper has held for an earlier master, but for what is taken
+// over at once.
+type held struct {
+	sockets []listen.Held
+	notices map[uint64]int // sockets of sd_notify, by worker
+	calls   map[uint64]int // seccomp listeners, by worker
+}
+
+// rest lets go of what no worker needs that was taken over.
+func (m *Master) rest(h held) {
+	for id, fd := range h.notices {
+		closeFD(fd)
+		m.drop(notify.HeldPrefix + strconv.FormatUint(id, 10))
+	}
+	for id, fd := range h.calls {
+		closeFD(fd)
+		m.drop(callsName(rollout.Worker(id)))
+	}
 }
 
 // Tend is for the keeper, while there is no master: the output of workers is
@@ -85,6 +116,13 @@ func (m *Master) holdAgain() bool {
 	return m.ask(func() {
 		m.sockets.KeepAgain()
 		m.blobs.KeepAgain()
+		m.notices.KeepAgain()
+		m.stored.KeepAgain()
+		for _, w := range sorted(m.workers) {
+			if w.calls != nil {
+				w.calls.KeepAgain()
+			}
+		}
 	})
 }
 
@@ -183,7 +221,7 @@ func (m *Master) processLeft(l state.LiveWorker) *worker {
 	if g == nil || l.PID == 0 {
 		return nil
 	}
-	p, err := m.system.adopt(l.PID, l.Begun)
+	p, err := m.system.adopt(l.PID, l.Begun, l.Group)
 	if err != nil {
 		if !errors.Is(err, proc.ErrGone) {
 			m.log.Error("a worker of the last master cannot be taken over", zap.Uint64("worker", l.ID), zap.Int("pid", l.PID), zap.Error(err))
@@ -194,6 +232,7 @@ func (m *Master) processLeft(l state.LiveWorker) *worker {
 		id: rollout.Worker(l.ID), generation: g, slot: rollout.Slot(l.Slot), started: l.Started, process: p, finished: make(chan struct{}),
 		begun: l.Begun, secret: l.Secret, uid: l.UID, handed: l.Handed, paused: l.Paused, leaving: l.Leaving, announced: l.Announced,
 		stopped: l.Stopped, parkedAt: l.ParkedAt, away: l.Secret != "",
+		foreign:    foreign{group: l.Group, asked: l.Asked, saysReady: l.SaysReady, says: l.Says, errno: l.Errno, bound: l.Bound},
 		background: background{runs: l.Works, waits: l.WorkWaits, toldEnd: l.WorksUntil},
 	}
 	g.slot, g.last = w.slot, max(g.last, w.id)
@@ -206,17 +245,26 @@ func (m *Master) processLeft(l state.LiveWorker) *worker {
 // environment and lead their group, by the worker they are.
 func (m *Master) processesOfService() map[uint64]proc.Found {
 	all := map[uint64]proc.Found{}
-	mark := ipc.EnvRuntimeDir + "=" + m.cfg.RuntimeDir
-	for _, p := range m.system.find(func(env []string) bool { return slices.Contains(env, mark) }) {
-		for _, e := range p.Env {
-			if v, ok := strings.CutPrefix(e, ipc.EnvWorker+"="); ok {
-				if id, err := strconv.ParseUint(v, 10, 64); err == nil {
-					all[id] = p
-				}
-			}
+	for _, p := range m.system.find(func(env []string) bool { _, ours := m.workerOf(env); return ours }) {
+		if id, ok := m.workerOf(p.Env); ok {
+			all[id] = p
 		}
 	}
 	return all
+}
+
+// workerOf is the worker of this service that was started with an environment.
+func (m *Master) workerOf(env []string) (id uint64, ok bool) {
+	if !slices.Contains(env, ipc.EnvRuntimeDir+"="+m.opt.Config.RuntimeDir) {
+		return 0, false
+	}
+	for _, e := range env {
+		if v, is := strings.CutPrefix(e, ipc.EnvWorker+"="); is {
+			n, err := strconv.ParseUint(v, 10, 64)
+			return n, err == nil
+		}
+	}
+	return 0, false
 }
 
 // strangersLeft are processes of this service that no master knows of: what the
@@ -225,7 +273,7 @@ func (m *Master) processesOfService() map[uint64]proc.Found {
 func (m *Master) strangersLeft(all map[uint64]proc.Found) {
 	for id, p := range all {
 		m.firstWorker = max(m.firstWorker, rollout.Worker(id))
-		stray, err := m.system.adopt(p.PID, p.Begun)
+		stray, err := m.system.adopt(p.PID, p.Begun, 0)
 		if err != nil {
 			continue
 		}
@@ -281,7 +329,8 @@ func (m *Master) holdersLeft() []listen.Holder {
 
 // takeOver gives the workers that were found their rooms: their output, their
 // slots, and a place at the control socket.
-func (m *Master) takeOver() {
+func (m *Master) takeOver(h held) {
+	defer func() { m.rest(h) }()
 	for _, w := range sorted(m.workers) {
 		g := w.generation
 		output, err := m.output.Adopt(logs.Ident{
@@ -297,6 +346,9 @@ func (m *Master) takeOver() {
 			m.expect(w, "")
 			w.session.SetPID(w.process.PID())
 		}
+		if w.session == nil {
+			m.takeOverForeign(w, h)
+		}
 		if w.handed || w.session == nil {
 			m.manned(w)
 		}
@@ -305,7 +357,11 @@ func (m *Master) takeOver() {
 
 // manned notes that a worker has its slots.
 func (m *Master) manned(w *worker) {
-	if err := m.sockets.Manned(int(w.slot), w.generation.names()); err != nil {
+	names := w.generation.names()
+	if bindsItself(w.generation.cfg) {
+		names = w.bound
+	}
+	if err := m.sockets.Manned(int(w.slot), names); err != nil {
 		m.log.Error("a worker's slot is not there", append(m.fields(w), zap.Error(err))...)
 	}
 }
@@ -407,3 +463,24 @@ func (noKeeper) Unguard() error                { return nil }
 func (noKeeper) PID() int                      { return 0 }
 func (noKeeper) End() error                    { return nil }
 func (noKeeper) Leave()                        {}
+
+// noNotices stands where workers are not heard by sd_notify.
+type noNotices struct{}
+
+func (noNotices) Add(notify.Worker) (string, error) { return "", nil }
+func (noNotices) Adopt(notify.Worker, int) error    { return nil }
+func (noNotices) Begin(uint64, int)                 {}
+func (noNotices) Main(uint64, int)                  {}
+func (noNotices) Heard(uint64, time.Duration)       {}
+func (noNotices) Forget(uint64)                     {}
+func (noNotices) KeepAgain()                        {}
+func (noNotices) Close()                            {}
+
+// noStore stands where no descriptors are stored.
+type noStore struct{}
+
+func (noStore) Add(string, []int, bool, int) error { return errors.New("nothing is stored here") }
+func (noStore) Remove(string)                      {}
+func (noStore) Files() ([]fdstore.File, error)     { return nil, nil }
+func (noStore) KeepAgain()                         {}
+func (noStore) Close()                             {}

@@ -4,10 +4,14 @@ import (
 	"context"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/bindsub"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/conns"
+	"github.com/masterd/masterd/pkg/master/fdstore"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/logs"
 	"github.com/masterd/masterd/pkg/master/memory"
+	"github.com/masterd/masterd/pkg/master/notify"
 	"github.com/masterd/masterd/pkg/master/probe"
 	"github.com/masterd/masterd/pkg/master/proc"
 	"github.com/masterd/masterd/pkg/master/session"
@@ -21,6 +25,9 @@ var (
 	_ process  = (*proc.Process)(nil)
 	_ versions = (*version.Store)(nil)
 	_ output   = (*logs.Output)(nil)
+	_ notices  = (*notify.Room)(nil)
+	_ stored   = (*fdstore.Store)(nil)
+	_ calls    = (*bindsub.Room)(nil)
 )
 
 // hub is a session.Hub as the loop sees it.
@@ -49,7 +56,10 @@ func host() system {
 		usage:    memory.Usage,
 		save:     state.Save,
 		load:     state.Load,
-		adopt:    func(pid int, begun string) (process, error) { return proc.Adopt(pid, begun) },
+		adopt:    func(pid int, begun string, group int) (process, error) { return proc.Adopt(pid, begun, group) },
+		groups:   proc.Groups,
+		conns:    conns.Of,
+		answer:   func(o bindsub.Options) (calls, error) { return bindsub.Begin(o) },
 		find:     proc.FindWorkers,
 		keepLive: state.KeepLive,
 		prove:    proveBinary,

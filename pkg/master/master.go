@@ -35,6 +35,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/journal"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/logs"
+	"github.com/masterd/masterd/pkg/master/notify"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/session"
 	"github.com/masterd/masterd/pkg/master/state"
@@ -111,6 +112,8 @@ type Master struct {
 	watch    *watch.Watcher
 	system   system
 	keeper   keeping
+	notices  notices
+	stored   stored
 
 	inbox  chan func()
 	done   chan struct{}  // closed when the loop has ended: nobody takes from the inbox any more
@@ -205,7 +208,7 @@ func newMaster(o Options) *Master {
 		traces: map[rollout.Rollout]string{}, answers: map[string]*answer.Answerer{},
 	}
 	m.blobs = blob.New(m.started)
-	m.keeper, m.slots = noKeeper{}, slots(o.Config)
+	m.keeper, m.notices, m.stored, m.slots = noKeeper{}, noNotices{}, noStore{}, slots(o.Config)
 	m.life, m.end = context.WithCancel(context.Background())
 	return m
 }
@@ -251,7 +254,7 @@ func (m *Master) open() (err error) {
 		m.answers[mode] = answer.New(mode, holdTime, retryAfter)
 	}
 	set, err := listen.Open(listen.Options{
-		Listeners: m.listenersNeeded(), Slots: m.slots, Log: m.log, Held: held, Holders: m.holdersLeft(), Given: m.opt.Given,
+		Listeners: m.listenersNeeded(), Slots: m.slots, Log: m.log, Held: held.sockets, Holders: m.holdersLeft(), Given: m.opt.Given,
 		Keep: m.holdSocket, Drop: m.drop,
 		Orphan: m.takeOrphan,
 		Quiet:  func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) },
@@ -274,10 +277,20 @@ func (m *Master) open() (err error) {
 		return err
 	}
 	m.sessions = hub{control}
+	heard, err := notify.Open(notify.Options{
+		Dir: filepath.Join(cfg.RuntimeDir, notify.Dir), Log: m.log, Keep: func(name string, fd int) { m.hold(name, nil, fd) }, Drop: m.drop,
+	})
+	if err != nil {
+		return err
+	}
+	m.notices = heard
 	if m.found != nil {
-		m.takeOver()
+		m.takeOver(held)
 	}
 	control.Begin()
+	if err := heard.Sweep(); err != nil {
+		m.log.Warn("sockets for the sd_notify of workers that are gone cannot be removed", zap.Error(err))
+	}
 	if err := output.Sweep(); err != nil {
 		m.log.Warn("output of workers that are gone cannot be removed", zap.Error(err))
 	}
@@ -363,6 +376,13 @@ func (m *Master) close() {
 	m.ended = true
 	m.ending.Unlock()
 	ended := m.tasksEnd()
+	for _, w := range m.workers {
+		if w.calls != nil {
+			w.calls.Close() // what was taken is answered; the keeper has the rest
+		}
+	}
+	m.notices.Close()
+	m.stored.Close()
 	stays := m.leave != nil || m.inherits && m.exit == nil // what runs goes on, for another master
 	switch {
 	case m.sockets == nil:

@@ -30,10 +30,10 @@ func (m *Master) prepare(c rollout.Prepare) {
 	m.plans[c.Rollout] = p
 	m.lastRollout = max(m.lastRollout, c.Rollout)
 
-	var pids []int
+	var leaders []int
 	for _, w := range m.workers {
 		if w.generation.id == m.machine.Status().Active && w.process != nil {
-			pids = append(pids, w.process.PID())
+			leaders = append(leaders, w.leads())
 		}
 	}
 	trace := m.trace(c.Rollout)
@@ -46,10 +46,12 @@ func (m *Master) prepare(c rollout.Prepare) {
 		if err == nil {
 			err = m.sockets.Add(cfg.Listeners)
 		}
+		facts := hook.Facts{Service: p.cfg.Service, Rollout: uint64(c.Rollout), Version: v.Label, Digest: v.Digest, TraceID: trace}
 		if err == nil {
-			err = m.runHooks(ctx, "before", p.cfg.Rollout.Hooks.Before, hook.Facts{
-				Service: p.cfg.Service, Rollout: uint64(c.Rollout), Version: v.Label, Digest: v.Digest, TraceID: trace,
-			})
+			err = m.require(ctx, p.cfg.Rollout.Require, facts)
+		}
+		if err == nil {
+			err = m.runHooks(ctx, "before", p.cfg.Rollout.Hooks.Before, facts)
 		}
 		if err != nil {
 			m.at(func() {
@@ -58,13 +60,25 @@ func (m *Master) prepare(c rollout.Prepare) {
 			})
 			return
 		}
-		mem := m.system.memory(pids)
+		mem := m.system.memory(m.processesOf(leaders))
 		m.at(func() {
 			p.version, p.cfg = v, cfg
 			m.step(rollout.Prepared{Rollout: c.Rollout, Version: ref(v), Memory: mem})
 			m.tidy() // it may have been given up meanwhile
 		})
 	})
+}
+
+// processesOf are the processes of each group.
+func (m *Master) processesOf(leaders []int) [][]int {
+	groups := m.system.groups()
+	all := make([][]int, len(leaders))
+	for i, leader := range leaders {
+		if all[i] = groups[leader]; len(all[i]) == 0 {
+			all[i] = []int{leader}
+		}
+	}
+	return all
 }
 
 // pin brings the version into the store, or finds the kept one.

@@ -3,15 +3,20 @@ package master
 import (
 	"context"
 	"net"
+	"net/netip"
 	"syscall"
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/master/bindsub"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/conns"
+	"github.com/masterd/masterd/pkg/master/fdstore"
 	"github.com/masterd/masterd/pkg/master/keeper"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/logs"
+	"github.com/masterd/masterd/pkg/master/notify"
 	"github.com/masterd/masterd/pkg/master/probe"
 	"github.com/masterd/masterd/pkg/master/proc"
 	"github.com/masterd/masterd/pkg/master/rollout"
@@ -34,6 +39,8 @@ type sockets interface {
 	Retain(ls []config.Listener)
 	Status() []api.Listener
 	Manned(slot int, names []string) error
+	Places(slot int, names []string) ([]listen.Place, error)
+	Ebb(slot int) (over func() bool)
 	KeepAgain()
 	Leave() error
 	ProbeDial(ctx context.Context, slot int, listener string) (net.Conn, error)
@@ -46,6 +53,33 @@ type sessions interface {
 	Expect(e session.Expect) control
 	Forget(worker uint64)
 	Close() error
+}
+
+// notices is [notify.Room].
+type notices interface {
+	Add(w notify.Worker) (path string, err error)
+	Adopt(w notify.Worker, fd int) error
+	Begin(id uint64, pid int)
+	Main(id uint64, pid int)
+	Heard(id uint64, limit time.Duration)
+	Forget(id uint64)
+	KeepAgain()
+	Close()
+}
+
+// stored is [fdstore.Store].
+type stored interface {
+	Add(name string, fds []int, poll bool, max int) error
+	Remove(name string)
+	Files() ([]fdstore.File, error)
+	KeepAgain()
+	Close()
+}
+
+// calls is [bindsub.Room].
+type calls interface {
+	KeepAgain()
+	Close()
 }
 
 // control is [session.Session]: what can be said to one SDK worker.
@@ -77,6 +111,8 @@ type process interface {
 	Done() <-chan struct{}
 	Exit() proc.Exit
 	Signal(sig syscall.Signal) error
+	Spare()
+	Filter() int
 	SetOOMScoreAdj(score int) error
 	Close()
 }
@@ -121,12 +157,15 @@ type checker interface {
 type system struct {
 	spawn    func(proc.Spec) (process, error)
 	checker  func(config.Health) checker
-	memory   func(pids []int) rollout.Memory
+	memory   func(workers [][]int) rollout.Memory
 	pressure func() (bool, string)
 	usage    func(pid int) (rss int64, fds int)
+	groups   func() map[int][]int // processes by the group they are in
+	conns    func(leader int, at []netip.AddrPort, paths []string) (conns.Open, error)
+	answer   func(bindsub.Options) (calls, error)
 	save     func(dir string, s rollout.State) error
 	load     func(dir string) (rollout.State, error)
-	adopt    func(pid int, begun string) (process, error)
+	adopt    func(pid int, begun string, group int) (process, error)
 	find     func(match func(env []string) bool) []proc.Found
 	keepLive func(dir string, encoded []byte) error                                        // nil: nothing is kept
 	prove    func(ctx context.Context, program, file string, env []string) (string, error) // nil: there are no upgrades

@@ -27,6 +27,8 @@ func settings(c *config.Config) rollout.Settings {
 		SlotPerWorker: c.Worker.Kind != config.KindSDK,
 		SurgeOne:      c.Rollout.Surge == "one",
 		Beats:         c.Worker.Kind == config.KindSDK,
+		SaysReady:     saysReady(c),
+		Watchdog:      c.Worker.Watchdog,
 		Probe:         h.HTTP != nil || h.TCP != nil || len(h.Command) > 0,
 		Warmup:        h.Warmup.Requests > 0,
 
@@ -69,4 +71,17 @@ func settings(c *config.Config) rollout.Settings {
 		ShortOne:      c.Rollout.Memory.WhenShort == "one",
 		MemoryReserve: c.Rollout.Memory.Reserve,
 	}
+}
+
+// saysReady: a worker of another kind than sdk tells when it is ready.
+func saysReady(c *config.Config) bool {
+	return c.Worker.Kind != config.KindSDK && (c.Worker.Ready == readyNotify || bindsItself(c))
+}
+
+// readyNotify has workers say READY=1.
+const readyNotify = "notify"
+
+// bindsItself: workers are ready when they have bound what is configured, and not before.
+func bindsItself(c *config.Config) bool {
+	return c.Worker.Kind == config.KindUnmodified && len(c.Listeners) > 0
 }

@@ -25,6 +25,7 @@ func (b backend) Status() api.Status {
 		degraded string
 		running  version.Version
 		st       rollout.Status
+		leads    = map[uint64]int{} // the groups of workers
 	)
 	if !m.ask(func() {
 		cfg, degraded, st = m.cfg, m.degraded, m.machine.Status()
@@ -32,6 +33,11 @@ func (b backend) Status() api.Status {
 			running = g.version
 		}
 		m.describeGenerations(&s, st)
+		for id, w := range m.workers {
+			if w.process != nil {
+				leads[uint64(id)] = w.leads()
+			}
+		}
 		for _, b := range m.blobs.List() {
 			s.Blobs = append(s.Blobs, api.Blob{Name: b.Name, Size: b.Size, Generation: b.Generation, Since: b.Since, Persist: b.Persist})
 		}
@@ -41,10 +47,11 @@ func (b backend) Status() api.Status {
 	}
 	s.Service, s.Environment = cfg.Service, cfg.Environment
 	s.Listeners = m.sockets.Status()
+	groups := m.system.groups()
 	for g := range s.Generations {
 		for i := range s.Generations[g].Workers {
 			w := &s.Generations[g].Workers[i]
-			w.RSS, w.FDs = m.system.usage(w.PID)
+			m.use(w, groups[leads[w.ID]])
 			w.Dropped = m.output.Dropped(w.ID)
 		}
 	}
@@ -53,6 +60,19 @@ func (b backend) Status() api.Status {
 	s.State, s.Reasons = judge(st, s, degraded)
 	s.Reasons = append(s.Reasons, m.weak()...)
 	return s
+}
+
+// use adds up what a worker's processes use.
+func (m *Master) use(w *api.Worker, pids []int) {
+	if len(pids) == 0 {
+		pids = []int{w.PID}
+	}
+	w.Processes = len(pids)
+	for _, pid := range pids {
+		rss, fds := m.system.usage(pid)
+		w.RSS += rss
+		w.FDs += fds
+	}
 }
 
 // describeGenerations fills in what the loop knows.
@@ -87,6 +107,7 @@ func (m *Master) describeGenerations(s *api.Status, st rollout.Status) {
 			}
 			if r := m.workers[w.ID]; r != nil {
 				aw.Started, aw.InFlight, aw.Open, aw.Requests = r.started, r.stats.InFlight, r.stats.Open, r.stats.Requests
+				aw.Says, aw.Uncounted = r.saying(), r.session == nil
 				aw.LongestMS, aw.Cut = max(r.stats.LongestMS, 0), describeCut(r.cutSoFar())
 			}
 			out.Workers = append(out.Workers, aw)

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -51,6 +52,7 @@ type worker struct {
 	away       bool            // an earlier master started it, and it has not come back to this one
 	untold     rollout.Command // what it is to be told when it and those that it gives to are back; nil: nothing
 	parkedAt   uint64          // revision of what was kept when it was told to park or leave; zero: it was not
+	foreign                    // of kinds other than sdk
 }
 
 // startWorker starts one process beside the loop and waits for it there.
@@ -108,6 +110,11 @@ func (m *Master) startWorker(c rollout.Start) {
 				m.signalWorker(w.id, true, "it was given up while it was being started")
 			}
 			m.step(rollout.Started{Worker: w.id, PID: p.PID()})
+			if w.session == nil && m.workers[w.id] == w {
+				if err := m.beginForeign(w); err != nil {
+					m.step(rollout.Unfit{Worker: w.id, Why: err.Error()})
+				}
+			}
 		})
 		if err != nil {
 			return
@@ -131,8 +138,19 @@ func (m *Master) awaitEnd(w *worker, p process) {
 	// those who wait for an answer now, and then the last lines.
 	if w.session != nil {
 		w.session.Heard(lastWords)
+	} else {
+		m.notices.Heard(uint64(w.id), lastWords)
 	}
-	m.at(func() { m.exited(w, p.Exit()) })
+	superseded := false // another process is the worker by now
+	m.ask(func() {
+		if superseded = w.process != p; !superseded {
+			m.exited(w, p.Exit())
+		}
+	})
+	if superseded {
+		p.Close()
+		return
+	}
 	w.output.Finish()
 	close(w.finished)
 	m.at(func() { delete(m.finishing, w.id) })
@@ -147,6 +165,7 @@ func (m *Master) startFailed(w *worker, err error) {
 	close(w.finished)
 	m.sessions.Forget(uint64(w.id))
 	delete(m.workers, w.id)
+	m.forgetForeign(w)
 	m.step(rollout.StartFailed{Worker: w.id, Reason: err.Error()})
 }
 
@@ -184,14 +203,10 @@ func (m *Master) spawn(w *worker, secret string, as *version.User) (process, err
 		extra[ipc.EnvService] = g.cfg.Service
 		extra[ipc.EnvVersion] = g.version.Label
 	} else {
-		files, err := m.sockets.Man(int(w.slot), g.names())
+		files, err := m.equip(w, &spec, extra)
+		defer closeFDs(files)
 		if err != nil {
 			return nil, err
-		}
-		defer closeFiles(files)
-		spec.ListenEnv = true
-		for _, f := range files {
-			spec.Files = append(spec.Files, proc.File{Name: f.Name, FD: f.FD})
 		}
 	}
 	spec.Env = proc.CleanEnv(extra, fromFiles)
@@ -275,11 +290,13 @@ func (m *Master) exited(w *worker, exit proc.Exit) {
 	m.sessions.Forget(uint64(w.id))
 	delete(m.workers, w.id)
 	m.finishing[w.id] = w.finished
-	m.log.Info("worker exited", append(m.fields(w), zap.Stringer("how", exit))...)
+	how := w.how(exit)
+	m.log.Info("worker exited", append(m.fields(w), zap.String("how", how))...)
+	m.forgetForeign(w)
 	if len(m.shares) == 0 && w.generation.id == m.machine.Status().Active {
 		m.abandon(w.slot) // before its replacement is started
 	}
-	m.step(rollout.Exited{Worker: w.id, Detail: exit.String(), Cut: w.took(exit)})
+	m.step(rollout.Exited{Worker: w.id, Detail: how, Cut: w.took(exit)})
 	m.beginBackground()
 	m.tidy()
 }
@@ -349,8 +366,9 @@ func (m *Master) drain(c rollout.Drain) {
 	if w == nil {
 		return
 	}
-	if w.session == nil && w.leaving {
-		return // the last master told it; a second signal may mean something else to it
+	if w.session == nil {
+		m.seeOff(w)
+		return
 	}
 	w.leaving = true
 	if m.waits(w, c) {
@@ -359,7 +377,7 @@ func (m *Master) drain(c rollout.Drain) {
 	works := w.background.runs
 	w.endBackground()
 	m.toldToPark(w)
-	if w.session != nil && w.session.Connected() {
+	if w.session.Connected() {
 		if works { // the answer tells when its background work has ended: long before it has drained, perhaps
 			_ = w.session.Park() // the drain is what counts
 		}
@@ -390,10 +408,18 @@ func (m *Master) announce(c rollout.Announce) {
 
 // dump asks a silent worker for its stacks.
 func (m *Master) dump(c rollout.Dump) {
-	if w := m.workers[c.Worker]; w != nil && w.session != nil {
-		if err := w.session.Dump(); err != nil {
-			m.log.Warn("a worker cannot be asked for its stacks", append(m.fields(w), zap.Error(err))...)
-		}
+	w := m.workers[c.Worker]
+	if w == nil || w.process == nil {
+		return
+	}
+	var err error
+	if w.session != nil {
+		err = w.session.Dump()
+	} else { // as systemd does; its core, or what its handler says, tells where it hangs
+		err = w.process.Signal(syscall.SIGABRT)
+	}
+	if err != nil {
+		m.log.Warn("a worker cannot be asked for its stacks", append(m.fields(w), zap.Error(err))...)
 	}
 }
 
@@ -407,7 +433,10 @@ func (m *Master) signalWorker(id rollout.Worker, kill bool, why string) {
 		w.killed = true // there is no process yet: as soon as there is one
 		return
 	}
-	w.leaving = true
+	w.leaving, w.asked = true, true
+	if w.seenOff != nil {
+		w.seenOff()
+	}
 	sig := signals[w.generation.cfg.Worker.StopSignal]
 	if kill {
 		sig = signals["KILL"]

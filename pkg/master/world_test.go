@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net"
+	"net/netip"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -19,6 +20,7 @@ import (
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/conns"
 	"github.com/masterd/masterd/pkg/master/history"
 	"github.com/masterd/masterd/pkg/master/journal"
 	"github.com/masterd/masterd/pkg/master/listen"
@@ -52,6 +54,7 @@ type world struct {
 	settled    [][]config.Listener // by each Settle
 	retained   [][]config.Listener // by each Retain
 	pids       int
+	clients    conns.Open // of every foreign worker
 }
 
 // behaviour is how workers of one program are.
@@ -114,9 +117,11 @@ func (w *world) master(cfg *config.Config) *Master {
 	m.system = system{
 		spawn:    w.spawn,
 		checker:  func(config.Health) checker { return w },
-		memory:   func([]int) rollout.Memory { w.mu.Lock(); defer w.mu.Unlock(); return w.memory },
+		memory:   func([][]int) rollout.Memory { w.mu.Lock(); defer w.mu.Unlock(); return w.memory },
 		pressure: func() (bool, string) { return false, "" },
 		usage:    func(int) (int64, int) { return 0, 0 },
+		groups:   func() map[int][]int { return nil },
+		conns:    func(int, []netip.AddrPort, []string) (conns.Open, error) { return w.open(), nil },
 		save:     w.save,
 		load:     func(string) (rollout.State, error) { return rollout.State{}, nil },
 	}
@@ -317,6 +322,16 @@ type reply struct {
 	fd      int // the master's
 }
 
+func (w *world) Places(int, []string) ([]listen.Place, error) { return nil, nil }
+func (w *world) Ebb(int) func() bool                          { return func() bool { return true } }
+
+// open is what the kernel says of a worker's connections.
+func (w *world) open() conns.Open {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.clients
+}
+
 func (w *world) Own(int, int) error         { return nil }
 func (w *world) Manned(int, []string) error { return nil }
 func (w *world) KeepAgain()                 {}
@@ -403,6 +418,8 @@ func (f *fakeWorker) end(e proc.Exit) {
 	})
 }
 
+func (f *fakeWorker) Spare()                   {}
+func (f *fakeWorker) Filter() int              { return -1 }
 func (f *fakeWorker) PID() int                 { return f.pid }
 func (f *fakeWorker) Done() <-chan struct{}    { return f.done }
 func (f *fakeWorker) Exit() proc.Exit          { return f.exit }

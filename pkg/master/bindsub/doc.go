@@ -58,10 +58,10 @@ func (Refused) fact() {}
 
 // Options are about one worker.
 type Options struct {
-	FD        int // the filter's; the room's from now on
+	FD int // the filter's; the room's from now on
 	// Keep is told of it, so that another process can hold it: else the worker's
 	// calls fail while there is no master. It may be nil.
-	Keep func(fd int)
+	Keep      func(fd int)
 	Listeners []Listener
 	// Bound are the names of listeners that are known to be bound already, by what
 	// an earlier master has noted.

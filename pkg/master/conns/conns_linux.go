@@ -4,19 +4,22 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/proc"
 	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
-// Of looks which connections of these addresses a worker's processes have, all of
-// the group that leader leads.
-func Of(leader int, at []netip.AddrPort) (Open, error) {
+// Of looks which connections of these addresses, and of Unix sockets that are bound
+// to these paths, a worker's processes have, all of the group that leader leads.
+// Of a Unix connection it is not known when something went: all are busy.
+func Of(leader int, at []netip.AddrPort, paths []string) (Open, error) {
 	busy := map[uint64]bool{} // by inode
 	for _, a := range at {
 		families := []uint8{unix.AF_INET}
@@ -32,6 +35,11 @@ func Of(leader int, at []netip.AddrPort) (Open, error) {
 			}); err != nil {
 				return Open{}, err
 			}
+		}
+	}
+	if len(paths) > 0 {
+		if err := unixOf(paths, func(inode uint64) { busy[inode] = true }); err != nil {
+			return Open{}, err
 		}
 	}
 	if len(busy) == 0 {
@@ -57,6 +65,27 @@ func Of(leader int, at []netip.AddrPort) (Open, error) {
 	}
 	return o, nil
 }
+
+// unixOf calls each for every connected socket that was accepted at one of the paths.
+func unixOf(paths []string, each func(inode uint64)) error {
+	fs, err := procfs.NewDefaultFS()
+	if err != nil {
+		return err
+	}
+	table, err := fs.NetUNIX()
+	if err != nil {
+		return fmt.Errorf("reading the kernel's table of Unix sockets: %w", err)
+	}
+	for _, row := range table.Rows {
+		if row.State == connected && slices.Contains(paths, row.Path) {
+			each(row.Inode)
+		}
+	}
+	return nil
+}
+
+// connected is SS_CONNECTED, as /proc/net/unix has it.
+const connected = 3
 
 // idle tells whether nobody waits for anything on a connection.
 func idle(s sockdiag.Socket) bool {

@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -20,7 +21,11 @@ import (
 // answers what comes, "think" does not. Its children have its connections.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && os.Args[1] == "serve" {
-		l, err := net.Listen("tcp", os.Args[2])
+		network := "tcp"
+		if filepath.IsAbs(os.Args[2]) {
+			network = "unix"
+		}
+		l, err := net.Listen(network, os.Args[2])
 		if err != nil {
 			panic(err)
 		}
@@ -59,6 +64,9 @@ func serve(t *testing.T, at string) (pid int, addr netip.AddrPort) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if filepath.IsAbs(at) {
+		return cmd.Process.Pid, addr
+	}
 	return cmd.Process.Pid, netip.MustParseAddrPort(strings.TrimSpace(line))
 }
 
@@ -76,7 +84,7 @@ func dial(t *testing.T, at netip.AddrPort) net.Conn {
 func eventually(t *testing.T, pid int, at netip.AddrPort, want Open) {
 	t.Helper()
 	for end := time.Now().Add(2 * unclearTime); ; time.Sleep(20 * time.Millisecond) {
-		got, err := Of(pid, []netip.AddrPort{at})
+		got, err := Of(pid, []netip.AddrPort{at}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -110,6 +118,30 @@ func TestConnections(t *testing.T) {
 	_ = answered.Close()
 	_ = thinking.Close()
 	eventually(t, pid, at, Open{})
+}
+
+// Of a Unix connection nothing more is known than that it is there.
+func TestUnixSockets(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s")
+	pid, _ := serve(t, path)
+	look := func(want Open) {
+		t.Helper()
+		for end := time.Now().Add(unclearTime); ; time.Sleep(20 * time.Millisecond) {
+			if got, err := Of(pid, nil, []string{path}); err != nil || got != want && time.Now().After(end) {
+				t.Fatalf("%+v, %v, want %+v", got, err, want)
+			} else if got == want {
+				return
+			}
+		}
+	}
+	look(Open{})
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	look(Open{Busy: 1})
+	_ = c.Close()
+	look(Open{})
 }
 
 // One that listens on all addresses, with a client by IPv4.

@@ -8,6 +8,6 @@ import (
 )
 
 // Of needs Linux.
-func Of(int, []netip.AddrPort) (Open, error) {
+func Of(int, []netip.AddrPort, []string) (Open, error) {
 	return Open{}, errors.New("whose connections are open can be told on Linux only")
 }

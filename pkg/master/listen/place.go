@@ -5,7 +5,8 @@ import "net/netip"
 // Place is where a slot of a listener is.
 type Place struct {
 	Name  string
-	At    netip.AddrPort // of a Unix socket it is not valid
+	At    netip.AddrPort // of a TCP socket
+	Path  string         // of a Unix socket: what it is bound to
 	Dual  bool           // an IPv6 wildcard that takes IPv4 too
 	Inode uint64         // of the slot's socket
 }

@@ -15,7 +15,8 @@ func (s *Set) Places(slot int, names []string) ([]Place, error) {
 		if l == nil {
 			return nil, fmt.Errorf("looking at slot %d: there is no listener %s", slot, name)
 		}
-		all[i] = Place{name, l.addr, l.dual, l.socketOf(slot).inode}
+		k := l.socketOf(slot)
+		all[i] = Place{Name: name, At: l.addr, Path: k.hidden, Dual: l.dual, Inode: k.inode}
 	}
 	return all, nil
 }

@@ -7,6 +7,8 @@ import (
 	"os"
 	"strconv"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -28,7 +30,7 @@ func FindWorkers(match func(env []string) bool) []Found {
 		if err != nil || pid == self || s.group != pid || s.ended() {
 			continue
 		}
-		env := environOf(pid)
+		env := Environ(pid)
 		if len(env) == 0 || !match(env) {
 			continue
 		}
@@ -42,9 +44,9 @@ func FindWorkers(match func(env []string) bool) []Found {
 	return all
 }
 
-// environOf is the environment that a process was started with; nil: it cannot
-// be read.
-func environOf(pid int) []string {
+// Environ is the environment that a process was started with; nil: it cannot be
+// read.
+func Environ(pid int) []string {
 	f, err := os.Open(fmt.Sprintf("/proc/%d/environ", pid))
 	if err != nil {
 		return nil
@@ -55,6 +57,32 @@ func environOf(pid int) []string {
 		return nil
 	}
 	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
+}
+
+// Belongs says which group a process is in that a worker names as its main one:
+// the worker's own, which leader leads, or one that it has made itself; then match
+// must know its environment, and its user must be the worker's.
+func Belongs(pid, leader int, match func(env []string) bool) (group int, err error) {
+	s, err := statusOf(pid)
+	switch {
+	case err != nil:
+		return 0, err
+	case s.group == leader:
+		return leader, nil
+	case s.group != pid:
+		return 0, fmt.Errorf("process %d is in group %d, which is not the worker's", pid, s.group)
+	}
+	owner := func(pid int) (uint32, error) {
+		var st unix.Stat_t
+		err := unix.Stat(fmt.Sprintf("/proc/%d", pid), &st)
+		return st.Uid, err
+	}
+	its, err1 := owner(pid)
+	ours, err2 := owner(leader)
+	if err1 != nil || err2 != nil || its != ours || !match(Environ(pid)) {
+		return 0, fmt.Errorf("process %d was not started by the worker, as far as can be told", pid)
+	}
+	return pid, nil
 }
 
 // pids are the processes that there are, or were a moment ago.

@@ -51,6 +51,19 @@ func TestGroups(t *testing.T) {
 	}
 }
 
+// The score of a worker is its children's too.
+func TestScoreOfTheGroup(t *testing.T) {
+	p, child, _ := family(t)
+	if err := p.SetOOMScoreAdj(321); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range []int{p.PID(), child} {
+		if got, err := scoreOf(pid); err != nil || got != 321 {
+			t.Errorf("%d: %d, %v", pid, got, err)
+		}
+	}
+}
+
 // Another process of the group is the worker from now on: the end of the first
 // takes nobody with it, the end of the other one everybody.
 func TestMainProcessChanges(t *testing.T) {

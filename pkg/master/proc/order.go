@@ -24,6 +24,7 @@ type order struct {
 	OOM     int
 	Filter  bool     // have bind and listen told
 	Files   int      // descriptors from 3 on that are the program's
+	PIDEnv  []string // variables that get the program's pid
 	Listen  []string // their names when the environment is to tell of them; nil: it is not
 }
 

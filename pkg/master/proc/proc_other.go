@@ -34,6 +34,12 @@ func Adopt(int, string, int) (*Process, error) { return nil, errors.ErrUnsupport
 // FindWorkers needs Linux.
 func FindWorkers(func(env []string) bool) []Found { return nil }
 
+// Belongs needs Linux.
+func Belongs(int, int, func([]string) bool) (int, error) { return 0, errors.ErrUnsupported }
+
+// Environ needs Linux.
+func Environ(int) []string { return nil }
+
 // Groups needs Linux.
 func Groups() map[int][]int { return nil }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -127,21 +128,49 @@ func (p *Process) signalByNumber(sig syscall.Signal) error {
 }
 
 // SetOOMScoreAdj says again how readily the kernel kills the process when
-// memory is short, from -1000 to 1000. Without privileges it can only be
-// raised, and lowered again to what it was at the start.
+// memory is short, from -1000 to 1000, and all of its group who had the same score
+// as the process until now. Without privileges it can only be raised, and lowered
+// again to what it was at the start.
 func (p *Process) SetOOMScoreAdj(adj int) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.reaped {
 		return os.ErrProcessDone
 	}
-	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/oom_score_adj", p.pid), os.O_WRONLY, 0)
+	was, err := scoreOf(p.pid)
+	if err == nil {
+		err = p.setScore(p.pid, adj)
+	}
+	if err != nil {
+		return err
+	}
+	for _, pid := range Group(p.leader()) {
+		if its, err := scoreOf(pid); pid != p.pid && err == nil && its == was {
+			_ = p.setScore(pid, adj) // it may just have ended
+		}
+	}
+	return nil
+}
+
+func scoreOf(pid int) (int, error) {
+	text, err := os.ReadFile(scorePath(pid))
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSpace(string(text)))
+}
+
+func scorePath(pid int) string { return fmt.Sprintf("/proc/%d/oom_score_adj", pid) }
+
+// setScore changes one process's. p.mu is held.
+func (p *Process) setScore(pid, adj int) error {
+	f, err := os.OpenFile(scorePath(pid), os.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
 	// The open file is of the process that had the number then; see that it was
-	// this one.
+	// this one's.
 	if p.stranger != nil && p.over() {
 		return os.ErrProcessDone
 	}

@@ -89,6 +89,9 @@ func (s shim) run() refusal {
 			env = append(env, "LISTEN_PIDFDID="+strconv.FormatUint(id, 10))
 		}
 	}
+	for _, name := range o.PIDEnv {
+		env = append(env, name+"="+strconv.Itoa(os.Getpid()))
+	}
 	program, args := string(o.Program), stringsOf(o.Args)
 	unix.Write(s.talk, []byte{aboutToRun, '\n'})
 	for range busyTries {

@@ -44,6 +44,10 @@ type Spec struct {
 	// whoever has [Process.Filter] gives (seccomp_unotify(2)). Children inherit it.
 	Filter bool
 
+	// PIDEnv are variables of the environment that get the worker's own pid
+	// (WATCHDOG_PID).
+	PIDEnv []string
+
 	ListenEnv bool // tell of Files by LISTEN_FDS, LISTEN_PID and LISTEN_FDNAMES
 }
 

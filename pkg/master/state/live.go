@@ -78,6 +78,14 @@ type LiveWorker struct {
 	Works      bool      `json:"works,omitempty"`      // its background work may be running
 	WorksUntil time.Time `json:"works_until,omitzero"` // it was told to end that, at this time
 	WorkWaits  bool      `json:"work_waits,omitempty"`
+
+	// Of kinds other than sdk.
+	Group     int      `json:"group,omitempty"`      // that PID is in, where it does not lead one
+	Asked     bool     `json:"asked,omitempty"`      // was sent a signal that has it end
+	SaysReady bool     `json:"says_ready,omitempty"` // by sd_notify
+	Says      string   `json:"says,omitempty"`       // its last STATUS
+	Errno     int      `json:"errno,omitempty"`      // its last ERRNO
+	Bound     []string `json:"bound,omitempty"`      // listeners that it has come to listen on
 }
 
 // LiveDeployment is who brought what serves.

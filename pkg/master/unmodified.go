@@ -1,0 +1,116 @@
+package master
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/bindsub"
+	"github.com/masterd/masterd/pkg/master/listen"
+	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/rollout"
+)
+
+// callsName is what the keeper calls the descriptor on which a worker's calls of
+// bind and listen are told.
+func callsName(id rollout.Worker) string {
+	return bindsub.HeldPrefix + strconv.FormatUint(uint64(id), 10)
+}
+
+// callsOf is the worker that is meant by such a name.
+func callsOf(held string) (uint64, bool) {
+	number, ok := strings.CutPrefix(held, bindsub.HeldPrefix)
+	id, err := strconv.ParseUint(number, 10, 64)
+	return id, ok && err == nil
+}
+
+// answerCalls begins to answer a worker's calls; fd, where they are told, is given
+// away.
+func (m *Master) answerCalls(w *worker, fd int) error {
+	if fd < 0 {
+		return fmt.Errorf("its calls of bind and listen are not told; masterd is at fault")
+	}
+	places, err := m.sockets.Places(int(w.slot), w.generation.names())
+	if err != nil {
+		closeFD(fd)
+		return err
+	}
+	o := bindsub.Options{
+		FD: fd, Bound: w.bound, Log: m.log.With(m.fields(w)...),
+		Keep:  func(fd int) { m.hold(callsName(w.id), nil, fd) },
+		Give:  func(listener string) (int, error) { return m.giveSlot(w.slot, listener) },
+		Rival: func(at netip.AddrPort, dual bool) string { return m.rival(w.id, at, dual) },
+		Fact:  func(f bindsub.Fact) { m.at(func() { m.called(w, f) }) },
+		Noted: func(listener string) { m.at(func() { m.listens(w, listener) }) },
+	}
+	for _, p := range places {
+		o.Listeners = append(o.Listeners, bindsub.Listener{Name: p.Name, At: p.At, Dual: p.Dual, Inode: p.Inode})
+	}
+	w.calls, err = m.system.answer(o)
+	if err != nil {
+		w.calls = nil
+	}
+	return err
+}
+
+// giveSlot makes a slot the worker's: it is about to bind it.
+func (m *Master) giveSlot(slot rollout.Slot, listener string) (fd int, err error) {
+	files, err := m.sockets.Man(int(slot), []string{listener})
+	if err != nil {
+		return -1, err
+	}
+	return files[0].FD, nil
+}
+
+// listens notes that a worker has come to listen there: what the next master must know.
+func (m *Master) listens(w *worker, listener string) {
+	if !slices.Contains(w.bound, listener) {
+		w.bound = append(w.bound, listener)
+	}
+}
+
+// called takes what came of a worker's calls.
+func (m *Master) called(w *worker, f bindsub.Fact) {
+	if m.workers[w.id] != w {
+		return
+	}
+	switch f := f.(type) {
+	case bindsub.Listens:
+		m.ready(w)
+	case bindsub.Waits:
+		m.step(rollout.Waiting{Worker: w.id, Detail: f.Detail})
+	case bindsub.Refused:
+		m.log.Warn("a worker's bind was refused", append(m.fields(w), zap.String("reason", f.Why))...)
+		m.step(rollout.Unfit{Worker: w.id, Why: f.Why})
+	}
+}
+
+// rival names who of the service's other workers has an address that one of them
+// wants to bind; empty: nobody. It is called from beside the loop, and asks the
+// processes themselves.
+func (m *Master) rival(id rollout.Worker, at netip.AddrPort, dual bool) string {
+	holders, err := listen.Holders(at, dual)
+	if err != nil {
+		return ""
+	}
+	mine := m.marked(id)
+	for _, h := range holders {
+		leader, err := unix.Getpgid(h.PID)
+		if err != nil {
+			continue
+		}
+		env := proc.Environ(leader)
+		if len(env) == 0 {
+			env = proc.Environ(h.PID) // the leader has ended before its group
+		}
+		if w, ours := m.workerOf(env); ours && !mine(env) {
+			return fmt.Sprintf("%s, of worker %d,", h.Name, w)
+		}
+	}
+	return ""
+}
