@@ -32,22 +32,24 @@ const (
 	poll = 5 * time.Millisecond
 )
 
-// Programs are what was built: paths of masterd and the demo worker.
-type Programs struct{ Masterd, Demo string }
+// Programs are what was built: paths of masterd and the demo worker, and of those
+// that were never prepared.
+type Programs struct{ Masterd, Demo, Plain, Gin, Hostile string }
 
-// Build builds both programs into dir.
+// Build builds all programs into dir.
 func Build(ctx context.Context, dir string) (Programs, error) {
 	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+"/",
-		"github.com/masterd/masterd/cmd/masterd", "github.com/masterd/masterd/cmd/demo-worker")
+		"github.com/masterd/masterd/cmd/masterd", "github.com/masterd/masterd/cmd/demo-worker", "github.com/masterd/masterd/test/programs/...")
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return Programs{}, fmt.Errorf("building masterd and the demo worker: %w\n%s", err, out)
+		return Programs{}, fmt.Errorf("building masterd and its workers: %w\n%s", err, out)
 	}
 	return Built(dir), nil
 }
 
 // Built are programs that were built before.
 func Built(dir string) Programs {
-	return Programs{Masterd: filepath.Join(dir, "masterd"), Demo: filepath.Join(dir, "demo-worker")}
+	at := func(name string) string { return filepath.Join(dir, name) }
+	return Programs{Masterd: at("masterd"), Demo: at("demo-worker"), Plain: at("plain"), Gin: at("gin"), Hostile: at("hostile")}
 }
 
 // Config is a configuration as YAML would have it; keys are those of the file.

@@ -63,6 +63,9 @@ func (m *Machine) heard(w *worker) {
 	if w.goes {
 		return
 	}
+	if w.dumped && !s.Beats {
+		w.cause = ""
+	}
 	w.silent, w.dumped = false, false
 	switch heard := w.accepts() || w.phase == PhaseDraining && w.exitBy.IsZero(); {
 	case heard && s.Beats:
@@ -112,11 +115,14 @@ func (m *Machine) unfed(w *worker) {
 	if !w.dumped {
 		w.silent, w.dumped = true, true
 		w.beatDue = m.now.Add(dumpTime)
+		w.blame(w.hungry()) // it may end of being asked
 		m.emit(Dump{Worker: w.id})
 		return
 	}
-	m.kill(w, "it did not feed its watchdog within "+span(w.watchdog()))
+	m.kill(w, w.hungry())
 }
+
+func (w *worker) hungry() string { return "it did not feed its watchdog within " + span(w.watchdog()) }
 
 // othersServe: somebody else who is heard of has the traffic too, as far as is
 // known and not only as it was meant.

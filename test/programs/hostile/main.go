@@ -1,0 +1,187 @@
+// hostile is a worker as nobody wants one. It is started as
+//
+//	hostile WAY ADDRESS [SIDE ADDRESS]
+//
+// and serves HTTP on ADDRESS, or on descriptor 3 if there is one for it, but for
+// what its way has it do. RELEASE of its environment is what it answers.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func main() {
+	way, address := os.Args[1], os.Args[2]
+	switch way {
+	case "never-binds":
+		select {}
+	case "wrong-port":
+		address = os.Args[3]
+	case "exits":
+		log.Fatal("the configuration is missing")
+	case "side-port":
+		l, err := net.Listen("tcp", os.Args[3])
+		check(err)
+		defer l.Close()
+	case "forks":
+		fork("serves", address)
+		select {}
+	case "forks-and-exits":
+		fork("serves", address)
+		time.Sleep(after)
+		os.Exit(0)
+	case "main":
+		notify("MAINPID=" + fork("ready", address))
+		select {} // until it is killed with the other
+	}
+	l := listener(address)
+	fd := number(l)
+	notify("READY=1\nSTATUS=serves as " + way)
+	switch way {
+	case "crashes":
+		log.Fatal("it cannot read its database")
+	case "floods":
+		go func() {
+			for {
+				notify("STATUS=" + strings.Repeat("x", 4000))
+				notify("WATCHDOG=1\nWHAT=ever")
+				notify(strings.Repeat("y", 100_000))
+				notify("no assignment")
+			}
+		}()
+	case "binds":
+		go func() {
+			for {
+				if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
+					_ = l.Close()
+				}
+			}
+		}()
+	case "shuts-down":
+		time.AfterFunc(after, func() { check(unix.Shutdown(fd, unix.SHUT_RDWR)) })
+	case "closes":
+		time.AfterFunc(after, func() { _ = l.Close() })
+	case "backlog":
+		check(unix.Listen(fd, 1))
+	case "blocks":
+		check(unix.SetNonblock(fd, false))
+	case "unlinks":
+		time.AfterFunc(after, func() { check(os.Remove(address)) })
+	case "feeds":
+		go feed(time.Now().Add(after))
+	case "stores":
+		fd, err := unix.MemfdCreate("legacy", unix.MFD_CLOEXEC)
+		check(err)
+		store(os.NewFile(uintptr(fd), "legacy"))
+	}
+	check(serve(l))
+}
+
+// after is when a worker that has served for a while turns.
+const after = 300 * time.Millisecond
+
+func check(err error) {
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+func serve(l net.Listener) error {
+	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		if r.URL.Path == "/environ" {
+			fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
+			return
+		}
+		w.Header().Set("X-Worker-Version", os.Getenv("RELEASE"))
+		fmt.Fprintf(w, "%s %d\n", os.Getenv("RELEASE"), os.Getpid())
+	})}
+	if err := s.Serve(l); err != nil {
+		log.Print(err)
+	}
+	select {} // whatever happens to its socket, it stays
+}
+
+func listener(address string) net.Listener {
+	if activated() {
+		l, err := net.FileListener(os.NewFile(3, "listener"))
+		check(err)
+		return l
+	}
+	c := net.ListenConfig{}
+	l, err := c.Listen(context.Background(), "tcp", address)
+	check(err)
+	return l
+}
+
+func number(l net.Listener) (n int) {
+	raw, err := l.(syscall.Conn).SyscallConn()
+	check(err)
+	check(raw.Control(func(fd uintptr) { n = int(fd) }))
+	return n
+}
+
+// fork starts the same program in another way, in this one's group.
+func fork(way, address string) (pid string) {
+	cmd := exec.Command("/proc/self/exe", way, address)
+	cmd.Stdout, cmd.Stderr, cmd.Env = os.Stdout, os.Stderr, os.Environ()
+	if activated() {
+		f := os.NewFile(3, "listener")
+		cmd.ExtraFiles = []*os.File{f}
+	}
+	check(cmd.Start())
+	return fmt.Sprint(cmd.Process.Pid)
+}
+
+func notify(text string) {
+	path := os.Getenv("NOTIFY_SOCKET")
+	if path == "" {
+		return
+	}
+	c, err := net.Dial("unixgram", path)
+	if err != nil {
+		log.Print(err)
+		return
+	}
+	defer c.Close()
+	_, _ = io.WriteString(c, text)
+}
+
+// feed its watchdog until it forgets to.
+func feed(until time.Time) {
+	for time.Now().Before(until) {
+		notify("WATCHDOG=1")
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// store has a descriptor kept, with a name, and waits until that is done.
+func store(f *os.File) {
+	c, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	check(err)
+	defer unix.Close(c)
+	send := func(text string, fd uintptr) {
+		check(unix.Sendmsg(c, []byte(text), unix.UnixRights(int(fd)), &unix.SockaddrUnix{Name: os.Getenv("NOTIFY_SOCKET")}, 0))
+	}
+	send("FDSTORE=1\nFDNAME=legacy", f.Fd())
+	r, w, err := os.Pipe()
+	check(err)
+	send("BARRIER=1", w.Fd())
+	_ = w.Close()
+	_, _ = r.Read(make([]byte, 1)) // the end of it: it is done
+}
+
+// activated: the first descriptor is its listener's, and not one that was stored.
+func activated() bool { return strings.HasPrefix(os.Getenv("LISTEN_FDNAMES"), "http") }
