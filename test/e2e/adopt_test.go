@@ -19,12 +19,44 @@ import (
 
 // mixed is what is promised to go on whatever becomes of the master: kept and
 // new connections, POST.
-func mixed(t *testing.T, s *service.Service) (end func() *load.Result) {
+func mixed(t *testing.T, s *service.Service) (end func() *load.Result) { return strict(t, s, 16) }
+
+func strict(t *testing.T, s *service.Service, kept int) (end func() *load.Result) {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := load.Start(ctx, load.Plan{Addr: s.Addr, Rate: loadRate, Kept: 16, Fresh: 16, Path: "/upload", Body: 512, Sources: 50})
+	l := load.Start(ctx, load.Plan{Addr: s.Addr, Rate: loadRate, Kept: kept, Fresh: 16, Path: "/upload", Body: 512, Sources: 50})
 	end = sync.OnceValue(func() *load.Result { cancel(); return l.Wait() })
 	t.Cleanup(func() { end() })
 	return end
+}
+
+// eachKind has a test walk through every kind of worker, each under the strictest
+// client that its programs can bear: those that were not prepared have no way to
+// leave without closing connections that clients keep and use.
+func eachKind(t *testing.T, story func(t *testing.T, s *service.Service, n int, begin func() func() *load.Result)) {
+	for _, kind := range []string{"sdk", "socket-activation", "unmodified"} {
+		t.Run(kind, func(t *testing.T) {
+			s := newService(t)
+			kept := 16
+			if kind != "sdk" {
+				kept = 0
+				s.Config.Set("worker.kind", kind)
+			}
+			switch kind {
+			case "socket-activation":
+				s.Config.Set("worker.command", []string{programs.Hostile, "serves", s.Addr}) // the one that is not
+			case "unmodified":
+				s.Config.Set("worker.command", []string{programs.Plain, s.Addr})
+			}
+			n := times(50, 3)
+			if kind == "sdk" {
+				n = times(50, 6)
+			}
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			story(t, s, n, func() func() *load.Result { return strict(t, s, kept) })
+		})
+	}
 }
 
 // pidsByWorker are a service's workers.
@@ -40,11 +72,11 @@ func pidsByWorker(st api.Status) map[uint64]int {
 
 // The master is killed at random moments, every second time while a rollout is
 // under way. Nobody who asks for anything but the master notices.
-func TestMasterIsKilled(t *testing.T) {
-	s := started(t, nil)
+func TestMasterIsKilled(t *testing.T) { eachKind(t, killedMasters) }
+
+func killedMasters(t *testing.T, s *service.Service, n int, begin func() func() *load.Result) {
 	next(t, s, 1, "baked")
-	n := times(50, 6)
-	end := mixed(t, s)
+	end := begin()
 	label := 1
 	var without []time.Duration
 	for i := range n {
@@ -148,7 +180,10 @@ func alone(t *testing.T, s *service.Service) {
 // While no master is there the steering is as it was: new connections go to the
 // active generation alone, not to the one that is parked beside it.
 func TestSteeringOutlivesTheMaster(t *testing.T) {
-	s := started(t, nil)
+	eachKind(t, func(t *testing.T, s *service.Service, _ int, _ func() func() *load.Result) { steeringAlone(t, s) })
+}
+
+func steeringAlone(t *testing.T, s *service.Service) {
 	next(t, s, 1, "baked")
 	s.Config.Set("rollout.bake", "1m")
 	next(t, s, 2, "serving")
@@ -184,11 +219,11 @@ func fresh(s *service.Service, version string) error {
 }
 
 // One masterd after the other takes over.
-func TestUpgrades(t *testing.T) {
-	s := started(t, nil)
+func TestUpgrades(t *testing.T) { eachKind(t, upgrades) }
+
+func upgrades(t *testing.T, s *service.Service, n int, begin func() func() *load.Result) {
 	next(t, s, 1, "baked")
-	n := times(50, 5)
-	end := mixed(t, s)
+	end := begin()
 	before, err := s.API.Status(t.Context())
 	if err != nil {
 		t.Fatal(err)
