@@ -111,6 +111,7 @@ type process interface {
 	Done() <-chan struct{}
 	Exit() proc.Exit
 	Signal(sig syscall.Signal) error
+	SignalAlone(sig syscall.Signal) error
 	Spare()
 	Filter() int
 	SetOOMScoreAdj(score int) error

@@ -26,14 +26,17 @@ const (
 	// one before.
 	ebbLook   = 10 * time.Millisecond
 	connsLook = 50 * time.Millisecond
-	connsLast = time.Second
+	connsLast = 250 * time.Millisecond
+	// hurryMost is how long before the end of a drain, at most a quarter of it, any
+	// moment will do at which nobody is just waiting for an answer.
+	hurryMost = 5 * time.Second
 	// askTimeout bounds a drain.command.
 	askTimeout = time.Minute
 )
 
-// seeOff begins it. One that was asked to end is not asked again: a second signal
-// may mean something else to it.
-func (m *Master) seeOff(w *worker) {
+// seeOff begins it; deadline is that of the drain, zero: there is none. One that was
+// asked to end is not asked again: a second signal may mean something else to it.
+func (m *Master) seeOff(w *worker, deadline time.Time) {
 	w.leaving = true
 	if w.asked || w.seenOff != nil || w.process == nil {
 		return
@@ -47,7 +50,7 @@ func (m *Master) seeOff(w *worker) {
 	w.seenOff = cancel
 	drain := w.generation.cfg.Drain
 	over := m.sockets.Ebb(int(w.slot))
-	open := m.clients(w)
+	gone := m.clients(w, deadline)
 	ask := m.asker(w)
 	m.beside(func() {
 		defer cancel()
@@ -66,7 +69,7 @@ func (m *Master) seeOff(w *worker) {
 			m.at(func() { m.askToDrain(w, drain.Signal) })
 			return
 		default:
-			if !becomes(ctx, connsLook, connsLast, open) {
+			if !becomes(ctx, connsLook, connsLast, gone) {
 				return // its time is over, or it has ended
 			}
 		}
@@ -89,7 +92,7 @@ func (m *Master) askToDrain(w *worker, name string) {
 	w.asked = true
 	m.keepLive()
 	m.log.Info("signalling worker", append(m.fields(w), zap.Stringer("signal", signals[name]), zap.String("why", "it is to drain"))...)
-	if err := w.process.Signal(signals[name]); err != nil {
+	if err := w.process.SignalAlone(signals[name]); err != nil { // who has children passes it on as it should be
 		m.log.Warn("signalling worker", append(m.fields(w), zap.Error(err))...)
 	}
 }
@@ -110,9 +113,10 @@ func (m *Master) asker(w *worker) func(context.Context) string {
 	}
 }
 
-// clients tells whether nobody waits for an answer of a worker's. What cannot be
-// known counts as somebody.
-func (m *Master) clients(w *worker) (none func() bool) {
+// clients tells whether a worker can be ended for the sake of its clients: they are
+// gone, or ask for nothing. Towards the deadline a moment will do at which nobody
+// waits for an answer. What cannot be known counts as somebody.
+func (m *Master) clients(w *worker, deadline time.Time) (none func() bool) {
 	leader := w.leads()
 	var at []netip.AddrPort
 	var paths []string
@@ -125,11 +129,12 @@ func (m *Master) clients(w *worker) (none func() bool) {
 		}
 	}
 	log := m.log.With(m.fields(w)...)
+	hurry := deadline.Add(-min(time.Until(deadline)/4, hurryMost))
 	return func() bool {
 		if err == nil {
 			open, looked := m.system.conns(leader, at, paths)
 			if looked == nil {
-				return open.Busy == 0
+				return open.Busy == 0 || open.Asked == 0 && !deadline.IsZero() && time.Now().After(hurry)
 			}
 			err = looked
 		}

@@ -367,7 +367,7 @@ func (m *Master) drain(c rollout.Drain) {
 		return
 	}
 	if w.session == nil {
-		m.seeOff(w)
+		m.seeOff(w, c.Deadline)
 		return
 	}
 	w.leaving = true

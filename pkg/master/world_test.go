@@ -418,22 +418,23 @@ func (f *fakeWorker) end(e proc.Exit) {
 	})
 }
 
-func (f *fakeWorker) Spare()                   {}
-func (f *fakeWorker) Filter() int              { return -1 }
-func (f *fakeWorker) PID() int                 { return f.pid }
-func (f *fakeWorker) Done() <-chan struct{}    { return f.done }
-func (f *fakeWorker) Exit() proc.Exit          { return f.exit }
-func (f *fakeWorker) SetOOMScoreAdj(int) error { return nil }
-func (f *fakeWorker) Close()                   {}
-func (f *fakeWorker) SetPID(int)               {}
-func (f *fakeWorker) Connected() bool          { return true }
-func (f *fakeWorker) Pause() error             { return nil }
-func (f *fakeWorker) Resume() error            { return nil }
-func (f *fakeWorker) Dump() error              { return nil }
-func (f *fakeWorker) Announce() error          { f.announced.Store(true); return nil }
-func (f *fakeWorker) Stay() error              { return f.gave(-1, ipc.Peer{}) }
-func (f *fakeWorker) Heard(time.Duration)      {}
-func (f *fakeWorker) Park() error              { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
+func (f *fakeWorker) SignalAlone(sig syscall.Signal) error { return f.Signal(sig) }
+func (f *fakeWorker) Spare()                               {}
+func (f *fakeWorker) Filter() int                          { return -1 }
+func (f *fakeWorker) PID() int                             { return f.pid }
+func (f *fakeWorker) Done() <-chan struct{}                { return f.done }
+func (f *fakeWorker) Exit() proc.Exit                      { return f.exit }
+func (f *fakeWorker) SetOOMScoreAdj(int) error             { return nil }
+func (f *fakeWorker) Close()                               {}
+func (f *fakeWorker) SetPID(int)                           {}
+func (f *fakeWorker) Connected() bool                      { return true }
+func (f *fakeWorker) Pause() error                         { return nil }
+func (f *fakeWorker) Resume() error                        { return nil }
+func (f *fakeWorker) Dump() error                          { return nil }
+func (f *fakeWorker) Announce() error                      { f.announced.Store(true); return nil }
+func (f *fakeWorker) Stay() error                          { return f.gave(-1, ipc.Peer{}) }
+func (f *fakeWorker) Heard(time.Duration)                  {}
+func (f *fakeWorker) Park() error                          { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
 
 // gave notes to whom it was told to give. Nothing is moved here.
 func (f *fakeWorker) gave(fd int, to ipc.Peer) error {

@@ -26,21 +26,24 @@ type preset struct {
 
 // presets are those of the servers' own manuals:
 //
-//	gunicorn  TERM is graceful, QUIT is quick; takes LISTEN_FDS
-//	uvicorn   TERM is graceful, INT cuts that short; takes --fd
-//	node      has no way of its own: it ends at the first signal
-//	nginx     QUIT is graceful, TERM is fast; takes NGINX, as of an upgrade of its binary
-//	caddy     TERM is graceful, QUIT is immediate
-//	puma      TERM is graceful, and there is nothing between that and KILL; takes LISTEN_FDS
-//	haproxy   USR1 is graceful, TERM is immediate; takes fd@N
-//	php-fpm   QUIT is graceful, TERM is quick; takes FPM_SOCKETS, as of a reload
+//	gunicorn  TERM finishes and closes after an answer, QUIT is quick; takes LISTEN_FDS
+//	uvicorn   TERM finishes and closes what is between two requests; takes --fd
+//	node      ends at the first signal
+//	nginx     QUIT finishes and closes what is between two requests; takes NGINX, as of an upgrade of its binary
+//	caddy     TERM finishes and closes what is between two requests
+//	puma      TERM finishes and closes after an answer; takes LISTEN_FDS
+//	haproxy   USR1 finishes (and closes after an answer, if it is configured so), TERM is immediate; takes fd@N
+//	php-fpm   QUIT finishes, TERM is quick; takes FPM_SOCKETS, as of a reload
+//
+// Those that close after an answer are asked at once. The others would close on
+// clients that are just about to ask: they are waited for first.
 func presets() []preset {
 	return []preset{
 		{name: "gunicorn", kind: KindSocketActivation, drain: "TERM", stop: "QUIT"},
-		{name: "uvicorn", kind: KindSocketActivation, drain: "TERM", stop: "INT"},
+		{name: "uvicorn", kind: KindSocketActivation, drain: signalNone, stop: "TERM"},
 		{name: "node", kind: KindUnmodified, drain: signalNone, stop: "TERM"},
-		{name: "nginx", kind: KindSocketActivation, drain: "QUIT", stop: "TERM", env: nginxEnv},
-		{name: "caddy", kind: KindUnmodified, drain: "TERM", stop: "QUIT"},
+		{name: "nginx", kind: KindSocketActivation, drain: signalNone, stop: "QUIT", env: nginxEnv},
+		{name: "caddy", kind: KindUnmodified, drain: signalNone, stop: "TERM"},
 		{name: "puma", kind: KindSocketActivation, drain: "TERM", stop: "TERM"},
 		{name: "haproxy", kind: KindSocketActivation, drain: "USR1", stop: "TERM"},
 		{name: "php-fpm", kind: KindSocketActivation, drain: "QUIT", stop: "TERM", env: fpmEnv},

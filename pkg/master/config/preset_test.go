@@ -11,21 +11,21 @@ const listened = "service: shop\nlisteners: [{name: http, address: \"tcp://127.0
 // A preset gives what was not given; what was, wins.
 func TestPresets(t *testing.T) {
 	c := parse(t, listened+"worker: {command: [bin/nginx], preset: nginx}\n")
-	if c.Worker.Kind != KindSocketActivation || c.Worker.StopSignal != "TERM" || c.Drain.Signal != "QUIT" {
+	if c.Worker.Kind != KindSocketActivation || c.Worker.StopSignal != "QUIT" || c.Drain.Signal != "none" {
 		t.Errorf("%+v %+v", c.Worker, c.Drain)
 	}
 	if name, value := c.PresetEnv(); name != "NGINX" || value != "3;4;" {
 		t.Errorf("%s=%s", name, value)
 	}
-	if got := Effective(c); !strings.Contains(got, "signal: QUIT") || !strings.Contains(got, "# preset nginx\n") {
+	if got := Effective(c); !strings.Contains(got, "stop_signal: QUIT") || !strings.Contains(got, "# preset nginx\n") {
 		t.Error(got)
 	}
 
-	c = parse(t, listened+"worker: {command: [bin/nginx], preset: nginx, stop_signal: INT}\ndrain: {signal: none}\n")
-	if c.Worker.StopSignal != "INT" || c.Drain.Signal != "none" {
+	c = parse(t, listened+"worker: {command: [bin/haproxy], preset: haproxy, stop_signal: INT}\n")
+	if c.Worker.StopSignal != "INT" || c.Drain.Signal != "USR1" {
 		t.Errorf("%+v %+v", c.Worker, c.Drain)
 	}
-	c = parse(t, listened+"worker: {command: [bin/nginx], preset: nginx}\ndrain: {command: [bin/drain]}\n")
+	c = parse(t, listened+"worker: {command: [bin/haproxy], preset: haproxy}\ndrain: {command: [bin/drain]}\n")
 	if c.Drain.Signal != "none" || c.Drain.Command[0] != "/etc/masterd/bin/drain" {
 		t.Errorf("%+v", c.Drain)
 	}

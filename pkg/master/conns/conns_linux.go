@@ -20,7 +20,7 @@ import (
 // to these paths, a worker's processes have, all of the group that leader leads.
 // Of a Unix connection it is not known when something went: all are busy.
 func Of(leader int, at []netip.AddrPort, paths []string) (Open, error) {
-	busy := map[uint64]bool{} // by inode
+	found := map[uint64]state{} // by inode
 	for _, a := range at {
 		families := []uint8{unix.AF_INET}
 		if a.Addr().Is6() {
@@ -30,7 +30,7 @@ func Of(leader int, at []netip.AddrPort, paths []string) (Open, error) {
 			q := sockdiag.Query{Family: f, States: 1<<sockdiag.Established | 1<<sockdiag.CloseWait, Port: a.Port(), Info: true}
 			if err := sockdiag.TCP(q, func(s sockdiag.Socket) {
 				if s.Inode != 0 && (a.Addr().IsUnspecified() || a.Addr() == s.Local.Addr().Unmap()) {
-					busy[s.Inode] = !idle(s)
+					found[s.Inode] = stateOf(s)
 				}
 			}); err != nil {
 				return Open{}, err
@@ -38,25 +38,28 @@ func Of(leader int, at []netip.AddrPort, paths []string) (Open, error) {
 		}
 	}
 	if len(paths) > 0 {
-		if err := unixOf(paths, func(inode uint64) { busy[inode] = true }); err != nil {
+		if err := unixOf(paths, func(inode uint64) { found[inode] = asked }); err != nil {
 			return Open{}, err
 		}
 	}
-	if len(busy) == 0 {
+	if len(found) == 0 {
 		return Open{}, nil
 	}
 	var o Open
 	seen := map[uint64]bool{}
 	for _, pid := range proc.Group(leader) {
 		if err := inodes(pid, func(inode uint64) {
-			is, ours := busy[inode]
+			is, ours := found[inode]
 			switch {
 			case !ours || seen[inode]:
 				return
-			case is:
-				o.Busy++
-			default:
+			case is == idle:
 				o.Idle++
+			case is == asked:
+				o.Asked++
+				fallthrough
+			default:
+				o.Busy++
 			}
 			seen[inode] = true
 		}); err != nil {
@@ -87,23 +90,31 @@ func unixOf(paths []string, each func(inode uint64)) error {
 // connected is SS_CONNECTED, as /proc/net/unix has it.
 const connected = 3
 
-// idle tells whether nobody waits for anything on a connection.
-func idle(s sockdiag.Socket) bool {
+// state is what a connection is at.
+type state int
+
+const (
+	asked    state = iota // somebody waits for an answer, or for the rest of one
+	answered              // just now
+	idle
+)
+
+func stateOf(s sockdiag.Socket) state {
 	t := s.Info
-	if t == nil || s.Unread > 0 || s.Unsent > 0 {
-		return false
+	if t == nil || s.Unread > 0 || s.Unsent > 0 || t.Bytes_received > 0 && t.Bytes_sent == 0 {
+		return asked
 	}
 	sent, received := time.Duration(t.Last_data_sent)*time.Millisecond, time.Duration(t.Last_data_recv)*time.Millisecond // ago
 	quiet := min(sent, received)
-	switch {
-	case t.Bytes_received > 0 && t.Bytes_sent == 0:
-		return false
-	case t.Bytes_received == 0 || sent < received:
-		return quiet >= quietTime
-	case sent == received:
-		return quiet >= unclearTime
+	switch unclear := t.Bytes_received > 0 && sent == received; {
+	case t.Bytes_received > 0 && sent > received:
+		return asked
+	case unclear && quiet >= unclearTime, !unclear && quiet >= quietTime:
+		return idle
+	case unclear && quiet < answerTime:
+		return asked
 	}
-	return false // it was asked something, and has not answered
+	return answered
 }
 
 // inodes calls each for every socket that a process has open. One that is gone has none.

@@ -88,7 +88,7 @@ func eventually(t *testing.T, pid int, at netip.AddrPort, want Open) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if got == want {
+		if got.Busy == want.Busy && got.Idle == want.Idle && got.Asked >= want.Asked {
 			return
 		}
 		if time.Now().After(end) {
@@ -109,12 +109,12 @@ func TestConnections(t *testing.T) {
 	if _, err := bufio.NewReader(answered).ReadString('\n'); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, pid, at, Open{Busy: 2})          // not quiet for long enough
-	eventually(t, pid, at, Open{Busy: 1, Idle: 1}) // but soon
-	eventually(t, other, elsewhere, Open{Idle: 1}) // nobody has asked for anything
+	eventually(t, pid, at, Open{Busy: 2, Asked: 1})          // not quiet for long enough
+	eventually(t, pid, at, Open{Busy: 1, Asked: 1, Idle: 1}) // but soon
+	eventually(t, other, elsewhere, Open{Idle: 1})           // nobody has asked for anything
 	eventually(t, other, at, Open{})
 	fmt.Fprintln(answered, "think")
-	eventually(t, pid, at, Open{Busy: 2})
+	eventually(t, pid, at, Open{Busy: 2, Asked: 2})
 	_ = answered.Close()
 	_ = thinking.Close()
 	eventually(t, pid, at, Open{})
@@ -139,7 +139,7 @@ func TestUnixSockets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	look(Open{Busy: 1})
+	look(Open{Busy: 1, Asked: 1})
 	_ = c.Close()
 	look(Open{})
 }
@@ -152,35 +152,34 @@ func TestDualStack(t *testing.T) {
 	eventually(t, pid, at, Open{Busy: 1})
 }
 
-func TestIdle(t *testing.T) {
+func TestStates(t *testing.T) {
 	const bytes = 10
 	for _, c := range []struct {
 		what           string
 		unread, unsent uint32
 		sent, received uint32 // ms ago
-		bytes          uint64
-		want           bool
+		in, out        uint64 // bytes
+		want           state
 	}{
-		{"between two requests", 0, 0, 1000, 1005, bytes, true},
-		{"just answered", 0, 0, 999, 1005, bytes, false},
-		{"asked, not answered", 0, 0, 5000, 2000, bytes, false},
-		{"asked and answered in one tick of the clock", 0, 0, 2000, 2000, bytes, false},
-		{"and quiet for long since", 0, 0, 10000, 10000, bytes, true},
-		{"never asked", 0, 0, 3000, 3000, 0, true},
-		{"just connected", 0, 0, 3, 3, 0, false},
-		{"a request that nobody has read", 1, 0, 1000, 2000, bytes, false},
-		{"an answer that has not arrived", 0, 1, 1000, 2000, bytes, false},
+		{"between two requests", 0, 0, 1000, 1005, bytes, bytes, idle},
+		{"just answered", 0, 0, 999, 1005, bytes, bytes, answered},
+		{"asked, not answered", 0, 0, 5000, 2000, bytes, bytes, asked},
+		{"asked and answered, or asked anew, in one tick of the clock", 0, 0, 2000, 2000, bytes, bytes, answered},
+		{"the same a moment ago", 0, 0, 49, 49, bytes, bytes, asked},
+		{"and quiet for long since", 0, 0, 10000, 10000, bytes, bytes, idle},
+		{"never asked", 0, 0, 3000, 3000, 0, 0, idle},
+		{"just connected", 0, 0, 3, 3, 0, 0, answered},
+		{"a greeting was sent", 0, 0, 3000, 4000, 0, bytes, idle},
+		{"its first request is not answered", 0, 0, 10000, 10000, bytes, 0, asked},
+		{"a request that nobody has read", 1, 0, 1000, 2000, bytes, bytes, asked},
+		{"an answer that has not arrived", 0, 1, 1000, 2000, bytes, bytes, asked},
 	} {
-		s := sockdiag.Socket{Unread: c.unread, Unsent: c.unsent, Info: &unix.TCPInfo{Last_data_sent: c.sent, Last_data_recv: c.received, Bytes_received: c.bytes, Bytes_sent: c.bytes}}
-		if got := idle(s); got != c.want {
-			t.Errorf("%s: idle is %v", c.what, got)
+		s := sockdiag.Socket{Unread: c.unread, Unsent: c.unsent, Info: &unix.TCPInfo{Last_data_sent: c.sent, Last_data_recv: c.received, Bytes_received: c.in, Bytes_sent: c.out}}
+		if got := stateOf(s); got != c.want {
+			t.Errorf("%s: %v, want %v", c.what, got, c.want)
 		}
 	}
-	first := sockdiag.Socket{Info: &unix.TCPInfo{Last_data_sent: 10000, Last_data_recv: 10000, Bytes_received: bytes}}
-	if idle(first) {
-		t.Error("its first request is not answered, and it is idle")
-	}
-	if idle(sockdiag.Socket{}) {
-		t.Error("idle though nothing is known")
+	if got := stateOf(sockdiag.Socket{}); got != asked {
+		t.Errorf("of one of which nothing is known: %v", got)
 	}
 }

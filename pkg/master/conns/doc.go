@@ -16,10 +16,14 @@ const (
 	// last: the kernel's clock for that has steps of 1 to 10 ms, and a request may
 	// follow an answer within one.
 	unclearTime = 10 * time.Second
+	// answerTime is how long it has to be quiet there to count as answered for the
+	// moment: most answers come sooner.
+	answerTime = 50 * time.Millisecond
 )
 
 // Open is how many connections a worker has.
 type Open struct {
-	Busy int
-	Idle int
+	Busy  int
+	Asked int // those of the busy ones on which somebody waits for an answer now, as far as is known
+	Idle  int
 }

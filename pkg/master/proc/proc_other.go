@@ -55,6 +55,9 @@ func (p *Process) Notes() []string { return nil }
 // Filter is none.
 func (p *Process) Filter() int { return -1 }
 
+// SignalAlone needs Linux.
+func (p *Process) SignalAlone(syscall.Signal) error { return errors.ErrUnsupported }
+
 // Spare does nothing.
 func (p *Process) Spare() {}
 

@@ -95,6 +95,20 @@ func (p *Process) Signal(sig syscall.Signal) error {
 	return p.signalByNumber(sig)
 }
 
+// SignalAlone sends sig to the process and to nobody else of its group.
+func (p *Process) SignalAlone(sig syscall.Signal) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reaped || p.stranger != nil && p.over() {
+		return os.ErrProcessDone
+	}
+	// It is there, or nobody has waited for it: the number is its own.
+	if err := unix.Kill(p.pid, sig); err != nil {
+		return fmt.Errorf("send %s to process %d: %w", sig, p.pid, err)
+	}
+	return nil
+}
+
 // Spare: its group is not killed when it ends, as another process of the group has
 // taken its place.
 func (p *Process) Spare() {

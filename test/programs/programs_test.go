@@ -1,0 +1,270 @@
+// Package programs runs servers as they are packaged, each by its example in
+// configs/examples, and reloads them under clients that never retry.
+package programs
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/test/load"
+	"github.com/masterd/masterd/test/service"
+)
+
+// reloads is how often each program is reloaded; what is published was 30 times.
+var reloads = flag.Int("programs.reloads", 2, "how often each program is reloaded")
+
+// must has a program that is not installed fail the test.
+var must = flag.Bool("programs.must", false, "fail where a program is not installed")
+
+const (
+	freshRate = 300 // requests a second, each on a connection of its own
+	keptRate  = 100 // on kept ones
+	// drainTime is what an old version gets here: clients that never stop using
+	// their connection would hold it for all of its drain.
+	drainTime = "2s"
+)
+
+// How a program's end treats clients that keep their connections and never stop
+// using them.
+const (
+	polite = "closed after an answer"
+	used   = "closed when the drain's time is over, at a moment when nobody waits for an answer" // a request may be on its way
+	none   = "it keeps none"
+)
+
+type program struct {
+	name    string
+	example string // in configs/examples
+	needs   string // what must be installed
+	kept    string
+	change  func(t *testing.T, s *service.Service, dir string)
+}
+
+func all() []program {
+	return []program{
+		{"gunicorn", "gunicorn", "/usr/bin/gunicorn", none, nil},
+		{"uvicorn", "uvicorn", "/usr/lib/python3/dist-packages/uvicorn", used, nil},
+		{"node", "node", "/usr/bin/node", used, nil},
+		{"node-cluster", "node", "/usr/bin/node", used, nil},
+		{"nginx", "nginx", "/usr/sbin/nginx", used, nil},
+		{"haproxy", "haproxy", "/usr/sbin/haproxy", polite, nil},
+		{"caddy", "caddy", "/usr/bin/caddy", used, nil},
+		{"puma", "puma", "/usr/bin/puma", polite, nil},
+		{"php-fpm", "php-fpm", "/usr/sbin/php-fpm8.2", none, behindNginx},
+		{"python-http", "python-http", "/usr/bin/python3", used, nil},
+		{"java", "java", "/usr/bin/javac", used, nil},
+		{"net-http", "gin-unmodified", "", used, ours("plain")},
+		{"gin", "gin-unmodified", "", used, ours("gin")},
+	}
+}
+
+var built service.Programs
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if runtime.GOOS != "linux" {
+		fmt.Println("masterd runs on Linux: skipped")
+		return 0
+	}
+	dir, err := os.MkdirTemp("", "masterd-programs-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = os.Chmod(dir, 0o755)
+	}
+	if err == nil {
+		built, err = service.Build(context.Background(), dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	return m.Run()
+}
+
+func TestPrograms(t *testing.T) {
+	for _, p := range all() {
+		t.Run(p.name, func(t *testing.T) {
+			if _, err := os.Stat(p.needs); p.needs != "" && err != nil {
+				if *must {
+					t.Fatal(err)
+				}
+				t.Skip(err)
+			}
+			p.run(t)
+		})
+	}
+}
+
+func (p program) run(t *testing.T) {
+	dir := shortDir(t)
+	s, err := service.New(built, shortDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.layOut(t, s, dir)
+	t.Cleanup(func() {
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the end of the master's log:\n%s", s.Log(60))
+		}
+	})
+	if p.change != nil {
+		p.change(t, s, dir)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	fresh := load.Start(ctx, load.Plan{Addr: s.Addr, Rate: freshRate, Fresh: 16})
+	kept := load.Start(ctx, load.Plan{Addr: s.Addr, Rate: keptRate, Kept: 8})
+	begun := time.Now()
+	for i := range *reloads {
+		s.Config.Set("worker.env.RELEASE", fmt.Sprintf("v%d", i+2))
+		if err := s.Write(); err != nil {
+			t.Fatal(err)
+		}
+		out, err := s.API.Reload(t.Context(), api.ReloadRequest{Label: fmt.Sprintf("v%d", i+2), Until: "baked"}, nil)
+		if err != nil || out.Result != api.ResultDone {
+			t.Fatalf("reload %d: %+v, %v", i+1, out, err)
+		}
+	}
+	took := time.Since(begun)
+	if err := s.Wait(t.Context(), 30*time.Second, "old versions to end", func(st api.Status) bool { return len(st.Generations) == 1 }); err != nil {
+		t.Error(err)
+	}
+	cancel()
+	f, k := fresh.Wait(), kept.Wait()
+	if f.Failed() > 0 || f.Requests == 0 {
+		t.Errorf("%d of %d requests on new connections failed:\n%s", f.Failed(), f.Requests, f)
+	}
+	closedIdle := k.Failures[load.GoneIdle].Kept
+	under := k.FailedKept - closedIdle
+	t.Logf("%d reloads, %s each; new connections: %d requests, %d failed; kept ones: %d requests on %d connections, %d closed after an answer, %d while idle, %d under a request",
+		*reloads, (took / time.Duration(max(*reloads, 1))).Round(time.Millisecond), f.Requests, f.Failed(), k.Requests, k.Connections, k.ClosedPolitely, closedIdle, under)
+	if p.kept != used && k.Failed() > 0 {
+		t.Errorf("kept connections, which it can close after an answer:\n%s", k)
+	}
+}
+
+// layOut makes of the example and of the program's files what can be run here.
+func (p program) layOut(t *testing.T, s *service.Service, dir string) {
+	t.Helper()
+	_, port, _ := strings.Cut(s.Addr, ":")
+	text, err := os.ReadFile(filepath.Join("../../configs/examples", p.example+".yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var example map[string]any
+	if err := yaml.Unmarshal(text, &example); err != nil {
+		t.Fatal(err)
+	}
+	worker, _ := example["worker"].(map[string]any)
+	was, _ := worker["directory"].(string)
+	if was == "" {
+		was = "/srv/gin"
+	}
+	account, group := "www-data", "www-data"
+	if os.Getuid() != 0 {
+		account, group = fmt.Sprint(os.Getuid()), fmt.Sprint(os.Getgid())
+	}
+	here := strings.NewReplacer(was+"/", dir+"/", was, dir, "8000", port, "9000", port, "DIR", dir, "USER", account, "GROUP", group)
+	var config map[string]any
+	if err := yaml.Unmarshal([]byte(here.Replace(string(text))), &config); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"runtime_dir", "state_dir", "log"} {
+		config[key] = s.Config[key]
+	}
+	s.Config = config
+	s.Config.Set("rollout.bake", "100ms").Set("drain.timeout", drainTime).Set("worker.env.RELEASE", "v1")
+	files := os.DirFS(filepath.Join("testdata", p.name))
+	if err := fs.WalkDir(files, ".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		text, err := fs.ReadFile(files, path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, path), []byte(here.Replace(string(text))), 0o644)
+	}); err != nil && !os.IsNotExist(err) {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// ours puts one of the programs beside this file in the example's place.
+func ours(name string) func(*testing.T, *service.Service, string) {
+	return func(t *testing.T, s *service.Service, dir string) {
+		program := map[string]string{"plain": built.Plain, "gin": built.Gin}[name]
+		text, err := os.ReadFile(program)
+		if err == nil {
+			err = os.WriteFile(filepath.Join(dir, "app"), text, 0o755)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// behindNginx has the clients come through nginx, which speaks FastCGI to the
+// service, on a new connection each time, and does not try again.
+func behindNginx(t *testing.T, s *service.Service, dir string) {
+	front, err := service.FreePort()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "front.conf")
+	text, err := os.ReadFile(path)
+	if err == nil {
+		err = os.WriteFile(path, []byte(strings.ReplaceAll(string(text), "FRONT", front)), 0o644)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	nginx := exec.Command("/usr/sbin/nginx", "-c", path, "-p", dir)
+	nginx.Stderr = os.Stderr
+	if err := nginx.Start(); err != nil {
+		t.Skip(err)
+	}
+	t.Cleanup(func() {
+		_ = nginx.Process.Signal(syscall.SIGTERM)
+		_ = nginx.Wait()
+	})
+	s.Addr = front
+}
+
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "md-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
