@@ -89,6 +89,9 @@ examples: ## the modules below examples/, each with its own tests
 	@for m in examples/*/go.mod; do d=$$(dirname $$m); echo "== $$d"; \
 	  (cd $$d && $(GO) vet ./... && $(GO) test ./...) || exit 1; done
 
+programs: ## servers as they are packaged, each reloaded 30 times; all of them must be installed
+	$(GO) test ./test/programs -count=1 -v -timeout 60m -programs.reloads 30 -programs.must
+
 h2spec: build ## HTTP/2's specification against a worker, with and without reloads: the same verdicts
 	cd test/h2spec && $(GO) run . -programs $(CURDIR)/$(BIN)
 
@@ -105,4 +108,4 @@ lint: ## formatting, vet on every platform, staticcheck
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build install deb run tour test race sim fuzz e2e examples h2spec bench lint clean
+.PHONY: help build install deb run tour test race sim fuzz e2e examples programs h2spec bench lint clean

@@ -19,7 +19,8 @@ func (a *app) checkCommand() *cobra.Command {
 		Short:   "Check the configuration, and what can be tried of it",
 		Long: `Read the configuration, print what it comes to with all defaults, and try what
 can be tried without disturbing a running master: ports, directories, whether
-the worker's user can run the program, steering.`,
+the worker's user can run the program, steering, whether the calls of a program
+that binds by itself can be answered.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd) },
 	}
@@ -49,6 +50,10 @@ func (a *app) check(cmd *cobra.Command) error {
 	}
 	if err := master.CheckStore(cfg); err != nil {
 		fmt.Fprintf(a.err, "masterd: state_dir: %s\n", cleanLines(err.Error()))
+		wrong++
+	}
+	if err := master.CheckCalls(cfg, nil); err != nil {
+		fmt.Fprintf(a.err, "masterd: %s\n", cleanLines(err.Error()))
 		wrong++
 	}
 	wrong += a.tryListeners(cmd.Context(), cfg)

@@ -1,13 +1,17 @@
 package master
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
+	"strings"
 
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/listen"
+	"github.com/masterd/masterd/pkg/master/proc"
 	"github.com/masterd/masterd/pkg/master/version"
 )
 
@@ -21,6 +25,29 @@ func CheckStore(c *config.Config) error {
 		return nil
 	}
 	return version.Check(filepath.Join(c.StateDir, versionsDir))
+}
+
+// CheckCalls tries whether the calls of a worker that binds by itself can be
+// answered here, with a process that ends at once. shim is as in [Options]. It is nil
+// for other kinds, and when something else keeps the process from running.
+func CheckCalls(c *config.Config, shim []string) error {
+	if !bindsItself(c) {
+		return nil
+	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil
+	}
+	p, err := proc.Start(proc.Spec{Shim: shim, Program: self, Args: []string{self, "version"}, Filter: true})
+	if err != nil {
+		if why, ok := errors.AsType[*proc.StartError](err); ok && strings.Contains(why.Reason, "its calls cannot be answered") {
+			return errors.New("worker.kind: unmodified is not possible: " + why.Reason)
+		}
+		return nil
+	}
+	<-p.Done()
+	p.Close()
+	return nil
 }
 
 // CheckListeners opens every listener and closes it again, and says how each

@@ -401,3 +401,22 @@ func TestConsumerOfAnotherKind(t *testing.T) {
 		t.Errorf("%+v", w)
 	}
 }
+
+// Where another program answers a process tree's calls already, as a container
+// runtime may, kind unmodified cannot be: check says so. Here that other program is
+// a masterd, around this one.
+func TestCallsThatAreAnsweredAlready(t *testing.T) {
+	t.Parallel()
+	inner := unprepared(t, programs.Plain, ":1")
+	if err := inner.Write(); err != nil {
+		t.Fatal(err)
+	}
+	s := unprepared(t, programs.Masterd, "--config", inner.File, "check")
+	if err := s.Launch(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, s, "it to fail", func(st api.Status) bool { return st.LastFailure != nil })
+	if log := s.Log(1000); !strings.Contains(log, "unmodified is not possible: its calls cannot be answered: another program does that") {
+		t.Error("check does not say so")
+	}
+}

@@ -65,7 +65,7 @@ func filterProgram(all []calls) []bpf.Instruction {
 func (s shim) install() (refusal, bool) {
 	all := filtered()
 	if all == nil {
-		return refuse(unix.ENOSYS, "kind unmodified is not possible on %s, only on amd64 and arm64", runtime.GOARCH), true
+		return refuse(unix.ENOSYS, "its calls cannot be answered: that is not possible on %s, only on amd64 and arm64", runtime.GOARCH), true
 	}
 	raw, err := bpf.Assemble(filterProgram(all))
 	if err != nil {
