@@ -25,7 +25,7 @@ func main() {
 		span    = flag.Duration("span", 1500*time.Millisecond, "length of each half of a pair")
 		idle    = flag.Duration("idle", time.Minute, "how long the idle master is watched")
 		conns   = flag.Int("conns", 20000, "idle connections that are handed over")
-		only    = flag.String("only", "", "reload, handover, cpu or idle; all when empty")
+		only    = flag.String("only", "", "reload, handover, filter, cpu or idle; all when empty")
 	)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -53,6 +53,7 @@ func run(ctx context.Context, only string, reloads, conns, pairs int, span, idle
 		{"idle", func() error { return benchIdle(ctx, programs, idle) }},
 		{"reload", func() error { return benchReload(ctx, programs, reloads) }},
 		{"handover", func() error { return benchHandover(ctx, programs, conns) }},
+		{"filter", func() error { return benchFilter(ctx, programs, reloads, pairs, span) }},
 		{"cpu", func() error { return benchCPU(ctx, programs, pairs, span) }},
 	} {
 		if only != "" && only != b.name {
