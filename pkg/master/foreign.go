@@ -142,6 +142,7 @@ func (m *Master) takeOverForeign(w *worker, h held) {
 	if !bindsItself(w.generation.cfg) {
 		return
 	}
+	m.foundBound(w)
 	fd, there = h.calls[id]
 	delete(h.calls, id)
 	if !there {

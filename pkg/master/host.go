@@ -59,6 +59,7 @@ func host() system {
 		adopt:    func(pid int, begun string, group int) (process, error) { return proc.Adopt(pid, begun, group) },
 		groups:   proc.Groups,
 		conns:    conns.Of,
+		has:      conns.Has,
 		answer:   func(o bindsub.Options) (calls, error) { return bindsub.Begin(o) },
 		find:     proc.FindWorkers,
 		keepLive: state.KeepLive,

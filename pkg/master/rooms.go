@@ -163,6 +163,7 @@ type system struct {
 	usage    func(pid int) (rss int64, fds int)
 	groups   func() map[int][]int // processes by the group they are in
 	conns    func(leader int, at []netip.AddrPort, paths []string) (conns.Open, error)
+	has      func(leader int, sockets []uint64) ([]uint64, error) // which of them its group has open
 	answer   func(bindsub.Options) (calls, error)
 	save     func(dir string, s rollout.State) error
 	load     func(dir string) (rollout.State, error)

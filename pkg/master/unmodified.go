@@ -74,6 +74,28 @@ func (m *Master) listens(w *worker, listener string) {
 	}
 }
 
+// foundBound notes what a worker that was taken over has bound and the last master
+// had no time to write down: it has its slot's socket.
+func (m *Master) foundBound(w *worker) {
+	places, err := m.sockets.Places(int(w.slot), w.generation.names())
+	var sockets []uint64
+	for _, p := range places {
+		sockets = append(sockets, p.Inode)
+	}
+	if err == nil {
+		sockets, err = m.system.has(w.leads(), sockets)
+	}
+	if err != nil {
+		m.log.Warn("what a worker has bound cannot be seen; what was noted of it counts", append(m.fields(w), zap.Error(err))...)
+		return
+	}
+	for _, p := range places {
+		if slices.Contains(sockets, p.Inode) {
+			m.listens(w, p.Name)
+		}
+	}
+}
+
 // called takes what came of a worker's calls.
 func (m *Master) called(w *worker, f bindsub.Fact) {
 	if m.workers[w.id] != w {

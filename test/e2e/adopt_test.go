@@ -47,9 +47,9 @@ func eachKind(t *testing.T, story func(t *testing.T, s *service.Service, n int, 
 			case "unmodified":
 				s.Config.Set("worker.command", []string{programs.Plain, s.Addr})
 			}
-			n := times(50, 3)
+			n := times(50, 2)
 			if kind == "sdk" {
-				n = times(50, 6)
+				n = times(50, 4)
 			}
 			if err := s.Start(t.Context()); err != nil {
 				t.Fatal(err)
@@ -188,7 +188,7 @@ func steeringAlone(t *testing.T, s *service.Service) {
 	s.Config.Set("rollout.bake", "1m")
 	next(t, s, 2, "serving")
 	s.Kill()
-	for range 1000 {
+	for range times(1000, 200) {
 		if err := fresh(s, "v2"); err != nil {
 			t.Fatal(err)
 		}
@@ -196,7 +196,7 @@ func steeringAlone(t *testing.T, s *service.Service) {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for range 1000 {
+	for range times(1000, 200) {
 		if err := fresh(s, "v2"); err != nil {
 			t.Fatal(err)
 		}

@@ -194,7 +194,7 @@ func TestWithoutListeners(t *testing.T) {
 		t.Fatal(err)
 	}
 	next(t, s, 2, "baked")
-	s.Config.Set("health.command", []string{"/bin/sh", "-c", "echo no such luck >&2; exit 1"}).Set("health.start.timeout", "500ms")
+	s.Config.Set("health.command", []string{"/bin/sh", "-c", "echo no such luck >&2; exit 1"}).Set("health.start.timeout", "3s")
 	if out := reload(t, s, api.ReloadRequest{}); out.Result != api.ResultFailed || out.Stage != "check" || !strings.Contains(out.Reason, "no such luck") {
 		t.Errorf("a failing command check: %+v", out)
 	}
@@ -274,7 +274,7 @@ func TestSocketActivation(t *testing.T) {
 		back(t, s, "")
 	})
 	// Each through its own slot: one bad sibling is seen.
-	s.Config.Set("worker.env.DEMO_UNHEALTHY_ONE", filepath.Join(s.Dir, "claim")).Set("health.start.timeout", "1s").Set("rollout.bake", "200ms")
+	s.Config.Set("worker.env.DEMO_UNHEALTHY_ONE", filepath.Join(s.Dir, "claim")).Set("health.start.timeout", "3s").Set("rollout.bake", "200ms")
 	underLoad(t, s, quietRate, func() {
 		out := reload(t, s, api.ReloadRequest{Label: "bad"})
 		if out.Result != api.ResultFailed || out.Stage != "check" || !strings.Contains(out.Reason, "500") {

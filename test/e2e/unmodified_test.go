@@ -169,7 +169,10 @@ func TestSidePort(t *testing.T) {
 func TestHostileWorkers(t *testing.T) {
 	ways := []string{"floods", "shuts-down", "closes", "backlog", "blocks", "forks", "forks-and-exits", "binds", "main"}
 	for _, kind := range []string{"unmodified", "socket-activation", "unix"} {
-		for _, way := range ways {
+		for i, way := range ways {
+			if kind != "unmodified" && i >= times(len(ways), 3) {
+				continue // what they do is not about how they came to their socket
+			}
 			t.Run(way+"/"+kind, func(t *testing.T) {
 				t.Parallel()
 				hostile(t, kind, way)

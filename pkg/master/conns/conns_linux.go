@@ -1,6 +1,7 @@
 package conns
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -67,6 +68,18 @@ func Of(leader int, at []netip.AddrPort, paths []string) (Open, error) {
 		}
 	}
 	return o, nil
+}
+
+// Has tells which of these sockets a worker's processes have open.
+func Has(leader int, sockets []uint64) (all []uint64, err error) {
+	for _, pid := range proc.Group(leader) {
+		err = errors.Join(err, inodes(pid, func(inode uint64) {
+			if slices.Contains(sockets, inode) && !slices.Contains(all, inode) {
+				all = append(all, inode)
+			}
+		}))
+	}
+	return all, err
 }
 
 // unixOf calls each for every connected socket that was accepted at one of the paths.

@@ -120,6 +120,19 @@ func TestConnections(t *testing.T) {
 	eventually(t, pid, at, Open{})
 }
 
+// A worker is known to have a socket by its number.
+func TestHas(t *testing.T) {
+	pid, at := serve(t, "127.0.0.1:0")
+	var inode uint64
+	if err := sockdiag.TCP(sockdiag.Query{Family: unix.AF_INET, States: 1 << sockdiag.Listen, Port: at.Port()}, func(s sockdiag.Socket) { inode = s.Inode }); err != nil {
+		t.Fatal(err)
+	}
+	got, err := Has(pid, []uint64{1, inode, 2})
+	if err != nil || len(got) != 1 || got[0] != inode {
+		t.Errorf("%v, %v, want %d", got, err, inode)
+	}
+}
+
 // Of a Unix connection nothing more is known than that it is there.
 func TestUnixSockets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
