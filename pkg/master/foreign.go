@@ -20,7 +20,7 @@ import (
 // Workers that are not built on the worker package are told of their sockets as
 // systemd tells its services, and say of themselves what those say: sd_notify(3).
 // What a program that binds by itself does besides is in unmodified.go, how such a
-// worker is seen off in leave.go.
+// worker is seen off in seeoff.go.
 
 // foreign is what is known of such a worker. The loop owns it.
 type foreign struct {
@@ -280,17 +280,35 @@ func (w *worker) leads() int {
 
 // forgetForeign gives back what there was for a worker that is gone.
 func (m *Master) forgetForeign(w *worker) {
+	if w.generation.cfg.Worker.Kind == config.KindSDK {
+		return
+	}
 	if w.seenOff != nil {
 		w.seenOff()
 	}
 	if w.former != nil {
 		_ = w.former.Signal(syscall.SIGKILL)
 	}
+	m.beside(func() { m.endOffspring(w.id) })
 	m.notices.Forget(uint64(w.id))
 	if c := w.calls; c != nil {
 		w.calls = nil
 		m.beside(c.Close) // it may be in the middle of an answer
 		m.drop(callsName(w.id))
+	}
+}
+
+// endOffspring ends what a worker has left outside of its group: what makes a group
+// of its own is found by the environment that it was started with.
+func (m *Master) endOffspring(id rollout.Worker) {
+	for _, f := range m.system.find(m.marked(id)) {
+		p, err := m.system.adopt(f.PID, f.Begun, 0)
+		if err != nil {
+			continue // it has ended
+		}
+		m.log.Warn("a process that a worker has left is ended", zap.Uint64("worker", uint64(id)), zap.Int("stray_pid", f.PID))
+		_ = p.Signal(syscall.SIGKILL)
+		p.Close()
 	}
 }
 

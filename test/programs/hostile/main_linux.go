@@ -42,6 +42,10 @@ func main() {
 		fork("serves", address)
 		time.Sleep(after)
 		os.Exit(0)
+	case "daemons": // outside of the group, for ever
+		cmd := exec.Command("/proc/self/exe", "never-binds", address)
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		check(cmd.Start())
 	case "main":
 		notify("MAINPID=" + fork("ready", address))
 		select {} // until it is killed with the other
