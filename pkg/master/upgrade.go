@@ -30,8 +30,10 @@ const (
 	// provenAfter that it is not needed any more.
 	guardTime   = time.Minute
 	provenAfter = 30 * time.Second
-	// joinWithin is how long a new master may take until it has joined the keeper.
-	joinWithin = 1500 * time.Millisecond
+	// joinWithin is how long a new master may take until it has joined the keeper. One
+	// that dies is noticed at once; this is for one that hangs, and a busy machine is
+	// none.
+	joinWithin = 5 * time.Second
 	// leaveWait bounds the wait for connections that are about to be placed.
 	leaveWait = 2 * time.Second
 )
