@@ -6,18 +6,26 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/ipc"
 )
 
-// updateTries is how often UpdateKept begins anew because somebody else was
-// quicker. Each time one of them has got through, so this many others would
-// have to be writing.
-const updateTries = 64
+const (
+	// updateTries is how often UpdateKept begins anew because somebody else was
+	// quicker.
+	updateTries = 64
+	// updateApart is how long it waits at most after the first time, twice as long
+	// each time after, up to updateAside. Without that, one who is a little
+	// slower than several others may never have his turn.
+	updateApart = 100 * time.Microsecond
+	updateAside = 50 * time.Millisecond
+)
 
 // ErrNotKept: nothing is kept by that name. A program that starts for the first
 // time, or whose master was restarted, finds it so.
@@ -96,7 +104,16 @@ func (w *Worker) MapKept(ctx context.Context, name string) (*Mapping, error) {
 // change's ends it. If the connection to the master breaks at the wrong moment
 // it is not known whether the update was made, and the error says so.
 func (w *Worker) UpdateKept(ctx context.Context, name string, change func(kept []byte) ([]byte, error), opts ...KeepOption) error {
-	for range updateTries {
+	apart := updateApart
+	for try := range updateTries {
+		if try > 0 {
+			select {
+			case <-time.After(rand.N(apart)):
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			apart = min(2*apart, updateAside)
+		}
 		k, err := w.fetch(ctx, name)
 		var before []byte
 		none := errors.Is(err, ErrNotKept)

@@ -173,6 +173,25 @@ func TestHungMasterIsRestarted(t *testing.T) {
 	u.journal("Watchdog timeout")
 }
 
+// The watchdog's ABRT ends a master at once, with its stacks in the journal, and
+// not only when TimeoutAbortSec has passed.
+func TestAbortedMasterIsRestarted(t *testing.T) {
+	t.Parallel()
+	u := newUnit(t)
+	u.start()
+	before, _ := u.master()
+	began := time.Now()
+	before.signal(t, syscall.SIGABRT)
+	u.becomes("NRestarts", "1")
+	if took := time.Since(began); took >= 5*time.Second { // what Go waits for a thread that does not answer
+		t.Errorf("aborting took %s", took)
+	}
+	u.serves("v1")
+	u.becomes("ActiveState", "active")
+	u.journal("status=6/ABRT")
+	u.journal("pkg/master.(*Master)")
+}
+
 // While a rollout takes its time, systemd is asked for more of it; a master that
 // hangs then must not profit from that.
 func TestHungMasterIsRestartedWhileItReloads(t *testing.T) {
@@ -196,7 +215,9 @@ func TestHungMasterIsRestartedWhileItReloads(t *testing.T) {
 func TestHungSystemdIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	u := newUnit(t)
-	u.dropIn("WatchdogSec=2") // a pulse each second
+	// More than the reloads below take, or systemd finds its watchdog unfed when it
+	// goes on.
+	u.dropIn("WatchdogSec=60")
 	u.start()
 	u.baked()
 	systemd := process{pid: u.pid, name: "systemd"}
