@@ -18,6 +18,7 @@ func (m *Master) loop(ctx context.Context) {
 	pulse := time.NewTicker(m.pulseInterval())
 	defer pulse.Stop()
 	stop := ctx.Done()
+	m.feed() // in the place of a master that was upgraded, the last time may be a whole pulse ago
 	for m.exit == nil && !m.left() {
 		select {
 		case f := <-m.inbox:

@@ -161,6 +161,12 @@ func (m *Master) pulseInterval() time.Duration {
 
 // pulse comes from the loop itself: a loop that hangs is noticed.
 func (m *Master) pulse() {
+	m.feed()
+	m.keepLive() // its times, too: they count only up to when it was written
+}
+
+// feed tells the service manager that the loop is alive.
+func (m *Master) feed() {
 	var say []string
 	if m.takesLong(m.machine.Status()) {
 		say = append(say, extend())
@@ -172,5 +178,4 @@ func (m *Master) pulse() {
 		say = append(say, "WATCHDOG=1")
 	}
 	m.tellManager(say...)
-	m.keepLive() // its times, too: they count only up to when it was written
 }

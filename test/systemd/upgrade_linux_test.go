@@ -13,7 +13,7 @@ import (
 func TestUpgradeUnderSystemd(t *testing.T) {
 	t.Parallel()
 	u := newUnit(t)
-	u.dropIn("WatchdogSec=2")
+	u.dropIn("WatchdogSec=4") // a pulse every two seconds
 	u.start()
 	u.baked()
 	u.install("masterd", "masterd-next")
