@@ -20,7 +20,7 @@ import (
 
 func main() {
 	var (
-		reloads = flag.Int("reloads", 15, "reloads for each start-up time")
+		reloads = flag.Int("reloads", 15, "reloads for each start-up time, and rounds of the filter's cost")
 		pairs   = flag.Int("pairs", 40, "interleaved pairs for CPU per request")
 		span    = flag.Duration("span", 1500*time.Millisecond, "length of each half of a pair")
 		idle    = flag.Duration("idle", time.Minute, "how long the idle master is watched")
@@ -53,7 +53,7 @@ func run(ctx context.Context, only string, reloads, conns, pairs int, span, idle
 		{"idle", func() error { return benchIdle(ctx, programs, idle) }},
 		{"reload", func() error { return benchReload(ctx, programs, reloads) }},
 		{"handover", func() error { return benchHandover(ctx, programs, conns) }},
-		{"filter", func() error { return benchFilter(ctx, programs, reloads, pairs, span) }},
+		{"filter", func() error { return benchFilter(ctx, programs, reloads, span) }},
 		{"cpu", func() error { return benchCPU(ctx, programs, pairs, span) }},
 	} {
 		if only != "" && only != b.name {
