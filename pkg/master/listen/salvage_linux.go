@@ -28,8 +28,9 @@ import (
 // wait in the queue of a new socket behind all others.
 
 const (
-	// salvageSettle is how long sockets may be in the pool that no worker has:
-	// processes that are being killed close theirs one after another.
+	// salvageSettle is how long sockets may be in the pool that no worker has, and a
+	// worker may refuse: processes that are being killed close theirs one after
+	// another, and look like another user's meanwhile.
 	salvageSettle = 2 * time.Second
 	salvagePause  = 5 * time.Millisecond
 	// handshakeWait bounds the wait for clients that were on their way when the
@@ -69,14 +70,19 @@ func (o opener) salvageUnix(c config.Listener, p *pool) error {
 	for _, h := range o.holders {
 		slot := strconv.Itoa(h.Slot)
 		wanted := map[string]string{hiddenName(c.Path, slot): slot, hiddenName(c.Path, heldOwn): heldOwn}
-		err := copyOut(h.PID, func(_ uint64, fd int) bool {
+		take := func(_ uint64, fd int) bool {
 			name, ok := wanted[listensOn(fd)]
 			if _, have := p.sockets[name]; !ok || have {
 				return false
 			}
 			p.sockets[name] = fd
 			return true
-		})
+		}
+		err := copyOut(h.PID, take)
+		for end := time.Now().Add(salvageSettle); errors.Is(err, os.ErrPermission) && time.Now().Before(end); {
+			time.Sleep(salvagePause)
+			err = copyOut(h.PID, take)
+		}
 		if err != nil {
 			return err
 		}
@@ -162,6 +168,7 @@ func (o opener) gather(p *pool, at netip.AddrPort) (alien sockdiag.Socket, err e
 		for inode := range known {
 			delete(listening, inode)
 		}
+		var refused error
 		for _, h := range o.holders {
 			if len(listening) == 0 {
 				break
@@ -180,10 +187,12 @@ func (o opener) gather(p *pool, at netip.AddrPort) (alien sockdiag.Socket, err e
 				delete(listening, inode)
 				return true
 			})
-			if twice {
-				err = fmt.Errorf("the process %d has two sockets of one slot on %s", h.PID, at)
-			}
-			if err != nil {
+			switch {
+			case twice:
+				return alien, fmt.Errorf("the process %d has two sockets of one slot on %s", h.PID, at)
+			case errors.Is(err, os.ErrPermission):
+				refused = err
+			case err != nil:
 				return alien, err
 			}
 		}
@@ -191,6 +200,9 @@ func (o opener) gather(p *pool, at netip.AddrPort) (alien sockdiag.Socket, err e
 			return sockdiag.Socket{}, nil
 		}
 		if time.Now().After(end) {
+			if refused != nil {
+				return alien, refused
+			}
 			for inode := range listening {
 				return all[inode], nil
 			}
@@ -201,24 +213,30 @@ func (o opener) gather(p *pool, at netip.AddrPort) (alien sockdiag.Socket, err e
 // copyOut copies the sockets out of a process, one after the other, each once,
 // and closes those that are not taken. A process that is gone has none.
 func copyOut(pid int, take func(inode uint64, fd int) bool) (err error) {
-	gone := func(err error) bool { return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) }
+	handle := -1
 	defer func() {
+		gone := errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH)
+		// One that nobody has waited for yet looks like another user's.
+		if errors.Is(err, os.ErrPermission) && handle >= 0 {
+			gone = readable(handle)
+		}
+		if handle >= 0 {
+			closeFD(handle)
+		}
 		switch {
-		case gone(err):
+		case gone:
 			err = nil
 		case err != nil:
 			err = fmt.Errorf("copying sockets out of process %d (it takes its user's rights, and CAP_SYS_PTRACE where Yama forbids it): %w", pid, err)
 		}
 	}()
+	if handle, err = unix.PidfdOpen(pid, 0); err != nil {
+		return err
+	}
 	open, err := socketsOf(pid)
 	if err != nil {
 		return err
 	}
-	handle, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		return err
-	}
-	defer closeFD(handle)
 	seen := map[uint64]bool{}
 	for number, inode := range open {
 		if seen[inode] {

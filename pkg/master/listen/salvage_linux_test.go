@@ -1,13 +1,19 @@
 package listen
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
 )
@@ -46,6 +52,13 @@ func TestWorkerProcess(t *testing.T) {
 // process starts a worker that lives in a process of its own.
 func (w *world) process(slot int, parked bool, name string) Holder {
 	w.t.Helper()
+	h, _ := w.processAs(nil, slot, parked, name)
+	return h
+}
+
+// processAs has it be another user's; the function kills it.
+func (w *world) processAs(who *syscall.Credential, slot int, parked bool, name string) (h Holder, kill func()) {
+	w.t.Helper()
 	files, err := w.Man(slot, []string{name})
 	if err != nil {
 		w.t.Fatal(err)
@@ -57,6 +70,7 @@ func (w *world) process(slot int, parked bool, name string) Holder {
 	}
 	f := os.NewFile(uintptr(files[0].FD), "slot")
 	cmd.ExtraFiles = []*os.File{f}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: who}
 	cmd.Stderr = os.Stderr
 	in, err := cmd.StdinPipe()
 	if err != nil {
@@ -70,7 +84,7 @@ func (w *world) process(slot int, parked bool, name string) Holder {
 		in.Close()
 		_ = cmd.Wait()
 	})
-	return Holder{Slot: slot, PID: cmd.Process.Pid}
+	return Holder{Slot: slot, PID: cmd.Process.Pid}, func() { _ = cmd.Process.Kill() }
 }
 
 // salvaged opens a Set that has nothing but the workers of an earlier one.
@@ -265,6 +279,64 @@ func TestSalvageThatCannotBe(t *testing.T) {
 	}
 	if _, _, err := salvaged(t, testSlots, []Holder{known, other}, conf); err != nil {
 		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// A worker that is being killed looks like another user's before it is gone.
+func TestWhoRefusesIsWaitedFor(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can be several users")
+	}
+	for _, kind := range []string{"IPv4", "unix"} {
+		for _, dies := range []bool{true, false} {
+			t.Run(fmt.Sprintf("%s, dies: %t", kind, dies), func(t *testing.T) {
+				conf := salvageConf(t, kind)
+				first := newWorld(t, conf)
+				other, kill := first.processAs(&syscall.Credential{Uid: 65534, Gid: 65534}, 1, true, "http")
+				worker := first.process(2, false, "http")
+				first.steer(Share{2, 1})
+				addr := first.reachable("http")
+				if err := first.Leave(); err != nil {
+					t.Fatal(err)
+				}
+				runtime.LockOSThread() // the thread ends with the test
+				withoutOverride(t)
+				if dies {
+					time.AfterFunc(salvageSettle/8, kill)
+				}
+				next, _, err := salvaged(t, testSlots, []Holder{other, worker}, conf)
+				if !dies {
+					if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("out of process %d", other.PID)) || !errors.Is(err, os.ErrPermission) {
+						t.Fatalf("it refuses: %v", err)
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := next.Manned(2, []string{"http"}); err != nil {
+					t.Fatal(err)
+				}
+				next.steer(Share{2, 1})
+				if got := count(t, network(conf), addr, 10); got["2"] != 10 {
+					t.Errorf("who served: %v", got)
+				}
+			})
+		}
+	}
+}
+
+// withoutOverride has this thread look into its own user's processes only.
+func withoutOverride(t *testing.T) {
+	t.Helper()
+	header := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var caps [2]unix.CapUserData
+	if err := unix.Capget(&header, &caps[0]); err != nil {
+		t.Fatal(err)
+	}
+	caps[0].Effective &^= 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_DAC_READ_SEARCH
+	if err := unix.Capset(&header, &caps[0]); err != nil {
+		t.Fatal(err)
 	}
 }
 
