@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/conns"
 )
 
 // A worker that cannot be asked to finish is seen off: the steering has left it, so
@@ -130,16 +131,21 @@ func (m *Master) clients(w *worker, deadline time.Time) (none func() bool) {
 	}
 	log := m.log.With(m.fields(w)...)
 	hurry := deadline.Add(-min(time.Until(deadline)/4, hurryMost))
+	told := false
 	return func() bool {
-		if err == nil {
-			open, looked := m.system.conns(leader, at, paths)
-			if looked == nil {
-				return open.Busy == 0 || open.Asked == 0 && !deadline.IsZero() && time.Now().After(hurry)
-			}
-			err = looked
+		var open conns.Open
+		why := err
+		if why == nil {
+			open, why = m.system.conns(leader, at, paths)
 		}
-		log.Warn("whether a worker still has clients cannot be known; it is given all of its drain", zap.Error(err))
-		return false
+		if why != nil { // for now: one of its processes may be about to end
+			if !told {
+				log.Warn("whether a worker still has clients cannot be known; if it stays so, it is given all of its drain", zap.Error(why))
+			}
+			told = true
+			return false
+		}
+		return open.Busy == 0 || open.Asked == 0 && !deadline.IsZero() && time.Now().After(hurry)
 	}
 }
 

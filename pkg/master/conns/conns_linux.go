@@ -149,8 +149,18 @@ func inodes(pid int, each func(uint64)) error {
 			}
 		}
 	}
-	if err != nil && unix.Kill(pid, 0) == unix.ESRCH {
+	if err != nil && ended(pid) {
 		return nil
 	}
 	return err
+}
+
+// ended tells that a process is gone, or nobody has waited for it yet.
+func ended(pid int) bool {
+	p, err := procfs.NewProc(pid)
+	if err != nil {
+		return errors.Is(err, os.ErrNotExist)
+	}
+	stat, err := p.Stat()
+	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) || err == nil && (stat.State == "Z" || stat.State == "X")
 }

@@ -2,12 +2,14 @@ package conns
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -134,6 +136,31 @@ func TestHas(t *testing.T) {
 }
 
 // Of a Unix connection nothing more is known than that it is there.
+// The kernel shows one that nobody has waited for as root's.
+func TestAZombieHasNone(t *testing.T) {
+	child := exec.Command("/bin/true")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = child.Wait() }()
+	var info unix.Siginfo
+	if err := unix.Waitid(unix.P_PID, child.Process.Pid, &info, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if os.Getuid() == 0 {
+		runtime.LockOSThread() // it ends with the test
+		if _, err := unix.SetfsuidRetUid(65534); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", child.Process.Pid)); !errors.Is(err, os.ErrPermission) {
+			t.Fatalf("looking as another user: %v", err)
+		}
+	}
+	if err := inodes(child.Process.Pid, func(uint64) { t.Error("it has a socket") }); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestUnixSockets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	pid, _ := serve(t, path)
