@@ -86,8 +86,7 @@ func (m *Master) foundBound(w *worker) {
 		sockets, err = m.system.has(w.leads(), sockets)
 	}
 	if err != nil {
-		m.log.Warn("what a worker has bound cannot be seen; what was noted of it counts", append(m.fields(w), zap.Error(err))...)
-		return
+		m.log.Warn("not all of what a worker has bound can be seen; what was noted of it counts, too", append(m.fields(w), zap.Error(err))...)
 	}
 	for _, p := range places {
 		if slices.Contains(sockets, p.Inode) {
