@@ -15,6 +15,7 @@ type worker struct {
 
 	deadline time.Time
 	first    time.Time // the deadline as it was set; only push moves both
+	asked    bool      // for more time, in this phase
 	served   bool      // has taken connections
 	retired  bool      // its place is given up with it (scaled down)
 	leaving  bool      // drains as soon as nothing is steered to it
@@ -71,7 +72,7 @@ func (m *Machine) turn(w *worker, p Phase, timeout time.Duration) {
 	if timeout > 0 {
 		w.deadline = m.now.Add(timeout)
 	}
-	w.first = w.deadline
+	w.first, w.asked = w.deadline, false
 	w.probing, w.answer, w.probeDue = false, time.Time{}, time.Time{}
 	if p == PhaseActive {
 		w.giving = nil // its Activate says so
@@ -134,6 +135,7 @@ func (s Settings) tellsReady() bool { return s.Beats || s.SaysReady }
 // extend gives a worker the time that it asks for, and what waits for it too.
 func (m *Machine) extend(w *worker, by time.Duration) {
 	until := m.now.Add(min(by, extendMost))
+	w.asked = true
 	later := func(deadline, first *time.Time) {
 		if !deadline.IsZero() && deadline.Before(until) {
 			*deadline, *first = until, until
@@ -227,18 +229,26 @@ func (m *Machine) unfit(w *worker, why string) {
 	}
 }
 
+// startTime is what a worker has to start, for people.
+func (s Settings) startTime(w *worker) string {
+	if w.asked {
+		return s.StartTimeout.String() + ", nor in the time it asked for"
+	}
+	return s.StartTimeout.String()
+}
+
 // expire: the worker's phase has lasted too long.
 func (m *Machine) expire(w *worker) {
 	s := w.gen.settings
 	switch w.phase {
 	case PhaseStarting:
-		why := "it was not ready within " + s.StartTimeout.String()
+		why := "it was not ready within " + s.startTime(w)
 		if w.waits != "" {
 			why += ": " + w.waits
 		}
 		m.unfit(w, why)
 	case PhaseChecking:
-		why := "it did not pass its health checks within " + s.StartTimeout.String()
+		why := "it did not pass its health checks within " + s.startTime(w)
 		if w.lastProbe != "" {
 			why += " (the last failed one: " + w.lastProbe + ")"
 		}

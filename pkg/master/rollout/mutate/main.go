@@ -141,15 +141,7 @@ func try(m mutation) ([]string, error) {
 		return nil, err
 	}
 	if m.file != "" {
-		name := filepath.Join(dir, m.file)
-		src, err := os.ReadFile(name)
-		if err != nil {
-			return nil, err
-		}
-		if n := bytes.Count(src, []byte(m.old)); n != 1 {
-			return nil, fmt.Errorf("what it replaces is %d times in %s, want once", n, m.file)
-		}
-		if err := os.WriteFile(name, bytes.Replace(src, []byte(m.old), []byte(m.new), 1), 0o644); err != nil {
+		if err := m.plant(dir); err != nil {
 			return nil, err
 		}
 	}
@@ -163,6 +155,19 @@ func try(m mutation) ([]string, error) {
 		}
 	}
 	return by, nil
+}
+
+// plant makes the mistake in the machine of this directory.
+func (m mutation) plant(dir string) error {
+	name := filepath.Join(dir, m.file)
+	src, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if n := bytes.Count(src, []byte(m.old)); n != 1 {
+		return fmt.Errorf("what it replaces is %d times in %s, want once", n, m.file)
+	}
+	return os.WriteFile(name, bytes.Replace(src, []byte(m.old), []byte(m.new), 1), 0o644)
 }
 
 func command(dir string, args ...string) *exec.Cmd {
