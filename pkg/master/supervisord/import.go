@@ -64,7 +64,7 @@ func Import(path string, env []string, host config.Host) (*Result, error) {
 				p.say("name", "is %s here: at most %d of a-z, 0-9 and \"-\"", p.Service, maxName)
 			}
 			if p.listens != "" {
-				p.lost("listeners", "it seems to listen by itself (%s): see the TODO in the file", p.listens)
+				p.lost("listeners", "it seems to listen (%s): see the TODO in the file", p.listens)
 			}
 			p.check(d.path, host)
 		}
@@ -129,11 +129,14 @@ func (r *Result) supervisord(s *section, in *inherited) {
 		}
 		switch key {
 		case "environment":
-			list, err := variables(value)
-			if err != nil {
+			list, wrong := variables(value)
+			for _, err := range wrong {
 				r.lost(at, "%v", err)
 			}
 			for _, v := range list {
+				if v.escaped {
+					r.lost(at, "%s", v.note())
+				}
 				in.env[v.name] = v.value
 			}
 		case "minfds":

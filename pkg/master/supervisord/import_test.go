@@ -99,19 +99,41 @@ func TestVariables(t *testing.T) {
 		"A=1,\nB=2":           "A=1|B=2",
 		`A=x y,`:              "A=x y",
 		`A="a=b"`:             "A=a=b",
+		// A quote that is escaped, and a backslash at the end of a value.
+		`A="say \"hi\"",B=1`:              `A=say "hi"|B=1`,
+		`J="{\"a\":\"b\",\"c\":1}",B="2"`: `J={"a":"b","c":1}|B=2`,
+		`A="C:\",B="x"`:                   `A=C:\|B=x`,
+		`A="C:\"`:                         `A=C:\`,
+		`A="x\\y"`:                        `A=x\\y`,
 	} {
-		list, err := variables(text)
+		list, wrong := variables(text)
 		var got []string
 		for _, v := range list {
 			got = append(got, v.name+"="+v.value)
 		}
-		if err != nil || strings.Join(got, "|") != want {
-			t.Errorf("%s: %q, %v", text, got, err)
+		if len(wrong) > 0 || strings.Join(got, "|") != want {
+			t.Errorf("%s: %q, %v", text, got, wrong)
 		}
 	}
 	for _, text := range []string{`A`, `A="x`, `A="x"y`, `=1`, `A=1,B`} {
-		if got, err := variables(text); err == nil {
-			t.Errorf("%s: %v", text, got)
+		if got, wrong := variables(text); len(wrong) != 1 || len(got) > 1 {
+			t.Errorf("%s: %v, %v", text, got, wrong)
+		}
+	}
+	// What is wrong costs one variable, not all.
+	for text, want := range map[string]string{
+		`A=1,B="x"y,C=3`:   "A=1|C=3",
+		`A="x,B=2`:         "B=2",
+		`A,B=2`:            "B=2",
+		`A=1,B,C="3, 4",D`: "A=1|C=3, 4",
+	} {
+		list, wrong := variables(text)
+		var got []string
+		for _, v := range list {
+			got = append(got, v.name+"="+v.value)
+		}
+		if len(wrong) == 0 || strings.Join(got, "|") != want {
+			t.Errorf("%s: %q, %v", text, got, wrong)
 		}
 	}
 }
@@ -130,6 +152,80 @@ func TestExpand(t *testing.T) {
 			t.Errorf("%s: %q", text, got)
 		}
 	}
+}
+
+// Every server that masterd has a preset for is recognised as it is run, and what
+// is written for it is good.
+func TestPresetsAreRecognised(t *testing.T) {
+	commands := map[string][]string{
+		"gunicorn": {"/srv/venv/bin/gunicorn --bind 0.0.0.0:8000 app:app", "/usr/bin/python3 -m gunicorn -b :8000 app:app", "/srv/venv/bin/python /srv/venv/bin/gunicorn app:app"},
+		"uvicorn":  {"/srv/venv/bin/uvicorn app:app --port 8000", "/usr/bin/python3.12 -m uvicorn app:app"},
+		"node":     {"/usr/bin/node server.js", "/usr/bin/nodejs server.js"},
+		"nginx":    {`/usr/sbin/nginx -g "daemon off;"`},
+		"caddy":    {"/usr/bin/caddy run --config /etc/Caddyfile"},
+		"puma":     {"/usr/bin/puma -p 3000", "/usr/bin/bundle exec puma -b tcp://127.0.0.1:3000"},
+		"haproxy":  {"/usr/sbin/haproxy -db -f /etc/haproxy.cfg"},
+		"php-fpm":  {"/usr/sbin/php-fpm8.2 --nodaemonize", "/usr/local/sbin/php-fpm -F"},
+	}
+	i := slices.IndexFunc(config.Keys(), func(k config.Key) bool { return k.Path == "worker.preset" })
+	for _, preset := range config.Keys()[i].Allowed {
+		if preset == "none" {
+			continue
+		}
+		if len(commands[preset]) == 0 {
+			t.Errorf("nobody knows how %s is run", preset)
+		}
+		for _, command := range commands[preset] {
+			p := one(t, "command="+command+"\nstopsignal=QUIT\n")
+			c, err := config.Parse("/x/y.yaml", []byte(p.Text), nil, config.Host{Root: true})
+			if err != nil || c.Worker.Preset != preset {
+				t.Errorf("%s: %v\n%s", command, err, p.Text)
+			}
+		}
+	}
+}
+
+// A program that listens and has no preset is run as it is.
+func TestProgramsThatListenAreUnmodified(t *testing.T) {
+	p := one(t, "command=/srv/shop/bin/shop --listen 127.0.0.1:8000\n")
+	c, err := config.Parse("/x/y.yaml", []byte(p.Text), nil, config.Host{Root: true})
+	if err != nil || c.Worker.Kind != config.KindUnmodified || len(c.Listeners) != 1 || c.Listeners[0].Address != "tcp://127.0.0.1:8000" {
+		t.Errorf("%v\n%s", err, p.Text)
+	}
+	p = one(t, "command=/bin/cat\n")
+	if c, err = config.Parse("/x/y.yaml", []byte(p.Text), nil, config.Host{Root: true}); err != nil || c.Worker.Kind != config.KindSocketActivation || !strings.Contains(p.Text, "kind: unmodified") {
+		t.Errorf("%v\n%s", err, p.Text)
+	}
+}
+
+// A variable of the program's own goes before supervisord's, wherever it stands.
+func TestOwnEnvironmentGoesFirst(t *testing.T) {
+	for _, text := range []string{
+		"environment=PORT=\"9\"\ncommand=/bin/x %(ENV_PORT)s %(ENV_ALL)s\n", "command=/bin/x %(ENV_PORT)s %(ENV_ALL)s\nenvironment=PORT=\"9\"\n",
+	} {
+		p := one(t, text+"[supervisord]\nenvironment=PORT=8,ALL=7\n", "PORT=1", "ALL=1")
+		if !slices.Equal(p.command, []string{"/bin/x", "9", "7"}) {
+			t.Errorf("%s: %q", text, p.command)
+		}
+	}
+	// Its own value may be made of supervisord's.
+	if p := one(t, "command=/bin/x %(ENV_A)s\nenvironment=A=\"%(ENV_A)s/own\"\n", "A=base"); p.command[1] != "base/own" {
+		t.Errorf("%q", p.command)
+	}
+}
+
+// one imports a file with one program.
+func one(t *testing.T, text string, env ...string) *Program {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "s.conf")
+	if err := os.WriteFile(path, []byte("[program:x]\n"+text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Import(path, env, config.Host{Root: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Programs[0]
 }
 
 // Names that come out the same are kept apart, and fit.

@@ -41,6 +41,7 @@ type Program struct {
 	nofile    int
 	listens   string // what makes it look as if it listened by itself
 	address   string // the address in that, if there is one
+	preset    *known // what masterd knows of the program; nil: nothing
 }
 
 func (p *Program) lost(key, format string, args ...any) {
@@ -115,9 +116,12 @@ func (in *inherited) program(s *section, name string, number, of int) *Program {
 	maps.Copy(values, expansions{
 		"program_name": name, "group_name": group, "process_num": strconv.Itoa(number), "numprocs": strconv.Itoa(of), "here": in.here,
 	})
+	// First, as supervisord does: what the program's own environment says of a
+	// variable goes before what it has of supervisord's.
+	p.environment(s.text["environment"], values)
+	maps.Copy(values, environmentOf(p.env))
 	for _, key := range s.keys {
 		if key == "environment" {
-			p.environment(s.text[key], values)
 			continue
 		}
 		value, err := values.expand(s.text[key])
@@ -134,6 +138,7 @@ func (in *inherited) program(s *section, name string, number, of int) *Program {
 		p.lost("command", "is not given; nothing is written")
 	}
 	p.look()
+	p.recognise()
 	return p
 }
 
@@ -231,18 +236,20 @@ func (p *Program) take(key, value string) {
 }
 
 // environment takes variables apart before it looks into them: what they stand
-// for may hold quotes and commas.
+// for may hold quotes and commas. One that is wrong costs no other.
 func (p *Program) environment(text string, values expansions) {
-	list, err := variables(text)
-	if err != nil {
+	list, wrong := variables(text)
+	for _, err := range wrong {
 		p.lost("environment", "%v", err)
-		return
 	}
 	for _, v := range list {
 		value, err := values.expand(v.value)
 		if err != nil {
 			p.lost("environment", "%s: %v", v.name, err)
 			continue
+		}
+		if v.escaped {
+			p.lost("environment", "%s", v.note())
 		}
 		p.env[v.name] = value
 	}

@@ -21,28 +21,27 @@ func (p *Program) write(from string) string {
 		}
 	}
 	line("service: %s", p.Service)
-	if p.listens != "" {
-		address := p.address
-		if address == "" {
-			address = "127.0.0.1:8080"
-		}
-		line("# TODO: it seems to listen by itself (%s).", comment(p.listens))
-		line("# masterd opens the sockets, and gives them to each version by LISTEN_FDS. Have the")
-		line("# program take them, and name them here:")
-		line("# listeners:")
-		line("#   - {name: http, address: %s}", quote("tcp://"+strings.Replace(address, "*", "", 1)))
-	} else {
-		line("# If it listens somewhere, say so: see listeners in masterd.yaml(5).")
-	}
-	line("listeners: []")
+	p.writeListeners(line)
 	line("worker:")
-	line("  # As it is: without masterd's worker package. \"sdk\" is for programs that have it.")
-	line("  kind: socket-activation")
+	switch {
+	case p.preset != nil:
+		line("  preset: %s", p.preset.preset)
+	case p.listens != "":
+		line("  # As it is: its bind of a listener's address gets it the socket. \"sdk\" is for programs")
+		line("  # that have masterd's worker package, \"socket-activation\" for those that take LISTEN_FDS.")
+		line("  kind: unmodified")
+	default:
+		line("  # As it is: without masterd's worker package. Should it listen by itself: kind: unmodified")
+		line("  kind: socket-activation")
+	}
 	var args []string
 	for _, a := range p.command {
 		args = append(args, quote(a))
 	}
 	line("  command: [%s]", strings.Join(args, ", "))
+	if p.preset != nil && p.preset.pinPath {
+		line("  pin: path # it is not one file")
+	}
 	if p.directory != "" {
 		line("  directory: %s", quote(p.directory))
 	}
@@ -67,6 +66,29 @@ func (p *Program) write(from string) string {
 	line("drain: {timeout: %ds} # supervisord's stopwaitsecs", int(p.wait.Seconds()))
 	line("stop_timeout: %ds", int(p.wait.Seconds()))
 	return b.String()
+}
+
+// writeListeners writes where the program is to listen. An address that is in the
+// file is used; a person has to look at it, for a flag's meaning is a guess.
+func (p *Program) writeListeners(line func(format string, args ...any)) {
+	if p.listens == "" {
+		line("# If it listens somewhere, say so: see listeners in masterd.yaml(5).")
+		line("listeners: []")
+		return
+	}
+	line("# TODO: it seems to listen (%s).", comment(p.listens))
+	line("# masterd opens the sockets, and gives them to each version. Look whether this is its address:")
+	if p.preset != nil && p.preset.hint != "" {
+		line("# %s.", comment(p.preset.hint))
+	}
+	if p.address == "" {
+		line("# listeners:")
+		line("#   - {name: http, address: %s}", quote("tcp://127.0.0.1:8080"))
+		line("listeners: []")
+		return
+	}
+	line("listeners:")
+	line("  - {name: http, address: %s}", quote("tcp://"+strings.Replace(p.address, "*", "", 1)))
 }
 
 var plain = regexp.MustCompile(`^[A-Za-z/_.][A-Za-z0-9/_.-]*$`)
