@@ -361,7 +361,7 @@ func (m *Master) manned(w *worker) {
 	if bindsItself(w.generation.cfg) {
 		names = w.bound
 	}
-	if err := m.sockets.Manned(int(w.slot), names); err != nil {
+	if err := m.sockets.Manned(int(w.slot), names, uint64(w.generation.id)); err != nil {
 		m.log.Error("a worker's slot is not there", append(m.fields(w), zap.Error(err))...)
 	}
 }

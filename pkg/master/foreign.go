@@ -75,7 +75,7 @@ func (m *Master) equip(w *worker, spec *proc.Spec, env map[string]string) (files
 // handOver gives a worker its slots, and puts their numbers where they are asked for.
 func (m *Master) handOver(w *worker, spec *proc.Spec, env map[string]string) (files []int, err error) {
 	names := w.generation.names()
-	slots, err := m.sockets.Man(int(w.slot), names)
+	slots, err := m.sockets.Man(int(w.slot), names, uint64(w.generation.id))
 	if err != nil {
 		return nil, err
 	}

@@ -30,7 +30,7 @@ import (
 
 // sockets is [listen.Set].
 type sockets interface {
-	Man(slot int, names []string) ([]listen.File, error)
+	Man(slot int, names []string, generation uint64) ([]listen.File, error)
 	Quarantine(slot int)
 	Steer(shares []listen.Share) error
 	Shared() []string
@@ -38,7 +38,7 @@ type sockets interface {
 	Settle(ls []config.Listener) error
 	Retain(ls []config.Listener)
 	Status() []api.Listener
-	Manned(slot int, names []string) error
+	Manned(slot int, names []string, generation uint64) error
 	Places(slot int, names []string) ([]listen.Place, error)
 	Ebb(slot int) (over func() bool)
 	KeepAgain()

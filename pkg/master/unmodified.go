@@ -43,7 +43,7 @@ func (m *Master) answerCalls(w *worker, fd int) error {
 	o := bindsub.Options{
 		FD: fd, Bound: w.bound, Log: m.log.With(m.fields(w)...),
 		Keep:  func(fd int) { m.hold(callsName(w.id), nil, fd) },
-		Give:  func(listener string) (int, error) { return m.giveSlot(w.slot, listener) },
+		Give:  func(listener string) (int, error) { return m.giveSlot(w, listener) },
 		Rival: func(at netip.AddrPort, dual bool) string { return m.rival(w.id, at, dual) },
 		Fact:  func(f bindsub.Fact) { m.at(func() { m.called(w, f) }) },
 		Noted: func(listener string) { m.at(func() { m.listens(w, listener) }) },
@@ -59,8 +59,8 @@ func (m *Master) answerCalls(w *worker, fd int) error {
 }
 
 // giveSlot makes a slot the worker's: it is about to bind it.
-func (m *Master) giveSlot(slot rollout.Slot, listener string) (fd int, err error) {
-	files, err := m.sockets.Man(int(slot), []string{listener})
+func (m *Master) giveSlot(w *worker, listener string) (fd int, err error) {
+	files, err := m.sockets.Man(int(w.slot), []string{listener}, uint64(w.generation.id))
 	if err != nil {
 		return -1, err
 	}

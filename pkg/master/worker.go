@@ -322,7 +322,7 @@ func (m *Master) activate(c rollout.Activate) {
 	var files []listen.File
 	if !w.handed {
 		var err error
-		if files, err = m.sockets.Man(int(w.slot), w.generation.names()); err != nil {
+		if files, err = m.sockets.Man(int(w.slot), w.generation.names(), uint64(w.generation.id)); err != nil {
 			m.log.Error("a worker cannot be given its slots", append(m.fields(w), zap.Error(err))...)
 			return // the machine's deadline ends it
 		}

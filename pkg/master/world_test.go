@@ -251,7 +251,7 @@ func (w *world) save(_ string, s rollout.State) error {
 
 // Sockets.
 
-func (w *world) Man(slot int, names []string) ([]listen.File, error) {
+func (w *world) Man(slot int, names []string, _ uint64) ([]listen.File, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.lastManned = slot
@@ -333,10 +333,10 @@ func (w *world) open() conns.Open {
 	return w.clients
 }
 
-func (w *world) Own(int, int) error         { return nil }
-func (w *world) Manned(int, []string) error { return nil }
-func (w *world) KeepAgain()                 {}
-func (w *world) Leave() error               { return nil }
+func (w *world) Own(int, int) error                 { return nil }
+func (w *world) Manned(int, []string, uint64) error { return nil }
+func (w *world) KeepAgain()                         {}
+func (w *world) Leave() error                       { return nil }
 
 func (w *world) Expect(e session.Expect) control {
 	w.mu.Lock()

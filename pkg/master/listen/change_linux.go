@@ -71,6 +71,10 @@ func (s *Set) Add(ls []config.Listener) error {
 			what = "listening goes on"
 		}
 		s.keepAll(l)
+		for _, name := range l.dropped {
+			s.release(name)
+		}
+		l.dropped = nil
 		s.log.Info(what, zap.String("listener", l.conf.Name), zap.String("address", address(l.conf)), zap.String("at", l.at()),
 			zap.String("steering", l.steering), zap.String("reason", l.reason))
 	}

@@ -259,11 +259,9 @@ func (s *Set) mendUnix(l *listener, sockets []int) {
 			l.manned[i] = false
 			continue
 		}
-		if err := l.rebind(k); err != nil {
+		if err := s.renewPath(l, i); err != nil {
 			s.log.Error("a socket that was shut down cannot be replaced", zap.String("listener", l.conf.Name), zap.Error(err))
-			continue
 		}
-		s.keep(l, i)
 	}
 }
 

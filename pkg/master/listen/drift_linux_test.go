@@ -26,7 +26,7 @@ func TestShutdownIsMended(t *testing.T) {
 			w.host()
 			fds := map[int]int{}
 			for slot := range testSlots {
-				files, err := w.Man(slot, []string{"http"})
+				files, err := w.Man(slot, []string{"http"}, testGeneration)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -106,7 +106,7 @@ func ownSlotIsMended(t *testing.T, c config.Listener) {
 func TestBacklogIsMended(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, tcp("http", "127.0.0.1"))
-	files, err := w.Man(0, []string{"http"})
+	files, err := w.Man(0, []string{"http"}, testGeneration)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestForeignProgramIsReplaced(t *testing.T) {
 	w.man(0, "http")
 	w.man(1, "http")
 	w.steer(Share{0, 1})
-	files, err := w.Man(1, []string{"http"})
+	files, err := w.Man(1, []string{"http"}, testGeneration)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +181,7 @@ func TestUnixShutdown(t *testing.T) {
 	w := newWorld(t, onPath("http", path))
 	w.host()
 	w.man(0, "http")
-	files, err := w.Man(1, []string{"http"})
+	files, err := w.Man(1, []string{"http"}, testGeneration)
 	if err != nil {
 		t.Fatal(err)
 	}

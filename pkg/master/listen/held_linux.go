@@ -35,6 +35,11 @@ type heldMeta struct {
 	Given bool  `json:"given,omitempty"` // it is the service manager's
 }
 
+// heldSlot is kept with a slot's socket.
+type heldSlot struct {
+	Owner uint64 `json:"owner"` // the generation that was given it; zero: none
+}
+
 // heldName is how a socket of a listener is called.
 func heldName(c config.Listener, socket string) string {
 	at := c.Path
@@ -44,11 +49,17 @@ func heldName(c config.Listener, socket string) string {
 	return HeldPrefix + c.Name + "/" + socket + "/" + c.Network + "/" + at
 }
 
-func (l *listener) heldName(i int) string {
+func (l *listener) heldName(i int) string { return heldName(l.conf, l.part(i)) }
+
+// freshName is that of a socket which is to take i's place.
+func (l *listener) freshName(i int) string { return heldName(l.conf, l.part(i)+freshSuffix) }
+
+// part is what stands for a socket in its names.
+func (l *listener) part(i int) string {
 	if i == l.own() {
-		return heldName(l.conf, heldOwn)
+		return heldOwn
 	}
-	return heldName(l.conf, strconv.Itoa(i))
+	return strconv.Itoa(i)
 }
 
 // held is a socket as it is kept.
@@ -60,7 +71,9 @@ func (l *listener) held(i int) Held {
 			m.Order[at] = heldOwnOrder
 		}
 		h.Meta, _ = json.Marshal(m) // of strings and numbers: it cannot fail
+		return h
 	}
+	h.Meta, _ = json.Marshal(heldSlot{l.sockets[i].owner})
 	return h
 }
 
@@ -115,7 +128,7 @@ func (s *Set) KeepAgain() {
 
 // Manned makes a slot a worker's that holds its sockets in the named listeners
 // already: one that an earlier Set gave them to.
-func (s *Set) Manned(slot int, names []string) error {
+func (s *Set) Manned(slot int, names []string, generation uint64) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(slot); err != nil {
@@ -127,6 +140,7 @@ func (s *Set) Manned(slot int, names []string) error {
 			return fmt.Errorf("taking over slot %d: there is no listener %s", slot, name)
 		}
 		l.manned[slot] = true
+		s.own(l, slot, generation)
 		s.attend(l)
 	}
 	return nil
@@ -150,17 +164,32 @@ func (l *listener) leaveSockets() {
 type pool struct {
 	meta    heldMeta
 	sockets map[string]int // descriptors, by the middle part of their names
+	owners  map[string]uint64
+	broken  map[string]bool // Unix sockets that no name leads to
+	done    []string        // names of what was held and is not to be any more
 }
 
 // takePool takes what is held of a listener out of the table.
 func takePool(held map[string]Held, c config.Listener) (p pool, err error) {
-	p.sockets = map[string]int{}
-	for i := range maxSlots {
-		if h, ok := held[heldName(c, strconv.Itoa(i))]; ok {
-			p.sockets[strconv.Itoa(i)] = h.FD
+	p.sockets, p.owners, p.broken = map[string]int{}, map[string]uint64{}, map[string]bool{}
+	fresh := map[string]int{}
+	waiting := func(part string) {
+		if h, ok := held[heldName(c, part+freshSuffix)]; ok {
+			fresh[part] = h.FD
+			p.done = append(p.done, h.Name)
 			delete(held, h.Name)
 		}
 	}
+	for i := range maxSlots {
+		slot := strconv.Itoa(i)
+		if h, ok := held[heldName(c, slot)]; ok {
+			p.sockets[slot], p.owners[slot] = h.FD, ownerOf(h.Meta)
+			delete(held, h.Name)
+		}
+		waiting(slot)
+	}
+	waiting(heldOwn)
+	defer func() { p.finish(c, fresh) }()
 	own, ok := held[heldName(c, heldOwn)]
 	if !ok {
 		return p, nil
@@ -213,7 +242,7 @@ func (o opener) takeOver(c config.Listener) (*listener, error) {
 		}
 		return nil, fmt.Errorf("taking over the sockets that an earlier master has left: %w", err)
 	}
-	l.strays = strays
+	l.strays, l.dropped = strays, p.done
 	return l, nil
 }
 
@@ -263,7 +292,11 @@ func (o opener) inherit(l *listener, p pool, family int, missing func(i int) (*s
 			name = heldOwn
 		}
 		if fd, ok := p.sockets[name]; ok {
-			l.sockets[i] = &socket{fd: fd, inode: inodeOf(fd)}
+			owner, known := p.owners[name]
+			if !known {
+				owner = unknownOwner
+			}
+			l.sockets[i] = &socket{fd: fd, inode: inodeOf(fd), owner: owner, broken: p.broken[name]}
 			continue
 		}
 		k, err := missing(i)
@@ -368,7 +401,7 @@ func (o opener) takeOverUnix(l *listener, p pool) (err error) {
 	for i, k := range l.sockets {
 		k.hidden = l.hiddenName(i, l.own())
 		id, kind, err := identifyFile(k.hidden)
-		if err != nil || kind != unix.S_IFSOCK {
+		if err != nil || kind != unix.S_IFSOCK || k.broken {
 			k.broken = true // nobody could be led to it again; its next worker gets a new one
 			continue
 		}

@@ -142,7 +142,7 @@ func TestSocketsAreTakenOver(t *testing.T) {
 			if got := next.reachable("http"); got != addr {
 				t.Fatalf("it listens on %s and not on %s", got, addr)
 			}
-			if err := next.Manned(3, []string{"http"}); err != nil {
+			if err := next.Manned(3, []string{"http"}, testGeneration); err != nil {
 				t.Fatal(err)
 			}
 			if got := count(t, network(conf), addr, 50); got["3"] != 50 {
@@ -238,7 +238,7 @@ func TestOrderIsTakenOver(t *testing.T) {
 	}
 	next := mustHold(t, s, testSlots, conf)
 	for _, slot := range []int{0, 3, 5} { // the others' Go listeners have ended with their sockets
-		if err := next.Manned(slot, []string{"http"}); err != nil {
+		if err := next.Manned(slot, []string{"http"}, testGeneration); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -271,7 +271,7 @@ func TestPoolGrowsAtATakeover(t *testing.T) {
 				t.Fatal(err)
 			}
 			next := mustHold(t, s, 8, conf)
-			if err := next.Manned(3, []string{"http"}); err != nil {
+			if err := next.Manned(3, []string{"http"}, testGeneration); err != nil {
 				t.Fatal(err)
 			}
 			next.steer(Share{3, 1})
@@ -379,7 +379,7 @@ func TestHeldIsWhatThereIs(t *testing.T) {
 		t.Errorf("%v, and told again %v", before, s.names())
 	}
 	// A Unix slot that was shut down is another socket when it is manned again.
-	files, err := w.Man(2, []string{"admin"})
+	files, err := w.Man(2, []string{"admin"}, testGeneration)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -47,8 +47,12 @@ type listener struct {
 	// inherited: it is steered as an earlier Set has left it, which is not known
 	// here; it stays so until the first Steer.
 	inherited bool
-	kept      []int // the order that is kept with the master's own socket
-	strays    []int // clients' connections that were found at a takeover, to be passed on
+	kept      []int    // the order that is kept with the master's own socket
+	strays    []int    // clients' connections that were found at a takeover, to be passed on
+	dropped   []string // names of what is no more held since the takeover
+	refused   int      // connections to a slot, in a row, that could not be made
+	proved    bool     // one could
+	suspect   bool     // somebody has moved slots; of the watcher's goroutine
 
 	// Unix.
 	front  int // the socket that the public path leads to
@@ -111,6 +115,11 @@ func (l *listener) aim(m mode, shares []Share) error {
 
 // program is the one that steers by the shares; by none, to the master's own socket.
 func (l *listener) program(shares []Share) []bpf.Instruction {
+	return l.programFor(l.indices(), shares)
+}
+
+// indices are where the sockets are in the kernel's array.
+func (l *listener) indices() []uint32 {
 	at := make([]uint32, len(l.sockets)) // by socket
 	for i := range at {
 		at[i] = uint32(max(0, slices.Index(l.order, l.own()))) // of one that cannot listen any more
@@ -118,6 +127,10 @@ func (l *listener) program(shares []Share) []bpf.Instruction {
 	for i, s := range l.order {
 		at[s] = uint32(i)
 	}
+	return at
+}
+
+func (l *listener) programFor(at []uint32, shares []Share) []bpf.Instruction {
 	targets := make([]target, 0, max(1, len(shares)))
 	for _, s := range shares {
 		targets = append(targets, target{at[s.Slot], s.Weight})
@@ -140,12 +153,8 @@ func (l *listener) accepts(i int) bool {
 }
 
 // tune gives a slot's socket to its next worker as if it were new.
-func (l *listener) tune(slot int, s *socket) error {
-	if s.broken {
-		if err := l.rebind(s); err != nil {
-			return err
-		}
-	}
+func (l *listener) tune(slot int) error {
+	s := l.socketOf(slot)
 	if l.conf.Network != "unix" {
 		l.baseline.restore(s.fd)
 	}

@@ -317,7 +317,7 @@ func TestChangedListeners(t *testing.T) {
 func TestClosed(t *testing.T) {
 	w := newWorld(t, tcp("http", "127.0.0.1"))
 	addr := w.Addr("http")
-	files, err := w.Man(0, []string{"http"})
+	files, err := w.Man(0, []string{"http"}, testGeneration)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -333,7 +333,7 @@ func TestClosed(t *testing.T) {
 	}
 	w.Quarantine(0)
 	w.Retain(nil)
-	if _, err := w.Man(0, nil); err == nil {
+	if _, err := w.Man(0, nil, testGeneration); err == nil {
 		t.Error("a slot was manned")
 	}
 	if err := w.Steer(nil); err == nil {

@@ -24,7 +24,7 @@ func Open(Options) (*Set, error) {
 func (*Set) Close() error { return nil }
 
 // Man is never called: there is no Set.
-func (*Set) Man(int, []string) ([]File, error) { return nil, nil }
+func (*Set) Man(int, []string, uint64) ([]File, error) { return nil, nil }
 
 // Quarantine is never called.
 func (*Set) Quarantine(int) {}
@@ -57,7 +57,7 @@ func (*Set) ProbeDial(context.Context, int, string) (net.Conn, error) { return n
 func (*Set) KeepAgain() {}
 
 // Manned is never called.
-func (*Set) Manned(int, []string) error { return nil }
+func (*Set) Manned(int, []string, uint64) error { return nil }
 
 // Leave is never called.
 func (*Set) Leave() error { return nil }

@@ -33,10 +33,15 @@ type quarantine struct {
 	// slot of the same port, and still are. Later ones cannot be the slot's.
 	pending map[sockdiag.Flow]struct{} // nil: no look yet
 	settled bool                       // there are none left, and there will be none
+
+	told    bool        // it was logged why it is kept back
+	fresh   bool        // its sockets are ones that nobody has
+	unknown []*listener // where it is not proven yet that they have their places
 }
 
 // Quarantine: nobody mans this slot any more, in any listener. What waits or
-// arrives there is passed on; when nothing can arrive any more, Quiet is told.
+// arrives there is passed on; when nothing can arrive any more, the slot gets fresh
+// sockets, so that whoever has kept one gets nothing more by it, and Quiet is told.
 // A slot that was steered to is not any longer: its part goes to the others,
 // and if there is none, connections wait for the next Steer. A slot that is
 // manned again gets nothing until the next Steer.
@@ -89,27 +94,92 @@ func (s *Set) lookAtQuarantines(now time.Time) {
 			flows, err = nil, nil // half a list is none: another look
 		}
 	}
-	var quiet []int
+	var over []int
+	var got []arrival
 	s.mu.Lock()
 	for slot, q := range due {
 		if s.quarantine[slot] != q {
 			continue // manned meanwhile
 		}
-		if s.over(slot, q, flows, err, now) {
-			delete(s.quarantine, slot)
-			quiet = append(quiet, slot)
+		if !q.fresh {
+			got = append(got, s.endQuarantine(slot, q, flows, err, now)...)
+		}
+		if q.fresh {
+			over = append(over, slot)
 			continue
 		}
-		q.pause = min(2*q.pause, lastLook)
-		q.next = now.Add(q.pause)
+		q.later(now)
 	}
 	s.mu.Unlock()
-	if s.o.Quiet != nil {
-		slices.Sort(quiet)
-		for _, slot := range quiet {
+	for _, a := range got {
+		s.deliver(a)
+	}
+	slices.Sort(over)
+	for _, slot := range over {
+		if q := due[slot]; s.proven(slot, q) && s.o.Quiet != nil {
 			s.o.Quiet(slot)
 		}
 	}
+}
+
+// later is when a quarantine is looked at the next time.
+func (q *quarantine) later(now time.Time) {
+	q.pause = min(2*q.pause, lastLook)
+	q.next = now.Add(q.pause)
+}
+
+// endQuarantine gives a slot fresh sockets once nothing of a client's can arrive
+// in those it has. What waits there is taken out before.
+func (s *Set) endQuarantine(slot int, q *quarantine, flows map[sockdiag.Flow]struct{}, err error, now time.Time) (got []arrival) {
+	if !s.past(q, flows, err, now) {
+		return nil
+	}
+	for _, l := range s.listeners {
+		if l.steering == shared {
+			continue
+		}
+		taken, empty := s.empty(l, slot)
+		got = append(got, taken...)
+		if !empty {
+			return got
+		}
+		k := l.sockets[slot]
+		if k.owner == noOwner && !k.broken {
+			continue
+		}
+		if err := s.renew(l, slot); err != nil {
+			if !q.told {
+				q.told = true
+				s.log.Error("a slot is kept back, as somebody may have its socket", zap.Error(err))
+			}
+			return got
+		}
+		s.attend(l)
+		if l.steering == kernel {
+			q.unknown = append(q.unknown, l)
+		}
+	}
+	q.fresh = true
+	return got
+}
+
+// empty takes out of a slot's queue what waits there. It is not done while nobody
+// could be given that. When more comes than a queue holds, somebody sends it there
+// on purpose: the rest is lost with the socket, and told.
+func (s *Set) empty(l *listener, slot int) (got []arrival, done bool) {
+	k := l.sockets[slot]
+	for most := l.conf.Backlog + acceptBatch; !k.broken && readable(k.fd); most -= acceptBatch {
+		if !l.accepts(slot) || !s.starved.IsZero() {
+			return got, false
+		}
+		if most <= 0 {
+			n, _, _ := tcpQueue(k.fd)
+			s.log.Warn("connections are lost that were sent to a slot which nobody is steered to", zap.String("listener", l.conf.Name), zap.Int("slot", slot), zap.Int("connections", n))
+			break
+		}
+		got = append(got, s.accept(l, k)...)
+	}
+	return got, true
 }
 
 // dueQuarantines are those to be looked at, and what must be known for it.
@@ -137,10 +207,26 @@ func (s *Set) dueQuarantines(now time.Time) (due map[int]*quarantine, ipv6, tcp 
 	return due, ipv6, tcp
 }
 
-// over tells whether nothing can arrive in the slot any more. The handshakes
-// were looked at before the queues are: what has ended between is in a queue,
-// or was accepted.
+// over tells whether nothing can arrive in the slot any more, and nothing waits
+// there. The handshakes were looked at before the queues are: what has ended
+// between is in a queue, or was accepted.
 func (s *Set) over(slot int, q *quarantine, flows map[sockdiag.Flow]struct{}, err error, now time.Time) bool {
+	if !s.past(q, flows, err, now) {
+		return false
+	}
+	for _, l := range s.listeners {
+		if l.steering == shared {
+			continue // no queue is the slot's
+		}
+		if k := l.sockets[slot]; !k.broken && readable(k.fd) {
+			return false // the watcher takes it, now or when somebody can be given it
+		}
+	}
+	return true
+}
+
+// past tells whether all handshakes are over that may lead to the slot.
+func (s *Set) past(q *quarantine, flows map[sockdiag.Flow]struct{}, err error, now time.Time) bool {
 	switch {
 	case q.settled:
 	case err != nil:
@@ -153,17 +239,8 @@ func (s *Set) over(slot int, q *quarantine, flows map[sockdiag.Flow]struct{}, er
 			return false
 		}
 	default:
-		if q.settled = s.settled(q, flows); !q.settled {
-			return false
-		}
-	}
-	for _, l := range s.listeners {
-		if l.steering == shared {
-			continue // no queue is the slot's
-		}
-		if k := l.sockets[slot]; !k.broken && readable(k.fd) {
-			return false // the watcher takes it, now or when somebody can be given it
-		}
+		q.settled = s.settled(q, flows)
+		return q.settled
 	}
 	return true
 }

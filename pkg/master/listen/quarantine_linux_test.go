@@ -27,7 +27,7 @@ func TestLateHandshake(t *testing.T) {
 				t.Skip("no IPv6 here")
 			}
 			w := newWorld(t, tcp("http", host))
-			files, err := w.Man(0, []string{"http"})
+			files, err := w.Man(0, []string{"http"}, testGeneration)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -177,7 +177,7 @@ func TestOrphans(t *testing.T) {
 				conf = onPath("http", t.TempDir()+"/s")
 			}
 			w := newWorld(t, conf)
-			files, err := w.Man(0, []string{"http"})
+			files, err := w.Man(0, []string{"http"}, testGeneration)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -231,7 +231,7 @@ func TestStarvation(t *testing.T) {
 // What a slot's worker did to it is undone for the next.
 func TestManIsAsNew(t *testing.T) {
 	w := newWorld(t, tcp("http", "127.0.0.1"))
-	files, err := w.Man(0, []string{"http"})
+	files, err := w.Man(0, []string{"http"}, testGeneration)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,7 +256,7 @@ func TestManIsAsNew(t *testing.T) {
 	if err := unix.Listen(fd, 3); err != nil {
 		t.Fatal(err)
 	}
-	again, err := w.Man(0, []string{"http"})
+	again, err := w.Man(0, []string{"http"}, testGeneration)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -274,11 +274,11 @@ func TestManIsAsNew(t *testing.T) {
 		t.Errorf("its backlog is %d", limit)
 	}
 	for _, bad := range [][]string{{"nobody"}, {"http", "nobody"}} {
-		if _, err := w.Man(1, bad); err == nil {
+		if _, err := w.Man(1, bad, testGeneration); err == nil {
 			t.Errorf("manning %v was accepted", bad)
 		}
 	}
-	if _, err := w.Man(testSlots, nil); err == nil {
+	if _, err := w.Man(testSlots, nil, testGeneration); err == nil {
 		t.Error("the master's own slot was given away")
 	}
 }
@@ -287,7 +287,7 @@ func TestManIsAsNew(t *testing.T) {
 func TestSpawnsLeaveNonblock(t *testing.T) {
 	w := newWorld(t, tcp("http", "127.0.0.1"), onPath("admin", t.TempDir()+"/s"))
 	for i := range 100 {
-		files, err := w.Man(i%testSlots, []string{"http", "admin"})
+		files, err := w.Man(i%testSlots, []string{"http", "admin"}, testGeneration)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -96,7 +96,7 @@ func (o opener) salvageUnix(c config.Listener, p *pool) error {
 
 // listensOn is the path of a Unix socket that listens; empty: it is another.
 func listensOn(fd int) string {
-	if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 {
+	if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || on == 0 || isShut(fd) {
 		return ""
 	}
 	sa, err := unix.Getsockname(fd)

@@ -59,7 +59,7 @@ func (w *world) process(slot int, parked bool, name string) Holder {
 // processAs has it be another user's; the function kills it.
 func (w *world) processAs(who *syscall.Credential, slot int, parked bool, name string) (h Holder, kill func()) {
 	w.t.Helper()
-	files, err := w.Man(slot, []string{name})
+	files, err := w.Man(slot, []string{name}, testGeneration)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func TestSocketsAreTakenOverFromWorkers(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, h := range append(parked, active...) {
-				if err := next.Manned(h.Slot, []string{"http"}); err != nil {
+				if err := next.Manned(h.Slot, []string{"http"}, testGeneration); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -230,7 +230,7 @@ func TestSomeWereHeld(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := next.Manned(4, []string{"http"}); err != nil {
+			if err := next.Manned(4, []string{"http"}, testGeneration); err != nil {
 				t.Fatal(err)
 			}
 			next.steer(Share{4, 1})
@@ -314,7 +314,7 @@ func TestWhoRefusesIsWaitedFor(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := next.Manned(2, []string{"http"}); err != nil {
+				if err := next.Manned(2, []string{"http"}, testGeneration); err != nil {
 					t.Fatal(err)
 				}
 				next.steer(Share{2, 1})
@@ -358,7 +358,7 @@ func TestSalvageUnderLoad(t *testing.T) {
 	}
 	next.host()
 	for _, h := range all {
-		if err := next.Manned(h.Slot, []string{"http"}); err != nil {
+		if err := next.Manned(h.Slot, []string{"http"}, testGeneration); err != nil {
 			t.Fatal(err)
 		}
 	}

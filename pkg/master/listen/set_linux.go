@@ -145,9 +145,10 @@ var errClosed = errors.New("the listeners are closed")
 // Man makes a slot a worker's in the named listeners, and gives its sockets to
 // be handed over, in the order of the names: as new, with the backlog that is
 // configured. It ends a quarantine. It may be called again for a second worker
-// of the same slot. Of two listeners with one name it takes the newer, unless
+// of the same slot and generation; another generation never gets a socket that
+// this one was given. Of two listeners with one name it takes the newer, unless
 // the slot is manned in the older.
-func (s *Set) Man(slot int, names []string) ([]File, error) {
+func (s *Set) Man(slot int, names []string, generation uint64) ([]File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.check(slot); err != nil {
@@ -166,21 +167,16 @@ func (s *Set) Man(slot int, names []string) ([]File, error) {
 		if l == nil {
 			return fail(fmt.Errorf("there is no listener %s", name))
 		}
-		k := l.socketOf(slot)
-		if k.broken {
-			s.ignore(k)
-		}
-		renewed := k.broken
-		err := l.tune(slot, k)
-		if renewed && err == nil {
-			s.keep(l, slices.Index(l.sockets, k))
+		err := s.assign(l, slot, generation)
+		if err == nil {
+			err = l.tune(slot)
 		}
 		s.keepOrder(l)
 		s.attend(l)
 		if err != nil {
 			return fail(err)
 		}
-		fd, err := duplicate(k.fd)
+		fd, err := duplicate(l.socketOf(slot).fd)
 		if err != nil {
 			return fail(err)
 		}
@@ -345,7 +341,8 @@ func (s *Set) ProbeDial(ctx context.Context, slot int, name string) (net.Conn, e
 	err := s.check(slot)
 	var l listener
 	if found := s.named(name, slot); err == nil && found != nil {
-		l = *found // what dial needs of it never changes
+		l = *found // what dial needs of it never changes, but for the sockets
+		l.sockets = slices.Clone(found.sockets)
 	}
 	s.mu.Unlock()
 	switch {

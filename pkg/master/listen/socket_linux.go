@@ -17,6 +17,7 @@ type socket struct {
 	hidden string // of a Unix socket: the name it is bound under
 	file   fileID // of a Unix socket: what that name is
 	broken bool   // a Unix socket that somebody shut down: it cannot listen again
+	owner  uint64 // the generation that was given it; see fresh_linux.go
 
 	token  int32 // of its registration with the watcher; zero: none
 	events uint32
@@ -75,6 +76,13 @@ func tcpQueue(fd int) (length, limit int, listens bool) {
 		return 0, 0, false
 	}
 	return int(info.Unacked), int(info.Sacked), true
+}
+
+// isShut tells that somebody has shut a socket down.
+func isShut(fd int) bool {
+	p := []unix.PollFd{{Fd: int32(fd)}}
+	n, err := unix.Poll(p, 0)
+	return err == nil && n == 1 && p[0].Revents&unix.POLLHUP != 0
 }
 
 // readable tells that a connection waits in the queue.

@@ -269,7 +269,7 @@ func BenchmarkSteer(b *testing.B) {
 			}
 			defer set.Close()
 			for slot := range 2 {
-				files, err := set.Man(slot, []string{"http"})
+				files, err := set.Man(slot, []string{"http"}, testGeneration)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -17,6 +17,8 @@ type system struct {
 	// handshakes are the connections that are being made now, on all ports.
 	// With ipv6 those of dual-stack and IPv6 sockets too.
 	handshakes func(ipv6 bool) (map[sockdiag.Flow]struct{}, error)
+	// step is told of each step of a renewal. It may be nil.
+	step func(after string)
 }
 
 func host() system { return system{attach: attach, handshakes: handshakes} }

@@ -150,6 +150,12 @@ func (l *listener) listen(s *socket) error {
 
 // boundSocket makes a TCP socket on an address.
 func boundSocket(at netip.AddrPort, dual, reusePort bool) (int, error) {
+	return boundSocketTo(at, dual, reusePort, false)
+}
+
+// boundSocketTo is boundSocket; free has it bind an address that this machine
+// does not have at the moment.
+func boundSocketTo(at netip.AddrPort, dual, reusePort, free bool) (int, error) {
 	family, sa := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: int(at.Port()), Addr: as4(at.Addr())})
 	if at.Addr().Is6() {
 		family, sa = unix.AF_INET6, &unix.SockaddrInet6{Port: int(at.Port()), Addr: at.Addr().As16()}
@@ -175,6 +181,12 @@ func boundSocket(at netip.AddrPort, dual, reusePort bool) (int, error) {
 			if err := unix.SetsockoptInt(fd, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY, only); err != nil {
 				return fmt.Errorf("setting IPV6_V6ONLY: %w", err)
 			}
+		}
+		if free {
+			if err := unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 1); err != nil {
+				return fmt.Errorf("setting IP_FREEBIND: %w", err)
+			}
+			defer func() { _ = unix.SetsockoptInt(fd, unix.SOL_IP, unix.IP_FREEBIND, 0) }()
 		}
 		if err := unix.Bind(fd, sa); err != nil {
 			return fmt.Errorf("binding: %w", err)

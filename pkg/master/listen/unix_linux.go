@@ -157,12 +157,16 @@ func (l *listener) bind(s *socket) (err error) {
 	if s.fd, err = streamSocket(unix.AF_UNIX); err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			_ = unix.Close(s.fd)
-			s.fd = -1
-		}
-	}()
+	if err := l.bindTo(s); err != nil {
+		_ = unix.Close(s.fd)
+		s.fd = -1
+		return err
+	}
+	return nil
+}
+
+// bindTo is bind for a socket that is there.
+func (l *listener) bindTo(s *socket) (err error) {
 	if err := unix.Bind(s.fd, &unix.SockaddrUnix{Name: s.hidden}); err != nil {
 		return fmt.Errorf("binding %s: %w", s.hidden, err)
 	}
@@ -178,20 +182,6 @@ func (l *listener) bind(s *socket) (err error) {
 		_ = remove(s.hidden)
 		return fmt.Errorf("listening on %s: %w", s.hidden, err)
 	}
-	return nil
-}
-
-// rebind gives a slot whose socket was shut down a new one, which is all that
-// helps a Unix socket. The watcher must not know the old one any more.
-func (l *listener) rebind(s *socket) error {
-	old := s.fd
-	if err := remove(s.hidden); err != nil {
-		return err
-	}
-	if err := l.bind(s); err != nil {
-		return err
-	}
-	_ = unix.Close(old)
 	return nil
 }
 

@@ -20,8 +20,9 @@ import (
 )
 
 const (
-	testSlots = 16
-	patience  = 20 * time.Second // for a fact that must come
+	testSlots      = 16
+	testGeneration = 1
+	patience       = 20 * time.Second // for a fact that must come
 )
 
 // world is a Set with somebody who remembers what it told.
@@ -94,7 +95,7 @@ type worker struct {
 // man starts a worker in a slot; stop ends it.
 func (w *world) man(slot int, names ...string) *worker {
 	w.t.Helper()
-	files, err := w.Man(slot, names)
+	files, err := w.Man(slot, names, testGeneration)
 	if err != nil {
 		w.t.Fatal(err)
 	}
