@@ -23,12 +23,11 @@ type Process struct {
 	notes []string
 	pidfd *os.File // nil: the kernel has none
 
-	filter int // see Filter
-
 	stranger *stranger // nil: our child
 	group    int       // that it is in and does not lead; zero: it leads one
 
 	mu     sync.Mutex
+	filter int  // see Filter
 	spares bool // its group goes on without it
 	reaped bool // from then on the pid may be somebody else's
 	exit   Exit
@@ -64,8 +63,12 @@ func (p *Process) PID() int { return p.pid }
 func (p *Process) Notes() []string { return p.notes }
 
 // Filter is the descriptor on which the calls are told that [Spec.Filter] asks
-// for; it is the caller's from now on. -1: there is none, or it was taken.
+// for; it is the caller's from now on. -1: there is none, or it was taken. Only one
+// of two callers gets it, and Close is one: a number that is closed twice may be
+// somebody else's by the second time.
 func (p *Process) Filter() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	fd := p.filter
 	p.filter = -1
 	return fd

@@ -7,6 +7,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -149,6 +151,43 @@ func TestCloseGivesUp(t *testing.T) {
 			t.Error("it is not gone")
 		default:
 		}
+	}
+}
+
+// The filter's descriptor has one taker, whoever else asks for it or closes the
+// process at that moment: two would close one number, and the second time it may be
+// somebody else's.
+func TestFilterHasOneTaker(t *testing.T) {
+	for range 200 {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := unix.FcntlInt(w.Fd(), unix.F_DUPFD_CLOEXEC, 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Close()
+		p := &Process{filter: fd, stop: make(chan struct{})}
+		var taken atomic.Int32
+		var all sync.WaitGroup
+		for range 4 {
+			all.Go(func() {
+				if got := p.Filter(); got >= 0 {
+					taken.Add(1)
+					unix.Close(got)
+				}
+			})
+		}
+		all.Go(p.Close)
+		all.Wait()
+		if n := taken.Load(); n > 1 {
+			t.Fatalf("%d have taken it", n)
+		}
+		if n, err := r.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Fatalf("it is still open: %d, %v", n, err)
+		}
+		r.Close()
 	}
 }
 
