@@ -194,7 +194,7 @@ func (m *Master) notice(w *worker, n notify.Message, fds []int) {
 		m.step(rollout.Beat{Worker: w.id})
 	}
 	if n.Trigger {
-		m.step(rollout.Unfit{Worker: w.id, Why: "its watchdog was triggered by itself (WATCHDOG=trigger)"})
+		m.step(rollout.Triggered{Worker: w.id})
 	}
 	if n.Stopping {
 		m.step(rollout.Leaves{Worker: w.id})

@@ -202,7 +202,7 @@ func hostile(t *testing.T, kind, way string) {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(500 * time.Millisecond) // it has done by now what it does
+	eventually(t, "it to do what it does", func() bool { return turned(t, s, way) })
 	s.Config.Set("worker.command", []string{programs.Hostile, "serves", s.Addr})
 	next(t, s, 2, "serving")
 	freshly(t, s, func() {
@@ -214,6 +214,25 @@ func hostile(t *testing.T, kind, way string) {
 	fault := map[string]string{"floods": "sd_notify", "shuts-down": "shut"}[way]
 	if !strings.Contains(log, fault) {
 		t.Errorf("the log does not say %q", fault)
+	}
+}
+
+// turned tells whether a hostile worker has done what its way has it do.
+func turned(t *testing.T, s *service.Service, way string) bool {
+	t.Helper()
+	says := map[string]string{"forks": "serves as serves", "main": "serves as ready"}[way] // the child says so
+	if says == "" {
+		says = "has turned"
+	}
+	switch w := team(status(t, s)); {
+	case way == "floods": // what it says otherwise is lost in it
+		return strings.Contains(s.Log(10_000), "sd_notify is refused")
+	case len(w) != 1:
+		return false
+	case way == "forks-and-exits":
+		return w[0].Restarts > 0
+	default:
+		return w[0].Says == says
 	}
 }
 

@@ -129,6 +129,8 @@ type (
 		Worker Worker
 		Why    string
 	}
+	// Triggered: the worker asks for what its watchdog does when it is not fed, now.
+	Triggered struct{ Worker Worker }
 	// Leaves: the worker says that it is about to end by itself.
 	Leaves struct{ Worker Worker }
 	// Probed is the answer to one Probe.
@@ -198,6 +200,7 @@ func (Waiting) event()       {}
 func (Extended) event()      {}
 func (Paced) event()         {}
 func (Unfit) event()         {}
+func (Triggered) event()     {}
 func (Leaves) event()        {}
 func (Probed) event()        {}
 func (Warmed) event()        {}

@@ -60,7 +60,7 @@ func (m *Machine) beat(w *worker) (quiet bool) {
 // heard starts the worker's silence anew.
 func (m *Machine) heard(w *worker) {
 	s := w.gen.settings
-	if w.goes {
+	if w.goes || w.triggered {
 		return
 	}
 	if w.dumped && !s.Beats {
@@ -91,7 +91,7 @@ func (m *Machine) pace(w *worker, every time.Duration) {
 // new and can never finish: it is killed whoever else there is.
 func (m *Machine) missed(w *worker) {
 	s := w.gen.settings
-	if !s.Beats {
+	if !s.Beats || w.triggered {
 		m.unfed(w)
 		return
 	}
@@ -119,10 +119,32 @@ func (m *Machine) unfed(w *worker) {
 		m.emit(Dump{Worker: w.id})
 		return
 	}
+	if w.triggered {
+		m.unfit(w, w.hungry()) // it may be a candidate
+		return
+	}
 	m.kill(w, w.hungry())
 }
 
-func (w *worker) hungry() string { return "it did not feed its watchdog within " + span(w.watchdog()) }
+// trigger begins what a watchdog does that has run out. Nothing that the worker
+// says later takes it back: a program that fed its watchdog from another thread
+// would live on after it had given itself up.
+func (m *Machine) trigger(w *worker) {
+	if w.triggered {
+		return
+	}
+	w.triggered, w.silent, w.dumped = true, true, true
+	w.beatDue = m.now.Add(dumpTime)
+	w.blame(w.hungry())
+	m.emit(Dump{Worker: w.id})
+}
+
+func (w *worker) hungry() string {
+	if w.triggered {
+		return "its watchdog was triggered by itself (WATCHDOG=trigger)"
+	}
+	return "it did not feed its watchdog within " + span(w.watchdog())
+}
 
 // othersServe: somebody else who is heard of has the traffic too, as far as is
 // known and not only as it was meant.

@@ -56,6 +56,9 @@ func (m *Machine) check() {
 	for _, g := range m.generations {
 		m.checkDeadline(g, g.phase, g.deadline, g.first, g.settings.DrainTimeout == 0)
 		for _, w := range g.workers {
+			if w.triggered && w.beatDue.IsZero() && w.phase != PhaseStopping && w.phase != PhaseKilled && w.exitBy.IsZero() {
+				m.violate("%s has triggered its watchdog, is %s, and nobody ends it", w.called(), w.phase)
+			}
 			m.checkDeadline(w, w.phase, w.deadline, w.first,
 				g.settings.DrainTimeout == 0 || m.stop != nil && m.stop.patient)
 			if m.validSlot(w.slot) && (m.slots[w.slot].state != slotManned || m.slots[w.slot].generation != g.id) {

@@ -143,6 +143,8 @@ func (m *Machine) stale(ev Event) bool {
 		return phase(ev.Worker)
 	case Unfit:
 		return phase(ev.Worker, PhaseStarting, PhaseChecking, PhaseWarming, PhaseChecked, PhaseActivating, PhaseActive, PhaseParked)
+	case Triggered:
+		return phase(ev.Worker, PhaseStarting, PhaseChecking, PhaseWarming, PhaseChecked, PhaseActivating, PhaseActive, PhaseParked, PhaseDraining)
 	case Leaves:
 		return phase(ev.Worker, PhaseActive, PhaseParked)
 	case Probed:
@@ -216,6 +218,8 @@ func (m *Machine) handle(ev Event) {
 		m.pace(m.workers[ev.Worker], ev.Every)
 	case Unfit:
 		m.unfit(m.workers[ev.Worker], ev.Why)
+	case Triggered:
+		m.trigger(m.workers[ev.Worker])
 	case Leaves:
 		m.leaves(m.workers[ev.Worker])
 	case Probed:

@@ -110,6 +110,10 @@ func (m *Machine) hasAll(g *generation) bool {
 // tellAgain asks for what may not have reached the worker, or come of it.
 func (m *Machine) tellAgain(w *worker) {
 	s := w.gen.settings
+	if w.triggered && w.phase != PhaseStopping && w.phase != PhaseKilled {
+		w.triggered = false
+		m.trigger(w)
+	}
 	switch w.phase {
 	case PhaseStarting:
 		if w.pid != 0 && !s.tellsReady() {

@@ -71,22 +71,23 @@ type SnapSeat struct {
 
 // SnapWorker is one worker.
 type SnapWorker struct {
-	ID       Worker        `json:"id"`
-	Slot     Slot          `json:"slot"`
-	Phase    Phase         `json:"phase"`
-	Since    time.Time     `json:"since"`
-	Started  time.Time     `json:"started"`
-	Deadline time.Time     `json:"deadline,omitzero"`
-	ExitBy   time.Time     `json:"exit_by,omitzero"`
-	Served   bool          `json:"served,omitempty"`
-	Retired  bool          `json:"retired,omitempty"`
-	Leaving  bool          `json:"leaving,omitempty"`
-	Stuck    bool          `json:"stuck,omitempty"`
-	Goes     bool          `json:"goes,omitempty"`
-	Every    time.Duration `json:"every,omitempty"`
-	Limit    string        `json:"limit,omitempty"`
-	Cause    string        `json:"cause,omitempty"`
-	LastOK   time.Time     `json:"last_ok,omitzero"`
+	ID        Worker        `json:"id"`
+	Slot      Slot          `json:"slot"`
+	Phase     Phase         `json:"phase"`
+	Since     time.Time     `json:"since"`
+	Started   time.Time     `json:"started"`
+	Deadline  time.Time     `json:"deadline,omitzero"`
+	ExitBy    time.Time     `json:"exit_by,omitzero"`
+	Served    bool          `json:"served,omitempty"`
+	Retired   bool          `json:"retired,omitempty"`
+	Leaving   bool          `json:"leaving,omitempty"`
+	Stuck     bool          `json:"stuck,omitempty"`
+	Goes      bool          `json:"goes,omitempty"`
+	Triggered bool          `json:"triggered,omitempty"`
+	Every     time.Duration `json:"every,omitempty"`
+	Limit     string        `json:"limit,omitempty"`
+	Cause     string        `json:"cause,omitempty"`
+	LastOK    time.Time     `json:"last_ok,omitzero"`
 }
 
 // SnapAttempt is one rollout.
@@ -202,7 +203,7 @@ func (g *generation) snapshot() SnapGeneration {
 	for _, w := range g.workers {
 		s.Workers = append(s.Workers, SnapWorker{
 			ID: w.id, Slot: w.slot, Phase: w.phase, Since: bare(w.since), Started: bare(w.started), Deadline: bare(w.deadline), ExitBy: bare(w.exitBy),
-			Served: w.served, Retired: w.retired, Leaving: w.leaving, Stuck: w.stuck, Goes: w.goes, Every: w.every, Limit: w.limit, Cause: w.cause, LastOK: bare(w.lastOK),
+			Served: w.served, Retired: w.retired, Leaving: w.leaving, Stuck: w.stuck, Goes: w.goes, Triggered: w.triggered, Every: w.every, Limit: w.limit, Cause: w.cause, LastOK: bare(w.lastOK),
 		})
 	}
 	for _, t := range g.exits {
@@ -357,7 +358,7 @@ func (m *Machine) restoreGeneration(s SnapGeneration) *generation {
 	for _, x := range s.Workers {
 		w := &worker{
 			id: x.ID, gen: g, slot: x.Slot, phase: x.Phase, since: x.Since, started: x.Started, deadline: x.Deadline, first: x.Deadline,
-			exitBy: x.ExitBy, served: x.Served, retired: x.Retired, leaving: x.Leaving, stuck: x.Stuck, goes: x.Goes, silent: x.Goes, every: x.Every, limit: x.Limit, cause: x.Cause, lastOK: x.LastOK,
+			exitBy: x.ExitBy, served: x.Served, retired: x.Retired, leaving: x.Leaving, stuck: x.Stuck, goes: x.Goes, silent: x.Goes || x.Triggered, triggered: x.Triggered, every: x.Every, limit: x.Limit, cause: x.Cause, lastOK: x.LastOK,
 		}
 		g.workers = append(g.workers, w)
 		m.workers[w.id] = w

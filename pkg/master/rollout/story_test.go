@@ -496,6 +496,8 @@ func (s *story) event(words []string) Event {
 		return Paced{Worker: worker(), Every: every}
 	case "unfit":
 		return Unfit{Worker: worker(), Why: tail}
+	case "triggered":
+		return Triggered{Worker: worker()}
 	case "leaves":
 		return Leaves{Worker: worker()}
 	case "beat":

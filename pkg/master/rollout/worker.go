@@ -41,6 +41,8 @@ type worker struct {
 	goes    bool          // it has said that it leaves
 	every   time.Duration // its own word for Settings.Watchdog; zero: none
 	dumped  bool
+	// triggered: it asked for what its watchdog does; beatDue is when it is killed.
+	triggered bool
 
 	giving []Worker // while parked or draining: who is given its connections
 	untold bool     // what an earlier master told it of that is not known
@@ -65,6 +67,9 @@ var workerAfter = map[Phase][]Phase{
 func (m *Machine) turn(w *worker, p Phase, timeout time.Duration) {
 	mustFollow(m, workerAfter, w.phase, p, w)
 	w.phase, w.since = p, m.now
+	if w.triggered && p != PhaseStopping && p != PhaseKilled {
+		defer func(due time.Time) { w.beatDue = due }(w.beatDue)
+	}
 	if p == PhaseChecking {
 		return
 	}
@@ -157,6 +162,9 @@ func (m *Machine) extend(w *worker, by time.Duration) {
 // leaves: it ends by itself, so whoever else serves is to be steered to. One that
 // says so and stays is stopped when a drain would be over.
 func (m *Machine) leaves(w *worker) {
+	if w.triggered {
+		return // it is ended sooner
+	}
 	w.goes, w.silent, w.beatDue = true, true, time.Time{}
 	if t := w.gen.settings.DrainTimeout; t > 0 {
 		w.exitBy = m.now.Add(t)

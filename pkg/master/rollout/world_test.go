@@ -313,7 +313,7 @@ func (w *world) word(p *proc) {
 	case 1:
 		w.post(w.soon(), Waiting{Worker: p.id, Detail: "it has not bound tcp://127.0.0.1:8080"}, true)
 	case 2:
-		w.post(w.soon(), Unfit{Worker: p.id, Why: "its watchdog was triggered by itself"}, true)
+		w.post(w.soon(), Triggered{Worker: p.id}, true)
 	case 3:
 		w.post(w.soon(), Leaves{Worker: p.id}, true)
 		if w.set.DrainTimeout == 0 || w.r.IntN(4) != 0 {

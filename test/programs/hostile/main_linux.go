@@ -67,22 +67,29 @@ func main() {
 		}()
 	case "binds":
 		go func() {
-			for {
+			for i := 0; ; i++ {
 				if l, err := net.Listen("tcp", "127.0.0.1:0"); err == nil {
 					_ = l.Close()
+				}
+				if i == 100 {
+					turned()
 				}
 			}
 		}()
 	case "shuts-down":
-		time.AfterFunc(after, func() { check(unix.Shutdown(fd, unix.SHUT_RDWR)) })
+		time.AfterFunc(after, func() { check(unix.Shutdown(fd, unix.SHUT_RDWR)); turned() })
 	case "closes":
-		time.AfterFunc(after, func() { _ = l.Close() })
+		time.AfterFunc(after, func() { _ = l.Close(); turned() })
 	case "backlog":
 		check(unix.Listen(fd, 1))
+		turned()
 	case "blocks":
 		check(unix.SetNonblock(fd, false))
+		turned()
+	case "daemons": // it was started above
+		turned()
 	case "unlinks":
-		time.AfterFunc(after, func() { check(os.Remove(address)) })
+		time.AfterFunc(after, func() { check(os.Remove(address)); turned() })
 	case "feeds":
 		go feed(time.Now().Add(after))
 	case "stores":
@@ -95,6 +102,9 @@ func main() {
 
 // after is when a worker that has served for a while turns.
 const after = 300 * time.Millisecond
+
+// turned says that it has done what its way has it do.
+func turned() { notify("STATUS=has turned") }
 
 func check(err error) {
 	if err != nil {
