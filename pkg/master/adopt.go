@@ -232,7 +232,7 @@ func (m *Master) processLeft(l state.LiveWorker) *worker {
 		id: rollout.Worker(l.ID), generation: g, slot: rollout.Slot(l.Slot), started: l.Started, process: p, finished: make(chan struct{}),
 		begun: l.Begun, secret: l.Secret, uid: l.UID, handed: l.Handed, paused: l.Paused, leaving: l.Leaving, announced: l.Announced,
 		stopped: l.Stopped, parkedAt: l.ParkedAt, away: l.Secret != "",
-		foreign:    foreign{group: l.Group, asked: l.Asked, saysReady: l.SaysReady, says: l.Says, errno: l.Errno, bound: l.Bound},
+		foreign:    foreign{group: l.Group, asked: l.Asked, saysReady: l.SaysReady, says: l.Says, errno: l.Errno, access: notify.Access(l.NotifyAccess), bound: l.Bound},
 		background: background{runs: l.Works, waits: l.WorkWaits, toldEnd: l.WorksUntil},
 	}
 	g.slot, g.last = w.slot, max(g.last, w.id)

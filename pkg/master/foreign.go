@@ -24,11 +24,12 @@ import (
 
 // foreign is what is known of such a worker. The loop owns it.
 type foreign struct {
-	group     int     // that its process is in, where it does not lead one
-	former    process // what was started, while another process is the worker
-	saysReady bool    // READY=1
-	says      string  // the last STATUS
-	errno     int     // the last ERRNO
+	group     int           // that its process is in, where it does not lead one
+	former    process       // what was started, while another process is the worker
+	saysReady bool          // READY=1
+	says      string        // the last STATUS
+	errno     int           // the last ERRNO
+	access    notify.Access // the last NOTIFYACCESS
 	bound     []string
 	calls     calls  // nil: it is not one that binds by itself
 	asked     bool   // was sent a signal that has it end
@@ -101,7 +102,7 @@ func (m *Master) handOver(w *worker, spec *proc.Spec, env map[string]string) (fi
 // voice is how a worker is heard.
 func (m *Master) voice(w *worker) notify.Worker {
 	return notify.Worker{
-		ID: uint64(w.id), UID: w.uid, Group: w.generation.cfg.Worker.NotifyAccess == "group",
+		ID: uint64(w.id), UID: w.uid, Group: w.generation.cfg.Worker.NotifyAccess == "group", Access: w.access,
 		Hear: func(n notify.Message, fds []int) {
 			if !m.at(func() { m.notice(w, n, fds) }) {
 				closeFDs(fds)
@@ -165,6 +166,9 @@ func (m *Master) notice(w *worker, n notify.Message, fds []int) {
 	}
 	if n.Errno != 0 {
 		w.errno = n.Errno
+	}
+	if n.Access != "" {
+		w.access = n.Access
 	}
 	if n.MainPID != 0 {
 		m.mainIs(w, n.MainPID)

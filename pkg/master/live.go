@@ -77,7 +77,7 @@ func (w *worker) live() state.LiveWorker {
 		ID: uint64(w.id), Generation: uint64(w.generation.id), Slot: int(w.slot), Begun: w.begun, Secret: w.secret, UID: w.uid,
 		Started: w.started.Round(0), Handed: w.handed, Paused: w.paused, Leaving: w.leaving, Announced: w.announced, Stopped: w.stopped,
 		ParkedAt: w.parkedAt, Works: w.background.runs, WorkWaits: w.background.waits, WorksUntil: w.background.toldEnd.Round(0),
-		Group: w.group, Asked: w.asked, SaysReady: w.saysReady, Says: w.says, Errno: w.errno, Bound: w.bound,
+		Group: w.group, Asked: w.asked, SaysReady: w.saysReady, Says: w.says, Errno: w.errno, NotifyAccess: string(w.access), Bound: w.bound,
 	}
 	if w.process != nil {
 		l.PID = w.process.PID()

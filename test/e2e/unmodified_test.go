@@ -268,6 +268,14 @@ func TestNotifications(t *testing.T) {
 		t.Error("the log does not say why")
 	}
 
+	// One that triggers it is ended in the same way.
+	s.Config.Set("worker.command", []string{programs.Hostile, "triggers", s.Addr}).Set("worker.watchdog", "0s")
+	next(t, s, 33, "serving")
+	wait(t, s, "its replacement", func(st api.Status) bool { return len(team(st)) == 1 && team(st)[0].Restarts > 0 })
+	if log := s.Log(10_000); !strings.Contains(log, "asked for its stacks") || !strings.Contains(log, "its watchdog was triggered by itself") {
+		t.Error("it was killed before it was asked, or the log does not say why")
+	}
+
 	// And one that stores a descriptor.
 	s.Config.Set("worker.command", []string{programs.Hostile, "stores", s.Addr}).Set("worker.watchdog", "0s").Set("worker.fd_store", 4)
 	next(t, s, 4, "baked")

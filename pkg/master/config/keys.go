@@ -119,10 +119,11 @@ func workerKeys() []Key {
 				is unmodified must have come to listen on all listeners besides. "auto" is "probe".`},
 		{Path: "worker.notify_access", Type: Text, Default: "main", Allowed: []string{"main", "group"},
 			Meaning: `Who may speak for a worker by sd_notify: its first process (or the one that it named with MAINPID), or any
-				process of its group.`},
+				process of its group. A worker may take less by NOTIFYACCESS=, and never gets more.`},
 		{Path: "worker.watchdog", Type: Duration, Default: "0", Min: "0", Max: "24h",
 			Meaning: `A worker that is not built on the worker package and has not said WATCHDOG=1 for so long is sent ABRT, and
-				then killed and replaced. It is told by WATCHDOG_USEC. At least 100ms; 0: it has none.`},
+				killed and replaced if it is still there a second later. It is told by WATCHDOG_USEC. At least 100ms; 0: it
+				has none. WATCHDOG=trigger does the same at once, whether it has one or not.`},
 		{Path: "worker.fd_store", Type: Integer, Default: "0", Unit: "descriptors", Min: "0", Max: "512",
 			Meaning: `How many descriptors workers may have masterd keep by FDSTORE=1 of sd_notify, for all workers that are
 				started later, of any version; they come after the listeners in LISTEN_FDS. They are let go when the

@@ -23,9 +23,14 @@ const MaxFDs = 253
 const (
 	// maxMessage is the longest message in bytes, as systemd's is (PIPE_BUF).
 	maxMessage = 4096
-	// perSecond is how many messages of one worker are heard in a second; more wait,
-	// and its sends block.
+	// perSecond is how many messages of one worker reach Hear in a second. What comes
+	// faster is merged into one message, so that the sender does not wait.
 	perSecond = 200
+	// burst is how many of them may come at once.
+	burst = 200
+	// readPerSecond is how many messages of one worker are read in a second. A worker
+	// that sends more waits in its sends: it would cost the master a core.
+	readPerSecond = 10_000
 	// toldEvery is the least time between two lines of the log about one worker's
 	// messages.
 	toldEvery = time.Minute
@@ -47,6 +52,8 @@ type Worker struct {
 	ID    uint64
 	UID   int
 	Group bool // any process of its group may speak, and not only its first
+	// Access is its own last NOTIFYACCESS, heard by an earlier master; empty: none.
+	Access Access
 	// Hear takes what was said, in order, from one goroutine. The descriptors are
 	// the callee's.
 	Hear func(m Message, fds []int)

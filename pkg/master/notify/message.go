@@ -2,6 +2,7 @@ package notify
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -27,6 +28,7 @@ type Message struct {
 	HasStatus bool
 	Errno     int           // zero: none
 	MainPID   int           // zero: none
+	Access    Access        // NOTIFYACCESS: who may speak from now on; empty: none
 	Extend    time.Duration // EXTEND_TIMEOUT_USEC; zero: none
 	Watchdog  bool          // it is alive
 	Trigger   bool          // it wants its watchdog to act now
@@ -40,6 +42,40 @@ type Message struct {
 
 	// Problems are assignments that were not understood and are left out.
 	Problems []string
+}
+
+// Access says who may speak for a worker.
+type Access string
+
+// Levels of access, as NOTIFYACCESS= has them.
+const (
+	AccessNone Access = "none" // nobody
+	AccessMain Access = "main" // its main process
+	AccessAll  Access = "all"  // any process of its group
+)
+
+// mergeable: it can be heard together with those after it, as one message. What
+// brings descriptors, or lets go of stored ones, has its place in the order.
+func (m Message) mergeable() bool { return !m.Store && !m.Remove && !m.Barrier }
+
+// merge adds what was said later: a fact stays, of two values the later one counts.
+func (m Message) merge(later Message) Message {
+	m.Ready = m.Ready || later.Ready
+	m.Reloading = m.Reloading || later.Reloading
+	m.Stopping = m.Stopping || later.Stopping
+	m.Watchdog = m.Watchdog || later.Watchdog
+	m.Trigger = m.Trigger || later.Trigger
+	if later.HasStatus {
+		m.Status, m.HasStatus = later.Status, true
+	}
+	if later.HasEvery {
+		m.Every, m.HasEvery = later.Every, true
+	}
+	m.Errno = cmp.Or(later.Errno, m.Errno)
+	m.MainPID = cmp.Or(later.MainPID, m.MainPID)
+	m.Extend = cmp.Or(later.Extend, m.Extend)
+	m.Access = cmp.Or(later.Access, m.Access)
+	return m
 }
 
 // Errors of messages that are refused whole.
@@ -117,6 +153,15 @@ func (m *Message) assign(key, value string) (err error) {
 		m.MainPID, err = number(value, math.MaxInt32)
 		if err == nil && m.MainPID < 2 {
 			m.MainPID, err = 0, fmt.Errorf("%.20q is no worker's", value)
+		}
+	case "NOTIFYACCESS":
+		switch a := Access(value); a {
+		case AccessNone, AccessMain, AccessAll:
+			m.Access = a
+		case "exec": // the main process, and commands that masterd does not have
+			m.Access = AccessMain
+		default:
+			return fmt.Errorf("%.20q is not none, main, exec or all", value)
 		}
 	case "EXTEND_TIMEOUT_USEC":
 		m.Extend, err = microseconds(value)

@@ -33,6 +33,8 @@ type socket struct {
 	conn   *net.UnixConn
 	leader int          // of its group; zero: it is not read yet
 	main   atomic.Int64 // the process that speaks for it
+	access Access       // of the reader alone once there is one
+	behind atomic.Bool  // something was read and is yet to be heard
 }
 
 // Open makes the directory.
@@ -121,7 +123,7 @@ func (r *Room) take(w Worker, path string, fd int) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.of[w.ID] = &socket{worker: w, path: path, conn: conn}
+	r.of[w.ID] = &socket{worker: w, path: path, conn: conn, access: w.granted(w.Access)}
 	return nil
 }
 
@@ -180,7 +182,7 @@ func (r *Room) Heard(id uint64, limit time.Duration) {
 	r.mu.Lock()
 	s := r.of[id]
 	r.mu.Unlock()
-	for end := time.Now().Add(limit); s != nil && s.waiting() && time.Now().Before(end); {
+	for end := time.Now().Add(limit); s != nil && (s.waiting() || s.behind.Load()) && time.Now().Before(end); {
 		time.Sleep(time.Millisecond)
 	}
 }
@@ -231,7 +233,8 @@ func (r *Room) Sweep() error {
 	return err
 }
 
-// listen hears one worker until its socket is closed.
+// listen hears one worker until its socket is closed. It reads faster than it
+// passes on: a sender must not wait for the master's loop.
 func (s *socket) listen(log *zap.Logger) {
 	log = log.With(zap.Uint64("worker", s.worker.ID), zap.Int("pid", s.leader))
 	var told time.Time
@@ -241,30 +244,90 @@ func (s *socket) listen(log *zap.Logger) {
 			log.Warn(what, fields...)
 		}
 	}
-	left, second := perSecond, time.Now()
+	hears, reads := newBucket(perSecond, burst), newBucket(readPerSecond, readPerSecond)
+	var merged *Message // what came faster than it is passed on
+	pass := func(m Message, fds []int) {
+		hears.take()
+		s.worker.Hear(m, fds)
+	}
+	flush := func() {
+		if merged != nil {
+			pass(*merged, nil)
+			merged = nil
+			s.behind.Store(false)
+		}
+	}
+	defer flush()
 	for {
+		var until time.Time // zero: what may take as long as it likes
+		if merged != nil {
+			if hears.wait() <= 0 {
+				flush()
+			} else {
+				until = time.Now().Add(hears.wait())
+			}
+		}
+		_ = s.conn.SetReadDeadline(until)
 		m, fds, err := s.next()
 		var refused *refusal
 		switch {
-		case err == nil:
+		case errors.Is(err, os.ErrDeadlineExceeded):
+			continue
+		case errors.As(err, &refused):
+			tell("what a worker says by sd_notify is refused", zap.String("why", refused.why))
+		case err != nil:
+			return
+		default:
 			if len(m.Problems) > 0 {
 				tell("what a worker says by sd_notify is not all understood", zap.Strings("problems", m.Problems))
 			}
-			s.worker.Hear(m, fds)
-		case errors.As(err, &refused):
-			tell("what a worker says by sd_notify is refused", zap.String("why", refused.why))
-		default:
-			return
+			switch {
+			case merged == nil && hears.wait() <= 0:
+				pass(m, fds)
+			case m.mergeable():
+				if merged == nil {
+					tell("a worker says more by sd_notify than is passed on; what it says is merged", zap.Int("messages a second", perSecond))
+					merged = &Message{}
+					s.behind.Store(true)
+				}
+				*merged = merged.merge(m)
+			default: // it has its place in the order; bounded by perSecond
+				if merged != nil {
+					time.Sleep(hears.wait())
+					flush()
+				}
+				time.Sleep(hears.wait())
+				pass(m, fds)
+			}
 		}
-		if left--; left > 0 {
-			continue
-		}
-		if pause := time.Until(second.Add(time.Second)); pause > 0 {
-			tell("a worker says more by sd_notify than is listened to; it waits", zap.Int("messages a second", perSecond))
+		reads.take()
+		if pause := reads.wait(); pause > 0 {
+			tell("a worker says more by sd_notify than is read; it waits", zap.Int("messages a second", readPerSecond))
 			time.Sleep(pause) // bounded, and so is what waits in the socket
 		}
-		left, second = perSecond, time.Now()
 	}
+}
+
+// bucket paces something: so many at once, then so many a second.
+type bucket struct {
+	each time.Duration // one more may go after it
+	most time.Duration // of unused time that is kept
+	full time.Time     // when all that was taken has been earned
+}
+
+func newBucket(perSecond, burst int) *bucket {
+	each := time.Second / time.Duration(perSecond)
+	return &bucket{each: each, most: each * time.Duration(burst-1)}
+}
+
+// wait is how long the next one has to wait; not positive: it need not.
+func (b *bucket) wait() time.Duration { return max(time.Until(b.full), 0) - b.most }
+
+func (b *bucket) take() {
+	if now := time.Now(); b.full.Before(now) {
+		b.full = now
+	}
+	b.full = b.full.Add(b.each)
 }
 
 // refusal is about one message.
@@ -293,11 +356,19 @@ func (s *socket) next() (Message, []int, error) {
 	case cred == nil:
 		return refuse("nobody knows who said it")
 	case !s.may(*cred):
-		return refuse(fmt.Sprintf("process %d (uid %d) may not speak for the worker; worker.notify_access widens who may", cred.Pid, cred.Uid))
+		return refuse(fmt.Sprintf("process %d (uid %d) may not speak for the worker; worker.notify_access, and its own NOTIFYACCESS, say who may", cred.Pid, cred.Uid))
 	}
 	m, err := Parse(buf[:n], len(fds))
 	if err != nil {
 		return refuse(err.Error())
+	}
+	if m.Access != "" {
+		if granted := s.worker.granted(m.Access); granted != m.Access {
+			m.Problems = append(m.Problems, fmt.Sprintf("NOTIFYACCESS: %s is more than worker.notify_access allows; it stays %s", m.Access, s.access))
+			m.Access = ""
+		} else {
+			s.access = granted
+		}
 	}
 	if !m.Store && !m.Barrier && len(fds) > 0 {
 		for _, fd := range fds {
@@ -309,14 +380,26 @@ func (s *socket) next() (Message, []int, error) {
 	return m, fds, nil
 }
 
+// granted is as much of an access as the configuration allows; all that it allows
+// where nothing was asked for.
+func (w Worker) granted(a Access) Access {
+	switch {
+	case a == AccessNone, a == AccessMain:
+		return a
+	case w.Group:
+		return AccessAll
+	}
+	return AccessMain
+}
+
 // may tells whether a process speaks for the worker.
 func (s *socket) may(c unix.Ucred) bool {
 	switch {
-	case int(c.Uid) != s.worker.UID && c.Uid != 0:
+	case int(c.Uid) != s.worker.UID && c.Uid != 0, s.access == AccessNone:
 		return false
 	case int64(c.Pid) == s.main.Load():
 		return true
-	case !s.worker.Group || c.Pid <= 0:
+	case s.access != AccessAll || c.Pid <= 0:
 		return false
 	}
 	return inGroup(int(c.Pid), s.leader)

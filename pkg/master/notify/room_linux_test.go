@@ -266,26 +266,152 @@ func TestTooLongIsRefused(t *testing.T) {
 	}
 }
 
-// A worker that floods is slowed down, and its last word is heard all the same.
-func TestFloodWaits(t *testing.T) {
+// Who says more than is passed on does not wait for it: what it says is merged, and
+// no fact and no last word is lost.
+func TestFloodIsMerged(t *testing.T) {
 	h := hallOf(t, filepath.Join(t.TempDir(), Dir))
 	path := h.add(1, false)
 	h.Begin(1, os.Getpid())
 	begun := time.Now()
-	for i := range 2 * perSecond {
+	const n = 20 * perSecond
+	for i := range n {
+		text := fmt.Sprint("WATCHDOG=1\nSTATUS=", i)
+		if i == n/2 {
+			text += "\nREADY=1\nERRNO=7"
+		}
+		if err := send(path, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	took := time.Since(begun)
+	if paced := n * time.Second / perSecond; took > paced/4 {
+		t.Errorf("%d messages were sent in %v; the sender waits", n, took)
+	}
+	h.Heard(1, 10*time.Second)
+	heard, ready, errno, last := 0, false, 0, ""
+	for last != fmt.Sprint(n-1) {
+		m := h.next()
+		heard++
+		ready = ready || m.Ready
+		errno = max(errno, m.Errno)
+		last = m.Status
+		if !m.Watchdog {
+			t.Fatalf("%+v", m)
+		}
+	}
+	if most := burst + int(time.Since(begun).Seconds()*perSecond) + 1; heard > most {
+		t.Errorf("%d messages were passed on in %v, more than %d", heard, time.Since(begun), most)
+	}
+	if !ready || errno != 7 {
+		t.Errorf("what was said in the middle is lost: ready %v, errno %d", ready, errno)
+	}
+}
+
+// What brings descriptors keeps its place among the rest.
+func TestFloodKeepsOrder(t *testing.T) {
+	h := hallOf(t, filepath.Join(t.TempDir(), Dir))
+	path := h.add(1, false)
+	h.Begin(1, os.Getpid())
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	const n = 2 * burst
+	for i := range n {
 		if err := send(path, fmt.Sprint("STATUS=", i)); err != nil {
 			t.Fatal(err)
 		}
 	}
-	h.refused("it waits")
-	for i := range 2 * perSecond {
-		if m := h.next(); m.Status != fmt.Sprint(i) {
-			t.Fatalf("message %d is %q", i, m.Status)
+	if err := send(path, "BARRIER=1", int(w.Fd())); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	for last := ""; ; {
+		m := h.next()
+		if m.Barrier {
+			unix.Close(m.fds[0])
+			if last != fmt.Sprint(n-1) {
+				t.Errorf("the barrier came after %q", last)
+			}
+			return
+		}
+		last = m.Status
+	}
+}
+
+// NOTIFYACCESS takes from and gives within what is configured.
+func TestAccessIsNarrowed(t *testing.T) {
+	h := hallOf(t, filepath.Join(t.TempDir(), Dir))
+	child := func(path, text string) {
+		t.Helper()
+		cmd := exec.Command(os.Args[0]) // of this process's group
+		cmd.Env = append(os.Environ(), "NOTIFY_TEST_SAY="+text, "NOTIFY_SOCKET="+path)
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = cmd.Wait() }) // so long it is a process of the group
+	}
+	group, err := unix.Getpgid(0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := h.add(1, true)
+	h.Begin(1, group)
+	h.Main(1, os.Getpid())
+	hears := func(text string, by func(path, text string)) {
+		t.Helper()
+		by(path, "STATUS="+text)
+		if m := h.next(); m.Status != text {
+			t.Errorf("%+v, want %q", m, text)
 		}
 	}
-	if took := time.Since(begun); took < time.Second {
-		t.Errorf("%d messages were heard in %v", 2*perSecond, took)
+	main := func(path, text string) {
+		t.Helper()
+		if err := send(path, text); err != nil {
+			t.Fatal(err)
+		}
 	}
+	said := func(a Access) {
+		t.Helper()
+		main(path, "NOTIFYACCESS="+string(a))
+		if m := h.next(); m.Access != a {
+			t.Errorf("%+v, want access %s", m, a)
+		}
+	}
+	hears("a child", child)
+	said(AccessMain)
+	child(path, "STATUS=too much")
+	h.refused("may not speak for the worker")
+	hears("the main one", main)
+	said(AccessAll)
+	hears("a child again", child)
+	said(AccessNone)
+	main(path, "STATUS=nobody")
+	if m := (heard{}); len(h.ear) > 0 {
+		m = h.next()
+		t.Errorf("%+v", m)
+	}
+
+	// The configuration has the last word, and the next master knows what was said.
+	path = h.add(2, false)
+	h.Begin(2, group)
+	h.Main(2, os.Getpid())
+	main(path, "NOTIFYACCESS=all")
+	if m := h.next(); m.Access != "" || len(m.Problems) != 1 || !strings.Contains(m.Problems[0], "more than worker.notify_access allows") {
+		t.Errorf("%+v", m)
+	}
+	hears("still the main one", main)
+	w := h.worker(3, true)
+	w.Access = AccessMain
+	if path, err = h.Add(w); err != nil {
+		t.Fatal(err)
+	}
+	h.Begin(3, group)
+	h.Main(3, os.Getpid())
+	child(path, "STATUS=too much")
+	h.refused(fmt.Sprint("worker:3"))
+	hears("the main one of the next master", main)
 }
 
 // The next master hears what was said while there was none.

@@ -86,6 +86,8 @@ type LiveWorker struct {
 	Says      string   `json:"says,omitempty"`       // its last STATUS
 	Errno     int      `json:"errno,omitempty"`      // its last ERRNO
 	Bound     []string `json:"bound,omitempty"`      // listeners that it has come to listen on
+	// NotifyAccess is its own last NOTIFYACCESS; empty: it has said none.
+	NotifyAccess string `json:"notify_access,omitempty"`
 }
 
 // LiveDeployment is who brought what serves.

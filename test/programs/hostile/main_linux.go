@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
 	"syscall"
 	"time"
@@ -92,6 +93,11 @@ func main() {
 		time.AfterFunc(after, func() { check(os.Remove(address)); turned() })
 	case "feeds":
 		go feed(time.Now().Add(after))
+	case "triggers": // its watchdog, after a while, and does not end of ABRT
+		asked := make(chan os.Signal, 1)
+		signal.Notify(asked, syscall.SIGABRT)
+		go func() { <-asked; log.Print("asked for its stacks") }()
+		time.AfterFunc(after, func() { notify("WATCHDOG=trigger") })
 	case "stores":
 		fd, err := unix.MemfdCreate("legacy", unix.MFD_CLOEXEC)
 		check(err)
