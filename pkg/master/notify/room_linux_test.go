@@ -410,7 +410,7 @@ func TestAccessIsNarrowed(t *testing.T) {
 	h.Begin(3, group)
 	h.Main(3, os.Getpid())
 	child(path, "STATUS=too much")
-	h.refused(fmt.Sprint("worker:3"))
+	h.refused("worker:3")
 	hears("the main one of the next master", main)
 }
 
