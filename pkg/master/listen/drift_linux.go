@@ -267,8 +267,12 @@ func (s *Set) mendUnix(l *listener, sockets []int) {
 
 // mendPath puts the public path back, and the backlog, which cannot be read.
 func (s *Set) mendPath(l *listener) {
-	for _, k := range l.sockets {
-		if !k.broken && k.events == wantHangup {
+	for i, k := range l.sockets {
+		switch {
+		case k.broken && i == l.own(): // a slot's is replaced when it is manned again, this one never is
+			s.mendUnix(l, []int{i})
+			s.attend(l)
+		case !k.broken && k.events == wantHangup:
 			_ = unix.Listen(k.fd, l.conf.Backlog)
 		}
 	}

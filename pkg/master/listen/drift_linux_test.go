@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"testing"
@@ -200,6 +201,53 @@ func TestUnixShutdown(t *testing.T) {
 	if got := count(t, "unix", path, 5); got["1"] != 5 {
 		t.Error(got)
 	}
+}
+
+// A Unix slot that cannot be replaced costs no descriptor, and is replaced once it can be.
+func TestUnixSlotThatCannotBeReplaced(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sockets")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t, onPath("http", filepath.Join(dir, "http.sock")))
+	l := w.listeners[0]
+	before := descriptors(t)
+	w.mu.Lock()
+	own, slot := l.sockets[l.own()].fd, l.sockets[2].fd
+	w.mu.Unlock()
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	for _, fd := range []int{own, slot} {
+		if err := unix.Shutdown(fd, unix.SHUT_RDWR); err != nil {
+			t.Fatal(err)
+		}
+	}
+	broken := func(i int) bool {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return l.sockets[i].broken
+	}
+	eventually(t, "both are seen to be broken", func() bool { return broken(2) && broken(testSlots) })
+	for range 5 {
+		if _, err := w.Man(2, []string{"http"}); err == nil {
+			t.Fatal("a socket was bound in a directory that is not there")
+		}
+		if !broken(2) {
+			t.Fatal("the slot is taken to be whole")
+		}
+	}
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	worker := w.man(2, "http")
+	w.steer(Share{2, 1})
+	if got := count(t, "unix", w.Addr("http"), 5); got["2"] != 5 {
+		t.Error(got)
+	}
+	worker.stop()
+	eventually(t, "the master's own is mended", func() bool { return !broken(testSlots) })
+	eventually(t, "no descriptor is lost", func() bool { return descriptors(t) <= before })
 }
 
 // The model of the kernel's array.
