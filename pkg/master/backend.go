@@ -140,6 +140,15 @@ func (b backend) Unhold(by string, r api.ReasonRequest) (<-chan api.Event, error
 }
 
 func (b backend) Scale(by string, r api.ScaleRequest) (<-chan api.Event, error) {
+	if r.Processes > 0 && r.Processes <= rollout.MaxProcesses {
+		need := 0
+		if !b.m.ask(func() { need = slotsFor(b.m.cfg, r.Processes) }) {
+			return nil, refused(503, "The master is ending.")
+		}
+		if err := b.m.grow(need); err != nil {
+			return nil, &api.Problem{Status: 409, Message: err.Error(), Result: api.ResultFailed}
+		}
+	}
 	return b.m.request(func(q rollout.Request) rollout.Event {
 		return rollout.ScaleAsked{Req: q, By: by, Why: r.Reason, Processes: r.Processes}
 	}), nil

@@ -153,6 +153,7 @@ type Master struct {
 	slots       int             // of each listener
 	boot        string          // the host's
 	inherits    bool            // the last master has left something
+	deserted    bool            // none of its workers lives, known or not
 	found       *rollout.Found  // who of its workers lives; nil: nobody
 	strangers   []process       // who lives and is not known
 	firstWorker rollout.Worker  // numbers up to this one are theirs
@@ -179,7 +180,7 @@ func New(o Options) (*Master, error) {
 		close(m.done) // nobody will take what the rooms report
 		m.close()
 		m.blobs.Close()
-		if m.inherits {
+		if m.inherits && !m.deserted {
 			err = &ServesOnError{err}
 		}
 		return nil, err
@@ -250,11 +251,12 @@ func (m *Master) open() (err error) {
 		m.processesLeft(left, strangers)
 	}
 	m.strangersLeft(strangers)
+	m.deserted = len(m.workers) == 0 && len(m.strangers) == 0
 	for _, mode := range []string{answer.Mode503, answer.ModeReset, answer.ModeHold} {
 		m.answers[mode] = answer.New(mode, holdTime, retryAfter)
 	}
 	set, err := listen.Open(listen.Options{
-		Listeners: m.listenersNeeded(), Slots: m.slots, Log: m.log, Held: held.sockets, Holders: m.holdersLeft(), Given: m.opt.Given,
+		Listeners: m.listenersNeeded(), Slots: m.slots, Log: m.log, Held: held.sockets, Holders: m.holdersLeft(), Deserted: m.deserted, Given: m.opt.Given,
 		Keep: m.holdSocket, Drop: m.drop,
 		Orphan: m.takeOrphan,
 		Quiet:  func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) },
@@ -263,7 +265,7 @@ func (m *Master) open() (err error) {
 	if err != nil {
 		return err
 	}
-	m.sockets = set
+	m.sockets, m.slots = set, set.Slots()
 	output, err := logs.Open(logs.Options{
 		Dir: filepath.Join(cfg.RuntimeDir, outputDir), PerWorker: cfg.Log.PerWorker, Line: cfg.Log.Line,
 		Emit: func(e logs.Entry, _ []byte) { m.journal.Line(e.LogLine, e.PID) },
@@ -347,14 +349,32 @@ func (m *Master) forgetLive() error {
 	return state.DropLive(m.opt.Config.RuntimeDir)
 }
 
-// slots is the size of the pool: what two generations need twice over, as
-// draining ones keep theirs for a while.
-func slots(cfg *config.Config) int {
+// slots is the size of the pool that a configuration needs.
+func slots(cfg *config.Config) int { return slotsFor(cfg, cfg.Worker.Processes) }
+
+// slotsFor is that for another number of workers: what two generations need twice
+// over, as draining ones keep theirs for a while.
+func slotsFor(cfg *config.Config, processes int) int {
 	n := minSlots
 	if cfg.Worker.Kind != config.KindSDK {
-		n = max(n, 4*cfg.Worker.Processes)
+		n = max(n, 4*processes)
 	}
 	return n
+}
+
+// grow makes the pool as large as is needed. It is called beside the loop.
+func (m *Master) grow(slots int) error {
+	if err := m.sockets.Grow(slots); err != nil {
+		return fmt.Errorf("making the pool of slots larger: %w", err)
+	}
+	m.at(func() {
+		if now := m.sockets.Slots(); now > m.slots {
+			m.log.Info("the pool of slots has grown", zap.Int("from", m.slots), zap.Int("to", now))
+			m.slots = now
+			m.step(rollout.Grown{Slots: now})
+		}
+	})
+	return nil
 }
 
 // close gives everything back, in the opposite order of open.

@@ -46,6 +46,9 @@ func (m *Master) prepare(c rollout.Prepare) {
 		if err == nil {
 			err = m.sockets.Add(cfg.Listeners)
 		}
+		if err == nil {
+			err = m.grow(slotsFor(cfg, max(cfg.Worker.Processes, len(leaders)))) // it may have been scaled
+		}
 		facts := hook.Facts{Service: p.cfg.Service, Rollout: uint64(c.Rollout), Version: v.Label, Digest: v.Digest, TraceID: trace}
 		if err == nil {
 			err = m.require(ctx, p.cfg.Rollout.Require, facts)

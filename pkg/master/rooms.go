@@ -30,6 +30,8 @@ import (
 
 // sockets is [listen.Set].
 type sockets interface {
+	Slots() int
+	Grow(slots int) error
 	Man(slot int, names []string, generation uint64) ([]listen.File, error)
 	Quarantine(slot int)
 	Steer(shares []listen.Share) error

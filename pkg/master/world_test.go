@@ -55,6 +55,7 @@ type world struct {
 	retained   [][]config.Listener // by each Retain
 	pids       int
 	clients    conns.Open // of every foreign worker
+	pool       atomic.Int32
 }
 
 // behaviour is how workers of one program are.
@@ -126,6 +127,7 @@ func (w *world) master(cfg *config.Config) *Master {
 		save:     w.save,
 		load:     func(string) (rollout.State, error) { return rollout.State{}, nil },
 	}
+	w.pool.Store(16)
 	m.machine = rollout.New(rollout.Options{Slots: 16, Rand: rand.New(rand.NewPCG(1, 2)), Violated: func(what string) { w.t.Errorf("invariant: %s", what) }})
 	w.quiet = func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) }
 	m.loadBlobs()
@@ -260,6 +262,15 @@ func (w *world) Man(slot int, names []string, _ uint64) ([]listen.File, error) {
 		files[i] = listen.File{Name: n, FD: -1}
 	}
 	return files, nil
+}
+
+func (w *world) Slots() int { return int(w.pool.Load()) }
+
+func (w *world) Grow(slots int) error {
+	if slots > int(w.pool.Load()) {
+		w.pool.Store(int32(slots))
+	}
+	return nil
 }
 
 func (w *world) Quarantine(slot int) {

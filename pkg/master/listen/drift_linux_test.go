@@ -230,7 +230,7 @@ func TestUnixSlotThatCannotBeReplaced(t *testing.T) {
 	}
 	eventually(t, "both are seen to be broken", func() bool { return broken(2) && broken(testSlots) })
 	for range 5 {
-		if _, err := w.Man(2, []string{"http"}); err == nil {
+		if _, err := w.Man(2, []string{"http"}, 1); err == nil {
 			t.Fatal("a socket was bound in a directory that is not there")
 		}
 		if !broken(2) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 
+	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
@@ -167,6 +168,7 @@ type pool struct {
 	owners  map[string]uint64
 	broken  map[string]bool // Unix sockets that no name leads to
 	done    []string        // names of what was held and is not to be any more
+	names   []string        // that they are held by
 }
 
 // takePool takes what is held of a listener out of the table.
@@ -176,7 +178,7 @@ func takePool(held map[string]Held, c config.Listener) (p pool, err error) {
 	waiting := func(part string) {
 		if h, ok := held[heldName(c, part+freshSuffix)]; ok {
 			fresh[part] = h.FD
-			p.done = append(p.done, h.Name)
+			p.done, p.names = append(p.done, h.Name), append(p.names, h.Name)
 			delete(held, h.Name)
 		}
 	}
@@ -184,6 +186,7 @@ func takePool(held map[string]Held, c config.Listener) (p pool, err error) {
 		slot := strconv.Itoa(i)
 		if h, ok := held[heldName(c, slot)]; ok {
 			p.sockets[slot], p.owners[slot] = h.FD, ownerOf(h.Meta)
+			p.names = append(p.names, h.Name)
 			delete(held, h.Name)
 		}
 		waiting(slot)
@@ -195,7 +198,7 @@ func takePool(held map[string]Held, c config.Listener) (p pool, err error) {
 		return p, nil
 	}
 	delete(held, own.Name)
-	p.sockets[heldOwn] = own.FD
+	p.sockets[heldOwn], p.names = own.FD, append(p.names, own.Name)
 	if err := json.Unmarshal(own.Meta, &p.meta); err != nil {
 		return p, fmt.Errorf("reading how it was steered: %w", err)
 	}
@@ -235,6 +238,9 @@ func (o opener) takeOver(c config.Listener) (*listener, error) {
 	if err == nil {
 		l, err = o.fromPool(c, p)
 	}
+	if err != nil && o.desert(c, p, err) {
+		return nil, nil
+	}
 	if err != nil {
 		p.close()
 		for _, fd := range strays {
@@ -244,6 +250,26 @@ func (o opener) takeOver(c config.Listener) (*listener, error) {
 	}
 	l.strays, l.dropped = strays, p.done
 	return l, nil
+}
+
+// desert gives up what an earlier Set has left of a listener, if nobody serves from
+// it. What waits in its queues is lost; so it was before.
+func (s *Set) desert(c config.Listener, p pool, why error) bool {
+	if !s.deserted {
+		return false
+	}
+	s.log.Error("the sockets that an earlier master has left cannot be taken over, and nobody serves from them: the listener is opened anew, and who waits there is lost",
+		zap.String("listener", c.Name), zap.String("address", address(c)), zap.Error(why))
+	for _, fd := range p.sockets {
+		_ = unix.Shutdown(fd, unix.SHUT_RDWR) // also for whoever else has it
+	}
+	p.close()
+	for _, name := range p.names {
+		if s.o.Drop != nil {
+			s.o.Drop(name)
+		}
+	}
+	return true
 }
 
 // fromPool makes a listener of sockets that are there. On an error they stay open.

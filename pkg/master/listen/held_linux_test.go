@@ -313,13 +313,14 @@ func TestTakeoverThatCannotBe(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			s := newShelf(t)
 			first := mustHold(t, s, testSlots, conf)
-			first.man(1, "http")
+			worker := first.man(1, "http")
 			first.steer(Share{1, 1})
 			addr := first.reachable("http")
 			if err := first.Leave(); err != nil {
 				t.Fatal(err)
 			}
 			spoil(s)
+			left := s.names()
 			before := descriptors(t)
 			if next, err := heldWorld(t, s, testSlots, conf); err == nil {
 				next.Leave()
@@ -330,6 +331,42 @@ func TestTakeoverThatCannotBe(t *testing.T) {
 			eventually(t, "no descriptor is left", func() bool { return descriptors(t) <= before })
 			if got := count(t, "tcp", addr, 20); got["1"] != 20 {
 				t.Error(got)
+			}
+			if !slices.Equal(s.names(), left) {
+				t.Errorf("%v are held, of %v", s.names(), left)
+			}
+
+			// Nobody lives: it is opened anew.
+			worker.stop()
+			_, port, err := net.SplitHostPort(addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			again := conf
+			if again.Port, err = strconv.Atoi(port); err != nil {
+				t.Fatal(err)
+			}
+			for _, was := range left { // they are called by the port that was asked for
+				h := s.held[was]
+				s.keep(Held{Name: strings.Replace(was, ":0", ":"+port, 1), Meta: h.Meta, FD: h.FD})
+				s.drop(was)
+			}
+			set, err := Open(Options{Listeners: []config.Listener{again}, Slots: testSlots, Held: s.all(), Keep: s.keep, Drop: s.drop, Deserted: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			next := &world{Set: set, t: t}
+			defer set.Close()
+			next.man(0, "http")
+			next.steer(Share{0, 1})
+			if got := count(t, "tcp", addr, 20); got["0"] != 20 {
+				t.Error(got)
+			}
+			if got := len(s.names()); got != set.Slots()+1 {
+				t.Errorf("%d sockets are held for %d slots", got, set.Slots())
+			}
+			if st := next.Status(); st[0].Steering != kernel {
+				t.Errorf("%+v", st)
 			}
 		})
 	}

@@ -46,7 +46,8 @@ const maxSlots = 2000
 type Options struct {
 	Listeners []config.Listener
 	// Slots is the number of slots that can be manned, the same in every
-	// listener: 1 to 2000.
+	// listener: 1 to 2000. There are more if an earlier Set had more, and after
+	// Grow.
 	Slots int
 	// Orphan takes a client's connection that was accepted from a slot nobody
 	// mans. The descriptor is the callee's; it is non-blocking and
@@ -64,6 +65,10 @@ type Options struct {
 	// Holders are the processes that an earlier Set has given slots. Their sockets
 	// are taken over where Held has none of a listener's.
 	Holders []Holder
+	// Deserted: of those that an earlier Set has given slots nobody lives. Of what it
+	// has left nothing serves then, and a listener that cannot be taken over is opened
+	// anew; else it would be refused for ever.
+	Deserted bool
 	// Given are sockets that the service manager has opened. One of a listener's
 	// name is used in the place of the master's own, and left open at the end; its
 	// address must be the listener's. The Set owns the descriptors.

@@ -18,7 +18,8 @@ type opener struct {
 	held   map[string]Held   // what an earlier Set has left
 	// holders have what it has left where nobody held it beside it.
 	holders []Holder
-	given   map[string]int // the service manager's sockets, by listener
+	given   map[string]int                                  // the service manager's sockets, by listener
+	desert  func(c config.Listener, p pool, why error) bool // gives up what was left and nobody serves from
 }
 
 // know makes the sockets of an open listener known as ours.

@@ -23,7 +23,13 @@ func Open(Options) (*Set, error) {
 // Close does nothing.
 func (*Set) Close() error { return nil }
 
-// Man is never called: there is no Set.
+// Slots is never called: there is no Set.
+func (*Set) Slots() int { return 0 }
+
+// Grow is never called.
+func (*Set) Grow(int) error { return nil }
+
+// Man is never called.
 func (*Set) Man(int, []string, uint64) ([]File, error) { return nil, nil }
 
 // Quarantine is never called.

@@ -24,10 +24,11 @@ type Set struct {
 	done   chan struct{} // closed when the watcher has ended
 
 	// opening keeps Add and Close from each other. It is taken before mu.
-	opening sync.Mutex
-	held    map[string]Held // only while Open is under way, and so are
-	holders []Holder
-	given   map[string]int
+	opening  sync.Mutex
+	held     map[string]Held // only while Open is under way, and so are
+	holders  []Holder
+	given    map[string]int
+	deserted bool
 
 	// mu guards what follows. It is a lock and not a goroutine that is asked,
 	// as Steer must not wait for its turn on a busy machine. Nothing that waits
@@ -52,6 +53,7 @@ func open(o Options, sys system) (*Set, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
+	o.Slots = max(o.Slots, slotsLeft(o.Held, o.Holders))
 	if o.Slots < 1 || o.Slots > maxSlots {
 		return nil, fmt.Errorf("opening the listeners: a pool of %d slots is not possible, it has 1 to %d", o.Slots, maxSlots)
 	}
@@ -66,7 +68,7 @@ func open(o Options, sys system) (*Set, error) {
 	for _, h := range o.Held {
 		s.held[h.Name] = h
 	}
-	s.holders, s.given = o.Holders, map[string]int{}
+	s.holders, s.given, s.deserted = o.Holders, map[string]int{}, o.Deserted
 	for _, g := range o.Given {
 		if _, twice := s.given[g.Name]; twice {
 			s.log.Warn("the service manager gives two sockets of one name; one is used", zap.String("name", g.Name))
@@ -90,7 +92,7 @@ func open(o Options, sys system) (*Set, error) {
 			o.Drop(h.Name)
 		}
 	}
-	s.held, s.holders = nil, nil
+	s.held, s.holders, s.deserted = nil, nil, false
 	go s.run()
 	return s, nil
 }

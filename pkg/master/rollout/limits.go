@@ -2,13 +2,15 @@ package rollout
 
 import "time"
 
+// MaxProcesses is how many workers a generation may have, as worker.processes allows.
+const MaxProcesses = 64
+
 // Every wait, retry and list that the configuration does not name has its
 // limit here.
 const (
-	defaultKeep  = 5
-	maxProcesses = 64 // workers in a generation, as worker.processes allows
-	maxClosed    = 32 // digests closed to automation; the oldest falls out
-	maxHomes     = 4  // workers that one worker gives its connections to at one time; each costs both a link
+	defaultKeep = 5
+	maxClosed   = 32 // digests closed to automation; the oldest falls out
+	maxHomes    = 4  // workers that one worker gives its connections to at one time; each costs both a link
 
 	killPatience  = 10 * time.Second       // from KILL to giving a process up as stuck
 	killAgain     = time.Minute            // between two KILLs of a stuck one
@@ -43,7 +45,7 @@ func (s Settings) whole() Settings {
 		}
 	}
 	number(&s.Processes, 1)
-	s.Processes = min(s.Processes, maxProcesses)
+	s.Processes = min(s.Processes, MaxProcesses)
 	number(&s.StartSuccesses, 1)
 	number(&s.ActiveFailures, 3)
 	number(&s.MaxPerMinute, 6)

@@ -97,7 +97,16 @@ func (w *world) prepare(c Prepare) {
 		if w.kind.hang == 0 {
 			mem.Available = 1 << 40
 		}
+		w.grown(w.set.Processes)
 		w.post(w.soon()*5, Prepared{Rollout: c.Rollout, Version: v, Memory: mem}, false)
+	}
+}
+
+// grown makes the pool as large as the master would for so many workers.
+func (w *world) grown(processes int) {
+	if w.set.SlotPerWorker && 2*processes > w.slots {
+		w.slots = 2*processes + w.r.IntN(9)
+		w.in(0, Grown{Slots: w.slots})
 	}
 }
 

@@ -168,8 +168,12 @@ func (m *Machine) create(a *attempt) bool {
 	if a.settings.SlotPerWorker {
 		need = a.settings.Processes
 	}
+	if m.cramped(need) {
+		m.fail(StagePrepare, nil, m.crampedBy(need))
+		return false
+	}
 	if free := m.slotsIn(slotFree); free < need {
-		if need > len(m.slots) || !m.slotsComing() && !m.cutOldest("a new generation needs its slot") {
+		if !m.slotsComing() && !m.cutOldest("a new generation needs its slot") {
 			m.fail(StagePrepare, nil, fmt.Sprintf("it needs %s and only %d of the pool's %d are free: %d are manned, %d in quarantine",
 				number(need, "slot"), free, len(m.slots), m.slotsIn(slotManned), m.slotsIn(slotQuarantine)))
 		}

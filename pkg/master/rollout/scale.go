@@ -16,8 +16,8 @@ type scale struct {
 func (m *Machine) scaleAsked(ev ScaleAsked) {
 	g := m.active
 	switch {
-	case ev.Processes < 1 || ev.Processes > maxProcesses:
-		m.refuse(ev.Req, Invalid, "a generation has between 1 and "+strconv.Itoa(maxProcesses)+" workers, not "+strconv.Itoa(ev.Processes))
+	case ev.Processes < 1 || ev.Processes > MaxProcesses:
+		m.refuse(ev.Req, Invalid, "a generation has between 1 and "+strconv.Itoa(MaxProcesses)+" workers, not "+strconv.Itoa(ev.Processes))
 		return
 	case m.try != nil:
 		m.refuse(ev.Req, Superseded, m.try.called()+" of "+who(m.try.by, m.try.origin)+" is running (stage "+string(m.try.stage)+"); scale when it is over")
@@ -27,6 +27,10 @@ func (m *Machine) scaleAsked(ev ScaleAsked) {
 		return
 	case g == nil:
 		m.refuse(ev.Req, Invalid, "no generation serves yet, there is nothing to scale")
+		return
+	}
+	if g.slot == noSlot && m.cramped(ev.Processes) {
+		m.refuse(ev.Req, Failed, m.crampedBy(ev.Processes))
 		return
 	}
 	grows := ev.Processes - len(g.seats)

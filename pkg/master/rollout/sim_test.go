@@ -95,6 +95,9 @@ func (w *world) settle() {
 	if !st.Serving {
 		w.fail("settled and not serving")
 	}
+	if w.m.active.slot == noSlot && 2*len(w.m.active.seats) > w.slots {
+		w.fail("generation %d has %d workers, and a pool of %d slots leaves no room for the next one", st.Active, len(w.m.active.seats), w.slots)
+	}
 	for _, s := range w.steered {
 		if w.owner[s.Slot] != st.Active {
 			w.fail("settled, and slot %d of generation %d has traffic", s.Slot, w.owner[s.Slot])
@@ -196,7 +199,14 @@ func (w *world) request() Event {
 	case n < 85:
 		return UnholdAsked{Req: w.newRequest("unhold"), By: by}
 	case n < 97:
-		return ScaleAsked{Req: w.newRequest("scale"), By: by, Processes: w.r.IntN(6)}
+		n := w.r.IntN(6)
+		if w.r.IntN(4) == 0 {
+			n += 12
+			if w.r.IntN(2) == 0 {
+				w.grown(n)
+			}
+		}
+		return ScaleAsked{Req: w.newRequest("scale"), By: by, Processes: n}
 	case n < 98:
 		w.stopping = true
 		return StopAsked{Req: w.newRequest("stop"), By: by, Patient: w.r.IntN(2) == 0, Now: w.r.IntN(4) == 0,

@@ -1,5 +1,7 @@
 package rollout
 
+import "strconv"
+
 // noSlot stands for: none assigned.
 const noSlot Slot = -1
 
@@ -76,6 +78,15 @@ func (m *Machine) grow(n int) {
 	for len(m.slots) < n {
 		m.slots = append(m.slots, slot{})
 	}
+}
+
+// cramped: a generation that needs so many slots could not be followed by its like,
+// as the next one needs its own beside it. The master makes the pool larger before it
+// asks for one.
+func (m *Machine) cramped(need int) bool { return 2*need > len(m.slots) }
+
+func (m *Machine) crampedBy(need int) string {
+	return "it needs " + number(need, "slot") + ", and as many again for its successor, and the pool has " + strconv.Itoa(len(m.slots))
 }
 
 // slotsIn counts the slots in a state.

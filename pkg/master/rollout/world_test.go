@@ -131,6 +131,9 @@ func (w *world) settings() {
 		BeatInterval: time.Second, BeatsSteer: 5, BeatsKill: 10,
 		ShortOne: w.r.IntN(2) == 0, MemoryReserve: 1 << 20,
 	}
+	if s.SlotPerWorker && w.r.IntN(4) == 0 {
+		s.Processes += 8
+	}
 	if !s.Beats {
 		s.SaysReady = w.r.IntN(2) == 0
 		s.Watchdog = pick(0, 0, 3*time.Second)
