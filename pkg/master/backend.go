@@ -225,13 +225,11 @@ func (b backend) History(n int) []api.Entry {
 	written := make(chan struct{})
 	wait := time.NewTimer(historyWait)
 	defer wait.Stop()
-	select {
-	case b.m.disk <- func() { close(written) }:
+	if b.m.disk.put(call{do: func() { close(written) }}, wait.C) {
 		select {
 		case <-written:
 		case <-wait.C:
 		}
-	case <-wait.C:
 	}
 	entries := b.m.history.Last(n)
 	slices.Reverse(entries)

@@ -23,6 +23,9 @@ const (
 	maxTraces = 256
 )
 
+// masterEnds is what callers are told for whom nothing more is done.
+const masterEnds = "The master is ending."
+
 // caller is a request that waits for its answer.
 type caller struct {
 	events  chan api.Event
@@ -35,15 +38,15 @@ type caller struct {
 // stream of its answer: stages, one outcome, closed.
 func (m *Master) request(ev func(rollout.Request) rollout.Event) <-chan api.Event {
 	c := &caller{events: make(chan api.Event, callerBuffer), since: time.Now()}
-	if !m.at(func() {
+	m.post(func() {
 		m.lastRequest++
 		c.after = m.lastRollout
 		m.callers[m.lastRequest] = c
 		m.step(ev(m.lastRequest))
-	}) {
-		c.events <- api.Event{Outcome: &api.Outcome{Result: api.ResultInvalid, Reason: "The master is ending."}}
+	}, func() {
+		c.events <- api.Event{Outcome: &api.Outcome{Result: api.ResultInvalid, Reason: masterEnds}}
 		close(c.events)
-	}
+	})
 	return c.events
 }
 

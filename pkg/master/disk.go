@@ -16,35 +16,19 @@ const diskQueue = 64
 // writeDisk does all that is written, one after the other, so that an older
 // state never overwrites a newer one and a slow disk holds up nothing else.
 func (m *Master) writeDisk() {
-	for {
-		select {
-		case f := <-m.disk:
-			f()
-		case <-m.done:
-			for { // what was asked for before the end is still written
-				select {
-				case f := <-m.disk:
-					f()
-				default:
-					return
-				}
-			}
-		}
-	}
+	m.disk.drain() // until the loop has ended and closed it
 }
 
 func (m *Master) save(c rollout.Save) {
 	dir := m.cfg.StateDir
-	select {
-	case m.disk <- func() {
+	if !m.disk.try(call{do: func() {
 		if err := m.system.save(dir, c.State); err != nil {
 			m.log.Error("saving the state", zap.Error(err))
 			m.tell(rollout.SaveFailed{Seq: c.Seq, Reason: err.Error()})
 			return
 		}
 		m.tell(rollout.Saved{Seq: c.Seq})
-	}:
-	default:
+	}}) {
 		m.step(rollout.SaveFailed{Seq: c.Seq, Reason: "the disk does not keep up: earlier writes are still waiting"})
 	}
 }
@@ -90,14 +74,12 @@ func (m *Master) retain(c rollout.Retain) {
 
 // queueDisk has f done by the disk goroutine; f's failure is only logged.
 func (m *Master) queueDisk(what string, f func() error) {
-	select {
-	case m.disk <- func() {
+	if !m.disk.try(call{do: func() {
 		if err := f(); err != nil {
 			m.log.Warn("writing "+what, zap.Error(err))
 		}
-	}:
-	default:
-		m.log.Warn("the disk does not keep up: not written", zap.String("what", what))
+	}}) {
+		m.log.Warn("not written: the disk does not keep up, or the master is ending", zap.String("what", what))
 	}
 }
 

@@ -2,9 +2,16 @@ package master
 
 import (
 	"context"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
 // A worker that hangs in the kernel does not keep the master from ending.
@@ -28,5 +35,170 @@ func TestTheEndDoesNotWaitForWhatCannotBeKilled(t *testing.T) {
 		}
 		w.is("v1", behaviour{})
 		w.crash("v1")
+	})
+}
+
+// A worker whose process comes only after the master was told to stop now, and has given
+// it up, does not outlive the master. Whether what comes late was noticed used to be a
+// matter of luck: hence several.
+func TestAWorkerThatIsBeingStartedDoesNotOutliveTheStop(t *testing.T) {
+	for range 10 {
+		synctest.Test(t, func(t *testing.T) {
+			w := newWorld(t)
+			cfg := testConfig()
+			m := w.master(cfg)
+			ended := make(chan int)
+			go func() { time.Sleep(time.Nanosecond); ended <- m.Run(t.Context()) }()
+			until(t, "v1 serves", serves(w, "v1"))
+			w.install("v2")
+			w.is("v2", behaviour{fork: 2*cfg.Drain.KillAfter + time.Second})
+			reloaded, err := backend{m}.Reload("alice", api.ReloadRequest{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			until(t, "v2 is being started", func() bool { return w.living() == 2 })
+			stopped, err := backend{m}.Stop("alice", api.StopRequest{Now: true})
+			if err != nil {
+				t.Fatal(err)
+			}
+			<-ended
+			for _, events := range []<-chan api.Event{reloaded, stopped} {
+				if o := outcome(events); o == nil || o.Result != api.ResultFailed {
+					t.Errorf("a caller was told %+v", o)
+				}
+			}
+			synctest.Wait()
+			for _, f := range w.workers {
+				select {
+				case <-f.done:
+				default:
+					t.Errorf("a worker of %s outlives its master", f.program)
+					f.end(proc.Exit{})
+				}
+			}
+		})
+	}
+}
+
+// outcome reads a stream to its end.
+func outcome(events <-chan api.Event) (o *api.Outcome) {
+	for ev := range events {
+		o = ev.Outcome
+	}
+	return o
+}
+
+// Whatever comes after the end of the loop, or just before it, is done or refused: no
+// caller waits for ever, no descriptor is left open.
+func TestNothingPostedAtTheEndIsLost(t *testing.T) {
+	const n = 200
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		m := w.master(testConfig())
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan int)
+		go func() { time.Sleep(time.Nanosecond); ended <- m.Run(ctx) }()
+		until(t, "v1 serves", serves(w, "v1"))
+
+		var done, refused atomic.Int64
+		var posting sync.WaitGroup
+		post := func() {
+			for range n {
+				posting.Go(func() { m.post(func() { done.Add(1) }, func() { refused.Add(1) }) })
+			}
+		}
+		post()
+		cancel()
+		post()
+		<-ended
+		post()
+		var asking sync.WaitGroup
+		for range n {
+			asking.Go(func() {
+				events, err := backend{m}.Promote("alice", api.ReasonRequest{})
+				if err == nil && outcome(events) == nil {
+					t.Error("the stream of a caller ends without an outcome")
+				}
+			})
+		}
+		asking.Wait() // a stream that stays open is a deadlock to synctest
+		posting.Wait()
+		if d, r := done.Load(), refused.Load(); d+r != 3*n || r < n {
+			t.Errorf("of %d calls %d were done and %d refused; those after the end can only be refused", 3*n, d, r)
+		}
+		for range n {
+			var p [2]int
+			if err := syscall.Pipe(p[:]); err != nil {
+				t.Fatal(err)
+			}
+			_ = syscall.Close(p[1])
+			m.takeOrphan("http", p[0])
+			if err := syscall.Fstat(p[0], new(syscall.Stat_t)); err == nil {
+				_ = syscall.Close(p[0])
+				t.Fatal("a connection that came after the end is left open")
+			}
+		}
+	})
+}
+
+// A master that could not be opened refuses what its rooms have posted meanwhile.
+func TestWhatWasPostedToAMasterThatNeverRanIsRefused(t *testing.T) {
+	q := newQueue(4)
+	var done, refused int
+	for range 3 {
+		if !q.put(call{func() { done++ }, func() { refused++ }}, nil) {
+			t.Fatal("an open queue with room refuses a call")
+		}
+	}
+	q.close()
+	q.refuse()
+	if q.put(call{func() { done++ }, nil}, nil) || q.try(call{func() { done++ }, nil}) {
+		t.Error("a closed queue takes a call")
+	}
+	if done != 0 || refused != 3 {
+		t.Errorf("%d done, %d refused; want 0 and 3", done, refused)
+	}
+}
+
+// Who waits for room in a full queue is woken by its end, and refused.
+func TestAFullQueueRefusesAtItsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := newQueue(1)
+		var done, refused int
+		q.put(call{do: func() { done++ }}, nil)
+		if q.try(call{do: func() { done++ }}) {
+			t.Error("a full queue takes a call")
+		}
+		waiting := make(chan bool)
+		go func() { waiting <- q.put(call{do: func() { done++ }}, nil) }()
+		synctest.Wait()
+		q.close()
+		if !<-waiting {
+			refused++
+		}
+		q.drain()
+		if done != 1 || refused != 1 {
+			t.Errorf("%d done, %d refused; want 1 and 1", done, refused)
+		}
+	})
+}
+
+// A stop that is asked for while the loop is about to end for another masterd, and that
+// nothing holds up, is a stop: the other one would start again what has ended.
+func TestAStopAtTheLastMomentOfAnUpgradeIsAStop(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		w.is("v1", behaviour{noSpawn: true})
+		m := w.master(testConfig())
+		ended := make(chan int)
+		go func() { ended <- m.Run(t.Context()) }()
+		synctest.Wait()
+		m.ask(func() {
+			m.leave = &leave{program: "/bin/masterd", since: time.Now()}
+			m.at(func() { m.step(rollout.StopAsked{By: "alice", Now: true}) })
+		})
+		if code := <-ended; code == Replaced {
+			t.Error("another masterd is to take the place of one that was stopped")
+		}
 	})
 }

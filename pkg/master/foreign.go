@@ -104,9 +104,7 @@ func (m *Master) voice(w *worker) notify.Worker {
 	return notify.Worker{
 		ID: uint64(w.id), UID: w.uid, Group: w.generation.cfg.Worker.NotifyAccess == "group", Access: w.access,
 		Hear: func(n notify.Message, fds []int) {
-			if !m.at(func() { m.notice(w, n, fds) }) {
-				closeFDs(fds)
-			}
+			m.post(func() { m.notice(w, n, fds) }, func() { closeFDs(fds) })
 		},
 	}
 }

@@ -48,13 +48,12 @@ func (m *Master) hear(w *worker, f session.Fact) {
 		m.at(func() { m.said(w, f) })
 		return
 	}
-	unfit := fit(f)
-	if unfit != nil {
+	if unfit := fit(f); unfit != nil {
 		blob.Release(f.FD)
+		m.at(func() { m.refuseBlob(w, f, unfit) })
+		return
 	}
-	if !m.at(func() { m.keep(w, f, unfit) }) && unfit == nil {
-		blob.Release(f.FD)
-	}
+	m.post(func() { m.keep(w, f) }, func() { blob.Release(f.FD) })
 }
 
 // fit says what is wrong with what came to be kept.
@@ -69,11 +68,7 @@ func fit(f session.Fact) error {
 }
 
 // keep keeps what a worker sent, or says why not.
-func (m *Master) keep(w *worker, f session.Fact, unfit error) {
-	if unfit != nil {
-		m.refuseBlob(w, f, unfit)
-		return
-	}
+func (m *Master) keep(w *worker, f session.Fact) {
 	if m.workers[w.id] != w { // it has been replaced meanwhile: its replacement has read another
 		blob.Release(f.FD)
 		return
@@ -269,9 +264,7 @@ func (m *Master) storeBlobs() {
 			m.log.Error("state that was to be kept across the stop is not, or not all of it", zap.Error(err))
 		}
 	}
-	select {
-	case m.disk <- write:
-	case <-limit.C:
+	if !m.disk.put(call{do: write}, limit.C) {
 		m.log.Error("state that was to be kept across the stop is not: the disk does not keep up", zap.Duration("waited", storeTimeout))
 		return
 	}

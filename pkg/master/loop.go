@@ -21,8 +21,8 @@ func (m *Master) loop(ctx context.Context) {
 	m.feed() // in the place of a master that was upgraded, the last time may be a whole pulse ago
 	for m.exit == nil && !m.left() {
 		select {
-		case f := <-m.inbox:
-			f()
+		case c := <-m.inbox.calls:
+			c.do()
 		case <-timer.C:
 			m.step(rollout.Ticked{})
 		case <-pulse.C:
@@ -138,41 +138,51 @@ func (m *Master) perform(c rollout.Command) {
 	}
 }
 
-// at has the loop call f. It waits while the inbox is full, and gives up once
-// the loop has ended.
-func (m *Master) at(f func()) bool {
-	select {
-	case m.inbox <- f:
-		return true
-	case <-m.done:
-		return false
+// post has the loop call do, or calls refused when the loop has ended: exactly one of
+// the two is called. It waits while the inbox is full.
+func (m *Master) post(do, refused func()) {
+	if !m.inbox.put(call{do, refused}, nil) {
+		refused()
 	}
 }
 
-// ask has the loop call f and waits until it has.
-func (m *Master) ask(f func()) bool {
-	asked := make(chan struct{})
-	if !m.at(func() { f(); close(asked) }) {
-		return false
-	}
-	select {
-	case <-asked:
-		return true
-	case <-m.done:
-		return false
-	}
+// at posts what holds nothing and may be dropped once the loop has ended.
+func (m *Master) at(f func()) { m.inbox.put(call{do: f}, nil) }
+
+// ask has the loop call f and waits until it has; false: the loop has ended, and f was
+// not called and never will be. The loop's own goroutine must not call it.
+func (m *Master) ask(f func()) (called bool) {
+	answered := make(chan struct{})
+	m.post(func() { f(); called = true; close(answered) }, func() { close(answered) })
+	<-answered
+	return called
+}
+
+// endInbox ends what the loop is asked to do: what was posted before is still done,
+// what comes later is refused, and whoever still waits for an answer waits no longer.
+func (m *Master) endInbox() {
+	m.inbox.close()
+	m.inbox.drain()
+	m.answerLast()
+}
+
+// endLoop tells those who work beside the loop that it has ended.
+func (m *Master) endLoop() {
+	m.disk.close()
+	close(m.done)
 }
 
 // tell posts a fact from beside the loop.
 func (m *Master) tell(ev rollout.Event) { m.at(func() { m.step(ev) }) }
 
 // beside runs f beside the loop; the end of the master waits for it. m.life
-// ends when it should. Once the master waits nothing more is begun: a signal
-// may still come.
-func (m *Master) beside(f func()) {
+// ends when it should. Once the master waits nothing more is begun (a signal may
+// still come), and it reports false.
+func (m *Master) beside(f func()) bool {
 	m.ending.Lock()
 	defer m.ending.Unlock()
 	if !m.ended {
 		m.tasks.Go(f)
 	}
+	return !m.ended
 }

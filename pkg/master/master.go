@@ -115,14 +115,14 @@ type Master struct {
 	notices  notices
 	stored   stored
 
-	inbox  chan func()
-	done   chan struct{}  // closed when the loop has ended: nobody takes from the inbox any more
+	inbox  *queue         // what the loop is to do; the loop owns it
+	done   chan struct{}  // closed when the loop has ended, after the last of the inbox
 	tasks  sync.WaitGroup // everything that runs beside the loop
 	ending sync.Mutex     // guards ended
 	ended  bool           // tasks are waited for
 	life   context.Context
 	end    context.CancelFunc
-	disk   chan func() // what is written, one after the other; owned by the disk goroutine
+	disk   *queue // what is written, one after the other; the disk goroutine makes the calls
 
 	// Owned by the loop.
 	machine     *rollout.Machine
@@ -177,7 +177,9 @@ type deployment struct {
 func New(o Options) (*Master, error) {
 	m := newMaster(o)
 	if err := m.open(); err != nil {
-		close(m.done) // nobody will take what the rooms report
+		m.inbox.close() // nobody will take what the rooms report
+		m.inbox.refuse()
+		close(m.done)
 		m.close()
 		m.blobs.Close()
 		if m.inherits && !m.deserted {
@@ -203,7 +205,7 @@ func (e *ServesOnError) Unwrap() error { return e.Err }
 func newMaster(o Options) *Master {
 	m := &Master{
 		opt: o, cfg: o.Config, journal: o.Journal, log: o.Journal.Logger(), started: time.Now(), degraded: o.Degraded,
-		inbox: make(chan func(), inboxLength), done: make(chan struct{}), disk: make(chan func(), diskQueue),
+		inbox: newQueue(inboxLength), done: make(chan struct{}), disk: newQueue(diskQueue),
 		workers: map[rollout.Worker]*worker{}, finishing: map[rollout.Worker]chan struct{}{}, generations: map[rollout.Generation]*generation{},
 		plans: map[rollout.Rollout]*plan{}, asked: map[string]*plan{}, callers: map[rollout.Request]*caller{},
 		traces: map[rollout.Rollout]string{}, answers: map[string]*answer.Answerer{},
@@ -433,15 +435,26 @@ func (m *Master) close() {
 	}
 }
 
-// answerLast takes what was posted before the loop had ended: requests are
-// refused, and everybody is answered.
+// answerLast ends the wait of callers that nobody has answered. Where another masterd
+// takes over, what they asked for goes on: their streams end without an outcome, as
+// they would had this one been killed.
 func (m *Master) answerLast() {
-	for {
-		select {
-		case f := <-m.inbox:
-			f()
-		default:
-			return
+	for id, c := range m.callers {
+		delete(m.callers, id)
+		if m.exit != nil {
+			c.events <- api.Event{Outcome: &api.Outcome{Result: api.ResultFailed, Reason: masterEnds}} // report leaves room for it
+		}
+		close(c.events)
+	}
+}
+
+// endWorkers kills whoever is still there at the end of a stop: one that was being
+// started when the machine gave it up, and what an earlier master has left.
+func (m *Master) endWorkers() {
+	m.endStrangers()
+	for _, w := range sorted(m.workers) {
+		if w.process != nil {
+			_ = w.process.Signal(signals["KILL"])
 		}
 	}
 }
@@ -477,12 +490,14 @@ func (m *Master) Run(ctx context.Context) int {
 	m.followAdopted()
 	m.step(rollout.Booted{Settings: settings(m.cfg), State: m.saved, Found: m.found, Workers: m.firstWorker})
 	m.loop(ctx)
+	m.endInbox()
 	if m.exit == nil {
 		return m.goAway()
 	}
+	m.leave = nil // a stop that came at the last moment: nobody takes over what has ended
+	m.endWorkers()
 	m.storeBlobs()
-	close(m.done)
-	m.answerLast()
+	m.endLoop()
 	for _, o := range m.orphans {
 		closeFD(o.fd)
 	}

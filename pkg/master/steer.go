@@ -105,9 +105,7 @@ func steeredTo(shares []rollout.Share, s rollout.Slot) bool {
 // takeOrphan is called by the sockets' watcher with a connection whose worker
 // is gone.
 func (m *Master) takeOrphan(listener string, fd int) {
-	if !m.at(func() { m.adoptOrphan(listener, fd) }) {
-		closeFD(fd)
-	}
+	m.post(func() { m.adoptOrphan(listener, fd) }, func() { closeFD(fd) })
 }
 
 // takeOwn is called by the sockets' watcher with a connection that came while

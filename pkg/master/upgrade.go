@@ -78,7 +78,7 @@ func (b backend) Upgrade(by string, r api.UpgradeRequest) (<-chan api.Event, err
 	}
 	events := make(chan api.Event, 1)
 	begun := time.Now()
-	m.beside(func() {
+	begins := m.beside(func() {
 		defer close(events)
 		var version string
 		var err error
@@ -101,6 +101,9 @@ func (b backend) Upgrade(by string, r api.UpgradeRequest) (<-chan api.Event, err
 		o.ElapsedMS = time.Since(begun).Milliseconds()
 		events <- api.Event{Outcome: &o}
 	})
+	if !begins {
+		return nil, refused(409, "%s", masterEnds)
+	}
 	return events, nil
 }
 
@@ -158,8 +161,7 @@ func (m *Master) goAway() int {
 		code = Replaced
 		m.guard()
 	}
-	close(m.done)
-	m.answerLast()
+	m.endLoop()
 	m.close()
 	return code
 }

@@ -93,11 +93,11 @@ func (m *Master) startWorker(c rollout.Start) {
 	}
 	m.beside(func() {
 		p, err := m.spawn(w, secret, &version.User{Name: g.cfg.Worker.User, UID: uid, GID: gid, Groups: groups})
-		taken := m.at(func() {
-			if err != nil {
-				m.startFailed(w, err)
-				return
-			}
+		if err != nil {
+			m.at(func() { m.startFailed(w, err) })
+			return
+		}
+		m.post(func() {
 			w.process = p
 			w.begun, _ = proc.Begun(p.PID())
 			pid.Store(int64(p.PID()))
@@ -115,13 +115,9 @@ func (m *Master) startWorker(c rollout.Start) {
 					m.step(rollout.Unfit{Worker: w.id, Why: err.Error()})
 				}
 			}
-		})
-		if err != nil {
-			return
-		}
-		if !taken { // the master has ended while it was being started, or is replaced
+		}, func() { // the master has ended meanwhile, and no other one would know of it
 			_ = p.Signal(signals["KILL"])
-		}
+		})
 		m.awaitEnd(w, p)
 	})
 }

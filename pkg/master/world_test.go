@@ -60,6 +60,7 @@ type world struct {
 
 // behaviour is how workers of one program are.
 type behaviour struct {
+	fork     time.Duration // until there is a process: its binary is large, or the disk slow
 	boot     time.Duration // from spawn to ready
 	exit     time.Duration // from spawn to an exit by itself; zero: never
 	hang     bool          // never ready
@@ -364,6 +365,10 @@ func (w *world) Forget(id uint64) {
 }
 
 func (w *world) spawn(s proc.Spec) (process, error) {
+	w.mu.Lock()
+	fork := w.behave[filepath.Base(s.Program)].fork
+	w.mu.Unlock()
+	time.Sleep(fork)
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var id uint64
