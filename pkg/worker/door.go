@@ -192,7 +192,7 @@ func (d *door) shut(take bool) {
 		}
 		a.Close()
 		for _, c := range taken {
-			d.passed.put(c)
+			d.deliver(d.passed, c)
 		}
 	}
 	d.sockets = nil
@@ -202,7 +202,7 @@ func (d *door) shut(take bool) {
 }
 
 // pass serves a client's connection that came by another way.
-func (d *door) pass(c net.Conn) { d.passed.put(d.admit(c)) }
+func (d *door) pass(c net.Conn) { d.deliver(d.passed, d.admit(c)) }
 
 // check serves a health check's connection.
 func (d *door) check(c net.Conn) error {
@@ -210,19 +210,31 @@ func (d *door) check(c net.Conn) error {
 		c.Close()
 		return fmt.Errorf("%d health checks are open already, close some", n)
 	}
-	d.checks.put(d.traffic.probes.admitProbe(c))
+	d.deliver(d.checks, d.traffic.probes.admitProbe(c))
 	return nil
 }
 
-// close ends the servers with whatever is still open, and waits for the
-// goroutines that accept for them.
+// deliver has a server take a connection that was not accepted for it. It does not
+// wait: functions of the program's (an http.Server's ConnContext is one) can hold up
+// net/http where it accepts.
+func (d *door) deliver(to intake, c net.Conn) {
+	if d.own != nil { // a queue, and what follows on it must find it there
+		to.put(c)
+		return
+	}
+	d.serving.Go(func() { to.put(c) })
+}
+
+// close ends the servers with whatever is still open. It does not wait: serving ends
+// when the last of them has returned.
 func (d *door) close() {
 	for _, a := range d.sockets {
 		a.Close()
 	}
-	d.passed.Close()
-	d.checks.Close()
-	d.public.Close()
-	d.probe.Close()
-	d.serving.Wait()
+	d.serving.Go(func() {
+		d.passed.Close()
+		d.checks.Close()
+		d.public.Close() // net/http's waits for hooks of the program's
+		d.probe.Close()
+	})
 }

@@ -70,8 +70,9 @@ type kind struct {
 // state. (The parcel's Unread is empty: the connection reads it first.) Others
 // are refused, and their givers know before they have let go. fn runs in a
 // goroutine of its own; when it returns, the connection is closed unless it was
-// handed off again. Its context has the notice to leave, see [Leaving]. Call it
-// before Run.
+// handed off again. Its context has the notice to leave, see [Leaving], and ends when
+// the drain's time is up and the connection is cut: a function that ignores both is
+// left behind when Run returns. Call it before Run.
 func (w *Worker) Receive(name string, versions []int, fn func(ctx context.Context, conn net.Conn, p Parcel)) {
 	switch {
 	case name == "" || len(name) > maxKind:
@@ -160,7 +161,7 @@ func (d *door) receive(k *kind, c guest, o ipc.Offer) {
 	}
 	d.traffic.inFlight.Add(1)
 	d.serving.Go(func() {
-		ctx, cancel := context.WithCancel(context.WithValue(context.Background(), noticeKey{}, d.traffic.leaving))
+		ctx, cancel := context.WithCancel(context.WithValue(d.traffic.living, noticeKey{}, d.traffic.leaving))
 		defer d.traffic.requestEnded()
 		defer c.Close()
 		defer cancel()

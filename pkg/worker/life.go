@@ -18,6 +18,9 @@ import (
 const (
 	parkTimeout = 10 * time.Second // for OnActive functions, before parked is said without them
 	signalRoom  = 4                // signals that may wait
+	// closeTimeout is for functions of the program's to return once everything is
+	// closed. Servers of Serve have stopTimeout each, one for clients and one for checks.
+	closeTimeout = 2*stopTimeout + time.Second
 )
 
 // life is one run of a worker. One goroutine, run, owns all of it; the others
@@ -169,18 +172,27 @@ func (l *life) prepare() {
 		returned := false
 		defer func() { // also after runtime.Goexit
 			if !returned {
-				l.preparing <- errors.New("a BeforeReady function ended its goroutine")
+				l.preparing <- errors.New("getting ready: a function of the program's ended its goroutine")
 			}
 		}()
-		var err error
-		for _, fn := range l.w.before {
-			if err = fn(ctx); err != nil || ctx.Err() != nil {
-				break
-			}
-		}
+		err := l.getReady(ctx)
 		returned = true
 		l.preparing <- err
 	}()
+}
+
+// getReady calls what the program has for that: its BeforeReady functions, and those
+// that make its servers.
+func (l *life) getReady(ctx context.Context) error {
+	for _, fn := range l.w.before {
+		if err := fn(ctx); err != nil {
+			return fmt.Errorf("getting ready: %w", err)
+		}
+		if ctx.Err() != nil {
+			return nil
+		}
+	}
+	return l.makeShifts()
 }
 
 func (l *life) prepared(err error) {
@@ -190,7 +202,7 @@ func (l *life) prepared(err error) {
 	case l.state() == StateDraining:
 		// told to leave meanwhile; an error then is only an echo
 	case err != nil:
-		l.fail(fmt.Errorf("getting ready: %w", err))
+		l.fail(err)
 	default:
 		if err := l.beginShifts(); err != nil {
 			l.fail(err)
@@ -234,7 +246,34 @@ func (l *life) closeDoors() {
 	for _, d := range l.doors {
 		d.close()
 	}
-	l.w.traffic.partings.wait()
+	l.w.traffic.abandon()
+	ended := within(closeTimeout, func() {
+		for _, d := range l.doors {
+			d.serving.Wait()
+		}
+		l.w.traffic.partings.wait()
+	})
+	if !ended {
+		l.log.Warn("worker: a function of the program's has not returned although its connection is closed; not waiting for it", "waited", closeTimeout)
+	}
+}
+
+// within calls wait, which may wait for functions of the program's, and reports whether
+// it has returned in time. One that never returns is left to the process's end.
+func within(limit time.Duration, wait func()) bool {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		wait()
+	}()
+	t := time.NewTimer(limit)
+	defer t.Stop()
+	select {
+	case <-ended:
+		return true
+	case <-t.C:
+		return false
+	}
 }
 
 func (l *life) notify(state string) {

@@ -1,7 +1,9 @@
 package worker
 
 import (
+	"errors"
 	"net/http"
+	"os"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -14,14 +16,16 @@ import (
 func (d *door) linger(c guest) {
 	m := c.move()
 	if m == nil {
-		d.passed.put(c)
+		d.deliver(d.passed, c)
 		return
 	}
 	if t := d.idleTimeout(); t > 0 {
 		m.setReadDeadline(time.Now().Add(t))
 	}
 	d.serving.Go(func() {
-		if err := m.await(nil, m.readable); err != nil {
+		err := m.await(nil, m.readable)
+		late := errors.Is(err, os.ErrDeadlineExceeded) && m.pending() // its time was over in the moment in which a request came
+		if err != nil && !late {
 			c.Close() // it has moved, was idle for too long, or was cut
 			return
 		}
@@ -48,15 +52,31 @@ func (m *mover) readable() error {
 	}
 	return raw.Read(func(fd uintptr) bool {
 		var b [1]byte
-		for {
-			_, _, err := unix.Recvfrom(int(fd), b[:], unix.MSG_PEEK|unix.MSG_DONTWAIT)
-			switch err {
-			case unix.EAGAIN:
-				return false
-			case unix.EINTR:
-			default:
-				return true // also an error: the server finds it
-			}
-		}
+		_, err := peek(fd, b[:])
+		return err != unix.EAGAIN // any other error the server finds
 	})
+}
+
+// pending tells whether the kernel has bytes of the client's that nobody has read. It
+// does not wait, and it does not ask whether somebody else reads.
+func (m *mover) pending() (some bool) {
+	raw, err := m.stream.SyscallConn()
+	if err != nil {
+		return false
+	}
+	_ = raw.Control(func(fd uintptr) {
+		var b [1]byte
+		n, err := peek(fd, b[:])
+		some = err == nil && n > 0
+	})
+	return some
+}
+
+func peek(fd uintptr, b []byte) (int, error) {
+	for {
+		n, _, err := unix.Recvfrom(int(fd), b, unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		if err != unix.EINTR {
+			return n, err
+		}
+	}
 }

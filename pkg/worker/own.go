@@ -14,7 +14,23 @@ func (l *listener) openOwn(t *traffic, log *slog.Logger) *door {
 	return &door{listener: l, log: log, traffic: t, public: own, passed: own, probe: checks, checks: checks, own: own}
 }
 
-// beginShifts makes the first servers; what they need is ready.
+// makeShifts makes the first servers; what they need is ready. It runs beside the life,
+// which must hear of a signal also while the program takes its time.
+func (l *life) makeShifts() (err error) {
+	for _, d := range l.doors {
+		if d.own == nil {
+			continue
+		}
+		for _, s := range []*shifts{d.own, d.probe.(*shifts)} {
+			if s.first, err = s.build(); err != nil {
+				return fmt.Errorf("listener %q: %w", d.name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// beginShifts has the first servers serve.
 func (l *life) beginShifts() error {
 	for _, d := range l.doors {
 		if d.own == nil {

@@ -27,6 +27,8 @@ type shifts struct {
 	log  *slog.Logger
 	look func() // a shift has ended
 
+	first GracefulServer // made, and not begun
+
 	mu       sync.Mutex
 	cond     sync.Cond // any of these has changed
 	broken   chan<- error
@@ -60,7 +62,7 @@ func newShifts(name string, make func() GracefulServer, look func(), log *slog.L
 	return s
 }
 
-// begin makes the first server. One that ends by itself is told to broken.
+// begin has the first server serve. One that ends by itself is told to broken.
 func (s *shifts) begin(broken chan<- error) error {
 	s.mu.Lock()
 	s.broken = broken
@@ -77,7 +79,10 @@ func (s *shifts) next() error {
 	if unused {
 		return nil
 	}
-	server, err := s.build()
+	server, err := s.first, error(nil)
+	if s.first = nil; server == nil {
+		server, err = s.build()
+	}
 	if err != nil {
 		return err
 	}
@@ -219,14 +224,7 @@ func (s *shifts) cut() {
 func (s *shifts) Close() error {
 	s.closing.Do(func() {
 		s.cut()
-		ended := make(chan struct{})
-		go func() { // a program's function that never returns is left to the process's end
-			s.running.Wait()
-			close(ended)
-		}()
-		select {
-		case <-ended:
-		case <-time.After(stopTimeout):
+		if !within(stopTimeout, s.running.Wait) {
 			s.log.Warn("worker: a server was stopped and has not ended", "waited", stopTimeout)
 		}
 	})

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"runtime"
 	"sync/atomic"
 
@@ -24,6 +25,10 @@ type traffic struct {
 	running  *register
 	ended    atomic.Pointer[ages] // of what ran when the rest was cut; nil: nothing was
 
+	// living ends when what is open is cut; abandon ends it.
+	living  context.Context
+	abandon context.CancelFunc
+
 	// settled gets a token when something reached zero while leaving. It says
 	// "look again", not "it is zero now".
 	settled chan struct{}
@@ -31,6 +36,7 @@ type traffic struct {
 
 func newTraffic() *traffic {
 	t := &traffic{leaving: newNotice(), partings: newPartings(), running: newRegister(), settled: make(chan struct{}, 1)}
+	t.living, t.abandon = context.WithCancel(context.Background())
 	t.clients = newCensus(t.look)
 	t.probes = newCensus(func() {})
 	return t
@@ -78,6 +84,7 @@ func (t *traffic) cutOff() (n int) {
 		t.ended.CompareAndSwap(nil, &a)
 	}
 	n = t.clients.closeAll()
+	t.abandon()
 	t.cut.Add(uint64(n))
 	return n
 }

@@ -186,8 +186,8 @@ func (w *Worker) Stats() Stats { return w.traffic.stats() }
 // SIGTERM or SIGINT, or because ctx ended. That is no error. An error means
 // that it could not start to serve, with what to do about it; then nothing was
 // lost, since nothing was served. Run returns when every goroutine of it has
-// ended, but for those of the program's functions that ignore their end. It can
-// be called once.
+// ended, but for those of the program's functions that ignore their end: they are
+// waited for until the drain's time is up and some seconds more. It can be called once.
 func (w *Worker) Run(ctx context.Context) error {
 	if w.ran.Swap(true) {
 		return errors.New("worker: Run was called twice; make a new Worker for that")
