@@ -132,6 +132,9 @@ func (m *mover) read(p []byte) (int, error) {
 		n, err = m.stream.Read(p)
 		return err
 	})
+	if n == 0 && errors.Is(err, os.ErrDeadlineExceeded) {
+		n, err = m.readLate(p, err)
+	}
 	if n > 0 {
 		m.mu.Lock()
 		if m.fresh && n >= 3 && string(p[:3]) == "PRI" {
@@ -140,6 +143,20 @@ func (m *mover) read(p []byte) (int, error) {
 		m.fresh, m.touched = false, true
 		m.mu.Unlock()
 	}
+	return n, err
+}
+
+// readLate reads the request that came in the moment in which the time for being idle
+// was over: net/http is about to close the connection, which would reset it.
+func (m *mover) readLate(p []byte, over error) (int, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.moved || m.state != http.StateIdle || m.touched || m.deadlines != 1 || !m.pending() {
+		return 0, over
+	}
+	m.stream.SetReadDeadline(time.Time{}) // who reads now does not wait
+	n, err := m.stream.Read(p)
+	m.stream.SetReadDeadline(m.deadline)
 	return n, err
 }
 

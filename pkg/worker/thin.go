@@ -44,15 +44,25 @@ func (l *life) planThinning(in time.Duration) {
 	}
 }
 
-// thin closes the share of the idle connections that is due until the next
-// tick. It may be that all of them are gone by then, or that more are idle.
+// thin closes the share of the idle connections that is due until the next tick, but
+// none with a request in the kernel's buffer. It may be that all of them are gone by then, or that more are idle.
 func (l *life) thin() {
 	idle := l.w.traffic.clients.resting()
 	left := time.Until(l.deadlineAt)
 	ticks := max(1, int(left/thinTick))
-	n := (len(idle) + ticks - 1) / ticks
-	for _, m := range idle[:n] {
+	due, n := (len(idle)+ticks-1)/ticks, 0
+	for _, m := range idle {
+		if n == due {
+			break
+		}
+		// A request that nobody has read yet is answered, with Connection: close; to
+		// close under it would reset it. Whoever read it before the look is not
+		// resting any more.
+		if mv := m.move(); mv.pending() || !mv.resting() {
+			continue
+		}
 		m.cut()
+		n++
 	}
 	if n > 0 && l.thinned == 0 {
 		l.log.Info("worker: time to drain is nearly up, closing idle connections in a spread", "idle", len(idle), "in", left)
