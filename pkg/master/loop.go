@@ -110,6 +110,8 @@ func (m *Master) perform(c rollout.Command) {
 		m.dump(c)
 	case rollout.Quarantine:
 		m.sockets.Quarantine(int(c.Slot))
+	case rollout.Relieve:
+		m.sockets.Quarantine(int(c.Slot)) // for the sockets it is the same; that it is quiet is news to nobody
 	case rollout.Report:
 		m.report(c)
 	case rollout.Reply:

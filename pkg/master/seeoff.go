@@ -42,11 +42,6 @@ func (m *Master) seeOff(w *worker, deadline time.Time) {
 	if w.asked || w.seenOff != nil || w.process == nil {
 		return
 	}
-	if m.machine.Status().Stopping { // nobody comes after it: what comes now is answered here
-		if err := m.sockets.Steer(nil); err != nil {
-			m.log.Warn("steering away from workers that are to stop", zap.Error(err))
-		}
-	}
 	ctx, cancel := context.WithCancel(m.life)
 	w.seenOff = cancel
 	drain := w.generation.cfg.Drain

@@ -138,7 +138,7 @@ func (m *Master) placeOrphans() {
 	if len(m.orphans) == 0 {
 		return
 	}
-	hold := m.cfg.Unavailable.Answer == answer.ModeHold
+	hold := m.cfg.Unavailable.Answer == answer.ModeHold && !m.ends()
 	serving := m.servingWorkers()
 	rest := m.orphans[:0]
 	for i, o := range m.orphans {
@@ -174,11 +174,17 @@ func (m *Master) placeLater() {
 	})
 }
 
+// ends: the service stops, and nobody comes to be waited for.
+func (m *Master) ends() bool {
+	st := m.machine.Status()
+	return st.Stopping && st.Drains.IsZero()
+}
+
 // answerer is the one that does what is configured now. Those whom it would
 // hold have been held in the loop, where a worker that comes is seen.
 func (m *Master) answerer() *answer.Answerer {
 	mode := m.cfg.Unavailable.Answer
-	if mode == answer.ModeHold && !m.foreign() {
+	if mode == answer.ModeHold && (!m.foreign() || m.ends()) {
 		mode = answer.Mode503
 	}
 	return m.answers[mode]

@@ -86,6 +86,9 @@ func (m *Machine) times(f func(time.Time)) {
 		f(s.drainDue)
 		f(s.deadline)
 	}
+	for i := range m.slots {
+		f(m.slots[i].due)
+	}
 	f(m.steering.deadline)
 	f(m.steering.due)
 	f(m.saving.deadline)

@@ -76,6 +76,10 @@ type (
 	// Quarantine: nobody mans this slot. What still arrives there is given to
 	// a worker that is steered to. Answer: SlotQuiet, once.
 	Quarantine struct{ Slot Slot }
+	// Relieve: nobody reads the queue of this slot, which is manned. What waits and
+	// arrives there is given to others, or answered, until somebody is started on it or
+	// activated. No answer.
+	Relieve struct{ Slot Slot }
 	// Report tells those who watch a rollout where it is. No answer.
 	Report struct {
 		Rollout    Rollout
@@ -142,6 +146,7 @@ func (Terminate) command()  {}
 func (Kill) command()       {}
 func (Dump) command()       {}
 func (Quarantine) command() {}
+func (Relieve) command()    {}
 func (Report) command()     {}
 func (Reply) command()      {}
 func (Save) command()       {}

@@ -50,6 +50,7 @@ func (m *Machine) check() {
 		return
 	}
 	m.checkServed()
+	m.checkRead()
 	m.checkOwners()
 	m.checkRoles()
 	m.checkGiving()
@@ -91,6 +92,26 @@ func (m *Machine) checkServed() {
 				m.violate("%s accepts, and nobody alive is steered to", w.called())
 				return
 			}
+		}
+	}
+}
+
+// checkRead: clients never wait without end where nobody takes them. Whoever is
+// steered to accepts, or is awaited for a limited time; a slot that was steered to is
+// read, or the master reads it, or it is known when.
+func (m *Machine) checkRead() {
+	st := &m.steering
+	if m.ending() && len(st.asked) > 0 && st.due.IsZero() {
+		m.violate("masterd is stopping and %d slots get traffic", len(st.asked))
+	}
+	for _, x := range st.asked {
+		if now, _, _ := m.reads(x.Slot); !now && st.due.IsZero() && m.nobody.IsZero() && !m.ending() {
+			m.violate("slot %d gets traffic, nobody accepts there, and nobody is waited for", x.Slot)
+		}
+	}
+	for i, s := range m.slots {
+		if now, holds, _ := m.reads(Slot(i)); s.state == slotManned && s.used && !now && !holds && !s.relieved && s.due.IsZero() {
+			m.violate("nobody reads slot %d, and the master never will", i)
 		}
 	}
 }

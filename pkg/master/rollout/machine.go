@@ -272,6 +272,7 @@ func (m *Machine) advance() {
 	m.settleWaiters()
 	m.leave()
 	m.tidySlots()
+	m.tendQueues()
 	if m.stop == nil {
 		m.startDelayed()
 	}

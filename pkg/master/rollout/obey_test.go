@@ -30,6 +30,8 @@ func (w *world) obey(c Command) {
 	case Activate:
 		p := w.procs[c.Worker]
 		p.giver, p.gives = false, nil
+		delete(w.relieved, p.slot)
+		p.given = true
 		if w.chance(w.kind.hang) {
 			p.hung = true
 		}
@@ -61,6 +63,8 @@ func (w *world) obey(c Command) {
 		w.kill(c)
 	case Quarantine:
 		w.quarantine(c.Slot)
+	case Relieve:
+		w.relieve(c.Slot)
 	case Reply:
 		what, waits := w.requests[c.Req]
 		if !waits {
@@ -137,6 +141,9 @@ func (w *world) start(c Start) {
 		w.fail("slot %d is given to worker %d while new connections may go there", c.Slot, p.id)
 	}
 	w.owner[c.Slot] = c.Generation
+	if !w.set.Beats {
+		delete(w.relieved, c.Slot) // it is given its socket now
+	}
 	if w.bySlot[c.Slot] == nil {
 		w.bySlot[c.Slot] = map[Worker]*proc{}
 	}
@@ -237,6 +244,7 @@ func (w *world) steer(c Steer) {
 func (w *world) apply(shares []Share) {
 	w.steered = shares
 	for _, s := range shares {
+		w.used[s.Slot] = true
 		w.touched[w.owner[s.Slot]] = true
 		w.served = true
 	}
@@ -317,6 +325,16 @@ func (w *world) quarantine(s Slot) {
 	w.in(w.soon()*20, SlotQuiet{Slot: s})
 }
 
+// relieve: the master takes what waits in a slot, so nobody else may be about to.
+func (w *world) relieve(s Slot) {
+	for _, p := range w.bySlot[s] {
+		if !p.gone && !p.leaving && (p.on || p.accepts || p.up && !w.set.Beats) {
+			w.fail("slot %d is taken from worker %d", s, p.id)
+		}
+	}
+	w.relieved[s] = true
+}
+
 func (w *world) save(c Save) {
 	switch {
 	case w.chance(w.kind.saveFails):
@@ -337,8 +355,40 @@ func (w *world) exit() {
 	w.exited = true
 }
 
+// inspectQueues: where clients may wait somebody takes them: a worker that accepts,
+// or the master; not at once only where a replacement is awaited.
+func (w *world) inspectQueues() {
+	for s := range w.used {
+		read, held := w.relieved[s] || w.holes[s], false
+		for _, p := range w.bySlot[s] {
+			read = read || p.given && (!p.leaving || !w.set.Beats)
+			held = held || !w.set.Beats
+		}
+		if read {
+			delete(w.unread, s)
+			continue
+		}
+		if _, ok := w.unread[s]; !ok {
+			w.unread[s] = w.now
+		}
+		most := w.set.UnavailableAfter + w.slack
+		switch {
+		case held: // until it is ready or killed: its checks come that way
+			continue
+		case w.m.ending():
+			most = 0
+		}
+		if d := w.now.Sub(w.unread[s]); d > most {
+			w.fail("nobody has taken what waits in slot %d for %v", s, d)
+		}
+	}
+}
+
 // inspect looks at the world after a step.
 func (w *world) inspect() {
+	if !w.exited {
+		w.inspectQueues()
+	}
 	if w.exited || w.stopping && w.m.Status().Drains.IsZero() { // what is only announced goes on in full
 		return
 	}

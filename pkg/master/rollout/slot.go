@@ -1,6 +1,9 @@
 package rollout
 
-import "strconv"
+import (
+	"strconv"
+	"time"
+)
 
 // noSlot stands for: none assigned.
 const noSlot Slot = -1
@@ -24,6 +27,13 @@ type slot struct {
 	state      slotState
 	generation Generation
 	vacant     bool // manned by nobody any more; quarantined once nothing is steered to it
+
+	// A queue that is held open and that nobody reads is the worst answer: its clients
+	// hang. What follows is about that, for a slot that is manned.
+	used     bool      // it was steered to: somebody may wait there
+	unread   time.Time // since when nobody takes what waits there; zero: somebody does
+	due      time.Time // when the master is to take it; zero: never as things are
+	relieved bool      // it does
 }
 
 func (s slotState) String() string {
@@ -60,9 +70,6 @@ func (m *Machine) vacate(s Slot) {
 // force names them: a slot that is quiet is given away, and its next owner is a
 // candidate that must not find users there.
 func (m *Machine) tidySlots() {
-	if m.stop != nil {
-		return
-	}
 	for i := range m.slots {
 		s := &m.slots[i]
 		if s.state == slotManned && s.vacant && !m.steersTo(Slot(i)) {
@@ -70,6 +77,65 @@ func (m *Machine) tidySlots() {
 			m.emit(Quarantine{Slot: Slot(i)})
 		}
 	}
+}
+
+// tendQueues has the master take what waits in a slot that nobody reads: at once where
+// nobody is to come, as where the last worker drains, or the service stops; and after
+// the time that clients may be kept waiting where a replacement is awaited.
+func (m *Machine) tendQueues() {
+	for i := range m.slots {
+		s := &m.slots[i]
+		s.due = time.Time{}
+		if s.state != slotManned || !s.used {
+			continue
+		}
+		now, holds, soon := m.reads(Slot(i))
+		if now {
+			s.unread, s.relieved = time.Time{}, false
+			continue
+		}
+		if s.unread.IsZero() {
+			s.unread = m.now
+		}
+		if s.relieved || holds {
+			continue
+		}
+		s.due = s.unread
+		if soon && !m.ending() {
+			s.due = s.due.Add(m.settings.UnavailableAfter)
+		}
+		if m.past(s.due) {
+			s.due, s.relieved = time.Time{}, true
+			m.emit(Relieve{Slot: Slot(i)})
+		}
+	}
+}
+
+// reads tells whether somebody takes what arrives in a slot now; whether a process
+// that is not known to be ready holds it, from which nothing may be taken, as its
+// checks come that way; and whether somebody is to come.
+func (m *Machine) reads(slot Slot) (now, holds, soon bool) {
+	for _, g := range m.generations {
+		sdk := g.settings.Beats
+		for _, w := range g.workers {
+			if w.slot != slot {
+				continue
+			}
+			switch w.phase {
+			case PhaseActivating, PhaseActive, PhaseParked:
+				now = true
+			case PhaseDraining: // the SDK has closed its copy, others accept until they are stopped
+				now = now || !sdk
+			case PhaseStopping, PhaseKilled:
+			default:
+				holds, soon = holds || !sdk, true
+			}
+		}
+		for _, s := range g.seats {
+			soon = soon || s.slot == slot && !s.due.IsZero()
+		}
+	}
+	return now, holds, soon
 }
 
 func (m *Machine) slotQuiet(s Slot) { m.slots[s] = slot{} }

@@ -317,7 +317,7 @@ func (m *Machine) restore(s Snapshot) {
 	m.somebody = true // until resteer has looked
 	for _, x := range s.Slots {
 		m.grow(int(x.Slot) + 1)
-		m.slots[x.Slot] = slot{state: slotManned, generation: x.Generation, vacant: x.Vacant}
+		m.slots[x.Slot] = slot{state: slotManned, generation: x.Generation, vacant: x.Vacant, used: true}
 		if x.Quarantine {
 			m.slots[x.Slot].state = slotQuarantine
 		}

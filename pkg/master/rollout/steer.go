@@ -110,15 +110,18 @@ func gcd(a, b uint32) uint32 {
 // resteer makes the steering what it should be. While nobody is alive it stays
 // as it was: queues wait for the replacement, until the master answers itself.
 func (m *Machine) resteer() {
-	if m.ending() || m.resuming {
+	if m.resuming {
 		return
 	}
 	s := &m.steering
-	want := m.want()
+	var want []Share
+	if !m.ending() { // else nobody new is served, and the master says so
+		want = m.want()
+	}
 	m.somebody = len(want) > 0
 	if m.somebody {
 		m.down = false
-	} else if !m.down {
+	} else if !m.down && !m.ending() {
 		return
 	}
 	if s.sure && sameShares(want, s.asked) {
@@ -142,6 +145,9 @@ func (m *Machine) steer(shares []Share) {
 		s.out = append(s.out, ask{seq: s.seq, shares: shares})
 	}
 	m.checkShares(shares)
+	for _, x := range shares {
+		m.slots[x.Slot].used = true
+	}
 	for _, g := range m.generations {
 		if g.traffic {
 			g.touched = true

@@ -6,7 +6,8 @@ import "time"
 // what is open, then they are stopped, then killed, then the master exits.
 // While it is announced the active generation is served, restarted and judged as
 // ever, and no rollout begins;
-// from the drain on nothing is restarted and the steering stays as it is.
+// from the drain on nothing is restarted, and nobody is steered to: workers that
+// drain take nothing more, so the master answers who still comes.
 type stop struct {
 	by       string
 	requests []Request
@@ -98,9 +99,10 @@ func (m *Machine) endBake(by string) {
 	}
 }
 
-// restNow: nothing is steered and nobody is started any more.
+// restNow: nobody gets new connections, and nobody is started any more.
 func (m *Machine) restNow() {
-	m.steering.due, m.nobody = time.Time{}, time.Time{}
+	m.nobody = time.Time{}
+	m.resteer()
 	for _, g := range m.generations {
 		for _, s := range g.seats {
 			s.due = time.Time{}

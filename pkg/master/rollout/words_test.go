@@ -64,6 +64,8 @@ func show(c Command) string {
 		return fmt.Sprintf("announce w%d", c.Worker)
 	case Dump:
 		return fmt.Sprintf("dump w%d", c.Worker)
+	case Relieve:
+		return fmt.Sprintf("relieve s%d", c.Slot)
 	case Quarantine:
 		return fmt.Sprintf("quarantine s%d", c.Slot)
 	case Report:

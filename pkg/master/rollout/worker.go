@@ -120,6 +120,9 @@ func (m *Machine) man(g *generation, s *seat) {
 	m.workers[w.id] = w
 	g.workers = append(g.workers, w)
 	m.turn(w, PhaseStarting, g.settings.StartTimeout)
+	if !g.settings.Beats {
+		m.slots[s.slot].relieved = false // it is given the slot before it starts
+	}
 	m.emit(Start{Worker: w.id, Generation: g.id, Slot: s.slot, Version: g.version, Replaces: s.last})
 	if s.last != 0 {
 		s.restarts++

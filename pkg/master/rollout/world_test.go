@@ -47,8 +47,11 @@ type world struct {
 	served   bool
 
 	slots    int
-	left     *Snapshot // on disk, for the next master
-	resuming bool      // it goes on from that in this step
+	used     map[Slot]bool      // was steered to: somebody may wait there
+	relieved map[Slot]bool      // the master takes what waits there
+	unread   map[Slot]time.Time // since when nobody does
+	left     *Snapshot          // on disk, for the next master
+	resuming bool               // it goes on from that in this step
 	steps    int
 	still    int // ticks in a row without time passing
 	history  []moment
@@ -74,6 +77,7 @@ type proc struct {
 	passed  bool
 	warmed  bool
 	accepts bool // told
+	given   bool // was given its listeners, and takes them in time or is killed
 	leaving bool // was told to drain, stop or die
 	sick    bool
 	hung    bool
@@ -148,6 +152,7 @@ func (w *world) reboot() {
 	w.m = New(Options{Slots: w.slots, Rand: rand.New(rand.NewPCG(w.r.Uint64(), 1))})
 	w.queue, w.live, w.procs, w.bySlot = nil, nil, map[Worker]*proc{}, map[Slot]map[Worker]*proc{}
 	w.gens, w.touched, w.holes, w.owner = map[Generation]bool{}, map[Generation]bool{}, map[Slot]bool{}, map[Slot]Generation{}
+	w.used, w.relieved, w.unread = map[Slot]bool{}, map[Slot]bool{}, map[Slot]time.Time{}
 	w.steered, w.asks, w.failedU = nil, nil, time.Time{}
 	w.heard, w.known = 0, nil
 	w.forward, w.made = map[Rollout]bool{}, map[Generation]Rollout{}
@@ -476,6 +481,9 @@ func (w *world) learn(ev Event) {
 	case StartFailed:
 		w.bury(ev.Worker)
 	case SlotQuiet:
+		if w.holes[ev.Slot] {
+			delete(w.used, ev.Slot)
+		}
 		delete(w.holes, ev.Slot)
 		delete(w.owner, ev.Slot)
 	case Steered:
