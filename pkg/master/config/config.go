@@ -124,7 +124,8 @@ type Warmup struct {
 // Rollout says how one generation follows the other.
 type Rollout struct {
 	Bake         time.Duration
-	Surge        string // "all" or "one"
+	Surge        string        // "all" or "one"
+	MinReady     time.Duration // of each worker when they are replaced one at a time
 	Watch        bool
 	Cooldown     time.Duration
 	MaxPerMinute int

@@ -35,6 +35,7 @@ health:
 rollout:
   bake: 90m
   surge: one
+  min_ready: 1m
   watch: true
   cooldown: 0
   max_per_minute: 1

@@ -61,7 +61,7 @@ func pointers(c *Config) map[string]any {
 		"health.active.interval": &h.Active.Interval, "health.active.timeout": &h.Active.Timeout, "health.active.failures": &h.Active.Failures,
 		"health.warmup.path": &h.Warmup.Path, "health.warmup.requests": &h.Warmup.Requests, "health.warmup.concurrency": &h.Warmup.Concurrency,
 
-		"rollout.bake": &r.Bake, "rollout.surge": &r.Surge, "rollout.watch": &r.Watch, "rollout.cooldown": &r.Cooldown,
+		"rollout.bake": &r.Bake, "rollout.surge": &r.Surge, "rollout.min_ready": &r.MinReady, "rollout.watch": &r.Watch, "rollout.cooldown": &r.Cooldown,
 		"rollout.max_per_minute": &r.MaxPerMinute, "rollout.keep_versions": &r.KeepVersions,
 		"rollout.memory.reserve": &r.Memory.Reserve, "rollout.memory.when_short": &r.Memory.WhenShort,
 		"rollout.require.commands": &r.Require.Commands, "rollout.require.tcp": &r.Require.TCP, "rollout.require.http": &r.Require.HTTP,

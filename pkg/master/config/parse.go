@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // maxFile is the size of the greatest configuration file, in bytes.
@@ -44,8 +45,21 @@ func Parse(name string, data []byte, env []string, host Host) (*Config, error) {
 	if p := b.problems(); len(p.List) > 0 {
 		return nil, p.sorted()
 	}
-	c.source = source{text: data, lines: doc.lines(), vars: over.names(), filled: b.filled, warnings: over.warnings}
+	c.source = source{text: data, lines: doc.lines(), vars: over.names(), filled: b.filled, warnings: append(over.warnings, c.shortBake()...)}
 	return c, nil
+}
+
+// shortBake warns of a bake that is over before failing checks count. It goes on
+// until every worker passes one then, so it will not take as long as it says.
+func (c *Config) shortBake() []string {
+	h, a := c.Health, c.Health.Active
+	needs := a.Interval * time.Duration(a.Failures)
+	if c.Rollout.Bake == 0 || c.Rollout.Bake >= needs || h.HTTP == nil && h.TCP == nil && len(h.Command) == 0 {
+		return nil
+	}
+	return []string{fmt.Sprintf("rollout.bake (%s) is shorter than health.active.interval × health.active.failures (%s): "+
+		"a version whose checks begin to fail is rolled back only after the time of the bake; make the bake longer, or check more often",
+		c.Rollout.Bake, needs)}
 }
 
 // source is where the values of a Config came from.

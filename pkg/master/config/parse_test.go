@@ -45,7 +45,7 @@ func TestDefaults(t *testing.T) {
 			Active: ActiveCheck{Interval: 2 * time.Second, Timeout: time.Second, Failures: 3},
 			Warmup: Warmup{Concurrency: 4},
 		},
-		Rollout: Rollout{Bake: 5 * time.Minute, Surge: "all", Cooldown: 10 * time.Second, MaxPerMinute: 6, KeepVersions: 5,
+		Rollout: Rollout{Bake: 5 * time.Minute, Surge: "all", MinReady: 5 * time.Second, Cooldown: 10 * time.Second, MaxPerMinute: 6, KeepVersions: 5,
 			Memory: Memory{Reserve: 128 << 20, WhenShort: "refuse"}, Require: Require{Timeout: 10 * time.Second}},
 		Drain:       Drain{Timeout: 5 * time.Minute, MaxGenerations: 4, KillAfter: 5 * time.Second, Signal: "none", Handover: true},
 		Restart:     Restart{Initial: 100 * time.Millisecond, Max: 10 * time.Second, Loop: 5, LoopWindow: time.Minute},
@@ -102,6 +102,24 @@ func TestWarnings(t *testing.T) {
 	}
 	if !reflect.DeepEqual(c.Warnings(), want) {
 		t.Errorf("got\n%s", strings.Join(c.Warnings(), "\n"))
+	}
+}
+
+// A bake that ends before failing checks count is said, whichever key makes it so.
+func TestShortBakeIsWarnedOf(t *testing.T) {
+	for text, warned := range map[string]bool{
+		"":                          false,
+		"rollout: {bake: 6s}\n":     false,
+		"rollout: {bake: 5999ms}\n": true,
+		"rollout: {bake: 0}\n":      false, // nothing is proven, as asked
+		"rollout: {bake: 1m}\nhealth: {http: {}, active: {interval: 21s}}\n": true,
+		"rollout: {bake: 1s}\nhealth: none\n":                                false,
+		"rollout: {bake: 1s}\nhealth: {command: [./c]}\n":                    true,
+	} {
+		got := parse(t, least+text).Warnings()
+		if (len(got) == 1 && strings.HasPrefix(got[0], "rollout.bake (")) != warned || len(got) > 1 {
+			t.Errorf("%q: %q", text, got)
+		}
 	}
 }
 
