@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -21,6 +22,9 @@ type bake struct {
 	faulty Worker
 	broken bool // somebody died and it stayed: the bake starts over at its end
 	told   bool // that failing checks have no better place to go
+
+	closing  time.Time // when its time was up; it ends once every worker has passed a check since
+	reported bool      // that it goes on beyond its time, and why
 }
 
 func (m *Machine) startBake(a *attempt) {
@@ -57,11 +61,65 @@ func (m *Machine) bakeOver() {
 	case b.confirm:
 		m.confirmMissed(b)
 	case b.broken:
-		b.broken, b.told = false, false
+		b.broken, b.told, b.closing = false, false, time.Time{}
 		m.bakeUntil(b.gen.settings.Bake)
 		m.report(b.made, b.deadline, "a worker died during the bake, it starts over")
 	default:
-		m.baked("")
+		m.closeBake(b)
+	}
+}
+
+// closeBake asks every worker once more: a failure counts only after several
+// checks, so the time alone proves nothing. judge ends the bake when all have
+// passed; until then it goes on.
+func (m *Machine) closeBake(b *bake) {
+	if b.closing.IsZero() {
+		b.closing = m.now
+		m.askAgain(b.gen)
+	}
+	m.bakeUntil(b.gen.settings.checkTime())
+	if _, why := m.unproven(b.gen, b.closing); why != "" && why != unanswered && !b.reported {
+		b.reported = true
+		m.report(b.made, b.deadline, "its time is over and "+why+"; it goes on until every worker passes a check")
+	}
+}
+
+// unanswered: nothing is wrong with a worker, its check just runs.
+const unanswered = "a check is not answered yet"
+
+// unproven tells why a generation's workers do not count as proven, and which of
+// them: each must have the traffic, be heard of and have passed a check since the
+// given time, with none failed after it. Empty: all do. Places that nobody has
+// had yet do not count.
+func (m *Machine) unproven(g *generation, since time.Time) (*worker, string) {
+	waits := ""
+	for _, s := range g.seats {
+		w := s.worker
+		switch {
+		case w == nil && s.last == 0, w != nil && w.retired:
+		case w == nil:
+			return nil, "the replacement of worker " + strconv.FormatUint(uint64(s.last), 10) + " has not been started"
+		case w.phase != PhaseActive:
+			return w, w.called() + " does not serve yet"
+		case w.silent:
+			return w, w.called() + " is not heard of"
+		case !g.settings.Probe:
+		case w.failures > 0:
+			return w, w.called() + " fails its health check (" + w.lastProbe + ")"
+		case w.lastOK.Before(since):
+			waits = unanswered
+		}
+	}
+	return nil, waits
+}
+
+// askAgain checks every worker of a generation now. Those that fail are asked at
+// their own pace: asking faster would count against them.
+func (m *Machine) askAgain(g *generation) {
+	for _, w := range g.workers {
+		if w.phase == PhaseActive && g.settings.Probe && !w.probing && w.failures == 0 {
+			m.probe(w)
+		}
 	}
 }
 
@@ -139,28 +197,27 @@ func (m *Machine) judge() {
 	case m.parked.alive() && !rejected:
 		m.judgeChecks(b)
 	}
+	if m.bake != b || b.closing.IsZero() || b.broken {
+		return
+	}
+	if _, why := m.unproven(b.gen, b.closing); why == "" {
+		m.baked("")
+	}
 }
 
 // judgeChecks: failing checks count against the generation only if the parked
 // one passes the same check at the same time. A dead database is nobody's fault.
 func (m *Machine) judgeChecks(b *bake) {
-	var bad *worker
-	for _, w := range b.gen.workers {
-		if w.phase == PhaseActive && w.failures >= b.gen.settings.ActiveFailures {
-			bad = w
-			break
-		}
-	}
+	bad := b.gen.unhealthy()
 	if bad == nil {
 		b.told = false
 		return
 	}
-	if m.parkedFit(bad.failing) {
-		m.takeBack(StageBake, bad.id, fmt.Sprintf("%s failed %s in a row (%s)",
-			bad.called(), number(bad.failures, "health check"), bad.lastProbe))
+	if m.parked.passesWhere(bad) {
+		m.takeBack(StageBake, bad.id, bad.called()+" "+bad.failed())
 		return
 	}
-	if m.askParked(bad.failing) || b.told {
+	if m.askFit(m.parked, bad.failing) || b.told {
 		return
 	}
 	b.told = true
@@ -168,12 +225,30 @@ func (m *Machine) judgeChecks(b *bake) {
 		"), but so does parked "+m.parked.called()+"; it stays where it is")
 }
 
-// parkedFit: every parked worker that lives passed its last check, and did so
-// after a given time.
-func (m *Machine) parkedFit(since time.Time) bool {
+// unhealthy is a worker that fails its checks, nil: none does.
+func (g *generation) unhealthy() *worker {
+	for _, w := range g.workers {
+		if w.phase == PhaseActive && w.failures >= g.settings.ActiveFailures {
+			return w
+		}
+	}
+	return nil
+}
+
+// failed says what an unhealthy worker did.
+func (w *worker) failed() string {
+	return fmt.Sprintf("failed %s in a row (%s)", number(w.failures, "health check"), w.lastProbe)
+}
+
+// parkedFit: the traffic can go back to the parked generation.
+func (m *Machine) parkedFit(since time.Time) bool { return m.parked.fit(since) }
+
+// fit: every worker that accepts passed its last check, and did so after a given
+// time.
+func (g *generation) fit(since time.Time) bool {
 	fit := false
-	for _, w := range m.parked.workers {
-		if w.phase != PhaseParked {
+	for _, w := range g.workers {
+		if !w.accepts() || w.leaving {
 			continue
 		}
 		if w.failures > 0 || w.silent || w.gen.settings.Probe && w.lastOK.Before(since) {
@@ -184,12 +259,23 @@ func (m *Machine) parkedFit(since time.Time) bool {
 	return fit
 }
 
-// askParked probes at once those parked workers whose last good answer is too
-// old to count. It tells whether an answer is awaited.
-func (m *Machine) askParked(since time.Time) bool {
+// passesWhere: it is fit, and passes a check that the worker fails. After an outage
+// that both had seen one of them passes first: then the other is asked once more.
+func (g *generation) passesWhere(bad *worker) bool {
+	for _, w := range g.workers {
+		if w.accepts() && !w.failedAt.Before(bad.failing) && bad.failedAt.Before(w.lastOK) {
+			return false
+		}
+	}
+	return g.fit(bad.failing)
+}
+
+// askFit probes at once those workers whose last good answer is too old to count
+// for fit. It tells whether an answer is awaited.
+func (m *Machine) askFit(g *generation, since time.Time) bool {
 	waits := false
-	for _, w := range m.parked.workers {
-		if w.phase != PhaseParked || w.failures > 0 || !w.lastOK.Before(since) {
+	for _, w := range g.workers {
+		if !w.accepts() || w.leaving || !w.gen.settings.Probe || w.failures > 0 || !w.lastOK.Before(since) {
 			continue
 		}
 		if !w.probing {

@@ -86,6 +86,7 @@ func (w *world) lose() {
 	})
 	w.queue.init()
 	clear(w.requests)
+	clear(w.unwell) // it may be told again
 	w.asks, w.heard, w.failedU = nil, 0, time.Time{}
 }
 
@@ -95,6 +96,9 @@ func (w *world) succeed(left Snapshot) {
 	for _, g := range left.Generations {
 		for _, x := range g.Workers {
 			phases[x.ID] = x.Phase
+			if p := w.procs[x.ID]; p != nil {
+				p.every = x.Every
+			}
 		}
 	}
 	for _, p := range slices.Clone(w.live) {

@@ -20,6 +20,7 @@ func (m *Machine) finish(a *attempt) {
 			old.called()+" was replaced by "+g.called()+" before it was baked, as "+who(a.by, a.origin)+" asked"+because(a.why))
 	}
 	if old != nil {
+		m.noteReplaced(a, old)
 		m.succeed(a, old)
 	}
 	m.adopt(a, g)
@@ -151,6 +152,7 @@ func (m *Machine) conclude(a *attempt, code Code, stage Stage, w *worker, why st
 	}
 	m.answer(a, code, stage, w, why)
 	m.record(e)
+	m.noteFailure(a, e)
 	switch code {
 	case Done:
 		m.emit(Hook{Name: "after", Rollout: a.id, Entry: e})
@@ -161,6 +163,32 @@ func (m *Machine) conclude(a *attempt, code Code, stage Stage, w *worker, why st
 		m.automatic.ended = m.now
 	}
 	m.retain()
+}
+
+// noteFailure keeps the last failure in view until what it was about went well:
+// a reload, or a start of what is configured. What somebody ended is none.
+func (m *Machine) noteFailure(a *attempt, e Entry) {
+	e.At = m.now
+	switch {
+	case (e.Code == Failed || e.Code == RolledBack) && !a.unwanted:
+		m.lastFailed = &e
+	case e.Code == Done && a.version == nil && m.lastFailed != nil && a.id > m.lastFailed.Rollout:
+		m.lastFailed = nil
+	}
+}
+
+// noteReplaced does the same for a generation that had the traffic and was given
+// up by the machine itself: nobody's rollout ends with it.
+func (m *Machine) noteReplaced(a *attempt, old *generation) {
+	if a.what != "loop" && (a.what != "rollback" || a.origin != Internal) {
+		return
+	}
+	made := old.made
+	m.lastFailed = &Entry{
+		At: m.now, Rollout: made.id, What: made.what, By: made.by, Origin: made.origin, Why: made.why, From: made.from, To: old.id,
+		Version: old.version, Code: RolledBack, Stage: StageServing,
+		Reason: sentence(strings.TrimSuffix(a.why, ".") + "; " + a.gen.called() + " took its place"),
+	}
 }
 
 // answer replies to a rollout's caller, unless that has been done.

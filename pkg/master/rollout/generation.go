@@ -33,8 +33,11 @@ type generation struct {
 	touched bool // may have had some: it drains, it is not just killed
 	slot    Slot // the one that its workers share, or noSlot
 	seats   []*seat
-	workers []*worker // living ones, oldest first; those without a seat too
-	exits   []time.Time
+	workers []*worker   // living ones, oldest first; those without a seat too
+	exits   []time.Time // of its workers, unasked, within LoopWindow
+	looped  time.Time   // those up to here have counted as a loop
+	ended   Ending      // the last of them
+	sick    time.Time   // since when it is known to fail its checks; zero: it is not
 }
 
 // seat is one worker's place in a generation, with whoever sits in it now.

@@ -21,17 +21,18 @@ func (m *Machine) probed(w *worker, ok bool, detail string) {
 	s := w.gen.settings
 	if ok {
 		w.lastOK, w.failures = m.now, 0
+		w.passes++
 	} else {
 		if w.failures == 0 {
 			w.failing = m.now
 		}
 		w.failures++
+		w.passes, w.failedAt = 0, m.now
 		w.lastProbe = detail
 	}
 	switch w.phase {
 	case PhaseChecking:
 		if !ok {
-			w.passes = 0
 			w.probeDue = m.now.Add(s.StartInterval)
 			if a := m.try; m.candidate(w.gen) && a.complaint != detail {
 				a.complaint = detail
@@ -39,7 +40,6 @@ func (m *Machine) probed(w *worker, ok bool, detail string) {
 			}
 			return
 		}
-		w.passes++
 		if w.passes >= s.StartSuccesses {
 			m.passed(w)
 			return
@@ -48,6 +48,40 @@ func (m *Machine) probed(w *worker, ok bool, detail string) {
 	case PhaseActive, PhaseParked:
 		w.probeDue = m.now.Add(s.ActiveInterval)
 	}
+}
+
+// tellHealth writes down that the version that serves has begun to fail its
+// checks, and that it passes them again: each once, however many workers and
+// checks it is about.
+func (m *Machine) tellHealth() {
+	g := m.active
+	if g == nil || m.ending() {
+		return
+	}
+	e := Entry{Origin: Internal, From: g.id, To: g.id, Version: g.version, Stage: StageServing}
+	switch bad := g.unhealthy(); {
+	case bad != nil && g.sick.IsZero():
+		g.sick = bad.failing
+		e.What, e.Code, e.Worker, e.Reason = "unhealthy", Failed, bad.id, sentence(bad.called()+" "+bad.failed()+"; it serves on")
+	case bad == nil && !g.sick.IsZero() && g.recovered():
+		e.What, e.Code = "healthy", Done
+		e.Reason = sentence(g.called() + " passes its health checks again, after " + m.now.Sub(g.sick).Round(time.Second).String())
+		g.sick = time.Time{}
+	default:
+		return
+	}
+	m.record(e)
+}
+
+// recovered: every worker passes its checks, as many in a row as a new one has to.
+// One that passes now and then is not told of each time.
+func (g *generation) recovered() bool {
+	for _, w := range g.workers {
+		if w.phase == PhaseActive && (w.failures > 0 || w.passes < g.settings.StartSuccesses) {
+			return false
+		}
+	}
+	return g.alive()
 }
 
 // beat: the worker's loop turns. It tells whether nothing else follows from it.
@@ -106,7 +140,7 @@ func (m *Machine) missed(w *worker) {
 		w.beatDue = m.now.Add(dumpTime)
 		m.emit(Dump{Worker: w.id})
 	default:
-		m.kill(w, "it has not been heard of for "+span(s.BeatInterval*time.Duration(s.BeatsSteer+s.BeatsKill)))
+		m.condemn(w, "it has not been heard of for "+span(s.BeatInterval*time.Duration(s.BeatsSteer+s.BeatsKill)))
 	}
 }
 
@@ -119,11 +153,16 @@ func (m *Machine) unfed(w *worker) {
 		m.emit(Dump{Worker: w.id})
 		return
 	}
-	if w.triggered {
-		m.unfit(w, w.hungry()) // it may be a candidate
-		return
+	m.condemn(w, w.hungry())
+}
+
+// condemn kills a worker that hangs. A rollout that it belongs to ends now: until it is
+// gone its traffic may have no other place.
+func (m *Machine) condemn(w *worker, why string) {
+	if m.candidate(w.gen) {
+		m.fail(m.try.stage, w, why)
 	}
-	m.kill(w, w.hungry())
+	m.unfit(w, why)
 }
 
 // trigger begins what a watchdog does that has run out. Nothing that the worker

@@ -9,8 +9,9 @@ const MaxProcesses = 64
 // limit here.
 const (
 	defaultKeep = 5
-	maxClosed   = 32 // digests closed to automation; the oldest falls out
-	maxHomes    = 4  // workers that one worker gives its connections to at one time; each costs both a link
+	maxClosed   = 32  // digests closed to automation; the oldest falls out
+	maxHomes    = 4   // workers that one worker gives its connections to at one time; each costs both a link
+	maxExits    = 100 // exits of workers that a generation remembers, or as many as make a loop
 
 	killPatience  = 10 * time.Second       // from KILL to giving a process up as stuck
 	killAgain     = time.Minute            // between two KILLs of a stuck one
@@ -73,6 +74,11 @@ func (s Settings) whole() Settings {
 	return s
 }
 
+// checkTime is how long a worker that turns sick may stay unnoticed.
+func (s Settings) checkTime() time.Duration {
+	return s.ActiveInterval*time.Duration(s.ActiveFailures) + s.ActiveTimeout + probeSlack
+}
+
 // candidateTimeout is how long a candidate may take from its first Start to
 // its traffic, whatever its stages may take each.
 func (s Settings) candidateTimeout(one bool) time.Duration {
@@ -81,6 +87,9 @@ func (s Settings) candidateTimeout(one bool) time.Duration {
 		drain := s.DrainTimeout
 		if drain == 0 {
 			drain = surgePatience
+		}
+		if s.MinReady > 0 {
+			once += s.MinReady + s.checkTime()
 		}
 		once = (once + drain + s.KillAfter + killPatience) * time.Duration(s.Processes)
 	}

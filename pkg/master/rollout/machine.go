@@ -261,12 +261,14 @@ func (m *Machine) advance() {
 	}
 	if !m.ending() {
 		m.judge()
+		m.judgeOne()
 		m.advanceTry()
 		m.judge() // what advanceTry gave up may have left the bake to be judged
 	}
 	m.resteer()
 	m.manDue()
 	m.tellCrashes()
+	m.tellHealth()
 	m.watchNobody()
 	m.settleScale()
 	m.settleWaiters()

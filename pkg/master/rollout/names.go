@@ -50,6 +50,7 @@ type Settings struct {
 	ActiveTimeout  time.Duration // for each of them
 	ActiveFailures int           // failures in a row that make a worker unhealthy
 
+	MinReady     time.Duration // one by one: how long a new worker must serve before an old one leaves for it
 	Bake         time.Duration // active without a fault for so long is baked
 	Cooldown     time.Duration // automatic rollouts: least time between the ends and starts of two
 	MaxPerMinute int           // automatic rollouts: at most so many starts in a minute
@@ -124,17 +125,18 @@ const (
 type Stage string
 
 const (
-	StagePrepare  Stage = "prepare"  // pin, hooks, memory
-	StageSave     Stage = "save"     // writing down what is about to be done
-	StageStart    Stage = "start"    // process up to ready
-	StageCheck    Stage = "check"    // health checks
-	StageWarm     Stage = "warm-up"  // warm-up requests
-	StageActivate Stage = "activate" // handing over the slots
-	StageSteer    Stage = "steer"    // moving the traffic
-	StageServing  Stage = "serving"  // has the traffic
-	StageBake     Stage = "bake"     // proving itself
-	StageConfirm  Stage = "confirm"  // waiting for promote
-	StageBaked    Stage = "baked"    // done
+	StagePrepare  Stage = "prepare"   // pin, hooks, memory
+	StageSave     Stage = "save"      // writing down what is about to be done
+	StageStart    Stage = "start"     // process up to ready
+	StageCheck    Stage = "check"     // health checks
+	StageWarm     Stage = "warm-up"   // warm-up requests
+	StageActivate Stage = "activate"  // handing over the slots
+	StageSteer    Stage = "steer"     // moving the traffic
+	StageMinReady Stage = "min-ready" // one by one: the newest worker serves, and has to go on doing so
+	StageServing  Stage = "serving"   // has the traffic
+	StageBake     Stage = "bake"      // proving itself
+	StageConfirm  Stage = "confirm"   // waiting for promote
+	StageBaked    Stage = "baked"     // done
 )
 
 // Entry is one line of the history: a thing that was asked or that happened,
@@ -142,7 +144,7 @@ const (
 type Entry struct {
 	At       time.Time
 	Rollout  Rollout
-	What     string // "start", "reload", "rollback", "promote", "abort", "hold", "unhold", "scale", "stop", "crash", "cut", "loop"
+	What     string // "start", "reload", "rollback", "promote", "abort", "hold", "unhold", "scale", "stop", "crash", "cut", "loop", "unhealthy", "healthy"
 	By       string // opaque to the machine
 	Origin   Origin
 	Why      string // the asker's reason

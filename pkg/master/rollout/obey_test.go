@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"strings"
 	"time"
 )
@@ -11,6 +12,9 @@ func (w *world) obey(c Command) {
 	case Report:
 		if c.Generation != 0 {
 			w.made[c.Generation] = c.Rollout
+		}
+		if _, bakes := w.bakes[c.Generation]; c.Stage == StageBake && !bakes {
+			w.bakes[c.Generation] = w.now
 		}
 	case Prepare:
 		w.prepare(c)
@@ -156,6 +160,7 @@ func (w *world) start(c Start) {
 	if w.forward[w.made[c.Generation]] && w.disk.NextGeneration <= c.Generation {
 		w.fail("generation %d of a reload is started before the disk knows of it", c.Generation)
 	}
+	w.mustBeReady(c)
 	w.gens[c.Generation] = true
 	bad := strings.HasSuffix(p.version, "-bad")
 	w.in(time.Second, heartbeat{p.id})
@@ -286,8 +291,9 @@ func (lastBreath) event() {}
 func (w *world) kill(c Kill) {
 	p := w.procs[c.Worker]
 	if strings.Contains(c.Why, "watchdog within") {
-		if quiet := w.now.Sub(p.beat); w.set.Watchdog == 0 || quiet < w.set.Watchdog {
-			w.fail("worker %d is killed by its watchdog of %v, which it fed %v ago", p.id, w.set.Watchdog, quiet)
+		limit := cmp.Or(p.every, w.set.Watchdog)
+		if quiet := w.now.Sub(p.beat); w.set.Watchdog == 0 || quiet < limit {
+			w.fail("worker %d is killed by its watchdog of %v, which it fed %v ago", p.id, limit, quiet)
 		}
 	}
 	if strings.Contains(c.Why, "heard of") {

@@ -88,9 +88,6 @@ func (m *Machine) record(e Entry) {
 	e.At = m.now
 	if e.Rollout != 0 {
 		m.last = &e
-		if e.Code == Failed || e.Code == RolledBack {
-			m.lastFailed = &e
-		}
 	}
 	if e.Cut != (Cut{}) {
 		m.lastCut = &e

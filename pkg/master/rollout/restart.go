@@ -62,17 +62,22 @@ func (m *Machine) refill(g *generation) {
 // is another one, if there is one. That one has to pass its checks like any
 // candidate; until it has, and when it does not, the looping one is restarted
 // on and on.
-func (m *Machine) countExit(g *generation) {
+func (m *Machine) countExit(g *generation, w *worker, how string) {
 	set := g.settings
-	g.exits = append(g.exits, m.now)
-	for len(g.exits) > 0 && m.now.Sub(g.exits[0]) > set.LoopWindow {
+	g.exits, g.ended = append(g.exits, m.now), Ending{Worker: w.id, How: how}
+	for m.now.Sub(g.exits[0]) > set.LoopWindow || len(g.exits) > max(set.Loop, maxExits) {
 		g.exits = g.exits[1:]
 	}
-	if len(g.exits) < set.Loop {
+	n := 0
+	for _, t := range g.exits {
+		if t.After(g.looped) {
+			n++
+		}
+	}
+	if n < set.Loop {
 		return
 	}
-	n := len(g.exits)
-	g.exits = nil
+	g.looped = m.now
 	if m.try != nil || m.stop != nil || m.parked.alive() || !m.automaticNow() {
 		return
 	}

@@ -85,7 +85,7 @@ func (m *Machine) settleScaleLeft(to int) {
 // settleForward ends the rollout that was under way well, if its candidate was
 // known to have all the traffic.
 func (m *Machine) settleForward(sure bool) {
-	if a := m.try; a != nil && sure && a.stage == StageSteer && m.hasAll(a.gen) {
+	if a := m.try; a != nil && sure && (a.stage == StageSteer || a.stage == StageMinReady) && m.hasAll(a.gen) {
 		m.finish(a)
 	}
 }

@@ -21,9 +21,9 @@ func (m *Machine) rollbackAsked(ev RollbackAsked) {
 				m.active.called()+"; `masterd rollback VERSION` starts a kept version instead")
 			return
 		}
-		bad, failed := m.active, m.lastFailed
+		bad := m.active
+		b.made.unwanted = true
 		m.takeBack(b.made.stage, 0, by+" asked for it"+because(ev.Why))
-		m.lastFailed = failed // what was asked for is no failure
 		m.record(Entry{What: "rollback", By: ev.By, Origin: ev.Origin, Why: ev.Why, From: bad.id, To: m.active.id,
 			Version: m.active.version, Code: Done})
 		m.afterSteer(Reply{Req: ev.Req, Rollout: b.made.id, Generation: m.active.id, Version: m.active.version, Code: Done,
@@ -53,6 +53,7 @@ func (m *Machine) cancelFor(ev RollbackAsked, a *attempt, by string) bool {
 		return false
 	}
 	moved := m.moved(a)
+	a.unwanted = true
 	code := Superseded
 	if moved {
 		code = RolledBack
@@ -114,6 +115,7 @@ func (m *Machine) abortAsked(ev AbortAsked) {
 	by := who(ev.By, Person)
 	if a := m.try; a != nil {
 		moved := m.moved(a)
+		a.unwanted = true
 		code := Failed
 		if moved {
 			code = RolledBack
@@ -135,9 +137,8 @@ func (m *Machine) abortAsked(ev AbortAsked) {
 	case !m.parked.alive():
 		m.refuse(ev.Req, Invalid, b.gen.called()+" has the traffic and no generation is parked to give it back to; `masterd rollback` starts a kept version")
 	default:
-		failed := m.lastFailed
+		b.made.unwanted = true
 		m.takeBack(b.made.stage, 0, "it was aborted by "+by+because(ev.Why))
-		m.lastFailed = failed
 		m.note("abort", ev.By, ev.Why)
 		m.afterSteer(Reply{Req: ev.Req, Rollout: b.made.id, Generation: m.active.id, Version: m.active.version, Code: Done,
 			Reason: sentence(b.made.called() + " was aborted, " + m.active.called() + " has the traffic again")})

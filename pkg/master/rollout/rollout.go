@@ -10,8 +10,8 @@ import (
 //
 //	prepare → save → start → check → warm-up → save → activate → steer → serving → bake | confirm → baked
 //
-// Surge one goes round start … steer once for each worker. Nothing before steer
-// touches the generation that serves.
+// Surge one goes round start … steer → min-ready once for each worker. Nothing
+// before steer touches the generation that serves.
 type attempt struct {
 	id       Rollout
 	what     string // start, reload, rollback, loop
@@ -40,6 +40,9 @@ type attempt struct {
 	steerSeq  uint64
 	steered   bool
 	complaint string    // the last failed check that was reported
+	unwanted  bool      // a person, or the end of the service, ended it: no failure
+	closing   time.Time // surge one: when MinReady was over; the next comes once every worker has passed a check since
+	yielded   bool      // surge one: an old worker was told to leave for the newest
 	leaver    *worker   // surge one: the old worker that must be gone before the next is started
 	goneBy    time.Time // …or that is waited for no longer
 }
@@ -47,12 +50,13 @@ type attempt struct {
 var stageAfter = map[Stage][]Stage{
 	StagePrepare:  {""},
 	StageSave:     {StagePrepare, StageStart, StageCheck, StageWarm},
-	StageStart:    {StagePrepare, StageSave, StageSteer},
+	StageStart:    {StagePrepare, StageSave, StageSteer, StageMinReady},
 	StageCheck:    {StageStart},
 	StageWarm:     {StageStart, StageCheck},
 	StageActivate: {StageSave, StageStart, StageCheck, StageWarm},
 	StageSteer:    {StageActivate},
-	StageServing:  {StageSteer},
+	StageMinReady: {StageSteer},
+	StageServing:  {StageSteer, StageMinReady},
 	StageBake:     {StageServing},
 	StageConfirm:  {StageServing},
 	StageBaked:    {StageServing, StageBake, StageConfirm},
@@ -147,13 +151,73 @@ func (m *Machine) advanceOnce(a *attempt) bool {
 		if !a.steered {
 			return false
 		}
-		if m.mannedFully(a) {
-			m.finish(a)
-			return false
+		if a.one && a.settings.MinReady > 0 && m.active.alive() {
+			a.closing = time.Time{}
+			m.enter(a, StageMinReady, a.settings.MinReady, "")
+			return true
 		}
-		return m.nextOne(a)
+		return m.goOn(a)
+	case StageMinReady:
+		return (a.yielded || m.proven(a)) && m.goOn(a)
 	}
 	return false
+}
+
+// goOn: who is to have the traffic now has it.
+func (m *Machine) goOn(a *attempt) bool {
+	if m.mannedFully(a) {
+		m.finish(a)
+		return false
+	}
+	return m.nextOne(a)
+}
+
+// proven: the workers that came one by one have served for long enough.
+func (m *Machine) proven(a *attempt) bool {
+	if a.closing.IsZero() {
+		return false
+	}
+	_, why := m.unproven(a.gen, a.closing)
+	return why == ""
+}
+
+// minReadyOver: the time is up. As at the end of a bake every worker is asked once
+// more, and one that does not pass ends the rollout, unless the old ones do not
+// pass either: then nothing would be won.
+func (m *Machine) minReadyOver(a *attempt) {
+	a.deadline = m.now.Add(a.settings.checkTime())
+	a.first = a.deadline
+	if a.closing.IsZero() {
+		a.closing = m.now
+		m.askAgain(a.gen)
+		return
+	}
+	w, why := m.unproven(a.gen, a.closing)
+	switch fails := w != nil && w.failures > 0; {
+	case fails && m.active.passesWhere(w), !fails && m.active.fit(a.closing):
+		m.fail(StageMinReady, w, "rollout.min_ready is over and "+why)
+	case !m.askFit(m.active, a.closing) && a.complaint != why:
+		a.complaint = why
+		m.report(a, a.deadline, "rollout.min_ready is over and "+why+", but the old workers are no better; it waits")
+	}
+}
+
+// judgeOne takes back a rollout that replaces one worker at a time when a new
+// worker fails its checks and the old ones pass them.
+func (m *Machine) judgeOne() {
+	a := m.try
+	if a == nil || !a.one || !m.moved(a) || !m.active.alive() {
+		return
+	}
+	bad := a.gen.unhealthy()
+	if bad == nil {
+		return
+	}
+	if m.active.passesWhere(bad) {
+		m.fail(a.stage, bad, "it "+bad.failed())
+		return
+	}
+	m.askFit(m.active, bad.failing)
 }
 
 // create makes the candidate generation of what was prepared: memory, slots,
@@ -293,9 +357,13 @@ func (m *Machine) activateBatch(a *attempt) {
 func (m *Machine) moveTraffic(a *attempt) {
 	m.enter(a, StageSteer, a.settings.SteerTimeout, "")
 	a.gen.traffic, a.steered = true, false
+	a.yielded = false
 	if old := m.active; old != nil {
 		if a.one && !m.mannedFully(a) {
-			m.yield(a)
+			m.thinOut(old)
+			if a.settings.MinReady == 0 {
+				m.yield(a)
+			}
 		} else {
 			old.traffic = false
 		}
@@ -317,6 +385,7 @@ func (m *Machine) mannedFully(a *attempt) bool {
 // yield chooses which of the old workers make room for those that accept now.
 // One stays in any case: it is what a rollback goes to.
 func (m *Machine) yield(a *attempt) {
+	a.yielded = true
 	old, done, all := m.active, a.gen.count(), len(a.gen.seats)
 	keep := max(1, (len(old.seats)*(all-done)+all-1)/all)
 	staying := 0
@@ -328,8 +397,12 @@ func (m *Machine) yield(a *attempt) {
 			}
 		}
 	}
+}
+
+// thinOut has nobody come back to the old generation while the next one comes.
+func (m *Machine) thinOut(old *generation) {
 	for _, s := range old.seats {
-		s.due = time.Time{} // nobody comes back while the next ones come
+		s.due = time.Time{}
 		if w := s.worker; w != nil && !w.accepts() {
 			m.kill(w, "its place is taken by the next generation")
 		}
@@ -339,6 +412,9 @@ func (m *Machine) yield(a *attempt) {
 // nextOne starts the next worker of a surge one, once an old one has made room
 // for it in memory too.
 func (m *Machine) nextOne(a *attempt) bool {
+	if !a.yielded {
+		m.yield(a)
+	}
 	if w := a.leaver; w != nil && m.workers[w.id] == w {
 		if a.goneBy.IsZero() {
 			wait := w.gen.settings.DrainTimeout
@@ -351,6 +427,13 @@ func (m *Machine) nextOne(a *attempt) bool {
 		return false
 	}
 	a.leaver, a.goneBy = nil, time.Time{}
+	if a.stage == StageMinReady && !m.proven(a) { // one has turned sick since
+		if a.deadline.IsZero() {
+			a.deadline = m.now.Add(a.settings.checkTime())
+			a.first = a.deadline
+		}
+		return false
+	}
 	m.startBatch(a)
 	return true
 }
@@ -367,6 +450,9 @@ func (m *Machine) expireTry(a *attempt) {
 	case StageSave:
 		m.notSaved(a, "no answer within "+a.settings.SaveTimeout.String())
 		a.deadline, a.first = time.Time{}, time.Time{}
+		return
+	case StageMinReady:
+		m.minReadyOver(a)
 		return
 	case StageSteer:
 		why = "the steering did not answer within " + a.settings.SteerTimeout.String()

@@ -55,6 +55,9 @@ type SnapGeneration struct {
 	Seats    []SnapSeat   `json:"seats,omitempty"`
 	Workers  []SnapWorker `json:"workers,omitempty"`
 	Exits    []time.Time  `json:"exits,omitempty"`
+	Looped   time.Time    `json:"looped,omitzero"`
+	Ended    Ending       `json:"ended,omitzero"`
+	Sick     time.Time    `json:"sick,omitzero"`
 }
 
 // SnapSeat is one place in a generation.
@@ -192,6 +195,7 @@ func (g *generation) snapshot() SnapGeneration {
 	s := SnapGeneration{
 		ID: g.id, Version: g.version, Settings: g.settings, Token: g.token, Made: g.made.snapshot(), Phase: g.phase, Since: bare(g.since),
 		Deadline: bare(g.deadline), Counts: bare(g.counts), Baked: g.baked, Leaving: g.leaving, Traffic: g.traffic, Touched: g.touched, Slot: g.slot,
+		Looped: bare(g.looped), Ended: g.ended, Sick: bare(g.sick),
 	}
 	for _, x := range g.seats {
 		seat := SnapSeat{Slot: x.slot, Last: x.last, Restarts: x.restarts, Wait: x.wait, Left: bare(x.left), Due: bare(x.due), Fresh: x.fresh}
@@ -351,7 +355,7 @@ func (m *Machine) restoreGeneration(s SnapGeneration) *generation {
 	g := &generation{
 		id: s.ID, version: s.Version, settings: s.Settings, token: s.Token, made: s.Made.attempt(), phase: s.Phase, since: s.Since,
 		deadline: s.Deadline, first: s.Deadline, counts: s.Counts, baked: s.Baked, leaving: s.Leaving, traffic: s.Traffic, touched: s.Touched,
-		slot: s.Slot, exits: s.Exits,
+		slot: s.Slot, exits: s.Exits, looped: s.Looped, ended: s.Ended, sick: s.Sick,
 	}
 	g.made.gen = g
 	m.generations = append(m.generations, g)

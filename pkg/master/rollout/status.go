@@ -63,6 +63,15 @@ type GenerationStatus struct {
 	Deadline time.Time // zero: none
 	Baked    bool
 	Workers  []WorkerStatus
+	Exits    []time.Time   // of its workers, unasked, within Window; oldest first
+	Window   time.Duration // LoopWindow
+	Ended    Ending        // the last of them
+}
+
+// Ending is how a worker ended.
+type Ending struct {
+	Worker Worker `json:"worker,omitempty"`
+	How    string `json:"how,omitempty"` // "exited: exit status 2"
 }
 
 // WorkerStatus is one worker.

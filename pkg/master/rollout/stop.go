@@ -62,6 +62,9 @@ func (m *Machine) announce() {
 // clearForStop answers everybody who waits for something that will not come.
 func (m *Machine) clearForStop(by string, announced bool) {
 	because := "masterd is stopping, as " + by + " asked"
+	if m.try != nil {
+		m.try.unwanted = true
+	}
 	if a := m.try; a != nil && announced {
 		m.giveBack(Failed, a.stage, nil, a.called()+" was given up at stage "+string(a.stage)+": "+because, false)
 	} else if a != nil {

@@ -310,6 +310,11 @@ func (s *story) status() {
 			fmt.Fprintln(&s.out)
 		}
 	}
+	for _, g := range st.Generations {
+		if n := len(g.Exits); n > 0 {
+			fmt.Fprintf(&s.out, "\tg%d lost %d, the last w%d %s\n", g.ID, n, g.Ended.Worker, g.Ended.How)
+		}
+	}
 	if r := st.Rollout; r != nil {
 		fmt.Fprintf(&s.out, "\trollout r%d %s g%d %s\n", r.ID, r.What, r.Generation, r.Stage)
 	}
@@ -344,7 +349,7 @@ func (s *story) set(w string) {
 		"bake": &s.settings.Bake, "drain": &s.settings.DrainTimeout, "start": &s.settings.StartTimeout,
 		"cooldown": &s.settings.Cooldown, "unavailable": &s.settings.UnavailableAfter, "stop": &s.settings.StopTimeout,
 		"killafter": &s.settings.KillAfter, "prepare": &s.settings.PrepareTimeout, "save": &s.settings.SaveTimeout, "interval": &s.settings.ActiveInterval,
-		"watchdog": &s.settings.Watchdog,
+		"watchdog": &s.settings.Watchdog, "minready": &s.settings.MinReady,
 	}
 	numbers := map[string]*int{
 		"processes": &s.settings.Processes, "maxdraining": &s.settings.MaxDraining, "perminute": &s.settings.MaxPerMinute,

@@ -57,6 +57,7 @@ func cloneEntry(e *Entry) *Entry {
 func (m *Machine) viewGeneration(g *generation) GenerationStatus {
 	v := GenerationStatus{
 		ID: g.id, Version: g.version, Phase: g.phase, Since: g.since, Deadline: g.deadline, Baked: g.baked,
+		Exits: slices.Clone(g.exits), Window: g.settings.LoopWindow, Ended: g.ended,
 	}
 	restarts := map[Worker]int{}
 	for _, s := range g.seats {

@@ -27,12 +27,13 @@ type worker struct {
 	stuck    bool      // KILL did not end it
 	killDue  time.Time // next KILL of a stuck one
 
-	passes    int  // checks passed in a row, as a candidate
+	passes    int  // checks passed in a row
 	probing   bool // a Probe is not answered yet
 	probeDue  time.Time
 	answer    time.Time // by when the Probe must be answered
 	failures  int
 	failing   time.Time // since when
+	failedAt  time.Time // the last time
 	lastOK    time.Time
 	lastProbe string
 
@@ -391,6 +392,8 @@ func (m *Machine) leaveSeat(w *worker, how string) {
 func (m *Machine) bereave(g *generation, s *seat, w *worker, how string) {
 	switch {
 	case m.ending() || g.leaving || g == m.parked:
+	case m.candidate(g) && m.try.stage == StageMinReady:
+		m.fail(StageMinReady, w, "it "+how)
 	case m.candidate(g):
 		m.fail(stageOf(w.phase), w, "it "+how)
 	case g == m.active:
@@ -410,6 +413,6 @@ func (m *Machine) bereave(g *generation, s *seat, w *worker, how string) {
 		if m.try == nil || !m.moved(m.try) {
 			m.replace(g, s)
 		}
-		m.countExit(g)
+		m.countExit(g, w, how)
 	}
 }

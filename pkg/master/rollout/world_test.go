@@ -42,6 +42,8 @@ type world struct {
 	nextVer  int
 	forward  map[Rollout]bool // reloads: they wait for the disk
 	made     map[Generation]Rollout
+	bakes    map[Generation]time.Time // when its bake began
+	unwell   map[Generation]bool      // told to fail its checks, or to pass them again
 	stopping bool
 	exited   bool
 	served   bool
@@ -68,12 +70,15 @@ type proc struct {
 	slot    Slot
 	version string
 	born    time.Time
-	alive   bool // for real
-	gone    bool // and the machine has been told
-	ready   bool // told
-	up      bool // ready, for real
-	on      bool // accepts, for real
-	passes  int  // told, in a row
+	alive   bool      // for real
+	gone    bool      // and the machine has been told
+	ready   bool      // told
+	up      bool      // ready, for real
+	on      bool      // accepts, for real
+	passes  int       // told, in a row
+	okAt    time.Time // told of the last passed check
+	since   time.Time // told that it accepts
+	failed  bool      // its last check, as told
 	passed  bool
 	warmed  bool
 	accepts bool // told
@@ -83,9 +88,10 @@ type proc struct {
 	hung    bool
 	mute    bool // does not beat
 	beat    time.Time
-	cut     Cut      // what it took with it
-	giver   bool     // was told to park, or to drain and no more than that
-	gives   []Worker // told
+	every   time.Duration // its own word for the watchdog, as told
+	cut     Cut           // what it took with it
+	giver   bool          // was told to park, or to drain and no more than that
+	gives   []Worker      // told
 }
 
 type item struct {
@@ -127,7 +133,8 @@ func (w *world) settings() {
 		WarmTimeout: 5 * time.Second, PrepareTimeout: 10 * time.Second, AcceptTimeout: 2 * time.Second,
 		SteerTimeout: time.Second, SaveTimeout: 3 * time.Second,
 		ActiveInterval: 2 * time.Second, ActiveTimeout: time.Second, ActiveFailures: 1 + w.r.IntN(3),
-		Bake: pick(0, 200*time.Millisecond, 5*time.Second, 30*time.Second), Cooldown: pick(0, 5*time.Second), MaxPerMinute: 6,
+		MinReady: pick(0, 0, time.Second, 4*time.Second),
+		Bake:     pick(0, 200*time.Millisecond, 5*time.Second, 30*time.Second), Cooldown: pick(0, 5*time.Second), MaxPerMinute: 6,
 		Handover:     w.r.IntN(4) != 0,
 		DrainTimeout: pick(0, time.Second, 20*time.Second), MaxDraining: 1 + w.r.IntN(4), KillAfter: 2 * time.Second,
 		RestartInitial: 100 * time.Millisecond, RestartMax: 10 * time.Second, Loop: 5, LoopWindow: time.Minute,
@@ -156,6 +163,7 @@ func (w *world) reboot() {
 	w.steered, w.asks, w.failedU = nil, nil, time.Time{}
 	w.heard, w.known = 0, nil
 	w.forward, w.made = map[Rollout]bool{}, map[Generation]Rollout{}
+	w.bakes, w.unwell = map[Generation]time.Time{}, map[Generation]bool{}
 	w.stopping, w.exited, w.served = false, false, false
 	w.slack = 0
 	w.step(Booted{Settings: w.set, State: w.disk})
@@ -352,6 +360,8 @@ func (w *world) step(ev Event) {
 	out := w.m.Step(w.now, ev)
 	w.remember(moment{w.now, ev, out})
 	w.checkCut(ev, was, out)
+	w.checkTrust(ev, out)
+	w.checkTold(out)
 	if must != nil {
 		must(out)
 	}
@@ -469,13 +479,21 @@ func (w *world) learn(ev Event) {
 		p := w.procs[ev.Worker]
 		if p.passes++; !ev.OK {
 			p.passes = 0
+		} else {
+			p.okAt = w.now
 		}
+		p.failed = !ev.OK
 		p.passed = p.passed || p.passes >= w.set.StartSuccesses
+	case Paced:
+		w.procs[ev.Worker].every = min(max(ev.Every, watchdogLeast), watchdogMost)
 	case Warmed:
 		p := w.procs[ev.Worker]
 		p.warmed = p.warmed || ev.OK
 	case Accepting:
-		w.procs[ev.Worker].accepts = true
+		p := w.procs[ev.Worker]
+		if p.accepts = true; p.since.IsZero() {
+			p.since = w.now
+		}
 	case Exited:
 		w.bury(ev.Worker)
 	case StartFailed:
