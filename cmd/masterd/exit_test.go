@@ -192,6 +192,7 @@ func TestWrongUsage(t *testing.T) {
 		{"hold", "the usage is: masterd hold REASON [flags]\nTry \"masterd hold --help\"."},
 		{"rollback v1 v2", "the usage is: masterd rollback [VERSION] [flags]\nTry \"masterd rollback --help\"."},
 		{"scale many", `"many" is not a number of workers; at least 1 is needed, "masterd stop" ends the service`},
+		{"scale 65", `65 workers are too many; a service has at most 64`},
 		{"scale 0", `"0" is not a number of workers; at least 1 is needed, "masterd stop" ends the service`},
 		{"stop --now --patient", "--now and --patient exclude each other"},
 		{"stop --now --announce 1s", "--now and --announce exclude each other"},

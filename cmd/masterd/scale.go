@@ -23,6 +23,9 @@ number from the configuration again.`,
 			if err != nil || n < 1 {
 				return exitf(exitUsage, "%q is not a number of workers; at least 1 is needed, \"masterd stop\" ends the service", args[0])
 			}
+			if n > api.MaxProcesses {
+				return exitf(exitUsage, "%d workers are too many; a service has at most %d", n, api.MaxProcesses)
+			}
 			r.Processes = n
 			return a.follow(cmd, 0, func(ctx context.Context, c *api.Client, stage func(api.Stage)) (api.Outcome, error) {
 				return c.Scale(ctx, r, stage)

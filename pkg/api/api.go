@@ -207,7 +207,10 @@ type ReasonRequest struct {
 	Reason string `json:"reason,omitempty"`
 }
 
-// ScaleRequest changes the number of processes.
+// MaxProcesses is how many processes a service may have, as worker.processes allows.
+const MaxProcesses = 64
+
+// ScaleRequest changes the number of processes, to at most MaxProcesses.
 type ScaleRequest struct {
 	Processes int    `json:"processes"`
 	Reason    string `json:"reason,omitempty"`

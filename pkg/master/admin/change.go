@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"fmt"
 	"net/http"
 	"path/filepath"
 	"strings"
@@ -60,6 +61,9 @@ func (s *Server) scale(c *gin.Context) {
 	change(s, c, "scale", s.o.Backend.Scale, func(r api.ScaleRequest) string {
 		if r.Processes < 1 {
 			return "processes has to be at least 1; POST /v1/stop ends a service."
+		}
+		if r.Processes > api.MaxProcesses {
+			return fmt.Sprintf("processes can be at most %d.", api.MaxProcesses)
 		}
 		return tooLong(r.Reason)
 	})

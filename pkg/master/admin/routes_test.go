@@ -144,6 +144,7 @@ func TestBodiesAreReadStrictly(t *testing.T) {
 		{"/v1/reload", `{"confirm":"-1s"}`, 400, "confirm cannot be negative."},
 		{"/v1/hold", `{"reason":" "}`, 400, "A hold needs a reason: the next one who wants to reload will ask for it."},
 		{"/v1/scale", `{}`, 400, "processes has to be at least 1; POST /v1/stop ends a service."},
+		{"/v1/scale", `{"processes":65}`, 400, "processes can be at most 64."},
 		{"/v1/upgrade", `{"binary":"masterd"}`, 400, "binary has to be an absolute path: the master does not know your directory."},
 		{"/v1/stop", `{"now":true,"patient":true}`, 400, "A stop cannot be both now and patient."},
 	} {
