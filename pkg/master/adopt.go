@@ -286,13 +286,16 @@ func (m *Master) strangersLeft(all map[uint64]proc.Found) {
 func (m *Master) endStrangers() {
 	for _, p := range m.strangers {
 		_ = p.Signal(signals[m.cfg.Worker.StopSignal])
-		limit := m.cfg.Drain.Timeout + m.cfg.Drain.KillAfter
+		var late <-chan time.Time // never, without a limit
+		if limit := m.cfg.Drain.Timeout; limit > 0 {
+			late = time.After(limit + m.cfg.Drain.KillAfter)
+		}
 		m.beside(func() {
 			defer p.Close()
 			select {
 			case <-p.Done():
 				return
-			case <-time.After(limit):
+			case <-late:
 			case <-m.done:
 				if m.exit == nil {
 					return // another master is to look after them

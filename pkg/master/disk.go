@@ -50,7 +50,9 @@ func (m *Master) record(c rollout.Record) {
 		say = m.log.Warn
 	}
 	say("history", fields...)
-	if c.Entry.What == "rollback" && c.Entry.Code == rollout.Done { // it is this asker who brought it now
+	// A rollback to the parked generation is nobody's rollout: it is this asker who
+	// brought it now. One to a version that had ended is, and followTraffic has noted it.
+	if e := c.Entry; e.What == "rollback" && e.Code == rollout.Done && e.Rollout == 0 && e.From != e.To {
 		m.active = deployment{generation: c.Entry.To, since: time.Now(), by: c.Entry.By, why: c.Entry.Why}
 	}
 	m.queueDisk("the history", func() error { return m.history.Append(e) })

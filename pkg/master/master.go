@@ -130,6 +130,7 @@ type Master struct {
 	stepping    bool            // it is being told
 	cfg         *config.Config  // in force
 	degraded    string          // why cfg is not what the file says
+	looking     bool            // whether it still is not
 	saved       rollout.State   // by the last master
 	workers     map[rollout.Worker]*worker
 	finishing   map[rollout.Worker]chan struct{} // gone, but their output is still being read

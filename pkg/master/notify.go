@@ -5,6 +5,8 @@ import (
 	"strings"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
@@ -118,6 +120,9 @@ func (m *Master) statusLine(st rollout.Status) string {
 	if m.degraded != "" {
 		add("degraded: %s", m.degraded)
 	}
+	if loop, ended := looping(st, time.Now()); loop != "" {
+		add("degraded: %s The last one, worker %d, %s", loop, ended.Worker, ended.How)
+	}
 	switch e := st.Last; {
 	case m.notified.trouble != "" && (e == nil || e.Rollout <= m.notified.after):
 		add("%s", m.notified.trouble)
@@ -163,6 +168,28 @@ func (m *Master) pulseInterval() time.Duration {
 func (m *Master) pulse() {
 	m.feed()
 	m.keepLive() // its times, too: they count only up to when it was written
+	m.lookAtFile()
+	m.notifyState(m.machine.Status()) // time alone ends a loop
+}
+
+// lookAtFile ends the complaint about a configuration that could not be used, once
+// it can be.
+func (m *Master) lookAtFile() {
+	if m.degraded == "" || m.looking {
+		return
+	}
+	m.looking = true
+	m.beside(func() {
+		usable := m.fileUsable()
+		m.at(func() {
+			m.looking = false
+			if usable && m.degraded != "" {
+				m.degraded = ""
+				m.log.Info("the configuration on disk can be used again; `masterd reload` takes it over", zap.String("file", m.opt.Config.File))
+				m.notifyState(m.machine.Status())
+			}
+		})
+	})
 }
 
 // feed tells the service manager that the loop is alive.

@@ -45,6 +45,7 @@ func settings(c *config.Config) rollout.Settings {
 		ActiveTimeout:  h.Active.Timeout,
 		ActiveFailures: h.Active.Failures,
 
+		MinReady:     c.Rollout.MinReady,
 		Bake:         c.Rollout.Bake,
 		Cooldown:     c.Rollout.Cooldown,
 		MaxPerMinute: c.Rollout.MaxPerMinute,

@@ -3,6 +3,7 @@ package master
 import (
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
@@ -57,7 +58,10 @@ func (b backend) Status() api.Status {
 	}
 	s.FileDiffers = m.fileDiffers(cfg, running)
 	s.Drains = st.Drains
-	s.State, s.Reasons = judge(st, s, degraded)
+	if degraded != "" && m.fileUsable() {
+		degraded = "" // FileDiffers says how the file and what runs differ
+	}
+	s.State, s.Reasons = judge(st, s, degraded, m.lastLine)
 	s.Reasons = append(s.Reasons, m.weak()...)
 	return s
 }
@@ -140,11 +144,19 @@ func (m *Master) describeGenerations(s *api.Status, st rollout.Status) {
 	}
 }
 
-// judge says how the service is, and why not simply "serving".
-func judge(st rollout.Status, s api.Status, degraded string) (string, []string) {
+// judge says how the service is, and why not simply "serving". lastLine is the last
+// that a worker wrote.
+func judge(st rollout.Status, s api.Status, degraded string, lastLine func(rollout.Worker) string) (string, []string) {
 	var why []string
 	if degraded != "" {
 		why = append(why, degraded)
+	}
+	if loop, ended := looping(st, s.Now); loop != "" {
+		said := "It wrote nothing."
+		if line := lastLine(ended.Worker); line != "" {
+			said = "Its last line: " + line
+		}
+		why = append(why, fmt.Sprintf("%s The last one, worker %d, %s. %s", loop, ended.Worker, ended.How, said))
 	}
 	for _, g := range s.Generations {
 		if g.ID != uint64(st.Active) {
@@ -172,6 +184,53 @@ func judge(st rollout.Status, s api.Status, degraded string) (string, []string) 
 		return "degraded", why
 	}
 	return "serving", nil
+}
+
+// loopExits is from how many unexpected exits within restart.loop_window on a
+// service is degraded, though each worker was started again: one may be chance.
+const loopExits = 2
+
+// looping says that workers of the active generation end again and again; empty:
+// they do not.
+func looping(st rollout.Status, now time.Time) (string, rollout.Ending) {
+	for _, g := range st.Generations {
+		if g.ID != st.Active {
+			continue
+		}
+		n := 0
+		for _, t := range g.Exits {
+			if now.Sub(t) <= g.Window {
+				n++
+			}
+		}
+		if n >= loopExits {
+			return fmt.Sprintf("Workers ended unexpectedly %d times within restart.loop_window (%s).", n, g.Window), g.Ended
+		}
+	}
+	return "", rollout.Ending{}
+}
+
+// maxSaid is how much of a worker's last line a reason shows, in bytes.
+const maxSaid = 200
+
+// lastLine is the last that a worker wrote that is not empty.
+func (m *Master) lastLine(w rollout.Worker) string {
+	lines := m.output.Lines(uint64(w), lastLines)
+	for i := len(lines) - 1; i >= 0; i-- {
+		if text := strings.TrimSpace(lines[i].Text); text != "" {
+			if len(text) > maxSaid {
+				text = strings.ToValidUTF8(text[:maxSaid], "") + "…"
+			}
+			return text
+		}
+	}
+	return ""
+}
+
+// fileUsable: the configuration on disk can be used.
+func (m *Master) fileUsable() bool {
+	_, err := m.opt.Reread()
+	return err == nil
 }
 
 // announced says what a stop is doing that only waits.
