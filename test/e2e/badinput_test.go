@@ -173,6 +173,14 @@ func TestBrokenFileAtStartRunsTheLastGoodOne(t *testing.T) {
 		t.Errorf("status %+v, %v", st, err)
 	}
 	s.Config = good
+	// A file that is mended is no trouble any more, whether it is taken over or not.
+	if err := s.Write(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.WaitState(t.Context(), 20*time.Second, "serving"); err != nil {
+		t.Error(err)
+	}
+	cli(t, s, 0, "status")
 	if out := reload(t, s, api.ReloadRequest{}); out.Result != api.ResultDone {
 		t.Fatalf("the good file again: %+v", out)
 	}
