@@ -3,13 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 
 	"github.com/spf13/cobra"
 
-	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/state"
 )
 
 func (a *app) checkCommand() *cobra.Command {
@@ -56,6 +55,10 @@ func (a *app) check(cmd *cobra.Command) error {
 		fmt.Fprintf(a.err, "masterd: %s\n", cleanLines(err.Error()))
 		wrong++
 	}
+	if err := state.TryDirs(cfg.RuntimeDir, cfg.StateDir); err != nil {
+		fmt.Fprintf(a.err, "masterd: %s\n", cleanLines(err.Error()))
+		wrong++
+	}
 	wrong += a.tryListeners(cmd.Context(), cfg)
 	if wrong > 0 {
 		return exitf(exitUsage, "%s: %s would not start", clean(file), cfg.Service)
@@ -67,7 +70,7 @@ func (a *app) check(cmd *cobra.Command) error {
 // tryListeners opens what the service would listen on, unless it runs, and says
 // how each listener would steer.
 func (a *app) tryListeners(ctx context.Context, cfg *config.Config) (wrong int) {
-	if api.NewClient(filepath.Join(cfg.RuntimeDir, master.AdminSocket), "").Alive(ctx) == nil {
+	if a.client(cfg.RuntimeDir, a.owners(cfg.File)).Alive(ctx) == nil {
 		fmt.Fprintf(a.err, "masterd: %s runs: its listeners were not tried\n", cfg.Service)
 		return 0
 	}

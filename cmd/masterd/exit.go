@@ -58,7 +58,7 @@ func asExit(err error, unknown int) *exit {
 			return &exit{exitNoMaster, f.Error()}
 		case api.Denied:
 			return exitf(exitFailed, "%v; root, masterd's own user and members of admin.operators_group and admin.readers_group may", f)
-		case api.Unreachable:
+		case api.Unreachable, api.Untrusted:
 			return &exit{exitFailed, f.Error()}
 		case api.Busy:
 			return exitf(exitFailed, "%v; nothing was asked of it, try again", f)

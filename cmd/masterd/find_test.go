@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/admin/admintest"
+	"github.com/masterd/masterd/pkg/master/state"
 )
 
 // named is a master that says which service it is.
@@ -199,5 +201,101 @@ func TestTrapInTheTemporaryDirectory(t *testing.T) {
 	}
 	if got := c.talksTo(); got != "trap" {
 		t.Errorf("in a directory of the user's own talked to %s", got)
+	}
+}
+
+// A stranger was first to make what would be the directory of this user's
+// services, and listens there: nobody is asked anything, with a configuration too.
+func TestStrangersAreNotBelieved(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to make another user's directory")
+	}
+	c := newCLI(t)
+	if err := os.Chmod(c.dir, 0o777|os.ModeSticky); err != nil { // as /tmp is
+		t.Fatal(err)
+	}
+	const user, other = 54321, 54322
+	c.uid = user
+	run := filepath.Join(c.dir, "masterd-54321", "shop")
+	file := c.file(filepath.Join(c.dir, "shop.yaml"), "masterd-54321/shop")
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(strings.Replace(string(text), "service: masterd-54321/shop", "service: shop", 1)), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(file, user, user); err != nil {
+		t.Fatal(err)
+	}
+	asked := &admintest.Backend{StatusIs: api.Status{Service: "trap", State: "serving", Now: noon(), ConfigFile: file}}
+	c.service("masterd-54321/shop", asked)
+	belongs := func(base, dir int, mode os.FileMode) {
+		t.Helper()
+		for path, uid := range map[string]int{filepath.Dir(run): base, run: dir} {
+			if err := errors.Join(os.Chown(path, uid, uid), os.Chmod(path, mode)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for what, change := range map[string]func(){
+		"both a stranger's":     func() { belongs(other, other, 0o755) },
+		"the base a stranger's": func() { belongs(other, user, 0o755) },
+		"open to all":           func() { belongs(user, user, 0o777) },
+	} {
+		change()
+		for _, args := range [][]string{{"status", "--config", file}, {"stop", "--config", file}, {"reload", "--config", file}} {
+			code, out, errs := c.run(args...)
+			if code == 0 || strings.Contains(out, "trap") || !strings.Contains(errs, "masterd-54321") {
+				t.Errorf("%s: %v: exit %d\n%s%s", what, args, code, out, errs)
+			}
+		}
+	}
+	belongs(user, user, 0o755)
+	if got := c.talksTo("--config", file); got != "trap" { // root listens
+		t.Errorf("in a directory of the user's own talked to %s", got)
+	}
+	// Root is told the same, and believes whom the configuration belongs to.
+	c.uid = 0
+	belongs(other, other, 0o755)
+	if code, out, errs := c.run("stop", "--config", file); code == 0 || strings.Contains(out, "trap") {
+		t.Errorf("root: exit %d\n%s%s", code, out, errs)
+	}
+	belongs(user, user, 0o755)
+	if got := c.talksTo("--config", file); got != "trap" {
+		t.Errorf("root talked to %s", got)
+	}
+}
+
+// Services in directories of their own are found by the index.
+func TestIndexIsLookedIn(t *testing.T) {
+	c := newCLI(t)
+	file := filepath.Join(c.dir, "far.yaml")
+	c.service("far/away/run", named("far", file))
+	e := state.Entry{Service: "far", Config: file, RuntimeDir: filepath.Join(c.dir, "far", "away", "run")}
+	if err := state.Enter(c.dir, e); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{{}, {"--service", "far"}, {"--config", file}} {
+		if got := c.talksTo(args...); got != "far" {
+			t.Errorf("with %v talked to %s", args, got)
+		}
+	}
+	// Another one of that name: the file tells them apart.
+	c.service("near", named("far", ""))
+	other := state.Entry{Service: "far", Config: "/other.yaml", RuntimeDir: filepath.Join(c.dir, "near")}
+	if err := state.Enter(c.dir, other); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.talksTo("--config", file); got != "far" {
+		t.Errorf("talked to %s", got)
+	}
+	// An entry that lies is found out: the master says which file is its.
+	lie := state.Entry{Service: "lie", Config: "/lie.yaml", RuntimeDir: filepath.Join(c.dir, "near")}
+	if err := state.Enter(c.dir, lie); err != nil {
+		t.Fatal(err)
+	}
+	if code, out, _ := c.run("status", "--config", "/lie.yaml"); code == 0 {
+		t.Errorf("talked to %s", out)
 	}
 }

@@ -1,58 +1,199 @@
 package main
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/masterd/masterd/pkg/master/atomicfile"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/trust"
 )
 
-// maxConfig is the longest configuration file that is kept, in bytes.
-const maxConfig = 1 << 20
+const (
+	// maxConfig is the longest configuration file that is kept, in bytes.
+	maxConfig = 1 << 20
+	// maxCopies is how many copies one state directory has: of so many paths that
+	// its service was started with.
+	maxCopies = 4
+	// maxLooked is how many names of a directory are looked at.
+	maxLooked  = 1024
+	copyPrefix = "last-good-"
+)
 
-// lastGood keeps a copy of the configuration that was last taken into force. It
-// cannot lie in state_dir: where that is, only a configuration that can be
-// read would tell. So it lies in the directory that systemd gives the unit
-// ($STATE_DIRECTORY), else in that of all of the user's services, named after
-// the configuration file's path.
-type lastGood struct{ file, path string }
+// lastGood keeps a copy of the configuration that was last taken into force, in
+// state_dir, named after the configuration file's path. Where state_dir is only a
+// configuration that can be read would tell for sure, so it is looked for.
+type lastGood struct {
+	file, name string
+	base       string // of the state directories of all of the user's services
+	env        []string
+}
 
 func newLastGood(file string, env []string) lastGood {
-	dir := config.SystemHost(env).StateBase()
-	for _, kv := range env {
-		if v, ok := strings.CutPrefix(kv, "STATE_DIRECTORY="); ok && v != "" {
-			dir, _, _ = strings.Cut(v, ":")
-		}
-	}
-	name := sha256.Sum256([]byte(file))
-	return lastGood{file, filepath.Join(dir, "last-good-"+hex.EncodeToString(name[:8])+".yaml")}
+	sum := sha256.Sum256([]byte(file))
+	return lastGood{file, copyPrefix + hex.EncodeToString(sum[:8]) + ".yaml", config.SystemHost(env).StateBase(), env}
 }
 
 func (l lastGood) save(c *config.Config) error {
-	if err := os.MkdirAll(filepath.Dir(l.path), 0o711); err != nil {
+	if err := atomicfile.Write(filepath.Join(c.StateDir, l.name), c.Source(), 0o600); err != nil {
 		return fmt.Errorf("keeping the last good configuration: %w", err)
 	}
-	if err := atomicfile.Write(l.path, c.Source(), 0o600); err != nil {
-		return fmt.Errorf("keeping the last good configuration: %w", err)
+	copies := copiesIn(c.StateDir)
+	slices.SortFunc(copies, func(x, y kept) int { return cmp.Compare(y.at.UnixNano(), x.at.UnixNano()) })
+	for i, k := range copies {
+		if i >= maxCopies && filepath.Base(k.path) != l.name {
+			_ = os.Remove(k.path)
+		}
+	}
+	for _, dir := range l.formerly() {
+		if dir != c.StateDir {
+			l.tidy(dir)
+		}
 	}
 	return nil
 }
 
 // load reads it as if it lay where the configuration file is: paths in it are
-// relative to that.
+// relative to that. Of several the newest one counts.
 func (l lastGood) load(env []string) (*config.Config, error) {
-	b, err := atomicfile.Read(l.path, maxConfig)
+	var newest kept
+	dirs := l.dirs()
+	for _, dir := range dirs {
+		if k, ok := trustedCopy(filepath.Join(dir, l.name)); ok && k.at.After(newest.at) {
+			newest = k
+		}
+	}
+	if newest.path == "" {
+		return nil, fmt.Errorf("no last good configuration of %s was found in %s: %w", l.file, strings.Join(dirs, ", "), fs.ErrNotExist)
+	}
+	b, err := atomicfile.Read(newest.path, maxConfig)
 	if err != nil {
 		return nil, err
 	}
 	c, err := config.Parse(l.file, b, env, config.SystemHost(env))
 	if err != nil {
-		return nil, fmt.Errorf("the last good configuration, %s: %w", l.path, err)
+		return nil, fmt.Errorf("the last good configuration, %s: %w", newest.path, err)
 	}
 	return c, nil
+}
+
+// dirs are where it can be: the directory that systemd gives the unit, what the
+// file seems to say, those of all of the user's services, and where earlier
+// masterds kept it.
+func (l lastGood) dirs() (dirs []string) {
+	add := func(dir string) {
+		if filepath.IsAbs(dir) && !slices.Contains(dirs, dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	add(l.variable("MASTERD_STATE_DIR"))
+	if text, err := atomicfile.Read(realPath(l.file), maxConfig); err == nil {
+		service, _, dir := config.Glean(l.file, text)
+		add(dir)
+		if service != "" {
+			add(filepath.Join(l.base, service))
+		}
+	}
+	for _, dir := range l.formerly() {
+		add(dir)
+	}
+	for _, above := range l.formerly() {
+		for _, name := range namesIn(above) {
+			if _, err := os.Lstat(filepath.Join(above, name, l.name)); err == nil && !strings.HasPrefix(name, ".") {
+				add(filepath.Join(above, name))
+			}
+		}
+	}
+	return dirs
+}
+
+// formerly is where an earlier masterd kept it.
+func (l lastGood) formerly() []string {
+	dirs := filepath.SplitList(l.variable("STATE_DIRECTORY"))
+	return append(dirs, l.base)
+}
+
+func (l lastGood) variable(name string) (value string) {
+	for _, kv := range l.env {
+		if v, ok := strings.CutPrefix(kv, name+"="); ok {
+			value = v
+		}
+	}
+	return value
+}
+
+// tidy removes what an earlier masterd kept in a directory: this one's copy, and
+// those of services whose state directory is gone.
+func (l lastGood) tidy(dir string) {
+	for _, k := range copiesIn(dir) {
+		if filepath.Base(k.path) == l.name {
+			_ = os.Remove(k.path)
+			continue
+		}
+		text, err := atomicfile.Read(k.path, maxConfig)
+		if err != nil {
+			continue
+		}
+		service, _, state := config.Glean("/", text)
+		if state == "" && service != "" {
+			state = filepath.Join(dir, service)
+		}
+		if _, err := os.Lstat(state); state != "" && errors.Is(err, fs.ErrNotExist) {
+			_ = os.Remove(k.path)
+		}
+	}
+}
+
+// kept is a copy.
+type kept struct {
+	path string
+	at   time.Time
+}
+
+// copiesIn are all copies in a directory.
+func copiesIn(dir string) (list []kept) {
+	for _, name := range namesIn(dir) {
+		if !strings.HasPrefix(name, copyPrefix) || !strings.HasSuffix(name, ".yaml") {
+			continue
+		}
+		path := filepath.Join(dir, name)
+		if info, err := os.Lstat(path); err == nil && info.Mode().IsRegular() {
+			list = append(list, kept{path, info.ModTime()})
+		}
+	}
+	return list
+}
+
+// trustedCopy is a copy that nobody but root or this user can have put there: it
+// says what is run, and as whom.
+func trustedCopy(path string) (kept, bool) {
+	info, err := os.Lstat(path)
+	if err != nil || !info.Mode().IsRegular() || !trust.Own().Has(trust.Owner(info)) {
+		return kept{}, false
+	}
+	dir, err := trust.Own().Check(filepath.Dir(path))
+	if err != nil || !trust.Own().Has(trust.Owner(dir)) {
+		return kept{}, false
+	}
+	return kept{path, info.ModTime()}, true
+}
+
+// namesIn are the names in a directory, as many as are looked at.
+func namesIn(dir string) []string {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil
+	}
+	defer d.Close()
+	names, _ := d.Readdirnames(maxLooked) // the error is the end
+	return names
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/masterd/masterd/pkg/master"
 	"github.com/masterd/masterd/pkg/master/keeper"
 	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/trust"
 )
 
 func main() {
@@ -44,8 +45,9 @@ type app struct {
 	interrupt func(context.Context) (context.Context, context.CancelFunc)
 	start     func(daemonOptions) (daemon, error)
 
-	systemDir   string // where services of root have their runtime directories
-	defaultFile string // the configuration when none is named
+	trusted     trust.Owners // who is believed besides root and uid
+	systemDir   string       // where services of root have their runtime directories
+	defaultFile string       // the configuration when none is named
 
 	// Flags that all verbs share.
 	config  string
@@ -66,6 +68,7 @@ func newApp() *app {
 			return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		},
 		start:       startMaster,
+		trusted:     trust.Own(),
 		systemDir:   "/run/masterd",
 		defaultFile: "/etc/masterd/masterd.yaml",
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -42,7 +43,7 @@ func startMaster(o daemonOptions) (daemon, error) {
 	m, err := master.New(master.Options{
 		Config: cfg, Reread: func() (*config.Config, error) { return config.Load(o.File, o.Env) },
 		Journal: j, Notify: o.Notify, Watchdog: o.Watchdog, Version: o.Version, Degraded: degraded,
-		Remember: lastGood.save, HookEnv: hookEnv(o.Env), WorkerEnv: workerEnv(o.Env), Parse: parser(o.File, o.Env), Self: o.Self, Restored: o.Restored, Given: o.Given, Effect: effect(),
+		Index: indexFor(cfg, o.Env), Remember: lastGood.save, HookEnv: hookEnv(o.Env), WorkerEnv: workerEnv(o.Env), Parse: parser(o.File, o.Env), Self: o.Self, Restored: o.Restored, Given: o.Given, Effect: effect(),
 	})
 	if err != nil {
 		_ = j.Close()
@@ -66,6 +67,15 @@ func usableConfig(good lastGood, file string, env []string, strict bool) (cfg *c
 		return nil, "", err
 	}
 	return last, fmt.Sprintf("The configuration %s cannot be used; the last good one runs: %v", file, err), nil
+}
+
+// indexFor is where the service is to be found by its name and configuration,
+// if not by looking at the directories of all of the user's services.
+func indexFor(cfg *config.Config, env []string) (base string) {
+	if base = config.SystemHost(env).RuntimeBase(); filepath.Dir(cfg.RuntimeDir) == base {
+		return ""
+	}
+	return base
 }
 
 // parser reads a kept configuration as if it lay where the file is.

@@ -37,6 +37,7 @@ const (
 type Client struct {
 	socket string
 	sudo   string
+	trust  func(net.Conn) error // nil: whoever listens
 	http   *http.Client
 }
 
@@ -54,6 +55,14 @@ func NewClient(path, sudoUser string) *Client {
 			return c.dial(ctx)
 		},
 	}}
+	return c
+}
+
+// Trust has a client believe only those behind the socket that ok has no error
+// for. It is asked at each connection, before anything is sent. It is set before
+// the client is used.
+func (c *Client) Trust(ok func(net.Conn) error) *Client {
+	c.trust = ok
 	return c
 }
 
@@ -277,7 +286,7 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 		var d net.Dialer
 		conn, err := d.DialContext(ctx, "unix", c.socket)
 		if err == nil {
-			return conn, nil
+			return c.believe(conn)
 		}
 		if !errors.Is(err, syscall.EAGAIN) || try == busyRetries {
 			return nil, dialFault(ctx, c.socket, err)
@@ -288,4 +297,16 @@ func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 		case <-time.After(busyWait):
 		}
 	}
+}
+
+// believe closes a connection to somebody who is not trusted.
+func (c *Client) believe(conn net.Conn) (net.Conn, error) {
+	if c.trust == nil {
+		return conn, nil
+	}
+	if err := c.trust(conn); err != nil {
+		_ = conn.Close()
+		return nil, &Fault{Kind: Untrusted, Socket: c.socket, Err: err}
+	}
+	return conn, nil
 }

@@ -28,6 +28,9 @@ const (
 	Broken
 	// Expired: the caller's context ended first. As Broken, but by our own hand.
 	Expired
+	// Untrusted: who listens there is not believed (see [Client.Trust]). Nothing
+	// was asked, nothing happened.
+	Untrusted
 )
 
 // Fault is a talk with a master that failed below the API. What the master
@@ -48,6 +51,8 @@ func (f *Fault) Error() string {
 		return fmt.Sprintf("the master behind %s takes no more connections: %v", f.Socket, f.Err)
 	case Unreachable:
 		return fmt.Sprintf("cannot connect to %s: %v", f.Socket, f.Err)
+	case Untrusted:
+		return fmt.Sprintf("nothing was asked of who listens on %s: %v", f.Socket, f.Err)
 	case Expired:
 		return fmt.Sprintf("gave up waiting for the master behind %s: %v", f.Socket, f.Err)
 	}

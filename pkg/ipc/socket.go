@@ -35,6 +35,7 @@ func Dial(path string) (*Link, error) {
 type Socket struct {
 	listener *net.UnixListener
 	path     string
+	file     os.FileInfo // of the socket's name, as it was made; nil: it was gone at once
 }
 
 // Listen makes the control socket at path with this mode. uid and gid become
@@ -66,7 +67,20 @@ func Listen(path string, mode os.FileMode, uid, gid int) (*Socket, error) {
 		_ = s.Close()
 		return nil, err
 	}
+	s.file, _ = os.Lstat(path)
 	return s, nil
+}
+
+// Found tells whether the socket's name still leads to it.
+func (s *Socket) Found() bool {
+	now, err := os.Lstat(s.path)
+	return err == nil && s.file != nil && os.SameFile(now, s.file)
+}
+
+// Replaced closes a socket whose name is another one's by now, or nobody's.
+func (s *Socket) Replaced() error {
+	s.listener.SetUnlinkOnClose(false)
+	return s.listener.Close()
 }
 
 // checkPath finds out what the kernel would only call an invalid argument.

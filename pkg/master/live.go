@@ -38,6 +38,7 @@ func (m *Master) keepLive() {
 	}
 	if err == nil {
 		m.kept = text
+		m.liveKept.Store(int32(len(m.keptConfigs)))
 		return
 	}
 	m.kept = nil

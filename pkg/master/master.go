@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -84,6 +85,7 @@ type Options struct {
 	Version   string                                    // of masterd, for people
 	Shim      []string                                  // how the exec shim is started; nil: this program
 	Degraded  string                                    // non-empty: why Config is not what the file says
+	Index     string                                    // the directory whose index the service is entered in; empty: none
 	Remember  func(*config.Config) error                // keeps a configuration that was taken into force; nil: nobody does
 	Self      Self                                      // how this process was started; without a program there are no upgrades
 	Restored  string                                    // the masterd that was to take this one's place and died; empty: none
@@ -114,6 +116,7 @@ type Master struct {
 	keeper   keeping
 	notices  notices
 	stored   stored
+	menders  []part // what of them is in the runtime directory
 
 	inbox  *queue         // what the loop is to do; the loop owns it
 	done   chan struct{}  // closed when the loop has ended, after the last of the inbox
@@ -160,6 +163,7 @@ type Master struct {
 	firstWorker rollout.Worker  // numbers up to this one are theirs
 	kept        []byte          // live.json as it was last written
 	keptConfigs map[string]bool // by digest
+	liveKept    atomic.Int32    // how many configurations lie beside live.json; -1: it is not kept
 	liveRefused time.Time       // when a line was last written about its not being written
 	leave       *leave          // another masterd takes this one's place
 }
@@ -212,6 +216,7 @@ func newMaster(o Options) *Master {
 		traces: map[rollout.Rollout]string{}, answers: map[string]*answer.Answerer{},
 	}
 	m.blobs = blob.New(m.started)
+	m.liveKept.Store(-1)
 	m.keeper, m.notices, m.stored, m.slots = noKeeper{}, noNotices{}, noStore{}, slots(o.Config)
 	m.life, m.end = context.WithCancel(context.Background())
 	return m
@@ -305,6 +310,11 @@ func (m *Master) open() (err error) {
 		ReadersGroup: cfg.Admin.ReadersGroup, OperatorsGroup: cfg.Admin.OperatorsGroup, MasterUID: os.Getuid(),
 	}); err != nil {
 		return err
+	}
+	m.menders = []part{{m.lock, "the lock"}, {control, "the workers' control socket"}, {heard, "the sockets for sd_notify"}, {output, "the workers' output"}, {m.admin, "the admin socket"}}
+	if err := m.enterIndex(); err != nil {
+		m.log.Warn("the service cannot be entered in the index of services: verbs find it by its configuration alone", zap.String("index", m.opt.Index), zap.Error(err))
+		m.opt.Index = ""
 	}
 	var seed [16]byte
 	if _, err := rand.Read(seed[:]); err != nil {
@@ -426,7 +436,7 @@ func (m *Master) close() {
 	if stays {
 		m.keeper.Leave()
 	} else {
-		errs = append(errs, m.keeper.End(), m.forgetLive())
+		errs = append(errs, m.keeper.End(), m.forgetLive(), m.leaveIndex())
 	}
 	if m.lock != nil {
 		errs = append(errs, m.lock.Close())
@@ -483,6 +493,7 @@ func (m *Master) tasksEnd() bool {
 func (m *Master) Run(ctx context.Context) int {
 	m.beside(m.writeDisk)
 	m.beside(m.lookAtMemory)
+	m.beside(m.keepRuntimeDir)
 	m.openWatch()
 	if m.opt.Self.Program != "" {
 		time.AfterFunc(provenAfter, func() { m.at(m.proven) })

@@ -38,6 +38,10 @@ func (m *Master) prepare(c rollout.Prepare) {
 	}
 	trace := m.trace(c.Rollout)
 	m.beside(func() {
+		// A worker that is started now needs its sockets now.
+		m.mendRuntimeDir(func(what string, err error) {
+			m.log.Error("something in the runtime directory is gone and cannot be made again", zap.String("what", what), zap.Error(err))
+		})
 		v, err := m.pin(ctx, p, c.Version)
 		cfg := p.cfg
 		if c.Version != nil {

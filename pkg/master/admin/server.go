@@ -50,14 +50,16 @@ type Server struct {
 	access atomic.Pointer[access]
 	crowd  crowd
 	http   *http.Server
-	socket *net.UnixListener
 
 	ending   chan struct{} // closed when Close begins: nobody follows logs any longer
 	end      func()
 	serving  sync.WaitGroup // Serve's goroutine
 	requests sync.WaitGroup // being answered
 	gate     sync.Mutex     // orders requests.Add before requests.Wait
-	closed   bool           // guarded by gate
+	closed   bool           // guarded by gate, as the three that follow
+	socket   *net.UnixListener
+	before   *net.UnixListener // the socket before it, whose queue is still taken; nil: none
+	file     fs.FileInfo       // of its name, as it was made
 }
 
 // Listen makes the socket and begins to answer. The caller holds the service's
@@ -73,7 +75,7 @@ func listen(o Options, peer func(*net.UnixConn) (ipc.Cred, error)) (*Server, err
 		return nil, err
 	}
 	s.access.Store(a)
-	if s.socket, err = bind(o.Path, fs.FileMode(a.mode())); err != nil {
+	if s.socket, s.file, err = bind(o.Path, fs.FileMode(a.mode())); err != nil {
 		return nil, err
 	}
 	s.http = &http.Server{
@@ -88,40 +90,79 @@ func listen(o Options, peer func(*net.UnixConn) (ipc.Cred, error)) (*Server, err
 			return context.WithValue(ctx, peerKey{}, c)
 		},
 	}
+	s.serve(s.socket)
+	return s, nil
+}
+
+// serve answers those who come by a socket until that is closed.
+func (s *Server) serve(socket *net.UnixListener) {
 	s.serving.Go(func() {
-		if err := s.http.Serve(door{s.socket, s}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
+		if err := s.http.Serve(door{socket, s}); !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, net.ErrClosed) {
 			s.log.Error("the admin API no longer accepts connections; the service itself is not affected", zap.Error(err))
 		}
 	})
-	return s, nil
+}
+
+// Mend makes the socket again if its name is gone or not ours. Connections that
+// there are go on.
+func (s *Server) Mend() (mended bool, err error) {
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if s.closed {
+		return false, nil
+	}
+	if now, err := os.Lstat(s.o.Path); err == nil && os.SameFile(now, s.file) {
+		return false, nil
+	}
+	socket, file, err := bind(s.o.Path, fs.FileMode(s.access.Load().mode()))
+	if err != nil {
+		return false, err
+	}
+	s.closeBefore()
+	s.before, s.socket, s.file = s.socket, socket, file
+	s.before.SetUnlinkOnClose(false)
+	s.serve(socket)
+	return true, nil
+}
+
+// closeBefore closes the socket that nobody comes by any more; gate is held.
+func (s *Server) closeBefore() {
+	if s.before != nil {
+		s.before.Close()
+	}
 }
 
 // bind makes the socket. Until its mode is set the umask decides who gets in,
 // which the check of each peer makes harmless.
-func bind(path string, mode fs.FileMode) (*net.UnixListener, error) {
+func bind(path string, mode fs.FileMode) (*net.UnixListener, fs.FileInfo, error) {
 	if len(path) > maxPath {
-		return nil, fmt.Errorf("the admin socket %s: its path is %d bytes long and a Unix socket's can be %d; set a shorter runtime_dir", path, len(path), maxPath)
+		return nil, nil, fmt.Errorf("the admin socket %s: its path is %d bytes long and a Unix socket's can be %d; set a shorter runtime_dir", path, len(path), maxPath)
 	}
 	switch old, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, fmt.Errorf("the admin socket: %w", err)
+		return nil, nil, fmt.Errorf("the admin socket: %w", err)
 	case old.Mode().Type() != fs.ModeSocket:
-		return nil, fmt.Errorf("the admin socket %s: there is something that is not a socket; move it away, or set another runtime_dir", path)
+		return nil, nil, fmt.Errorf("the admin socket %s: there is something that is not a socket; move it away, or set another runtime_dir", path)
 	default:
 		if err := os.Remove(path); err != nil {
-			return nil, fmt.Errorf("removing the admin socket that a dead master left behind: %w", err)
+			return nil, nil, fmt.Errorf("removing the admin socket that a dead master left behind: %w", err)
 		}
 	}
 	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		return nil, fmt.Errorf("making the admin socket: %w", err)
+		return nil, nil, fmt.Errorf("making the admin socket: %w", err)
 	}
 	if err := os.Chmod(path, mode); err != nil {
 		l.Close()
-		return nil, fmt.Errorf("the admin socket: %w", err)
+		return nil, nil, fmt.Errorf("the admin socket: %w", err)
 	}
-	return l, nil
+	file, err := os.Lstat(path)
+	if err != nil {
+		l.Close()
+		return nil, nil, fmt.Errorf("the admin socket: %w", err)
+	}
+	return l, file, nil
 }
 
 // SetAccess takes over other groups and another environment, for connections
@@ -131,6 +172,9 @@ func (s *Server) SetAccess(environment, readersGroup, operatorsGroup string) err
 	o.Environment, o.ReadersGroup, o.OperatorsGroup = environment, readersGroup, operatorsGroup
 	a, err := newAccess(o)
 	if err != nil {
+		return err
+	}
+	if _, err := s.Mend(); err != nil { // or there is nothing to give a mode
 		return err
 	}
 	if err := os.Chmod(s.o.Path, fs.FileMode(a.mode())); err != nil {
@@ -150,9 +194,10 @@ func (s *Server) Counts() Counts { return s.crowd.counts() }
 func (s *Server) Close(ctx context.Context) error {
 	s.gate.Lock()
 	s.closed = true
+	s.closeBefore()
+	s.socket.Close() // unlinks the path
 	s.gate.Unlock()
 	s.end()
-	s.socket.Close() // unlinks the path
 	s.serving.Wait()
 
 	answered := make(chan struct{})

@@ -13,6 +13,9 @@ import (
 // with names of up to 19 bytes are made in it, and the kernel takes 107 in all.
 const maxRuntimeDir = 107 - 1 - 19
 
+// maxService is the longest name of a service, in bytes.
+const maxService = 32
+
 // service checks the name and finds the directories.
 func (b *builder) service(c *Config) {
 	switch {
@@ -29,7 +32,7 @@ func (b *builder) service(c *Config) {
 
 	c.RuntimeDir, c.StateDir = b.absolute(c.RuntimeDir), b.absolute(c.StateDir)
 	if c.RuntimeDir == "" {
-		c.RuntimeDir = filepath.Join(b.host.RuntimeBase(), c.Service)
+		c.RuntimeDir = b.host.runtimeDir(c.Service)
 	}
 	if c.StateDir == "" {
 		base := b.host.StateBase()

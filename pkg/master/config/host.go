@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Host is what a configuration depends on besides its file: everything that
@@ -25,6 +26,7 @@ type Host struct {
 	User    func(name string) error           // nil: there is such a user, by name or number
 	Group   func(name string) error           // nil: there is such a group, by name or number
 	Program func(name string) (string, error) // the absolute path of a bare name in the master's PATH
+	InUse   func(dir string) bool             // a service of this user's has it as its runtime directory
 }
 
 // SystemHost is the machine the process runs on. env is the process's
@@ -37,6 +39,7 @@ func SystemHost(env []string) Host {
 		User:    func(name string) error { _, err := lookupUser(name); return err },
 		Group:   func(name string) error { _, err := lookupGroup(name); return err },
 		Program: func(name string) (string, error) { return findProgram(name, vars["PATH"]) },
+		InUse:   func(dir string) bool { return inUse(dir, os.Geteuid()) },
 	}
 	// The XDG specification: relative paths are invalid and to be ignored.
 	if !filepath.IsAbs(h.Runtime) {
@@ -53,15 +56,57 @@ func SystemHost(env []string) Host {
 
 // RuntimeBase is the directory that holds the runtime directories of all of
 // the user's services, where runtime_dir is not set.
-func (h Host) RuntimeBase() string {
+func (h Host) RuntimeBase() string { return h.RuntimeBases()[0] }
+
+// RuntimeBases are all that it can be, or was with an earlier masterd or in
+// another environment, the best one first. What lies in a directory for temporary
+// files is removed by whoever tidies it up, so that is the last one.
+func (h Host) RuntimeBases() (bases []string) {
 	if h.Root {
-		return "/run/masterd"
+		return []string{"/run/masterd"}
 	}
-	base := h.Runtime
-	if base == "" {
-		base = h.Temp
+	own := "masterd-" + strconv.Itoa(h.UID)
+	if h.Runtime != "" {
+		bases = append(bases, filepath.Join(h.Runtime, own))
 	}
-	return filepath.Join(base, "masterd-"+strconv.Itoa(h.UID))
+	// No service can have this name. Paths of sockets are short.
+	if state := h.StateBase(); state != "" && len(state)+len("/.run/")+maxService <= maxRuntimeDir {
+		bases = append(bases, filepath.Join(state, ".run"))
+	}
+	return append(bases, filepath.Join(h.Temp, own))
+}
+
+// runtimeDir is where a service's runtime directory is by default: where it is
+// in use, or else in the best place.
+func (h Host) runtimeDir(service string) string {
+	bases := h.RuntimeBases()
+	for _, base := range bases {
+		if dir := filepath.Join(base, service); h.InUse != nil && service != "" && h.InUse(dir) {
+			return dir
+		}
+	}
+	return filepath.Join(bases[0], service)
+}
+
+// inUse tells whether a master runs in a directory, or has left something there
+// for the next one. What another user could have put there does not count.
+func inUse(dir string, uid int) bool {
+	for _, d := range []string{filepath.Dir(dir), dir} {
+		if info, err := os.Lstat(d); err != nil || !info.IsDir() || info.Mode().Perm()&0o022 != 0 || !ownedBy(info, uid) {
+			return false
+		}
+	}
+	for _, name := range []string{"live.json", "admin.sock"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+func ownedBy(info fs.FileInfo, uid int) bool {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	return ok && int(st.Uid) == uid
 }
 
 // StateBase is the directory that holds the state directories of all of the

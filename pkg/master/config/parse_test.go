@@ -212,6 +212,10 @@ func TestDirectories(t *testing.T) {
 	ordinary.Root, ordinary.UID, ordinary.Home = false, 1000, "/home/ann"
 	xdg := ordinary
 	xdg.Runtime, xdg.State = "/run/user/1000", "/state"
+	far := ordinary
+	far.State = "/" + strings.Repeat("x", 50)
+	running := xdg // since before the default was another
+	running.InUse = func(dir string) bool { return dir == "/tmp/masterd-1000/shop" }
 	homeless := ordinary
 	homeless.Home = ""
 	for _, test := range []struct {
@@ -220,7 +224,9 @@ func TestDirectories(t *testing.T) {
 		runtime, state, no string
 	}{
 		{fakeHost(), "", "/run/masterd/shop", "/var/lib/masterd/shop", ""},
-		{ordinary, "", "/tmp/masterd-1000/shop", "/home/ann/.local/state/masterd/shop", ""},
+		{ordinary, "", "/home/ann/.local/state/masterd/.run/shop", "/home/ann/.local/state/masterd/shop", ""},
+		{far, "", "/tmp/masterd-1000/shop", far.State + "/masterd/shop", ""}, // too long for sockets
+		{running, "", "/tmp/masterd-1000/shop", "/state/masterd/shop", ""},
 		{xdg, "", "/run/user/1000/masterd-1000/shop", "/state/masterd/shop", ""},
 		{xdg, "runtime_dir: run\nstate_dir: ../state\n", "/etc/masterd/run", "/etc/state", ""},
 		{homeless, "", "", "", "state_dir"},

@@ -56,11 +56,14 @@ func newKeeper() *keeper {
 	return k
 }
 
-// accept takes connections for as long as the process lives.
+// accept takes connections until the socket is closed.
 func (k *keeper) accept(socket *net.UnixListener) {
 	guests := make(chan struct{}, maxGuests)
 	for {
 		c, err := socket.AcceptUnix()
+		if errors.Is(err, net.ErrClosed) {
+			return
+		}
 		if err != nil {
 			time.Sleep(refusedPause) // out of descriptors or memory; never spin
 			continue

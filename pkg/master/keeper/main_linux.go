@@ -69,9 +69,15 @@ func run(tend func(dir string)) {
 	if err != nil || !ok {
 		os.Exit(1)
 	}
-	mine := inodeAt(path)
-	k := newKeeper()
-	go k.accept(socket) // for the process's whole life
+	mine, k := inodeAt(path), newKeeper()
+	makeAgain := func() {
+		if s := listenAgain(path); s != nil {
+			_ = socket.Close()
+			socket, mine = s, inodeAt(path)
+			go k.accept(socket)
+		}
+	}
+	go k.accept(socket) // until it is closed: most often for the process's whole life
 	look := time.NewTicker(lookAlone)
 	for ended := false; !ended; {
 		select {
@@ -80,11 +86,14 @@ func run(tend func(dir string)) {
 		case sig := <-told:
 			ended = sig == syscall.SIGTERM && k.alone()
 		case <-look.C:
-			if !k.alone() {
-				continue
+			alone, now, dir := k.alone(), inodeAt(path), inodeAt(filepath.Dir(path))
+			switch {
+			case now == 0 && dir != 0:
+				makeAgain()
+			case alone && now != mine: // a keeper that nobody can find any more is of no use
+				ended = true
 			}
-			ended = inodeAt(path) != mine // a keeper that nobody can find any more is of no use
-			if tend != nil {
+			if alone && tend != nil {
 				tend(filepath.Dir(path))
 			}
 		}
@@ -92,6 +101,31 @@ func run(tend func(dir string)) {
 	if inodeAt(path) == mine {
 		_ = os.Remove(path)
 	}
+}
+
+// listenAgain makes a keeper's socket anew whose name somebody has removed; nil: it
+// cannot now. A master that starts a keeper has the same lock.
+func listenAgain(path string) *net.UnixListener {
+	unlock, err := lock(filepath.Dir(path))
+	if err != nil {
+		return nil
+	}
+	defer unlock()
+	if inodeAt(path) != 0 {
+		return nil
+	}
+	fd, err := listen(path)
+	if err != nil {
+		return nil
+	}
+	f := os.NewFile(uintptr(fd), path)
+	defer f.Close()
+	l, err := net.FileListener(f)
+	if err != nil {
+		return nil
+	}
+	socket, _ := l.(*net.UnixListener)
+	return socket
 }
 
 // inodeAt names the file at a path; zero: there is none.

@@ -42,5 +42,8 @@ func (*Room) Close() {}
 // Sweep is for Linux.
 func (*Room) Sweep() error { return nil }
 
+// Mend is for Linux.
+func (*Room) Mend() (bool, error) { return false, nil }
+
 // ID is for Linux.
 func ID(string) (uint64, bool) { return 0, false }

@@ -24,6 +24,8 @@ type Room struct {
 	readers sync.WaitGroup
 	mu      sync.Mutex
 	of      map[uint64]*socket
+	mending sync.Mutex // held while sockets are made again; before mu
+	closed  bool       // guarded by mending
 }
 
 // socket is one worker's.
@@ -31,6 +33,7 @@ type socket struct {
 	worker Worker
 	path   string
 	conn   *net.UnixConn
+	inode  uint64       // of the file at path
 	leader int          // of its group; zero: it is not read yet
 	main   atomic.Int64 // the process that speaks for it
 	access Access       // of the reader alone once there is one
@@ -123,7 +126,7 @@ func (r *Room) take(w Worker, path string, fd int) error {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.of[w.ID] = &socket{worker: w, path: path, conn: conn, access: w.granted(w.Access)}
+	r.of[w.ID] = &socket{worker: w, path: path, conn: conn, inode: inodeAt(path), access: w.granted(w.Access)}
 	return nil
 }
 
@@ -163,6 +166,8 @@ func (r *Room) Main(id uint64, pid int) {
 
 // Forget ends a worker's socket. It does not wait for what is just being heard.
 func (r *Room) Forget(id uint64) {
+	r.mending.Lock()
+	defer r.mending.Unlock()
 	r.mu.Lock()
 	s := r.of[id]
 	delete(r.of, id)
@@ -204,6 +209,9 @@ func (s *socket) waiting() (some bool) {
 // Close ends the reading, and waits until Hear is not called any more. The files
 // and what the keeper holds stay, for the next master, if there are workers left.
 func (r *Room) Close() {
+	r.mending.Lock()
+	r.closed = true
+	r.mending.Unlock()
 	r.mu.Lock()
 	for _, s := range r.of {
 		_ = s.conn.Close()

@@ -44,15 +44,16 @@ type Expect struct {
 
 // Hub owns the control socket and every worker's session.
 type Hub struct {
-	socket *ipc.Socket
-	log    *zap.Logger
-	door   door
-	await  time.Duration // for a hello
+	path  string
+	log   *zap.Logger
+	door  door
+	await time.Duration // for a hello
 
 	closing chan struct{}
 	tasks   sync.WaitGroup // the accepting goroutine and one for each connection
 
 	mu       sync.Mutex
+	socket   *ipc.Socket
 	begun    bool // accept runs, or has
 	closed   bool
 	sessions map[uint64]*Session
@@ -75,6 +76,7 @@ func Listen(o Options) (*Hub, error) {
 		return nil, err
 	}
 	h := &Hub{
+		path:     o.Path,
 		socket:   socket,
 		log:      o.Log,
 		door:     door{log: o.Log, tell: o.Refused},
@@ -109,11 +111,43 @@ func (h *Hub) Own(uid, gid int) error {
 	if h.owner == [2]int{uid, gid} {
 		return nil
 	}
+	if _, err := h.mend(); err != nil {
+		return err
+	}
 	if err := h.socket.Own(uid, gid); err != nil {
 		return err
 	}
 	h.owner = [2]int{uid, gid}
 	return nil
+}
+
+// Mend makes the socket again if its name is gone, with the owner it had. Those
+// who are connected notice nothing.
+func (h *Hub) Mend() (mended bool, err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.mend()
+}
+
+// mend is Mend; h.mu is held.
+func (h *Hub) mend() (mended bool, err error) {
+	if h.closed || h.socket.Found() {
+		return false, nil
+	}
+	socket, err := ipc.Listen(h.path, socketMode, h.owner[0], h.owner[1])
+	if err != nil {
+		return false, err
+	}
+	before := h.socket
+	h.socket = socket
+	return true, before.Replaced() // accept goes on with the new one
+}
+
+// current is the socket that is listened on.
+func (h *Hub) current() *ipc.Socket {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.socket
 }
 
 // Expect makes a worker known. It is called before the process is started. A
@@ -193,11 +227,14 @@ func (h *Hub) Counters() (refused, pending int) {
 func (h *Hub) accept() {
 	wait := acceptFirst
 	for {
-		link, cred, err := h.socket.Accept()
+		socket := h.current()
+		link, cred, err := socket.Accept()
 		switch {
 		case err == nil:
 			wait = acceptFirst
 			h.receive(link, cred)
+			continue
+		case errors.Is(err, net.ErrClosed) && h.current() != socket:
 			continue
 		case errors.Is(err, net.ErrClosed):
 			return

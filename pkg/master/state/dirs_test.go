@@ -123,3 +123,26 @@ func TestDirsFollowTrustedLinks(t *testing.T) {
 		t.Error("a relative path was taken")
 	}
 }
+
+// Whoever owns a directory on the way can put another in the place of the next.
+func TestDirsRefuseParentsOfOthers(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make another user's directory")
+	}
+	up := filepath.Join(t.TempDir(), "up")
+	if err := errors.Join(os.Mkdir(up, 0o755), os.Chown(up, 54321, 54321)); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(up, "shop")
+	for _, f := range []func(...string) error{TryDirs, Dirs} {
+		if err := f(dir); err == nil || !strings.Contains(err.Error(), up+" belongs to uid 54321") {
+			t.Error(err)
+		}
+	}
+	if _, err := os.Lstat(dir); err == nil {
+		t.Error("it was made")
+	}
+	if err := TryDirs(filepath.Join(t.TempDir(), "new", "shop")); err != nil {
+		t.Error(err)
+	}
+}

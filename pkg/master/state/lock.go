@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -27,7 +28,13 @@ const (
 // Lock is the right to be the one master of a service. The kernel takes it back
 // when the process dies, however it dies; the file stays for ever, because
 // removing it would let two masters hold locks on two files of one name.
-type Lock struct{ file *os.File }
+type Lock struct {
+	dir, service string
+
+	mu     sync.Mutex
+	file   *os.File
+	closed bool
+}
 
 // HeldError says that another process is the service's master.
 type HeldError struct {
@@ -80,11 +87,40 @@ func Acquire(dir, service string) (*Lock, error) {
 		f.Close()
 		return nil, fmt.Errorf("lock service %q with %s: %w", service, path, err)
 	}
-	return &Lock{file: f}, nil
+	return &Lock{dir: dir, service: service, file: f}, nil
+}
+
+// Mend takes the lock again if the file's name is gone: a second master would
+// make another one. That is a *HeldError if one has come meanwhile.
+func (l *Lock) Mend() (mended bool, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return false, nil
+	}
+	mine, err := l.file.Stat()
+	if err != nil {
+		return false, fmt.Errorf("look at the lock of service %q: %w", l.service, err)
+	}
+	if now, err := os.Lstat(filepath.Join(l.dir, lockName)); err == nil && os.SameFile(mine, now) {
+		return false, nil
+	}
+	again, err := Acquire(l.dir, l.service)
+	if err != nil {
+		return false, err
+	}
+	before := l.file
+	l.file = again.file
+	return true, before.Close()
 }
 
 // Close gives the lock back. Only the first one does.
-func (l *Lock) Close() error { return l.file.Close() }
+func (l *Lock) Close() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.closed = true
+	return l.file.Close()
+}
 
 // flock is on the open file, not on the process: a second master within this
 // process is refused as well, and close-on-exec keeps workers out of it.

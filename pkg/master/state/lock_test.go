@@ -122,3 +122,39 @@ func TestLockIsNoLink(t *testing.T) {
 		t.Error("locked in a directory that is not there")
 	}
 }
+
+// The lock of a master is not another one's because somebody has removed the file.
+func TestLockIsTakenAgain(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "lock")
+	lock, err := Acquire(dir, "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if mended, err := lock.Mend(); mended || err != nil {
+		t.Fatalf("nothing was removed: %v, %v", mended, err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if mended, err := lock.Mend(); !mended || err != nil {
+		t.Fatalf("%v, %v", mended, err)
+	}
+	var held *HeldError
+	if _, err := Acquire(dir, "shop"); !errors.As(err, &held) || held.PID != os.Getpid() {
+		t.Fatalf("another master: %v", err)
+	}
+	// One that was quicker has it.
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	other, err := Acquire(dir, "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer other.Close()
+	if mended, err := lock.Mend(); mended || !errors.As(err, &held) {
+		t.Errorf("%v, %v", mended, err)
+	}
+}

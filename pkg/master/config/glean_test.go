@@ -1,0 +1,47 @@
+package config
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+func TestGlean(t *testing.T) {
+	for text, want := range map[string][3]string{
+		"service: shop\nruntime_dir: /run/x\nstate_dir: state # here\nrolout: 1\n": {"shop", "/run/x", "/etc/m/state"},
+		"{{{\nservice: \"shop\"\n  runtime_dir: /nested\n":                         {"shop", "", ""},
+		"service: [a]\nruntime_dir: {b: c}\nstate_dir:\n":                          {"", "", ""},
+		"service: ../shop\nruntime_dir: ../run\n":                                  {"", "/etc/run", ""},
+		"": {"", "", ""},
+	} {
+		service, run, state := Glean("/etc/m/x.yaml", []byte(text))
+		if got := [3]string{service, run, state}; got != want {
+			t.Errorf("%q: %q, want %q", text, got, want)
+		}
+	}
+}
+
+// A directory is in use if a master has left something there, and nobody else
+// could have.
+func TestInUse(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "base", "shop")
+	if err := os.MkdirAll(dir, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	is := func(want bool, why string) {
+		t.Helper()
+		if got := inUse(dir, os.Geteuid()); got != want {
+			t.Errorf("%s: %v", why, got)
+		}
+	}
+	is(false, "empty")
+	if err := os.WriteFile(filepath.Join(dir, "live.json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	is(true, "left")
+	if inUse(dir, os.Geteuid()+1) {
+		t.Error("of another user")
+	}
+	_ = os.Chmod(filepath.Dir(dir), 0o777)
+	is(false, "where everybody can write")
+}

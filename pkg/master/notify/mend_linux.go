@@ -1,0 +1,75 @@
+package notify
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// drainLimit bounds the wait for what is in a socket that another one takes the
+// place of.
+const drainLimit = 100 * time.Millisecond
+
+// Mend gives each worker whose socket was removed another one of the same name,
+// and makes the directory again. What is in the one before is still heard.
+func (r *Room) Mend() (mended bool, err error) {
+	var before []*socket
+	defer func() { // the new ones are there: nothing more comes in
+		for _, s := range before {
+			for end := time.Now().Add(drainLimit); s.waiting() && time.Now().Before(end); {
+				time.Sleep(time.Millisecond)
+			}
+			_ = s.conn.Close()
+		}
+	}()
+	r.mending.Lock()
+	defer r.mending.Unlock()
+	if r.closed {
+		return false, nil
+	}
+	if _, err := os.Lstat(r.o.Dir); errors.Is(err, fs.ErrNotExist) {
+		if err := os.Mkdir(r.o.Dir, 0o711); err != nil {
+			return false, fmt.Errorf("the sockets for sd_notify: %w", err)
+		}
+		if err := os.Chmod(r.o.Dir, 0o711); err != nil {
+			return false, fmt.Errorf("the sockets for sd_notify: %w", err)
+		}
+		mended = true
+	}
+	r.mu.Lock()
+	lost := map[uint64]*socket{}
+	for id, s := range r.of {
+		if inodeAt(s.path) != s.inode || s.inode == 0 {
+			lost[id] = s
+		}
+	}
+	r.mu.Unlock()
+	for id, s := range lost {
+		if _, err := r.Add(s.worker); err != nil {
+			return mended, err
+		}
+		r.mu.Lock()
+		leader := s.leader
+		r.mu.Unlock()
+		if leader != 0 {
+			r.Begin(id, leader)
+			r.Main(id, int(s.main.Load()))
+		}
+		before = append(before, s)
+		mended = true
+	}
+	return mended, nil
+}
+
+// inodeAt names the file at a path; zero: there is none.
+func inodeAt(path string) uint64 {
+	var st unix.Stat_t
+	if unix.Lstat(path, &st) != nil {
+		return 0
+	}
+	return st.Ino
+}

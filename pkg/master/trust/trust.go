@@ -1,0 +1,181 @@
+// Package trust walks to a directory and finds out who could put another one in
+// its place. A master makes its directories by it, and a client believes nobody
+// behind a socket that a stranger could have put there.
+package trust
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+const (
+	// dirMode is that of directories that are made: workers reach what they are
+	// told of, nobody needs a list.
+	dirMode  = 0o711
+	maxLinks = 40 // symbolic links followed in one path, as the kernel
+)
+
+// Owners are the users who are trusted with a path, besides root.
+type Owners []int
+
+// Own trusts the user that this process runs as.
+func Own() Owners { return Owners{os.Geteuid()} }
+
+// Check walks to a directory that is there, and returns what it is. No other
+// than root and the owners can put another thing in its place. Whom the directory
+// itself belongs to is for the caller to judge: see [Owner] and [Owners.Has].
+func (o Owners) Check(dir string) (fs.FileInfo, error) {
+	_, info, err := o.walk(dir, os.Lstat)
+	return info, err
+}
+
+// Make makes a directory with its parents, and returns it without symbolic links.
+func (o Owners) Make(dir string) (path string, info fs.FileInfo, err error) {
+	return o.walk(dir, lookOrMake)
+}
+
+// walk goes down from the root. In a directory that others can write to (/tmp)
+// the next part must be a real directory of an owner's; elsewhere the directory
+// itself must be an owner's. So what was checked cannot be swapped by anybody
+// but root and the owners, and looking at a name twice is looking at the same
+// thing. Symbolic links that an owner made are followed.
+func (o Owners) walk(path string, look func(string) (fs.FileInfo, error)) (at string, parent fs.FileInfo, err error) {
+	if !filepath.IsAbs(path) {
+		return "", nil, errors.New("the path is not absolute")
+	}
+	at, rest := "/", strings.Split(path, "/")
+	parent, err = os.Lstat(at)
+	for links := 0; err == nil && len(rest) > 0; {
+		name := rest[0]
+		rest = rest[1:]
+		if name == "" || name == "." {
+			continue
+		}
+		if name == ".." { // at has no symbolic links in it
+			at = filepath.Dir(at)
+			parent, err = os.Lstat(at)
+			continue
+		}
+		if !o.owns(parent) {
+			return "", nil, o.Stranger(at, parent)
+		}
+		next := filepath.Join(at, name)
+		info, err := look(next)
+		if err != nil {
+			return "", nil, err
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			if err := o.step(next, parent, info); err != nil {
+				return "", nil, err
+			}
+			at, parent = next, info
+			continue
+		}
+		if links++; links > maxLinks {
+			return "", nil, fmt.Errorf("%s: too many symbolic links", next)
+		}
+		target, err := o.follow(next, parent, info)
+		if err != nil {
+			return "", nil, err
+		}
+		if filepath.IsAbs(target) {
+			at = "/"
+			if parent, err = os.Lstat(at); err != nil {
+				return "", nil, err
+			}
+		}
+		rest = append(strings.Split(target, "/"), rest...)
+	}
+	return at, parent, err
+}
+
+// lookOrMake makes one directory if there is nothing of its name.
+func lookOrMake(path string) (fs.FileInfo, error) {
+	info, err := os.Lstat(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return info, err
+	}
+	err = os.Mkdir(path, dirMode)
+	if err == nil {
+		err = os.Chmod(path, dirMode) // the umask may have taken bits away
+	}
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return nil, err
+	}
+	return os.Lstat(path)
+}
+
+// follow returns what a symbolic link says. In a directory that others can write
+// to it is a trap.
+func (o Owners) follow(path string, parent, info fs.FileInfo) (string, error) {
+	if shared(parent) || !o.owns(info) {
+		return "", fmt.Errorf("%s is a symbolic link that others could have put there: it is not followed; remove it, or set another directory", path)
+	}
+	return os.Readlink(path)
+}
+
+// step checks one directory on the way.
+func (o Owners) step(path string, parent, info fs.FileInfo) error {
+	switch {
+	case !info.IsDir():
+		return fmt.Errorf("%s is there and is not a directory", path)
+	case shared(parent) && parent.Mode()&fs.ModeSticky == 0:
+		return fmt.Errorf("others can rename what is in %s (mode %v without the sticky bit, group %d); use another directory, or chmod go-w it", filepath.Dir(path), parent.Mode().Perm(), group(parent))
+	case shared(parent) && !o.owns(info):
+		return o.Stranger(path, info)
+	}
+	return nil
+}
+
+// Stranger says whom something belongs to, and that it is not used for it.
+func (o Owners) Stranger(path string, info fs.FileInfo) error {
+	return fmt.Errorf("%s belongs to uid %d, neither to root nor to %s: it is not used; remove it, or set another directory", path, Owner(info), o)
+}
+
+func (o Owners) String() string {
+	var uids []string
+	for _, uid := range o {
+		if s := "uid " + strconv.Itoa(uid); uid != 0 && !slices.Contains(uids, s) {
+			uids = append(uids, s)
+		}
+	}
+	if len(uids) == 0 {
+		return "anybody who is trusted here"
+	}
+	return strings.Join(uids, " or ")
+}
+
+// Has tells whether a user is trusted.
+func (o Owners) Has(uid int) bool { return uid == 0 || slices.Contains(o, uid) }
+
+func (o Owners) owns(info fs.FileInfo) bool { return o.Has(Owner(info)) }
+
+// shared tells whether others than its owner can put something into a directory.
+// A group of the owner's own number is the owner's alone, by the custom of
+// private groups; root's is root's.
+func shared(info fs.FileInfo) bool {
+	mode := info.Mode().Perm()
+	return mode&0o002 != 0 || mode&0o020 != 0 && group(info) != 0 && group(info) != Owner(info)
+}
+
+// Owner is whom a file belongs to.
+func Owner(info fs.FileInfo) int {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Uid)
+	}
+	return os.Geteuid()
+}
+
+func group(info fs.FileInfo) int {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return int(st.Gid)
+	}
+	return os.Getegid()
+}

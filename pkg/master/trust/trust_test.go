@@ -1,0 +1,61 @@
+package trust
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const stranger = 54321
+
+// Nobody is on the way who could put another directory in the place of this one.
+func TestCheck(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make directories of other users")
+	}
+	for name, test := range map[string]struct {
+		mode  fs.FileMode // of the directory above
+		owner int         // of it
+		group int
+		own   int    // of the directory itself
+		want  string // of the error; empty: none
+	}{
+		"root's":                         {0o755, 0, 0, 0, ""},
+		"an owner's":                     {0o755, 1000, 1000, 1000, ""},
+		"given away by root":             {0o755, 0, 0, stranger, ""}, // it is for the caller to judge
+		"in a stranger's":                {0o755, stranger, stranger, 0, "up belongs to uid 54321, neither to root nor to uid 1000"},
+		"in /tmp":                        {0o777 | fs.ModeSticky, 0, 0, 1000, ""},
+		"a stranger's in /tmp":           {0o777 | fs.ModeSticky, 0, 0, stranger, "dir belongs to uid 54321"},
+		"where all can rename":           {0o777, 0, 0, 1000, "sticky"},
+		"where a group can rename":       {0o775, 0, stranger, 1000, "group 54321"},
+		"where root's group can":         {0o775, 0, 0, 1000, ""},
+		"where the owner's own group":    {0o775, 1000, 1000, 1000, ""},
+		"a stranger's in a group's /tmp": {0o775 | fs.ModeSticky, 0, 100, stranger, "dir belongs to uid 54321"},
+	} {
+		up := filepath.Join(t.TempDir(), "up")
+		dir := filepath.Join(up, "dir")
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chown(up, test.owner, test.group), os.Chmod(up, test.mode), os.Chown(dir, test.own, test.own)); err != nil {
+			t.Fatal(err)
+		}
+		info, err := Owners{1000}.Check(dir)
+		if test.want == "" && (err != nil || Owner(info) != test.own) || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestCheckMakesNothing(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "a", "b")
+	if _, err := Own().Check(dir); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(filepath.Dir(dir)); !errors.Is(err, fs.ErrNotExist) {
+		t.Error("it was made")
+	}
+	if _, err := Own().Check("relative"); err == nil {
+		t.Error("a relative path was taken")
+	}
+}
