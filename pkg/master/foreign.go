@@ -83,6 +83,11 @@ func (m *Master) handOver(w *worker, spec *proc.Spec, env map[string]string) (fi
 	for _, f := range slots {
 		files = append(files, f.FD)
 		spec.Files = append(spec.Files, proc.File{Name: f.Name, FD: f.FD})
+		// The mode is the open file's, which is the master's and the keeper's, too.
+		// Neither accepts on it while the worker lives.
+		if err := syscall.SetNonblock(f.FD, w.generation.cfg.Worker.NonBlocking); err != nil {
+			return files, fmt.Errorf("setting the mode of the socket of listener %s: %w", f.Name, err)
+		}
 	}
 	args := make([]string, len(spec.Args))
 	for i, a := range spec.Args {

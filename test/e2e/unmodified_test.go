@@ -310,6 +310,64 @@ func TestProcessesOfAWorker(t *testing.T) {
 	}
 }
 
+// A socket-activated program may wait in accept, as under systemd: it must not get
+// sockets that say "try again", from no master.
+func TestSocketsAreBlocking(t *testing.T) {
+	t.Parallel()
+	s := unprepared(t)
+	s.Config.Set("worker.kind", "socket-activation").Set("worker.command", []string{programs.Hostile, "waits", s.Addr}).Set("rollout.bake", "0s")
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	freshly(t, s, func() {
+		next(t, s, 2, "serving")
+		next(t, s, 3, "baked")
+		s.Kill() // the next master leaves it as it is
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		next(t, s, 4, "serving")
+	})
+	if w := team(status(t, s)); len(w) != 1 || w[0].Restarts != 0 {
+		t.Errorf("%+v", w)
+	}
+	s.Config.Set("worker.non_blocking", true).Set("health.start.timeout", "1s")
+	if out := reload(t, s, api.ReloadRequest{Label: "v5"}); out.Result != api.ResultFailed || !strings.Contains(out.Reason+strings.Join(lines(out), ""), "resource temporarily unavailable") {
+		t.Errorf("%+v", out)
+	}
+}
+
+// A check by a connection is about the worker: the socket that it comes to is the
+// master's, and the kernel takes connections there whoever the worker is.
+func TestTCPCheckNeedsTheWorker(t *testing.T) {
+	for _, kind := range []string{"sdk", "socket-activation", "unmodified"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := newService(t)
+			delete(s.Config["health"].(map[string]any), "http")
+			s.Config.Set("health.tcp", map[string]any{}).Set("health.start.timeout", "2s").Set("health.active.timeout", "300ms")
+			if kind != "sdk" {
+				s.Config.Set("worker.kind", kind).Set("worker.command", []string{programs.Hostile, "serves", s.Addr})
+			}
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			next(t, s, 2, "baked")
+			if kind == "sdk" {
+				return // one that does not answer is not ready
+			}
+			s.Config.Set("worker.command", []string{programs.Hostile, "binds-only", s.Addr})
+			out := reload(t, s, api.ReloadRequest{Label: "v3"})
+			if out.Result != api.ResultFailed || !strings.Contains(out.Reason, "the worker has not accepted the connection") {
+				t.Errorf("%+v", out)
+			}
+			if code, body, err := ask(s.Addr, "/", patience); err != nil || code != 200 || !strings.HasPrefix(body, "v2 ") {
+				t.Errorf("%d %q, %v", code, body, err)
+			}
+		})
+	}
+}
+
 // As an ordinary user of root's.
 func TestOtherKindsAsAnotherUser(t *testing.T) {
 	if os.Getuid() != 0 {

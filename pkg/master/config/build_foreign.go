@@ -18,7 +18,7 @@ const leastWatchdog = 100 * time.Millisecond
 func (b *builder) foreign(c *Config) {
 	w := &c.Worker
 	if w.Kind == KindSDK {
-		for _, path := range []string{"worker.ready", "worker.watchdog", "worker.fd_store", "drain.signal", "drain.command"} {
+		for _, path := range []string{"worker.ready", "worker.watchdog", "worker.fd_store", "worker.non_blocking", "drain.signal", "drain.command"} {
 			if b.given(path) && !b.isDefault(path) {
 				b.add(path, `is for workers of other kinds; one of kind "sdk" does this by the control protocol`)
 			}
@@ -34,6 +34,9 @@ func (b *builder) foreign(c *Config) {
 		}
 	}
 	if w.Kind == KindUnmodified {
+		if b.given("worker.non_blocking") && !b.isDefault("worker.non_blocking") {
+			b.add("worker.non_blocking", `is for kind "socket-activation"; one of kind "unmodified" makes its sockets itself`)
+		}
 		for i, l := range c.Listeners {
 			if l.Network == "unix" {
 				b.add(fmt.Sprintf("listeners[%d].address", i), `a worker of kind "unmodified" cannot be given a Unix socket; use tcp, or kind "socket-activation"`)
@@ -43,8 +46,9 @@ func (b *builder) foreign(c *Config) {
 			}
 		}
 	}
+	b.pathless(c)
 	b.descriptors(c)
-	b.require(&c.Rollout.Require)
+	b.require(&c.Rollout.Require, c.Listeners)
 }
 
 // isDefault tells whether a key was given, and as it is anyway.
@@ -77,9 +81,29 @@ func (b *builder) descriptors(c *Config) {
 	}
 }
 
+// has tells whether connecting to an address reaches the listener on this machine.
+func (l Listener) has(at string) bool {
+	if l.Network == "unix" {
+		return at == l.Path
+	}
+	host, port, err := net.SplitHostPort(at)
+	if err != nil || port != strconv.Itoa(l.Port) {
+		return false
+	}
+	switch host {
+	case l.Host, "localhost", "127.0.0.1", "::1":
+		return host == l.Host || l.Host == "" || l.Host == "0.0.0.0" || l.Host == "::" || host == "localhost"
+	}
+	return false
+}
+
 // require checks what must be well before a rollout.
-func (b *builder) require(r *Require) {
+func (b *builder) require(r *Require, own []Listener) {
 	for _, at := range r.TCP {
+		if i := slices.IndexFunc(own, func(l Listener) bool { return l.has(at) }); i >= 0 {
+			b.add("rollout.require.tcp", fmt.Sprintf("%s is the service's own listener %s: masterd itself listens there, so connecting to it says nothing", short(at), own[i].Name))
+			continue
+		}
 		if filepath.IsAbs(at) {
 			continue
 		}

@@ -71,6 +71,7 @@ type Worker struct {
 	NotifyAccess string        // "main" or "group": who may speak by sd_notify
 	Watchdog     time.Duration // between two WATCHDOG=1; zero: none
 	FDStore      int           // descriptors that may be stored
+	NonBlocking  bool          // its listeners' sockets come with O_NONBLOCK
 }
 
 // Health says how a worker is checked. At most one of HTTP, TCP and Command is set.

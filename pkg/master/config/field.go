@@ -54,7 +54,7 @@ func pointers(c *Config) map[string]any {
 		"worker.pin": &w.Pin, "worker.env": &w.Env, "worker.env_files": &w.EnvFiles, "worker.user": &w.User, "worker.group": &w.Group,
 		"worker.limits.nofile": &w.NoFile, "worker.stop_signal": &w.StopSignal,
 		"worker.preset": &w.Preset, "worker.ready": &w.Ready, "worker.notify_access": &w.NotifyAccess, "worker.watchdog": &w.Watchdog,
-		"worker.fd_store": &w.FDStore,
+		"worker.fd_store": &w.FDStore, "worker.non_blocking": &w.NonBlocking,
 
 		"health.command":        &h.Command,
 		"health.start.interval": &h.Start.Interval, "health.start.successes": &h.Start.Successes, "health.start.timeout": &h.Start.Timeout,

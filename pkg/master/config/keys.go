@@ -126,6 +126,10 @@ func workerKeys() []Key {
 			Meaning: `A worker that is not built on the worker package and has not said WATCHDOG=1 for so long is sent ABRT, and
 				killed and replaced if it is still there a second later. It is told by WATCHDOG_USEC. At least 100ms; 0: it
 				has none. WATCHDOG=trigger does the same at once, whether it has one or not.`},
+		{Path: "worker.non_blocking", Type: Boolean, Default: "false",
+			Meaning: `Gives a socket-activation worker its listeners' sockets with O_NONBLOCK set, as NonBlocking= of systemd does.
+				By default an accept on them waits, as under systemd. The preset for nginx sets it: nginx expects sockets
+				of its own kind.`},
 		{Path: "worker.fd_store", Type: Integer, Default: "0", Unit: "descriptors", Min: "0", Max: "512",
 			Meaning: `How many descriptors workers may have masterd keep by FDSTORE=1 of sd_notify, for all workers that are
 				started later, of any version; they come after the listeners in LISTEN_FDS. They are let go when the
@@ -157,13 +161,16 @@ func healthKeys() []Key {
 		{Path: "health.http.status", Type: Statuses, Default: "200",
 			Meaning: `The answers that pass: a code, a range in quotes ("200-299"), or a list of these.`},
 		{Path: "health.tcp", Type: Section, Off: true,
-			Meaning: `Checks that a connection is taken and not closed at once; for services that do not speak HTTP.`},
+			Meaning: `Checks that the worker accepts a connection and does not close it at once; for services that do not speak
+				HTTP. The check ends its own side, as a client that has nothing to ask, and passes when the worker says
+				something or closes its side, too.`},
 		{Path: "health.tcp.listener", Type: Text, Example: "http", Off: true,
 			Meaning: `Name of the listener whose connections are used; when empty, the first.`},
 		{Path: "health.command", Type: Arguments, Off: true, Example: `["/usr/local/bin/check-shop"]`,
 			Meaning: `Checks by a program, as the master's user; exit status 0 passes. MASTERD_WORKER_ID, MASTERD_WORKER_PID,
 				MASTERD_WORKER_GENERATION and MASTERD_WORKER_VERSION say which worker is meant. It is killed with all that
-				it started when its time is over.`},
+				it started when its time is over. That a listener's address can be connected to says nothing: masterd itself
+				listens there.`},
 		{Path: "health.start", Type: Section, Meaning: `Checks of a worker that has not yet had traffic.`},
 		{Path: "health.start.interval", Type: Duration, Default: "50ms", Min: "10ms", Max: "1m", Meaning: `Time between two checks.`},
 		{Path: "health.start.successes", Type: Integer, Default: "2", Unit: "checks", Min: "1", Max: "100",

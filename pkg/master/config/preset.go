@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -20,6 +21,11 @@ type preset struct {
 	kind  string
 	drain string // signal that has it finish
 	stop  string // signal that has it end, also while it finishes
+	// nonBlocking: it takes sockets as they are, and must not wait in accept.
+	nonBlocking bool
+	// byAddress: it finds its sockets again by their own address (getsockname), which
+	// of a Unix socket is the slot's hidden name and not the listener's path.
+	byAddress bool
 	// env tells it of its listeners where LISTEN_FDS would not; nil: it does.
 	env func(ls []Listener) (name, value string)
 }
@@ -42,9 +48,9 @@ func presets() []preset {
 		{name: "gunicorn", kind: KindSocketActivation, drain: "TERM", stop: "QUIT"},
 		{name: "uvicorn", kind: KindSocketActivation, drain: signalNone, stop: "TERM"},
 		{name: "node", kind: KindUnmodified, drain: signalNone, stop: "TERM"},
-		{name: "nginx", kind: KindSocketActivation, drain: signalNone, stop: "QUIT", env: nginxEnv},
+		{name: "nginx", kind: KindSocketActivation, drain: signalNone, stop: "QUIT", nonBlocking: true, byAddress: true, env: nginxEnv},
 		{name: "caddy", kind: KindUnmodified, drain: signalNone, stop: "TERM"},
-		{name: "puma", kind: KindSocketActivation, drain: "TERM", stop: "TERM"},
+		{name: "puma", kind: KindSocketActivation, drain: "TERM", stop: "TERM", byAddress: true},
 		{name: "haproxy", kind: KindSocketActivation, drain: "USR1", stop: "TERM"},
 		{name: "php-fpm", kind: KindSocketActivation, drain: "QUIT", stop: "TERM", env: fpmEnv},
 	}
@@ -69,6 +75,9 @@ func (b *builder) fill(c *Config) {
 		p, by := presets()[i], "preset "+c.Worker.Preset
 		set("worker.kind", &c.Worker.Kind, p.kind, by)
 		set("worker.stop_signal", &c.Worker.StopSignal, p.stop, by)
+		if p.nonBlocking && !b.given("worker.non_blocking") {
+			c.Worker.NonBlocking, b.filled["worker.non_blocking"] = true, by
+		}
 		if len(c.Drain.Command) == 0 {
 			set("drain.signal", &c.Drain.Signal, p.drain, by)
 		}
@@ -105,14 +114,31 @@ func nginxEnv(ls []Listener) (name, value string) {
 	return "NGINX", value
 }
 
+// pathless refuses Unix listeners for a server that would not find its socket.
+func (b *builder) pathless(c *Config) {
+	i := slices.IndexFunc(presets(), func(p preset) bool { return p.name == c.Worker.Preset })
+	if i < 0 || !presets()[i].byAddress || c.Worker.Kind != KindSocketActivation {
+		return
+	}
+	for n, l := range c.Listeners {
+		if l.Network == "unix" {
+			b.add(fmt.Sprintf("listeners[%d].address", n), fmt.Sprintf("%s finds its sockets by their paths, and each version's Unix socket has a path of its own, "+
+				"so it would not take this one; use tcp://127.0.0.1:PORT", c.Worker.Preset))
+		}
+	}
+}
+
 // fpmEnv is what php-fpm tells its successor: "ADDRESS=NUMBER", with the address
-// as the pool has it.
+// as the kernel has it, and no brackets around one of IPv6.
 func fpmEnv(ls []Listener) (name, value string) {
 	all := make([]string, len(ls))
 	for i, l := range ls {
 		at := l.Path
 		if l.Network != "unix" {
-			at = strings.TrimPrefix(l.where(), l.Network+"://")
+			at = fmt.Sprintf("%s:%d", cmp.Or(l.Host, "::"), l.Port)
+			if l.Host == "" && l.Network == "tcp4" {
+				at = fmt.Sprintf("0.0.0.0:%d", l.Port)
+			}
 		}
 		all[i] = fmt.Sprintf("%s=%d", at, FirstFD+i)
 	}

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -10,7 +11,8 @@ const listened = "service: shop\nlisteners: [{name: http, address: \"tcp://127.0
 
 // A preset gives what was not given; what was, wins.
 func TestPresets(t *testing.T) {
-	c := parse(t, listened+"worker: {command: [bin/nginx], preset: nginx}\n")
+	const two = "service: shop\nlisteners: [{name: http, address: \"tcp://127.0.0.1:8080\"}, {name: admin, address: \"tcp6://[::1]:8081\"}]\n"
+	c := parse(t, two+"worker: {command: [bin/nginx], preset: nginx}\n")
 	if c.Worker.Kind != KindSocketActivation || c.Worker.StopSignal != "QUIT" || c.Drain.Signal != "none" {
 		t.Errorf("%+v %+v", c.Worker, c.Drain)
 	}
@@ -37,6 +39,42 @@ func TestPresets(t *testing.T) {
 	if name, _ := c.PresetEnv(); name != "" {
 		t.Error(name)
 	}
+}
+
+// Each preset with each kind of listener works, or is refused; test/programs has
+// the programs themselves take them.
+func TestPresetsAndListeners(t *testing.T) {
+	addresses := map[string]string{
+		"tcp": "tcp://127.0.0.1:8080", "tcp4": "tcp4://:8080", "tcp6": "tcp6://[::1]:8080", "dual": "tcp://:8080", "unix": "unix:///run/shop.sock",
+	}
+	refused := map[string]string{
+		"nginx/unix": "nginx finds its sockets by their paths", "puma/unix": "puma finds its sockets by their paths",
+		"node/unix": "cannot be given a Unix socket", "caddy/unix": "cannot be given a Unix socket",
+	}
+	fpm := map[string]string{
+		"tcp": "127.0.0.1:8080=3", "tcp4": "0.0.0.0:8080=3", "tcp6": "::1:8080=3", "dual": ":::8080=3", "unix": "/run/shop.sock=3",
+	}
+	for _, name := range presetNames()[1:] {
+		for network, address := range addresses {
+			text := fmt.Sprintf("service: shop\nlisteners: [{name: http, address: %q}]\nworker: {command: [bin/x], preset: %s}\n", address, name)
+			c, err := Parse("/etc/masterd/masterd.yaml", []byte(text), nil, fakeHost())
+			want := refused[name+"/"+network]
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s with %s: %v, want %q", name, address, err, want)
+			}
+			if err != nil {
+				continue
+			}
+			if _, value := c.PresetEnv(); name == "php-fpm" && value != fpm[network] {
+				t.Errorf("%s with %s: %q, want %q", name, address, value, fpm[network])
+			}
+			if c.Worker.NonBlocking != (name == "nginx") {
+				t.Errorf("%s: non-blocking %v", name, c.Worker.NonBlocking)
+			}
+		}
+	}
+	// Without the preset, as another kind, nothing is known of it.
+	parse(t, listened+"worker: {command: [bin/nginx], kind: socket-activation}\n")
 }
 
 // Two consumers at one time are not wanted unless asked for.

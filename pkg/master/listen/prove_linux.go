@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 )
 
 // Where a fresh socket is in the kernel's array follows from where the one before
@@ -136,7 +135,7 @@ func (s *Set) arrived(l *listener, slot, port int, got []arrival) (int, []arriva
 			continue
 		}
 		for range acceptBatch {
-			fd, sa, err := unix.Accept4(k.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			fd, sa, err := acceptNow(k.fd)
 			if err != nil {
 				break
 			}

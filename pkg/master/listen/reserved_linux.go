@@ -108,7 +108,7 @@ func (o opener) verify(l *listener) error {
 		if err != nil || n == 0 {
 			break
 		}
-		got, sa, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		got, sa, err := acceptNow(fd)
 		if err != nil {
 			break
 		}

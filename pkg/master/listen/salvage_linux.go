@@ -395,11 +395,17 @@ func (f *finder) segmentAt(index int) (int, error) {
 // sweep takes out of the slots' queues what waits there.
 func (f *finder) sweep() {
 	for name, fd := range f.sockets {
-		if name == heldOwn || assertNonblock(fd) != nil {
+		if name == heldOwn || !readable(fd) {
+			continue
+		}
+		// A live worker has it, which may expect to wait in accept: the mode is
+		// changed for no longer than this takes.
+		flags, err := unix.FcntlInt(uintptr(fd), unix.F_GETFL, 0)
+		if err != nil || assertNonblock(fd) != nil {
 			continue
 		}
 		for range maxStrays {
-			got, sa, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			got, sa, err := acceptNow(fd)
 			if err != nil {
 				break
 			}
@@ -408,6 +414,9 @@ func (f *finder) sweep() {
 				continue
 			}
 			f.strays = append(f.strays, got)
+		}
+		if flags&unix.O_NONBLOCK == 0 {
+			_, _ = unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags) // it was read a moment ago: it can be set
 		}
 	}
 }

@@ -55,6 +55,20 @@ func duplicate(fd int) (int, error) {
 	return n, nil
 }
 
+// acceptNow accepts without waiting. The mode is the open file's, and workers have
+// the same one: a program that waits in accept was given it so. Nobody who is alive
+// should have a socket that is accepted from here, and whoever has it all the same
+// would have to set the mode back and take the connection, both at this moment.
+func acceptNow(fd int) (int, unix.Sockaddr, error) {
+	if !readable(fd) {
+		return -1, nil, unix.EAGAIN
+	}
+	if err := assertNonblock(fd); err != nil {
+		return -1, nil, err
+	}
+	return unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+}
+
 // assertNonblock undoes what a worker can do to all who hold the socket:
 // somebody's Accept and Close would hang.
 func assertNonblock(fd int) error {

@@ -210,12 +210,9 @@ func (s *Set) acceptFrom(token int32) {
 }
 
 func (s *Set) accept(l *listener, k *socket) []arrival {
-	if err := assertNonblock(k.fd); err != nil {
-		return nil
-	}
 	var got []arrival
 	for range acceptBatch {
-		fd, _, err := unix.Accept4(k.fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		fd, _, err := acceptNow(k.fd)
 		switch {
 		case err == nil:
 			got = append(got, arrival{l.conf, fd, l.mode == answering})

@@ -43,6 +43,8 @@ type counted struct {
 	once sync.Once
 }
 
+func (c *counted) CloseWrite() error { return c.Conn.(interface{ CloseWrite() error }).CloseWrite() }
+
 func (c *counted) Close() error {
 	c.once.Do(func() { c.d.open.Add(-1) })
 	return c.Conn.Close()

@@ -43,6 +43,33 @@ func TestTCP(t *testing.T) {
 	}
 }
 
+// What the kernel, or whoever holds the socket, does for a worker is no sign of life.
+func TestTCPIsNotAccepted(t *testing.T) {
+	c := New(config.Health{TCP: &config.TCPCheck{Listener: "x"}})
+	l, err := net.Listen("tcp", "127.0.0.1:0") // nobody accepts
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	path := t.TempDir() + "/s"
+	u, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer u.Close()
+	for name, dial := range map[string]Dialer{
+		"a queue": func(ctx context.Context) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "tcp", l.Addr().String())
+		},
+		"a Unix queue": func(ctx context.Context) (net.Conn, error) { return new(net.Dialer).DialContext(ctx, "unix", path) },
+	} {
+		err := c.Check(within(t, 100*time.Millisecond), Worker{}, dial)
+		if err == nil || !strings.Contains(err.Error(), "the worker has not accepted the connection") || !strings.Contains(err.Error(), "no sign that it was accepted within 1") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 func TestNoCheckPasses(t *testing.T) {
 	c := New(config.Health{})
 	if err := c.Check(context.Background(), Worker{}, nil); err != nil || c.Listener() != "" {

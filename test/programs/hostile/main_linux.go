@@ -7,6 +7,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"fmt"
 	"io"
@@ -51,10 +52,15 @@ func main() {
 		notify("MAINPID=" + fork("ready", address))
 		select {} // until it is killed with the other
 	}
+	if way == "waits" { // in accept, as a program may whose sockets are systemd's
+		waits()
+	}
 	l := listener(address)
 	fd := number(l)
 	notify("READY=1\nSTATUS=serves as " + way)
 	switch way {
+	case "binds-only":
+		select {}
 	case "crashes":
 		log.Fatal("it cannot read its database")
 	case "floods":
@@ -104,6 +110,32 @@ func main() {
 		store(os.NewFile(uintptr(fd), "legacy"))
 	}
 	check(serve(l))
+}
+
+// waits serves on descriptor 3 as it is.
+func waits() {
+	notify("READY=1\nSTATUS=serves as waits")
+	for {
+		fd, _, err := unix.Accept4(3, unix.SOCK_CLOEXEC)
+		if err == unix.EINTR {
+			continue
+		}
+		check(err)
+		go func() {
+			f := os.NewFile(uintptr(fd), "client")
+			c, err := net.FileConn(f) // a duplicate
+			_ = f.Close()
+			check(err)
+			defer c.Close()
+			r, err := http.ReadRequest(bufio.NewReader(c))
+			if err != nil {
+				return
+			}
+			_, _ = io.Copy(io.Discard, r.Body)
+			release := os.Getenv("RELEASE")
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nConnection: close\r\nX-Worker-Version: %s\r\nContent-Length: %d\r\n\r\n%s\n", release, len(release)+1, release)
+		}()
+	}
 }
 
 // after is when a worker that has served for a while turns.
