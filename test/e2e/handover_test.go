@@ -177,8 +177,12 @@ func TestQueueAtTheSwitchIsServed(t *testing.T) {
 	}
 }
 
-// A worker that dies, or is stopped, while it is given connections takes those
-// with it that it has said it has. The giver serves all others.
+// tries is how many reloads a test may take for each moment that it wants to catch.
+const tries = 5
+
+// A worker that dies, or is stopped, while it is given connections takes no more with
+// it than it has. The giver serves all others. Whoever watches a machine that is busy
+// may see the middle too late, when everything has moved: then it is tried again.
 func TestTakerEndsInTheMiddle(t *testing.T) {
 	for _, end := range []struct {
 		name      string
@@ -193,7 +197,10 @@ func TestTakerEndsInTheMiddle(t *testing.T) {
 				c.Set("rollout.bake", "5m").Set("rollout.cooldown", "0s").Set("rollout.max_per_minute", 600)
 			})
 			n, size := times(end.inFull, end.n), times(5000, 1000)
-			for i := 2; i <= n+1; i++ {
+			for i, caught := 2, 0; caught < n; i++ {
+				if i > 2+tries*n {
+					t.Fatalf("in %d reloads only %d takers stood still before they had everything", i-2, caught)
+				}
 				all := crowd(t, s, size)
 				for _, c := range all { // who says nothing for long is closed, whatever happens here
 					if err := c.ask(""); err != nil {
@@ -211,9 +218,10 @@ func TestTakerEndsInTheMiddle(t *testing.T) {
 					reloaded <- err
 				}()
 				taker := candidate(t, s, label(i))
-				// It is in the middle once it has a part of them.
-				part := 100 + i*size/(2*n+4)
-				for {
+				// It is in the middle once it has a part of them. What it has is counted while
+				// it stands still.
+				part := 100 + (2+caught)*size/(2*n+4)
+				for until := time.Now().Add(patience); ; {
 					held, err := descriptors(taker)
 					if err != nil {
 						t.Fatal(err)
@@ -221,13 +229,19 @@ func TestTakerEndsInTheMiddle(t *testing.T) {
 					if held >= part {
 						break
 					}
+					if time.Now().After(until) {
+						t.Fatalf("after %s it has %d descriptors, and not %d", patience, held, part)
+					}
 				}
+				if err := syscall.Kill(taker, syscall.SIGSTOP); err != nil {
+					t.Fatal(err)
+				}
+				has := settled(t, taker)
 				if err := syscall.Kill(taker, end.sig); err != nil {
 					t.Fatal(err)
 				}
-				has := size
-				if end.sig == syscall.SIGSTOP {
-					has = settled(t, taker)
+				if has < size {
+					caught++
 				}
 				if err := <-reloaded; err != nil {
 					t.Fatal(err)
@@ -241,10 +255,10 @@ func TestTakerEndsInTheMiddle(t *testing.T) {
 						lost++
 					}
 				}
-				t.Logf("%s with %d of %d descriptors: %d connections lost", end.name, part, size, lost)
+				t.Logf("%s with %d descriptors, of %d connections: %d lost", end.name, has, size, lost)
 				// All that are left are in the giver's books: none was lost from there.
 				wait(t, s, "the rest to be where it was", func(st api.Status) bool { return open(st) == int64(size-lost) })
-				if lost == size || lost > has {
+				if lost > has {
 					t.Errorf("%d of %d connections were lost; it had %d descriptors", lost, size, has)
 				}
 				for _, c := range all {
