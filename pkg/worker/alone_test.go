@@ -42,7 +42,15 @@ func child(how string) int {
 		fmt.Println("entered")
 		select {}
 	})
-	w.Handle("main", mux, Address(os.Getenv("WORKER_TEST_ADDRESS")))
+	hung := Server(func(s *http.Server) {
+		if how == "hung" {
+			s.ConnContext = func(context.Context, net.Conn) context.Context {
+				fmt.Println("entered")
+				select {}
+			}
+		}
+	})
+	w.Handle("main", mux, hung, Address(os.Getenv("WORKER_TEST_ADDRESS")))
 	if how == "two" {
 		w.Handle("other", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { io.WriteString(rw, "other") }))
 	}

@@ -107,6 +107,26 @@ func TestRunReturnsThoughAHookOfTheServerNeverReturns(t *testing.T) {
 	}
 }
 
+// A process without a master does not survive its second TERM, whatever its functions do.
+func TestAHungProcessEndsWithTERM(t *testing.T) {
+	addr := freeAddress(t)
+	p := startChild(t, "hung", "", nil, "WORKER_TEST_ADDRESS="+addr)
+	p.says("active")
+	for range 5 {
+		dial(t, addr)
+	}
+	p.says("entered")
+	if err := p.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.says("inactive") // it has heard
+	if err := p.Process.Signal(unix.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	p.says("done")
+	p.end(0)
+}
+
 // A health check whose server hangs does not keep the worker from hearing its master.
 func TestAHookThatNeverReturnsHoldsUpNoMessage(t *testing.T) {
 	release := make(chan struct{})
