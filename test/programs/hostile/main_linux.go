@@ -57,6 +57,19 @@ func main() {
 	}
 	l := listener(address)
 	fd := number(l)
+	switch way {
+	case "daemonizes": // in a session of its own and not its leader, with the socket
+		leaves("serves", l)
+		os.Exit(0)
+	case "daemonizes-attacks":
+		leaves("attacks", l)
+		os.Exit(0)
+	case "leads":
+		leaves(os.Args[3], l)
+		os.Exit(0)
+	case "attacks":
+		attack(fd)
+	}
 	notify("READY=1\nSTATUS=serves as " + way)
 	switch way {
 	case "binds-only":
@@ -235,5 +248,57 @@ func store(f *os.File) {
 	_, _ = r.Read(make([]byte, 1)) // the end of it: it is done
 }
 
+// leaves starts the program twice removed, with the socket, in another way. Whoever
+// looks for it by process groups or by who started it does not find it. What was
+// left notes its number where LEFT names a file, for the test that ends it.
+func leaves(way string, l net.Listener) {
+	raw, err := l.(syscall.Conn).SyscallConn()
+	check(err)
+	cmd := exec.Command("/proc/self/exe", "leads", os.Args[2], way)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if os.Args[1] == "leads" {
+		cmd = exec.Command("/proc/self/exe", way, os.Args[2])
+	}
+	cmd.Stdout, cmd.Stderr, cmd.Env = os.Stdout, os.Stderr, append(os.Environ(), "GIVEN=1")
+	check(raw.Control(func(fd uintptr) {
+		n, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
+		check(err)
+		cmd.ExtraFiles = []*os.File{os.NewFile(uintptr(n), "listener")}
+		check(cmd.Start())
+	}))
+	if f, err := os.OpenFile(os.Getenv("LEFT"), os.O_APPEND|os.O_WRONLY, 0); err == nil && os.Args[1] == "leads" {
+		fmt.Fprintln(f, cmd.Process.Pid)
+		_ = f.Close()
+	}
+}
+
+// attack does to the group of a socket what can be done by it, and takes what comes.
+func attack(fd int) {
+	first := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
+	for i := 0; ; i++ {
+		on, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		switch {
+		case on == 0 || i%7 == 0:
+			_ = unix.Shutdown(fd, unix.SHUT_RDWR)
+			_ = unix.Listen(fd, 100)
+		case i%2 == 0:
+			_ = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: 1, Filter: &first[0]})
+		default:
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0)
+		}
+		for {
+			c, _, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+			if err != nil {
+				break
+			}
+			_, _ = unix.Write(c, []byte("HTTP/1.1 200 OK\r\nX-Worker-Version: stolen\r\nContent-Length: 7\r\nConnection: close\r\n\r\nstolen "))
+			_ = unix.Close(c)
+		}
+		time.Sleep(time.Millisecond)
+	}
+}
+
 // activated: the first descriptor is its listener's, and not one that was stored.
-func activated() bool { return strings.HasPrefix(os.Getenv("LISTEN_FDNAMES"), "http") }
+func activated() bool {
+	return os.Getenv("GIVEN") != "" || strings.HasPrefix(os.Getenv("LISTEN_FDNAMES"), "http")
+}

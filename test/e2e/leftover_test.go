@@ -1,0 +1,105 @@
+package e2e
+
+import (
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/test/service"
+)
+
+// What refused versions have left behind, each with its slot's socket, gets no client,
+// whatever it does by that: ten refusals, and then a good version has every answer.
+func TestLeftoversGetNoClient(t *testing.T) {
+	for _, way := range []string{"daemonizes", "daemonizes-attacks"} {
+		for _, kind := range []string{"unmodified", "socket-activation", "unix"} {
+			if kind == "unix" && way != "daemonizes" {
+				continue // there is no group that it could attack
+			}
+			t.Run(way+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				if way == "daemonizes-attacks" && os.Geteuid() != 0 {
+					t.Skip("a socket can be given to another user by root only")
+				}
+				leftovers(t, kind, way)
+			})
+		}
+	}
+}
+
+func leftovers(t *testing.T, kind, way string) {
+	s := unprepared(t)
+	left := filepath.Join(s.Dir, "left")
+	if err := os.WriteFile(left, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { endLeftovers(t, left) })
+	s.Config.Set("worker.env.LEFT", left).Set("rollout.bake", "0s").Set("drain.timeout", "500ms").Set("drain.kill_after", "200ms")
+	if kind != "unmodified" {
+		s.Config.Set("worker.kind", "socket-activation")
+	}
+	if kind == "unix" {
+		s.Addr = s.Dir + "/s"
+		s.Config.Set("listeners", listeners("http", "unix://"+s.Addr))
+	}
+	as := func(way string) { s.Config.Set("worker.command", []string{programs.Hostile, way, s.Addr}) }
+	as("serves")
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for i := range times(10, 4) {
+		as(way)
+		s.Config.Set("worker.env.RELEASE", "bad"+strconv.Itoa(i))
+		if out := reload(t, s, api.ReloadRequest{}); out.Result != api.ResultFailed && out.Result != api.ResultRolledBack {
+			t.Fatalf("it was taken: %+v", out)
+		}
+	}
+	as("serves")
+	freshly(t, s, func() {
+		for i := 2; i <= 3; i++ {
+			next(t, s, i, "baked")
+			from(t, s, label(i), 200)
+		}
+	})
+}
+
+// from asks many times, and wants each answer from one version.
+func from(t *testing.T, s *service.Service, version string, n int) {
+	t.Helper()
+	got := map[string]int{}
+	for range n {
+		code, body, err := ask(s.Addr, "/", 5*time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		release, _, _ := strings.Cut(body, " ")
+		if code != 200 {
+			release = strconv.Itoa(code)
+		}
+		got[release]++
+	}
+	if got[version] != n {
+		t.Errorf("of %d answers, %d are from %s: %v", n, got[version], version, got)
+	}
+}
+
+func endLeftovers(t *testing.T, file string) {
+	t.Helper()
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Error(err)
+	}
+	for _, line := range strings.Fields(string(text)) {
+		pid, err := strconv.Atoi(line)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		_ = syscall.Kill(pid, syscall.SIGKILL)
+	}
+}
