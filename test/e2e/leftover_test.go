@@ -60,6 +60,15 @@ func leftovers(t *testing.T, kind, way string) {
 		}
 	}
 	as("serves")
+	// An attack ends with the quarantine of the last slot, which the reload did not wait for.
+	eventually(t, "the last one to have no effect", func() bool {
+		for range 50 {
+			if _, body, err := ask(s.Addr, "/", 5*time.Second); err != nil || !strings.HasPrefix(body, "v1 ") {
+				return false
+			}
+		}
+		return true
+	})
 	freshly(t, s, func() {
 		for i := 2; i <= 3; i++ {
 			next(t, s, i, "baked")

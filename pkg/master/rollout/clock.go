@@ -36,7 +36,7 @@ func (m *Machine) push(d time.Duration) {
 		}
 	}
 	for _, g := range m.generations {
-		push(&g.deadline, &g.first)
+		push(&g.deadline, &g.first, &g.clearing)
 		for _, w := range g.workers {
 			push(&w.deadline, &w.first, &w.answer, &w.beatDue, &w.exitBy)
 		}
@@ -60,6 +60,7 @@ func (m *Machine) times(f func(time.Time)) {
 			f(g.deadline)
 		}
 		f(g.counts)
+		f(g.clearing)
 		for _, s := range g.seats {
 			f(s.due)
 		}
@@ -128,6 +129,9 @@ func (m *Machine) tick() {
 		}
 		if m.past(g.counts) {
 			g.counts = time.Time{} // boundDraining looks again
+		}
+		if m.past(g.clearing) {
+			m.clearOver(g)
 		}
 		if g.watched() && m.past(g.deadline) {
 			m.expireGeneration(g)

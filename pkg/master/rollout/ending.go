@@ -47,6 +47,9 @@ func (m *Machine) succeed(a *attempt, old *generation) {
 		m.park(old)
 		return
 	}
+	if until := m.clearUntil(old); !until.IsZero() {
+		m.clear(old, until)
+	}
 	m.dismiss(old)
 }
 

@@ -25,6 +25,7 @@ type generation struct {
 	since    time.Time
 	deadline time.Time
 	first    time.Time // the deadline as it was set; only push moves both
+	clearing time.Time // leaving: until when empty seats are still manned, for who waits there; zero: they are not
 	counts   time.Time // draining: from when on it is one of MaxDraining; zero: it is
 
 	baked   bool
@@ -123,6 +124,9 @@ func (g *generation) alive() bool { return g != nil && g.count() > 0 }
 // dismiss: nobody wants this generation any more.
 func (m *Machine) dismiss(g *generation) {
 	g.leaving, g.traffic = true, false
+	if !g.clearing.IsZero() {
+		return
+	}
 	for _, s := range g.seats {
 		s.due = time.Time{}
 	}
@@ -182,14 +186,23 @@ func (m *Machine) leaveOne(g *generation) {
 		}
 		return
 	}
-	if len(g.workers) == 0 && g.phase != PhaseStarting && g.phase != PhaseActive && g.phase != PhaseParked {
+	for _, w := range append([]*worker(nil), g.workers...) {
+		if g.phase == PhaseDraining && w.phase == PhaseActive && m.spared(w) {
+			m.drain(w) // it came for those who waited
+		}
+	}
+	if len(g.workers) == 0 && (!g.clears() || m.stop != nil) && g.phase != PhaseStarting && g.phase != PhaseActive && g.phase != PhaseParked {
 		m.forget(g)
 	}
 }
 
 // drainAll: every worker finishes what it has; those that never served go at once.
 func (m *Machine) drainAll(g *generation) {
-	m.become(g, PhaseDraining, g.settings.DrainTimeout)
+	timeout := g.settings.DrainTimeout
+	if timeout > 0 && !g.clearing.IsZero() {
+		timeout = max(timeout, g.clearing.Sub(m.now)+g.settings.KillAfter)
+	}
+	m.become(g, PhaseDraining, timeout)
 	g.counts = m.now.Add(leaveTime)
 	for _, w := range append([]*worker(nil), g.workers...) {
 		switch w.phase {
@@ -197,7 +210,9 @@ func (m *Machine) drainAll(g *generation) {
 			m.drain(w)
 		case PhaseDraining, PhaseStopping, PhaseKilled:
 		default:
-			m.kill(w, "its generation leaves and it never served")
+			if g.clearing.IsZero() {
+				m.kill(w, "its generation leaves and it never served")
+			}
 		}
 	}
 }
@@ -245,6 +260,7 @@ func (m *Machine) cutOldest(why string) bool {
 }
 
 func (m *Machine) cut(g *generation, why string) {
+	m.clearOver(g)
 	m.become(g, PhaseStopping, g.settings.KillAfter)
 	for _, w := range g.workers {
 		m.terminate(w, why)

@@ -165,6 +165,13 @@ func (m *Machine) checkRoles() {
 		m.violate("%s bakes and is not active", m.bake.gen.called())
 	}
 	for _, g := range m.generations {
+		if g.leaving && g.clearing.IsZero() && !m.ending() {
+			for _, s := range g.seats {
+				if !s.due.IsZero() {
+					m.violate("%s leaves, and a replacement is due", g.called())
+				}
+			}
+		}
 		if g.traffic && g != m.active && !m.candidate(g) {
 			m.violate("%s is meant to have traffic and is neither active nor a candidate", g.called())
 		}

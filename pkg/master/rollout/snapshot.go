@@ -47,6 +47,7 @@ type SnapGeneration struct {
 	Since    time.Time    `json:"since"`
 	Deadline time.Time    `json:"deadline,omitzero"`
 	Counts   time.Time    `json:"counts,omitzero"`
+	Clearing time.Time    `json:"clearing,omitzero"`
 	Baked    bool         `json:"baked,omitempty"`
 	Leaving  bool         `json:"leaving,omitempty"`
 	Traffic  bool         `json:"traffic,omitempty"`
@@ -194,7 +195,7 @@ func bare(t time.Time) time.Time { return t.Round(0) }
 func (g *generation) snapshot() SnapGeneration {
 	s := SnapGeneration{
 		ID: g.id, Version: g.version, Settings: g.settings, Token: g.token, Made: g.made.snapshot(), Phase: g.phase, Since: bare(g.since),
-		Deadline: bare(g.deadline), Counts: bare(g.counts), Baked: g.baked, Leaving: g.leaving, Traffic: g.traffic, Touched: g.touched, Slot: g.slot,
+		Deadline: bare(g.deadline), Counts: bare(g.counts), Clearing: bare(g.clearing), Baked: g.baked, Leaving: g.leaving, Traffic: g.traffic, Touched: g.touched, Slot: g.slot,
 		Looped: bare(g.looped), Ended: g.ended, Sick: bare(g.sick),
 	}
 	for _, x := range g.seats {
@@ -354,7 +355,7 @@ func (m *Machine) restore(s Snapshot) {
 func (m *Machine) restoreGeneration(s SnapGeneration) *generation {
 	g := &generation{
 		id: s.ID, version: s.Version, settings: s.Settings, token: s.Token, made: s.Made.attempt(), phase: s.Phase, since: s.Since,
-		deadline: s.Deadline, first: s.Deadline, counts: s.Counts, baked: s.Baked, leaving: s.Leaving, traffic: s.Traffic, touched: s.Touched,
+		deadline: s.Deadline, first: s.Deadline, counts: s.Counts, clearing: s.Clearing, baked: s.Baked, leaving: s.Leaving, traffic: s.Traffic, touched: s.Touched,
 		slot: s.Slot, exits: s.Exits, looped: s.Looped, ended: s.Ended, sick: s.Sick,
 	}
 	g.made.gen = g

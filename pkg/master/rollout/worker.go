@@ -391,6 +391,8 @@ func (m *Machine) leaveSeat(w *worker, how string) {
 // bereave: somebody who was not told to go is not there any more.
 func (m *Machine) bereave(g *generation, s *seat, w *worker, how string) {
 	switch {
+	case g.leaving && !g.clearing.IsZero() && !m.ending():
+		m.replace(g, s)
 	case m.ending() || g.leaving || g == m.parked:
 	case m.candidate(g) && m.try.stage == StageMinReady:
 		m.fail(StageMinReady, w, "it "+how)

@@ -31,6 +31,10 @@ func main() {
 		select {}
 	case "wrong-port":
 		address = os.Args[3]
+	case "needs": // what may be away: its database, say
+		if _, err := os.Stat(os.Args[3]); err != nil {
+			log.Fatal("it cannot reach what it needs")
+		}
 	case "exits":
 		log.Fatal("the configuration is missing")
 	case "side-port":
