@@ -38,7 +38,9 @@ func (m *Master) keepLive() {
 	}
 	if err == nil {
 		m.kept = text
-		m.liveKept.Store(int32(len(m.keptConfigs)))
+		err = m.dropConfigs(l.Configs)
+	}
+	if err == nil {
 		return
 	}
 	m.kept = nil
@@ -94,30 +96,46 @@ func (m *Master) configOf(g *generation) state.LiveConfig {
 	return state.LiveConfig{Digest: g.digest, Program: g.cfg.Worker.Command[0]}
 }
 
-// keepConfigs writes those that are not there yet, and removes those that
-// nobody runs with any more.
+// keepConfigs writes the configurations that are not there yet, before live.json
+// names them.
 func (m *Master) keepConfigs() error {
-	needed := []state.LiveConfig{}
-	changed := false
 	for _, g := range m.generations {
 		c := m.configOf(g)
-		needed = append(needed, c)
-		if !m.keptConfigs[c.Digest] {
-			if err := state.KeepConfig(m.opt.Config.RuntimeDir, c.Digest, g.cfg.Source()); err != nil {
-				return err
-			}
-			changed = true
+		if m.keptConfigs[c.Digest] {
+			continue
 		}
-	}
-	if changed || len(m.keptConfigs) > len(needed) {
-		m.keptConfigs = map[string]bool{}
-		for _, c := range needed {
-			m.keptConfigs[c.Digest] = true
+		if err := state.KeepConfig(m.opt.Config.RuntimeDir, c.Digest, g.cfg.Source()); err != nil {
+			return err
 		}
-		return state.DropConfigs(m.opt.Config.RuntimeDir, needed)
+		if m.keptConfigs == nil {
+			m.keptConfigs = map[string]bool{}
+		}
+		m.keptConfigs[c.Digest], m.keptStale = true, true // or the directory has those of an earlier master still
 	}
 	return nil
 }
+
+// dropConfigs removes the configurations that live.json has stopped to name: it
+// must have been written before, as this master may die at any moment.
+func (m *Master) dropConfigs(named []state.LiveConfig) error {
+	now := map[string]bool{}
+	for _, c := range named { // one text may be there with several programs
+		now[c.Digest] = true
+	}
+	m.liveKept.Store(int32(len(now)))
+	if !m.keptStale && len(m.keptConfigs) == len(now) {
+		return nil
+	}
+	m.effect(configsDropped{})
+	if err := state.DropConfigs(m.opt.Config.RuntimeDir, named); err != nil {
+		return err
+	}
+	m.keptConfigs, m.keptStale = now, false
+	return nil
+}
+
+// configsDropped is a moment at which a test may have the master die.
+type configsDropped struct{}
 
 // notable: the fact changes what the next master needs, whatever follows from it.
 func notable(ev rollout.Event) bool {

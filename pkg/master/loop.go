@@ -72,8 +72,9 @@ func (m *Master) step(ev rollout.Event) {
 	}
 }
 
-// effect tells a test what is about to be carried out.
-func (m *Master) effect(c rollout.Command) {
+// effect tells a test what is about to be carried out: a command, or a part of
+// what is written around it.
+func (m *Master) effect(c any) {
 	if m.opt.Effect != nil {
 		m.opt.Effect(fmt.Sprintf("%T", c))
 	}

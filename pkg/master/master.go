@@ -162,7 +162,8 @@ type Master struct {
 	strangers   []process       // who lives and is not known
 	firstWorker rollout.Worker  // numbers up to this one are theirs
 	kept        []byte          // live.json as it was last written
-	keptConfigs map[string]bool // by digest
+	keptConfigs map[string]bool // by digest: those that lie beside it
+	keptStale   bool            // others may lie there, too
 	liveKept    atomic.Int32    // how many configurations lie beside live.json; -1: it is not kept
 	liveRefused time.Time       // when a line was last written about its not being written
 	leave       *leave          // another masterd takes this one's place

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"slices"
 	"time"
@@ -26,6 +27,9 @@ import (
 const (
 	// proveTimeout bounds a new binary's proof that it could take over.
 	proveTimeout = 15 * time.Second
+	// proveReads bounds how often the proof reads live.json, when the running master
+	// drops what it has just named.
+	proveReads = 10
 	// guardTime is how long the keeper stands by; the new master says after
 	// provenAfter that it is not needed any more.
 	guardTime   = time.Minute
@@ -201,12 +205,26 @@ func Prove(cfg *config.Config, parse func([]byte) (*config.Config, error)) error
 	if _, err := state.Load(cfg.StateDir); err != nil && !errors.As(err, &recovered) {
 		return err
 	}
-	l, err := state.LoadLive(cfg.RuntimeDir, state.Boot())
-	if err != nil || l == nil {
-		return err
+	for reads := 1; ; reads++ {
+		l, err := state.LoadLive(cfg.RuntimeDir, state.Boot())
+		if err != nil || l == nil {
+			return err
+		}
+		// The master that runs goes on meanwhile: what this live.json names it may
+		// have dropped since, and then there is a newer one.
+		if err = readConfigs(cfg.RuntimeDir, l, parse); err == nil {
+			return rollout.CheckSnapshot(l.Machine)
+		}
+		if !errors.Is(err, fs.ErrNotExist) || reads == proveReads {
+			return err
+		}
 	}
+}
+
+// readConfigs reads all that a next master would have to.
+func readConfigs(dir string, l *state.Live, parse func([]byte) (*config.Config, error)) error {
 	for _, c := range l.Configs {
-		text, err := state.LoadConfig(cfg.RuntimeDir, c.Digest)
+		text, err := state.LoadConfig(dir, c.Digest)
 		if err == nil {
 			_, err = parse(text)
 		}
@@ -214,5 +232,5 @@ func Prove(cfg *config.Config, parse func([]byte) (*config.Config, error)) error
 			return fmt.Errorf("the configuration that runs: %w", err)
 		}
 	}
-	return rollout.CheckSnapshot(l.Machine)
+	return nil
 }

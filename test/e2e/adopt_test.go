@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -385,6 +386,9 @@ func TestMasterDiesAtEachCommand(t *testing.T) {
 	t.Logf("%d deaths, %d rollouts came into force and %d did not:\n%s", forward+back, forward, back, res)
 	if forward == 0 || back == 0 {
 		t.Error("it did not die in both halves of a rollout")
+	}
+	if log := s.Log(100_000); strings.Contains(log, "cannot be read any more") {
+		t.Error("a master found that live.json names a configuration that is not there")
 	}
 	if res.Failed() > 0 {
 		t.Errorf("%d requests failed", res.Failed())

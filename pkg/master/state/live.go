@@ -168,19 +168,19 @@ func LoadLive(dir, boot string) (*Live, error) {
 	return &l, nil
 }
 
-// DropLive: the service has stopped, and nobody is to be taken over.
+// DropLive: the service has stopped, and nobody is to be taken over. What names the
+// configurations goes before them.
 func DropLive(dir string) error {
-	return dropLive(dir, nil)
+	if err := os.Remove(filepath.Join(dir, liveName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return DropConfigs(dir, nil)
 }
 
-// DropConfigs removes the configurations that nobody runs with any more.
-func DropConfigs(dir string, needed []LiveConfig) error { return dropLive(dir, needed) }
-
-func dropLive(dir string, needed []LiveConfig) error {
+// DropConfigs removes the configurations that are not needed any more. It must not
+// be called before live.json has stopped to name them.
+func DropConfigs(dir string, needed []LiveConfig) error {
 	all, err := filepath.Glob(filepath.Join(dir, liveConfig+"*.yaml"))
-	if needed == nil {
-		all = append(all, filepath.Join(dir, liveName))
-	}
 	for _, path := range all {
 		if slices.ContainsFunc(needed, func(c LiveConfig) bool { return filepath.Base(path) == liveConfig+c.Digest+".yaml" }) {
 			continue
