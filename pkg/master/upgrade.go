@@ -128,6 +128,7 @@ func (m *Master) leaveFor(program string) error {
 	m.ask(func() {
 		if why = m.mayLeave(); why == nil {
 			m.leave = &leave{program: program, old: old, since: time.Now()}
+			time.AfterFunc(leaveWait, func() { m.at(func() {}) }) // the loop looks again
 		}
 	})
 	if why != nil {
@@ -153,7 +154,7 @@ func (m *Master) mayLeave() error {
 // left tells whether the loop shall end for another master. Connections that
 // are in this one's hands are placed first.
 func (m *Master) left() bool {
-	return m.leave != nil && (len(m.orphans) == 0 || time.Since(m.leave.since) > leaveWait)
+	return m.leave != nil && (len(m.orphans) == 0 || time.Since(m.leave.since) >= leaveWait)
 }
 
 // goAway gives everything up without changing anything: the keeper and the
