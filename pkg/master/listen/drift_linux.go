@@ -222,12 +222,25 @@ func (l *listener) leave(socket int) {
 	l.order = l.order[:last]
 }
 
+// straightenAll is for what a takeover has left crooked: whoever has the sockets dies
+// sooner or later, and its own must not wait for the next beat.
+func (s *Set) straightenAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	for _, l := range s.listeners {
+		s.straighten(l)
+	}
+}
+
 // straighten makes the master's own socket the last one again: only then does
 // a shutdown of another move no slot. Its queue would be reset, so that it has
 // to be empty; nobody is steered there while others serve.
 func (s *Set) straighten(l *listener) {
 	own := l.own()
-	if l.steering != kernel || l.order[len(l.order)-1] == own || l.mode != serving {
+	if !l.crooked() || time.Since(l.aimed) < settleTime {
 		return
 	}
 	fd := l.sockets[own].fd
@@ -246,6 +259,11 @@ func (s *Set) straighten(l *listener) {
 	if slices.Contains(l.shut(), true) {
 		s.mend(l)
 	}
+}
+
+// crooked: its own socket is not the last, and could be.
+func (l *listener) crooked() bool {
+	return l.steering == kernel && len(l.order) > 0 && l.order[len(l.order)-1] != l.own() && l.mode == serving && !l.inherited
 }
 
 // mendUnix gives up slots whose sockets were shut down: they cannot listen

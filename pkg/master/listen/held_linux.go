@@ -390,6 +390,13 @@ func (l *listener) inheritOrder(order, made []int) error {
 	for _, i := range made { // what was there in its place is lost
 		l.leave(i)
 	}
+	// The last one takes the place of the master's own socket when that goes behind
+	// all others again (straighten). It is to be the first that the next generation
+	// gets: the more sockets without a worker are before one with, the longer is the
+	// moment in which clients meet them should all of this be closed again.
+	if len(made) > 1 {
+		made = append(slices.Clone(made[1:]), made[0])
+	}
 	for _, i := range made {
 		if err := l.rejoin(i); err != nil {
 			return fmt.Errorf("listening in slot %d: %w", i, err)

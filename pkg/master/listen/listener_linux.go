@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -37,7 +38,8 @@ type listener struct {
 	manned  []bool // by slot
 
 	mode   mode
-	shares []Share // while serving: manned slots only
+	shares []Share   // while serving: manned slots only
+	aimed  time.Time // when the mode changed
 
 	drift uint64
 
@@ -104,6 +106,9 @@ func (l *listener) aim(m mode, shares []Share) error {
 	}
 	if err != nil {
 		return fmt.Errorf("steering listener %s: %w", l.conf.Name, err)
+	}
+	if l.inherited || l.mode != m {
+		l.aimed = time.Now()
 	}
 	l.mode, l.shares, l.inherited = m, slices.Clone(shares), false
 	l.split = ""

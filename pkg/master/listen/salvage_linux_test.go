@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -208,6 +209,49 @@ func parkedOr(parked []Holder, slot int) int {
 		return parked[0].Slot
 	}
 	return slot
+}
+
+// The live sockets are the first of the kernel's array again, and what the next
+// generations get comes right behind them: should all but the workers die once
+// more, few sockets without a worker are met on the way down, and the master's own
+// is none of them.
+func TestOrderIsGoodAfterASalvage(t *testing.T) {
+	conf := salvageConf(t, "IPv4")
+	first := newWorld(t, conf)
+	parked, active := first.process(2, true, "http"), first.process(1, false, "http")
+	first.steer(Share{1, 1})
+	if err := first.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	next, _, err := salvaged(t, 6, []Holder{parked, active}, conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	order := func() []int {
+		next.mu.Lock()
+		defer next.mu.Unlock()
+		return slices.Clone(next.listeners[0].order)
+	}
+	if own := order()[2]; own != 6 {
+		t.Fatalf("clients wait in socket %d meanwhile", own)
+	}
+	for _, h := range []Holder{parked, active} {
+		if err := next.Manned(h.Slot, []string{"http"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	begun := time.Now()
+	next.steer(Share{1, 1})
+	for !slices.Equal(order()[2:], []int{0, 3, 4, 5, 6}) {
+		if time.Since(begun) > 10*time.Second {
+			t.Fatalf("the order is %v", order())
+		}
+		time.Sleep(time.Millisecond)
+	}
+	t.Logf("%v after %s", order(), time.Since(begun).Round(time.Millisecond))
+	if got := count(t, network(conf), next.reachable("http"), 20); got["1"] != 20 {
+		t.Errorf("steered to slot 1: %v", got)
+	}
 }
 
 // Who held the sockets had been given only some when the master died.

@@ -254,6 +254,7 @@ func (s *Set) Steer(shares []Share) error {
 	for _, w := range done {
 		if w.listener.mode != w.mode {
 			s.attend(w.listener)
+			s.watch.wake() // what an earlier master has left may be put in order now
 		}
 	}
 	return nil

@@ -162,6 +162,7 @@ func (s *Set) run() {
 		now := time.Now()
 		s.endStarvation(now)
 		s.lookAtQuarantines(now)
+		s.straightenAll()
 		if !now.Before(beat) {
 			s.mendDrift(now)
 			beat = now.Add(driftInterval)
@@ -181,6 +182,11 @@ func (s *Set) nextDue(beat time.Time) time.Time {
 		sooner(beat)
 	}
 	sooner(s.starved)
+	for _, l := range s.listeners {
+		if due := l.aimed.Add(settleTime); l.crooked() && time.Now().Before(due) {
+			sooner(due) // later when its queue is not empty then: what empties it wakes
+		}
+	}
 	for _, q := range s.quarantine {
 		sooner(q.next)
 	}
