@@ -9,6 +9,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
+
+	"github.com/masterd/masterd/pkg/master"
 )
 
 const (
@@ -31,6 +33,7 @@ const (
 // has no child that it waits for but that one.
 type container struct {
 	a        *app
+	self     master.Self
 	master   int // its pid; zero: between two
 	stopping bool
 	crashes  []time.Time // in the last initWindow
@@ -41,8 +44,8 @@ type container struct {
 func first() bool { return os.Getpid() == 1 }
 
 // runFirst is the container's life.
-func (a *app) runFirst() error {
-	c := &container{a: a, signals: make(chan os.Signal, signalQueue)}
+func (a *app) runFirst(self master.Self) error {
+	c := &container{a: a, self: self, signals: make(chan os.Signal, signalQueue)}
 	signal.Notify(c.signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGINT, syscall.SIGCHLD)
 	defer signal.Stop(c.signals)
 	if err := c.start(); err != nil {

@@ -2,8 +2,10 @@
 
 package main
 
+import "github.com/masterd/masterd/pkg/master"
+
 // first tells whether this process is the first of a PID namespace, which there
 // are on Linux only.
 func first() bool { return false }
 
-func (a *app) runFirst() error { return nil }
+func (a *app) runFirst(master.Self) error { return nil }

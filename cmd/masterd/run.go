@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -75,12 +76,15 @@ func (a *app) run(ctx context.Context, strict bool) error {
 	if file == "" {
 		return exitf(exitUsage, "no configuration: neither --config nor MASTERD_CONFIG names one, and there is no %s", a.defaultFile)
 	}
+	if !filepath.IsAbs(file) {
+		return exitf(exitUsage, "the path %s of the configuration is relative, and the directory that masterd is started in cannot be found: name it from the root", file)
+	}
+	self := a.self(file, strict) // with what the service manager has said, which newManager takes away
 	if first() {
-		return a.runFirst()
+		return a.runFirst(self)
 	}
 	signals := catchSignals()
 	defer signals.stop()
-	self := a.self() // with what the service manager has said, which newManager takes away
 	given := givenSockets()
 	manager := newManager(a.env)
 	o := daemonOptions{

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -60,7 +61,7 @@ master's own user may ask for it.`,
 				begun := a.now()
 				o, err := c.Upgrade(ctx, r, stage)
 				if err == nil && o.Result == api.ResultDone {
-					o = awaitSuccessor(ctx, c, before.Master, o)
+					o, err = awaitSuccessor(ctx, c, before.Master, o)
 					o.ElapsedMS = a.now().Sub(begun).Milliseconds()
 				}
 				return o, err
@@ -75,28 +76,33 @@ master's own user may ask for it.`,
 
 // awaitSuccessor waits until another masterd answers, and for a moment more: one
 // that dies at once is no success.
-func awaitSuccessor(ctx context.Context, c *api.Client, before api.Master, o api.Outcome) api.Outcome {
+func awaitSuccessor(ctx context.Context, c *api.Client, before api.Master, o api.Outcome) (api.Outcome, error) {
 	limit := time.Now().Add(upgradeTimeout)
 	var since time.Time
+	var silent error
 	for time.Now().Before(limit) && ctx.Err() == nil {
-		switch st, err := c.Status(ctx); {
+		st, err := c.Status(ctx)
+		silent = err
+		switch {
 		case err != nil || st.Master.Since.Equal(before.Since):
 		case st.Master.Restored != "":
 			o.Result, o.Reason = api.ResultFailed, fmt.Sprintf("%s died after it had taken over; masterd %s is back, as process %d", st.Master.Restored, st.Master.Version, st.Master.PID)
-			return o
+			return o, nil
 		case st.Master.PID != before.PID: // an upgrade keeps it
 			o.Result, o.Reason = api.ResultFailed, fmt.Sprintf("the one that took over has died; masterd %s runs, as process %d", st.Master.Version, st.Master.PID)
-			return o
+			return o, nil
 		case since.IsZero():
 			since = time.Now()
 		case time.Since(since) >= upgradeSettled:
 			o.Reason = fmt.Sprintf("masterd %s answers, as process %d", st.Master.Version, st.Master.PID)
-			return o
+			return o, nil
 		}
 		time.Sleep(upgradePoll)
 	}
-	o.Result, o.Reason = api.ResultFailed, "no masterd has answered since; `masterd status` and the log tell more"
-	return o
+	if isNoMaster(silent) {
+		return o, exitf(exitNoMaster, "upgrade failed: masterd %s has left for another one, and no master runs since\nThe workers serve on; the log tells why, and \"masterd run\" or the service manager starts one that takes them over.", before.Version)
+	}
+	return o, exitf(exitUnknown, "masterd %s has left for another one, and it is not known here what came of that: \"masterd status\" and \"masterd history\" tell", before.Version)
 }
 
 // succeed takes over from a master that the keeper has started: the service
@@ -115,16 +121,18 @@ func (a *app) succeed(ctx context.Context, held *state.HeldError, o daemonOption
 	}
 }
 
-// proveCommand is what a running masterd starts a new binary with.
+// proveCommand is what a running masterd starts a new binary with: what this one
+// reads, and how, is what run would.
 func (a *app) proveCommand() *cobra.Command {
-	return &cobra.Command{
+	var strict bool
+	cmd := &cobra.Command{
 		Use:    master.ProofVerb,
 		Hidden: true,
 		Args:   arguments(0, 0),
 		RunE: func(*cobra.Command, []string) error {
 			file, _ := a.configFile()
 			env := environWithout(a.environ(), managerVariables()...)
-			cfg, _, err := usableConfig(newLastGood(file, env), file, env, false)
+			cfg, _, err := usableConfig(newLastGood(file, env), file, env, strict)
 			if err == nil {
 				err = master.Prove(cfg, parser(file, env))
 			}
@@ -135,16 +143,59 @@ func (a *app) proveCommand() *cobra.Command {
 			return nil
 		},
 	}
+	strictFlag(cmd, &strict)
+	return cmd
 }
 
-// self is how this process was started. The file may be replaced while it runs:
-// that is what an upgrade takes. Sockets that were given are the keeper's by then.
-func (a *app) self() master.Self {
-	program, err := os.Executable()
+// self is how this process was started. Sockets that were given are the keeper's
+// when another masterd takes its place.
+func (a *app) self(file string, strict bool) master.Self {
+	program, err := a.startedAs()
 	if err != nil {
 		return master.Self{}
 	}
-	return master.Self{Program: strings.TrimSuffix(program, " (deleted)"), Args: os.Args, Env: environWithout(os.Environ(), restoredEnv, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID")}
+	flags := []string{"--config", file}
+	if strict {
+		flags = append(flags, "--strict")
+	}
+	return master.Self{
+		Program: program, Flags: flags,
+		Env: environWithout(os.Environ(), restoredEnv, master.StartedAsEnv, "LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID"),
+	}
+}
+
+// startedAs is by which path masterd was started, absolute. Symbolic links stay in
+// it: what they lead to when there is an upgrade is what is wanted then. It is found
+// out once and carried over each exec, as by then the path may lead elsewhere, and
+// the working directory be gone.
+func (a *app) startedAs() (string, error) {
+	if program := a.env(master.StartedAsEnv); filepath.IsAbs(program) {
+		return program, nil
+	}
+	running, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	named := os.Args[0]
+	if !strings.ContainsRune(named, filepath.Separator) {
+		named, err = exec.LookPath(named)
+	}
+	if err == nil {
+		named, err = filepath.Abs(named)
+	}
+	if err == nil && sameFile(named, running) { // the first argument may be anything
+		return named, nil
+	}
+	return strings.TrimSuffix(running, " (deleted)"), nil
+}
+
+func sameFile(x, y string) bool {
+	a, err := os.Stat(x)
+	if err != nil {
+		return false
+	}
+	b, err := os.Stat(y)
+	return err == nil && os.SameFile(a, b)
 }
 
 // becomes makes this process another program; should the kernel refuse that, it
@@ -152,7 +203,7 @@ func (a *app) self() master.Self {
 // next one listens for them: until then they are ignored, which an exec keeps.
 func becomes(program string, self master.Self) error {
 	signal.Ignore(caught...)
-	err := syscall.Exec(program, self.Args, self.Env)
-	env := append(self.Env, restoredEnv+"="+program)
-	return errors.Join(err, syscall.Exec("/proc/self/exe", self.Args, env))
+	next := self.As(program)
+	err := syscall.Exec(program, next.Args(master.RunVerb), next.Environ())
+	return errors.Join(err, syscall.Exec("/proc/self/exe", self.Args(master.RunVerb), self.Environ(restoredEnv+"="+program)))
 }

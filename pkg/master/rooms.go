@@ -171,8 +171,8 @@ type system struct {
 	load     func(dir string) (rollout.State, error)
 	adopt    func(pid int, begun string, group int) (process, error)
 	find     func(match func(env []string) bool) []proc.Found
-	keepLive func(dir string, encoded []byte) error                                        // nil: nothing is kept
-	prove    func(ctx context.Context, program, file string, env []string) (string, error) // nil: there are no upgrades
+	keepLive func(dir string, encoded []byte) error                           // nil: nothing is kept
+	prove    func(ctx context.Context, self Self) (version string, err error) // nil: there are no upgrades
 }
 
 // keeping is [keeper.Client].

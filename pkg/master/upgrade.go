@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -50,11 +51,31 @@ const Replaced = -1
 // exec, has brought back: the binary that was to take over.
 const RestoredEnv = "MASTERD_RESTORED"
 
-// Self is how this process was started.
+// StartedAsEnv carries over an exec by which path masterd was started, see
+// [Self.Program].
+const StartedAsEnv = "MASTERD_STARTED_AS"
+
+// Self is how this process was started. What was resolved then stays so for every
+// masterd that follows it: paths are absolute, with the symbolic links in them that
+// were there. So an upgrade runs what they lead to now, and reads what a reload reads.
 type Self struct {
-	Program string   // its file; another may lie there by now
-	Args    []string // as in os.Args
+	Program string   // its file, as it was named; another may lie there by now
+	Flags   []string // of the verb run, and of the proof that it would work
 	Env     []string
+}
+
+// As is the same start of another program.
+func (s Self) As(program string) Self {
+	s.Program = program
+	return s
+}
+
+// Args are the arguments of a verb.
+func (s Self) Args(verb string) []string { return append([]string{s.Program, verb}, s.Flags...) }
+
+// Environ is the environment, with more in it.
+func (s Self) Environ(more ...string) []string {
+	return slices.Concat(s.Env, []string{StartedAsEnv + "=" + s.Program}, more)
 }
 
 // leave is an upgrade that is under way.
@@ -72,6 +93,9 @@ func (m *Master) Successor() (program string, self Self) { return m.leave.progra
 func (b backend) Upgrade(by string, r api.UpgradeRequest) (<-chan api.Event, error) {
 	m := b.m
 	program := cmp.Or(r.Binary, m.opt.Self.Program)
+	if program != "" && !filepath.IsAbs(program) {
+		return nil, refused(422, "The path of another masterd must be absolute, %s is not.", program)
+	}
 	if m.system.prove == nil || program == "" || m.keeper.PID() == 0 {
 		return nil, refused(409, "There is no keeper that could hold the sockets meanwhile; `masterd status` and the log tell more.")
 	}
@@ -115,7 +139,7 @@ func (b backend) Upgrade(by string, r api.UpgradeRequest) (<-chan api.Event, err
 func (m *Master) proved(program string) (string, error) {
 	ctx, cancel := context.WithTimeout(m.life, proveTimeout)
 	defer cancel()
-	return m.system.prove(ctx, program, m.opt.Config.File, m.opt.Self.Env)
+	return m.system.prove(ctx, m.opt.Self.As(program))
 }
 
 // leaveFor has the loop end for another masterd.
@@ -173,8 +197,14 @@ func (m *Master) goAway() int {
 
 // guard has the keeper stand by.
 func (m *Master) guard() {
-	err := m.keeper.Guard(keeper.Guard{
-		Program: m.leave.old, Args: m.opt.Self.Args, Env: append(slices.Clone(m.opt.Self.Env), RestoredEnv+"="+m.leave.program), For: guardTime, JoinWithin: joinWithin,
+	self := m.opt.Self
+	dir, err := os.Getwd()
+	if err != nil {
+		dir = "/" // it is gone
+	}
+	err = m.keeper.Guard(keeper.Guard{
+		Program: m.leave.old, Args: self.Args(RunVerb), Env: self.Environ(RestoredEnv + "=" + m.leave.program), Dir: dir, Stderr: os.Stderr,
+		For: guardTime, JoinWithin: joinWithin,
 	})
 	if err != nil {
 		m.log.Warn("the keeper cannot stand by", zap.Error(err))

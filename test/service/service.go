@@ -78,6 +78,8 @@ type Service struct {
 	File   string // its configuration
 	Addr   string // HOST:PORT of the listener "http"
 	Config Config
+	From   string   // the directory that it is started in; empty: this one
+	Argv   []string // how it is started; nil: absolute paths
 	API    *api.Client
 	cmd    *exec.Cmd
 	log    *os.File
@@ -150,7 +152,12 @@ func (s *Service) Launch() error {
 		return err
 	}
 	s.log = log
-	s.cmd = exec.Command(s.Masterd, "run", "--config", s.File)
+	argv := s.Argv
+	if argv == nil {
+		argv = []string{s.Masterd, "run", "--config", s.File}
+	}
+	s.cmd = exec.Command(argv[0], argv[1:]...)
+	s.cmd.Dir = s.From
 	s.cmd.Stdout, s.cmd.Stderr = log, log
 	// The last good configuration is kept here and not among the host's.
 	s.cmd.Env = append(s.cmd.Environ(), "STATE_DIRECTORY="+s.Dir)

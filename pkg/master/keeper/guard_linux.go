@@ -151,6 +151,9 @@ func (g *guard) start() {
 		Args: words(g.Args), Env: words(g.Env), Dir: string(g.Dir),
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
+	if _, err := os.Stat(cmd.Dir); err != nil {
+		cmd.Dir = "/" // it was removed meanwhile; a master needs it for nothing of its own
+	}
 	if g.stderr != nil {
 		cmd.Stdout, cmd.Stderr = g.stderr, g.stderr
 	}

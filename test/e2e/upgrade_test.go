@@ -1,0 +1,162 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/test/service"
+)
+
+// release lays out a directory as deployments do: a masterd and its configuration.
+// The configuration says by the number of workers which one it is.
+func release(t *testing.T, s *service.Service, n int) {
+	t.Helper()
+	dir := filepath.Join(s.Dir, name(n))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(s.Masterd)
+	if err == nil {
+		err = os.WriteFile(filepath.Join(dir, "masterd.new"), text, 0o755)
+	}
+	if err == nil {
+		err = os.Rename(filepath.Join(dir, "masterd.new"), filepath.Join(dir, "masterd"))
+	}
+	if err == nil {
+		own := *s
+		own.Config = clone(s.Config).Set("worker.processes", n)
+		own.File = filepath.Join(dir, "masterd.yaml")
+		err = own.Write()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func name(release int) string { return fmt.Sprintf("r%d", release) }
+
+// flip has current be another release, in one step.
+func flip(t *testing.T, s *service.Service, n int) {
+	t.Helper()
+	next := filepath.Join(s.Dir, "next")
+	err := os.Symlink(name(n), next)
+	if err == nil {
+		err = os.Rename(next, filepath.Join(s.Dir, "current"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A master that was started by relative paths, from a directory that is a symbolic
+// link, is upgraded to what the link leads to by then, and reads what a reload
+// reads: also when the release that it was started from is gone.
+func TestUpgradeFollowsTheLinkThatItWasStartedBy(t *testing.T) {
+	for how, argv := range map[string][]string{
+		"in the release":     {"./masterd", "run", "--config", "masterd.yaml"},
+		"beside the release": {"current/masterd", "--config", "current/masterd.yaml"},
+	} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			s := newService(t)
+			release(t, s, 1)
+			flip(t, s, 1)
+			s.File = filepath.Join(s.Dir, "current", "masterd.yaml")
+			s.From, s.Argv = s.Dir, argv
+			if argv[0] == "./masterd" {
+				s.From = filepath.Join(s.Dir, "current")
+			}
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			runs := func(release, configuration int) {
+				t.Helper()
+				alone(t, s)
+				st, err := s.API.Status(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := os.Readlink(fmt.Sprintf("/proc/%d/exe", st.Master.PID)); err != nil || got != filepath.Join(s.Dir, name(release), "masterd") {
+					t.Errorf("masterd runs as %s, %v; it should as that of r%d", got, err, release)
+				}
+				if st.ConfigFile != s.File {
+					t.Errorf("the configuration is %s and not %s", st.ConfigFile, s.File)
+				}
+				if got := len(pidsByWorker(st)); got != configuration {
+					t.Errorf("%d workers run: that is the configuration of r%d, and r%d's is wanted", got, got, configuration)
+				}
+			}
+			cli := func(args ...string) {
+				t.Helper()
+				if out, code := s.CLI(t.Context(), args...); code != 0 {
+					t.Fatalf("%v ended with %d: %s", args, code, out)
+				}
+			}
+			runs(1, 1)
+
+			release(t, s, 2)
+			flip(t, s, 2)
+			cli("reload", "--until", "baked")
+			runs(1, 2)
+			cli("upgrade")
+			runs(2, 2)
+			cli("reload", "--until", "baked")
+			runs(2, 2)
+
+			// The first release goes, and with it the directory that it was started in.
+			if err := os.RemoveAll(filepath.Join(s.Dir, "r1")); err != nil {
+				t.Fatal(err)
+			}
+			cli("upgrade")
+			runs(2, 2)
+
+			// A bad one comes: the one before is back, and knows still where to look.
+			release(t, s, 3)
+			bad := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = prove ] && exec %s \"$@\"\nexit 1\n", s.Masterd)
+			if err := os.WriteFile(filepath.Join(s.Dir, "r3", "masterd"), []byte(bad), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			flip(t, s, 3)
+			if out, code := s.CLI(t.Context(), "upgrade"); code == 0 {
+				t.Fatalf("a broken one was taken: %s", out)
+			}
+			if err := s.Wait(t.Context(), patience, "the one before", func(st api.Status) bool { return st.Master.Restored != "" }); err != nil {
+				t.Fatal(err)
+			}
+			runs(2, 2)
+			cli("reload", "--until", "baked")
+			runs(2, 3)
+			release(t, s, 3)
+			cli("upgrade")
+			runs(3, 3)
+		})
+	}
+}
+
+// When an upgrade has cost the master, and there is nobody to bring it back, the
+// verb says so; that is not "nothing has changed".
+func TestUpgradeSaysThatTheMasterIsGone(t *testing.T) {
+	t.Parallel()
+	s := started(t, nil)
+	st, err := s.API.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	binary := filepath.Join(s.Dir, "ends-both")
+	text := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = prove ] && exec %s \"$@\"\nkill -9 %d\nexit 1\n", s.Masterd, st.Master.Keeper)
+	if err := os.WriteFile(binary, []byte(text), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	out, code := s.CLI(t.Context(), "upgrade", "--binary", binary)
+	if code != 3 || !strings.Contains(out, "no master runs since") || strings.Contains(out, "nothing has changed") {
+		t.Errorf("it ended with %d and said: %s", code, out)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	alone(t, s)
+}
