@@ -236,7 +236,7 @@ func TestOrderIsGoodAfterASalvage(t *testing.T) {
 		t.Fatalf("clients wait in socket %d meanwhile", own)
 	}
 	for _, h := range []Holder{parked, active} {
-		if err := next.Manned(h.Slot, []string{"http"}); err != nil {
+		if err := next.Manned(h.Slot, []string{"http"}, testGeneration); err != nil {
 			t.Fatal(err)
 		}
 	}
