@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/state"
@@ -70,9 +71,9 @@ func (a *app) check(cmd *cobra.Command) error {
 // tryListeners opens what the service would listen on, unless it runs, and says
 // how each listener would steer.
 func (a *app) tryListeners(ctx context.Context, cfg *config.Config) (wrong int) {
-	if a.client(cfg.RuntimeDir, a.owners(cfg.File)).Alive(ctx) == nil {
-		fmt.Fprintf(a.err, "masterd: %s runs: its listeners were not tried\n", cfg.Service)
-		return 0
+	client := a.client(cfg.RuntimeDir, a.owners(cfg.File))
+	if client.Alive(ctx) == nil {
+		return a.tryNewListeners(ctx, client, cfg)
 	}
 	listeners, err := master.CheckListeners(cfg)
 	if err != nil {
@@ -86,5 +87,20 @@ func (a *app) tryListeners(ctx context.Context, cfg *config.Config) (wrong int) 
 		}
 		fmt.Fprintf(a.err, "masterd: listener %s on %s is free, steering %s\n", l.Name, l.Address, clean(how))
 	}
+	return 0
+}
+
+// tryNewListeners tries what a reload of the running service would open.
+func (a *app) tryNewListeners(ctx context.Context, client *api.Client, cfg *config.Config) (wrong int) {
+	running, err := client.Status(ctx)
+	if err != nil {
+		fmt.Fprintf(a.err, "masterd: %s runs and cannot be asked what it listens on: its listeners were not tried: %s\n", cfg.Service, cleanLines(err.Error()))
+		return 0
+	}
+	if err := master.CheckNewListeners(cfg, running); err != nil {
+		fmt.Fprintf(a.err, "masterd: a reload would be refused: %s\n", cleanLines(err.Error()))
+		return 1
+	}
+	fmt.Fprintf(a.err, "masterd: %s runs: listeners that it does not have yet were tried\n", cfg.Service)
 	return 0
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/masterd/masterd/pkg/master"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/journal"
+	"github.com/masterd/masterd/pkg/master/listen"
 )
 
 // startMaster reads the configuration and makes the master. A configuration
@@ -93,6 +94,10 @@ func startError(err error) error {
 		if errors.Is(err, transient) {
 			return &exit{exitFailed, err.Error()}
 		}
+	}
+	var address *listen.Error
+	if errors.As(err, &address) && address.Wait > 0 {
+		return &exit{exitFailed, err.Error()} // it is free in a minute
 	}
 	var serves *master.ServesOnError
 	if errors.As(err, &serves) {

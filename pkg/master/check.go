@@ -2,6 +2,7 @@ package master
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,6 +49,34 @@ func CheckCalls(c *config.Config, shim []string) error {
 	<-p.Done()
 	p.Close()
 	return nil
+}
+
+// CheckNewListeners tries those listeners that a service which runs does not have
+// yet, as a reload would open them, and says of the others what cannot change.
+func CheckNewListeners(c *config.Config, running api.Status) error {
+	open := map[string]api.Listener{}
+	for _, l := range running.Listeners {
+		open[place(l.Address)] = l
+	}
+	var wrong []error
+	for _, l := range c.Listeners {
+		have, is := open[place(l.Address)]
+		switch {
+		case !is:
+			if err := listen.Try(l, []int{running.Master.PID, running.Master.Keeper}); err != nil {
+				wrong = append(wrong, err)
+			}
+		case (have.Steering == "shared") != (l.Steering == "shared") && (l.Steering == "shared" || have.Reason == listen.SharedReason):
+			wrong = append(wrong, fmt.Errorf("listener %s on %s: steering cannot change from %s to %s while the listener is open; restart the service for it", l.Name, l.Address, have.Steering, l.Steering))
+		}
+	}
+	return errors.Join(wrong...)
+}
+
+// place is an address without its options.
+func place(address string) string {
+	at, _, _ := strings.Cut(address, "?")
+	return at
 }
 
 // CheckListeners opens every listener and closes it again, and says how each

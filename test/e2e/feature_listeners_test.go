@@ -248,7 +248,16 @@ func TestListenersChangeOnReload(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
+	if out := cli(t, s, 0, "check"); !strings.Contains(out, "is good") {
+		t.Errorf("the check of what runs: %s", out)
+	}
 	s.Config.Set("listeners", listeners("http", "tcp://"+l.Addr().String()))
+	if err := s.Write(); err != nil {
+		t.Fatal(err)
+	}
+	if out := cli(t, s, 2, "check"); !strings.Contains(out, "in use") || !strings.Contains(out, strconv.Itoa(os.Getpid())) {
+		t.Errorf("the check of a taken port says %s", out)
+	}
 	out := reload(t, s, api.ReloadRequest{})
 	if out.Result != api.ResultFailed || !strings.Contains(out.Reason, "in use") || !strings.Contains(out.Reason, strconv.Itoa(os.Getpid())) {
 		t.Errorf("a taken port: %+v, want it to name %d", out, os.Getpid())

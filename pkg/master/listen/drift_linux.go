@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -283,6 +284,27 @@ func (s *Set) mendUnix(l *listener, sockets []int) {
 	}
 }
 
+// mendAccess puts mode and group of the public path back: left as they are, they would
+// change with each steering, as the next slot's socket has its own.
+func (s *Set) mendAccess(l *listener) {
+	if !l.access.strayed(l.conf.Path) {
+		l.strayed = false
+		return
+	}
+	err := l.access.permit(l.conf.Path)
+	if err != nil && l.strayed {
+		return // it was said
+	}
+	l.strayed = err != nil
+	l.drift++
+	fields := []zap.Field{zap.String("listener", l.conf.Name), zap.String("path", l.conf.Path), zap.String("mode", fmt.Sprintf("%#o", l.access.mode)), zap.Int("gid", l.access.gid)}
+	if err != nil {
+		s.log.Error("the mode or the group of the socket's path was changed by hand and cannot be put back", append(fields, zap.Error(err))...)
+		return
+	}
+	s.log.Warn("the mode or the group of the socket's path was changed by hand; it is put back: change it in the configuration and reload", fields...)
+}
+
 // mendPath puts the public path back, and the backlog, which cannot be read.
 func (s *Set) mendPath(l *listener) {
 	for i, k := range l.sockets {
@@ -294,7 +316,11 @@ func (s *Set) mendPath(l *listener) {
 			_ = unix.Listen(k.fd, l.conf.Backlog)
 		}
 	}
-	if l.inherited || l.shown() {
+	if l.inherited {
+		return
+	}
+	if l.shown() {
+		s.mendAccess(l)
 		return
 	}
 	l.drift++

@@ -29,11 +29,15 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/master/config"
 )
+
+// SharedReason is why a listener is shared that could be steered, as status says it.
+const SharedReason = "asked for in the configuration"
 
 // maxSlots bounds a pool: the reserved addresses that reach exactly one slot
 // are not endless.
@@ -118,10 +122,11 @@ type Share struct {
 
 // Error is why a listener cannot be opened or changed. Nothing was disturbed.
 type Error struct {
-	Listener string // its name
-	Address  string // as configured
-	Holder   string // who has the address: "pid 123 (nginx)"; empty: not known
-	Advice   string // what to do about it; may be empty
+	Listener string        // its name
+	Address  string        // as configured
+	Holder   string        // who has the address: "pid 123 (nginx)"; empty: not known
+	Advice   string        // what to do about it; may be empty
+	Wait     time.Duration // after which it may be had by itself; zero: not so
 	Err      error
 }
 

@@ -20,8 +20,7 @@ const (
 	link   = "unix"
 	shared = "shared"
 
-	// sharedReason is why a listener is shared that could be steered.
-	sharedReason = "asked for in the configuration"
+	sharedReason = SharedReason
 )
 
 // listener is one public address. Its Set's lock guards it once it is open.
@@ -57,8 +56,9 @@ type listener struct {
 	suspect   bool     // somebody has moved slots; of the watcher's goroutine
 
 	// Unix.
-	front  int // the socket that the public path leads to
-	access access
+	front   int // the socket that the public path leads to
+	access  access
+	strayed bool // it was said that somebody else has changed it, and it cannot be put back
 
 	// TCP.
 	addr     netip.AddrPort

@@ -3,6 +3,7 @@ package listen
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -66,6 +67,10 @@ func asError(c config.Listener, err error) error {
 	var t *taken
 	if errors.As(err, &t) {
 		e.Holder = t.holder
+	}
+	var l *lingering
+	if errors.As(err, &l) {
+		e.Wait = max(l.wait, time.Second)
 	}
 	return e
 }

@@ -56,6 +56,9 @@ func (o opener) openTCP(c config.Listener) (*listener, error) {
 	if l.steering == shared {
 		if err := l.openShared(at); err != nil {
 			l.close()
+			if errors.Is(err, unix.EADDRINUSE) {
+				err = whatKeeps(at, dual, err)
+			}
 			return nil, err
 		}
 	}

@@ -188,13 +188,22 @@ func (l *listener) bindTo(s *socket) (err error) {
 // access is who may connect.
 type access struct {
 	mode uint32
-	gid  int // -1: unchanged
+	gid  int // -1: of a listener that has no path
 }
 
-// accessOf looks the group up.
+// accessOf looks the group up. None configured means the one that a socket has which
+// is made there, and not whatever it was given before.
 func accessOf(c config.Listener) (access, error) {
 	a := access{mode: c.Mode, gid: -1}
-	if c.Network != "unix" || c.Group == "" {
+	if c.Network != "unix" {
+		return a, nil
+	}
+	if c.Group == "" {
+		a.gid = unix.Getegid()
+		var dir unix.Stat_t
+		if unix.Stat(filepath.Dir(c.Path), &dir) == nil && dir.Mode&unix.S_ISGID != 0 {
+			a.gid = int(dir.Gid)
+		}
 		return a, nil
 	}
 	g, err := user.LookupGroup(c.Group)
@@ -218,6 +227,13 @@ func (a access) permit(path string) error {
 		return fmt.Errorf("setting the socket's mode to %#o: %w", a.mode, err)
 	}
 	return nil
+}
+
+// strayed tells whether mode or group of a path are other than they should be:
+// somebody has changed them by hand.
+func (a access) strayed(path string) bool {
+	var st unix.Stat_t
+	return unix.Lstat(path, &st) == nil && (st.Mode&0o7777 != a.mode || int(st.Gid) != a.gid)
 }
 
 // permit sets mode and group of all sockets; the public path is one of them.
@@ -257,6 +273,9 @@ func (l *listener) show(i int) error {
 		return errors.Join(fmt.Errorf("putting the socket in place: %w", err), remove(temporary))
 	}
 	l.front = i
+	if l.access.strayed(l.conf.Path) {
+		_ = l.access.permit(l.conf.Path) // else the next look at the path says why not
+	}
 	return remove(temporary) // still there if both names were one file already
 }
 

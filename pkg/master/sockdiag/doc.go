@@ -9,6 +9,7 @@ const (
 	Established   = 1
 	SynReceived   = 3
 	FinWait1      = 4
+	TimeWait      = 6
 	CloseWait     = 8
 	LastAck       = 9
 	Listen        = 10

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"time"
 	"unsafe"
 
 	"github.com/vishvananda/netlink/nl"
@@ -18,6 +19,9 @@ type Socket struct {
 	Inode  uint64 // zero: no process has it (not accepted yet, or closed)
 	Unread uint32 // bytes that wait to be read; of one that listens, connections that wait
 	Unsent uint32 // bytes that the other end has not acknowledged
+	// Expires is how long the kernel's timer runs on: of one in TIME_WAIT, until it is
+	// no more.
+	Expires time.Duration
 	// Info is there where it was asked for, and the kernel gives it.
 	Info *unix.TCPInfo
 }
@@ -56,7 +60,8 @@ func TCP(q Query, each func(Socket)) error {
 		s := Socket{
 			Flow:  Flow{address(m[0], m[8:24], m[4:6]), address(m[0], m[24:40], m[6:8])},
 			State: m[1], Unread: binary.NativeEndian.Uint32(m[56:]), Unsent: binary.NativeEndian.Uint32(m[60:]),
-			UID: binary.NativeEndian.Uint32(m[64:]), Inode: uint64(binary.NativeEndian.Uint32(m[68:])),
+			Expires: time.Duration(binary.NativeEndian.Uint32(m[52:])) * time.Millisecond,
+			UID:     binary.NativeEndian.Uint32(m[64:]), Inode: uint64(binary.NativeEndian.Uint32(m[68:])),
 		}
 		if q.Info {
 			s.Info = tcpInfo(m[message:])
