@@ -21,7 +21,9 @@ func TestSeveralProcesses(t *testing.T) {
 	t.Parallel()
 	for _, surge := range []string{"all", "one"} {
 		t.Run(surge, func(t *testing.T) {
-			s := started(t, func(c service.Config) { c.Set("worker.processes", 3).Set("rollout.surge", surge) })
+			s := started(t, func(c service.Config) {
+				c.Set("worker.processes", 3).Set("rollout.surge", surge).Set("rollout.min_ready", "200ms")
+			})
 			underLoad(t, s, quietRate, func() {
 				for i := 2; i <= times(20, 3)+1; i++ {
 					next(t, s, i, "baked")
