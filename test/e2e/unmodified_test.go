@@ -310,6 +310,25 @@ func TestProcessesOfAWorker(t *testing.T) {
 	}
 }
 
+// A program that asks whether its socket listens, before it has it listen, is told
+// what would be so without masterd, and is ready when it listens.
+func TestProgramsThatAskFirst(t *testing.T) {
+	t.Parallel()
+	s := unprepared(t)
+	s.Config.Set("worker.command", []string{programs.Hostile, "asks-first", s.Addr}).Set("health", "none").Set("rollout.bake", "0s")
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	freshly(t, s, func() {
+		begun := time.Now()
+		next(t, s, 2, "serving")
+		if took := time.Since(begun); took < 250*time.Millisecond {
+			t.Errorf("it was ready after %v, before it listened", took)
+		}
+		next(t, s, 3, "baked")
+	})
+}
+
 // A socket-activated program may wait in accept, as under systemd: it must not get
 // sockets that say "try again", from no master.
 func TestSocketsAreBlocking(t *testing.T) {

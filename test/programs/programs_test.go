@@ -61,6 +61,7 @@ func all() []program {
 		{"node-cluster", "node", "/usr/bin/node", used, nil},
 		{"nginx", "nginx", "/usr/sbin/nginx", used, nil},
 		{"haproxy", "haproxy", "/usr/sbin/haproxy", polite, nil},
+		{"haproxy-unmodified", "haproxy", "/usr/sbin/haproxy", polite, bindsItself},
 		{"caddy", "caddy", "/usr/bin/caddy", used, nil},
 		{"puma", "puma", "/usr/bin/puma", polite, nil},
 		{"php-fpm", "php-fpm", "/usr/sbin/php-fpm8.2", none, behindNginx},
@@ -227,6 +228,11 @@ func ours(name string) func(*testing.T, *service.Service, string) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// bindsItself has a program of the example bind its address.
+func bindsItself(_ *testing.T, s *service.Service, _ string) {
+	s.Config.Set("worker.kind", "unmodified").Set("worker.env", map[string]any{"RELEASE": "v1"})
 }
 
 // behindNginx has the clients come through nginx, which speaks FastCGI to the

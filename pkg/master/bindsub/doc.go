@@ -3,7 +3,7 @@
 // slot, its listen(2) on that tells that it listens.
 //
 // The program's process was started with a seccomp filter that has exactly these
-// two calls told to whoever holds its descriptor (seccomp_unotify(2)); all others
+// two calls, and the question whether a socket listens (SO_ACCEPTCONN), told to whoever holds its descriptor (seccomp_unotify(2)); all others
 // cost nothing. Static programs, threads and children are no different.
 //
 // What is answered, and how, is [Match]'s to say. Everything that is not a

@@ -232,8 +232,11 @@ func (r *Room) tell(what string, fields ...zap.Field) {
 func (r *Room) handle(n *notification) (done bool, errno unix.Errno) {
 	caller := thread(n.pid)
 	fd := int(int32(n.args[0]))
-	if proc.IsListen(n.arch, uint32(n.nr)) {
+	switch proc.CallOf(n.arch, uint32(n.nr)) {
+	case proc.CallListen:
 		return r.listen(caller, fd), 0
+	case proc.CallListens:
+		return r.listens(caller, n, fd), 0
 	}
 	old, err := caller.socket(fd)
 	if err != nil {
@@ -373,6 +376,27 @@ func (r *Room) listen(caller thread, fd int) (done bool) {
 	return true
 }
 
+// listens answers whether a socket listens. A slot does from the moment it is bound,
+// and a program that asks first would take that for somebody's listen, leave its own
+// out, and never be ready: it is told what would be so without us. Where it cannot
+// be told, what the kernel says counts for its listen.
+func (r *Room) listens(caller thread, n *notification, fd int) (done bool) {
+	inode, err := caller.inode(fd)
+	if err != nil {
+		return false
+	}
+	name, ours := r.slots[inode]
+	if !ours || !slices.ContainsFunc(r.missing, func(l Listener) bool { return l.Name == name }) {
+		return false
+	}
+	if err := caller.putInt(uintptr(n.args[3]), uintptr(n.args[4]), 0); err != nil {
+		r.tell("a worker asks whether it listens and cannot be answered", zap.Error(err))
+		r.listen(caller, fd)
+		return false
+	}
+	return true
+}
+
 // listensElsewhere remembers it, for the case that nothing better comes.
 func (r *Room) listensElsewhere(caller thread, fd int) {
 	if r.ready || len(r.elsewhere) >= maxElsewhere {
@@ -447,6 +471,23 @@ func (t thread) sockaddr(where uintptr, length int) (at netip.AddrPort, ok bool)
 		return at, false
 	}
 	return parseSockaddr(buf[:n])
+}
+
+// putInt answers a getsockopt with a number: where to, and the place of the length,
+// which says how much is wanted.
+func (t thread) putInt(where, length uintptr, value int32) error {
+	var size int32
+	local := []unix.Iovec{{Base: (*byte)(unsafe.Pointer(&size)), Len: 4}}
+	if _, err := unix.ProcessVMReadv(int(t), local, []unix.RemoteIovec{{Base: length, Len: 4}}, 0); err != nil {
+		return os.NewSyscallError("process_vm_readv", err)
+	}
+	if size < 4 {
+		return fmt.Errorf("it has room for %d bytes", size)
+	}
+	size = 4
+	local = append(local, unix.Iovec{Base: (*byte)(unsafe.Pointer(&value)), Len: 4})
+	_, err := unix.ProcessVMWritev(int(t), local, []unix.RemoteIovec{{Base: length, Len: 4}, {Base: where, Len: 4}}, 0)
+	return os.NewSyscallError("process_vm_writev", err)
 }
 
 // flags are those of one of its open files, with O_CLOEXEC of the descriptor.

@@ -9,50 +9,79 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// calls are the numbers of bind and listen on one architecture.
-type calls struct{ arch, bind, listen uint32 }
+// calls are the numbers of bind, listen and getsockopt on one architecture.
+type calls struct{ arch, bind, listen, getsockopt uint32 }
 
 // Architectures of the kernel's audit.h that programs on this machine can be of.
 // What a 32-bit one says by socketcall(2) is not told: its arguments are in memory.
 func filtered() []calls {
 	switch runtime.GOARCH {
 	case "amd64":
-		return []calls{{unix.AUDIT_ARCH_X86_64, 49, 50}, {unix.AUDIT_ARCH_I386, 361, 363}}
+		return []calls{{unix.AUDIT_ARCH_X86_64, 49, 50, 55}, {unix.AUDIT_ARCH_I386, 361, 363, 365}}
 	case "arm64":
-		return []calls{{unix.AUDIT_ARCH_AARCH64, 200, 201}, {unix.AUDIT_ARCH_ARM, 282, 284}}
+		return []calls{{unix.AUDIT_ARCH_AARCH64, 200, 201, 209}, {unix.AUDIT_ARCH_ARM, 282, 284, 295}}
 	}
 	return nil
 }
 
-// IsListen tells which of the two calls that are told one is.
-func IsListen(arch, nr uint32) bool {
+// Call is one of the calls that are told.
+type Call uint8
+
+// Calls that are told.
+const (
+	CallBind Call = iota
+	CallListen
+	CallListens // getsockopt of SO_ACCEPTCONN: does it listen?
+)
+
+// CallOf tells which call one is.
+func CallOf(arch, nr uint32) Call {
 	for _, c := range filtered() {
-		if c.arch == arch {
-			return nr&^x32 == c.listen
+		switch nr = nr &^ x32; {
+		case c.arch != arch:
+		case nr == c.listen:
+			return CallListen
+		case nr == c.getsockopt, arch == unix.AUDIT_ARCH_X86_64 && nr == x32getsockopt:
+			return CallListens
 		}
 	}
-	return false
+	return CallBind
 }
 
-// x32 is in the numbers of calls of that ABI of amd64, which are its own otherwise.
-const x32 = 0x40000000
+const (
+	// x32 is in the numbers of calls of that ABI of amd64, which are its own otherwise.
+	x32 = 0x40000000
+	// x32getsockopt is the one of those told here that has another number there.
+	x32getsockopt = 542
+)
 
 // Offsets in bytes into the kernel's struct seccomp_data.
 const (
 	dataNumber = 0
 	dataArch   = 4
+	// The low halves of the second and third argument, on machines that filtered
+	// knows: the level and the name of a socket option.
+	dataLevel = 16 + 8
+	dataName  = 16 + 16
 )
 
-// program tells of bind and listen, and lets everything else pass.
+// program tells of bind and listen, and of getsockopt where it asks whether a socket
+// listens, and lets everything else pass.
 func filterProgram(all []calls) []bpf.Instruction {
 	p := []bpf.Instruction{bpf.LoadAbsolute{Off: dataArch, Size: 4}}
 	for _, c := range all {
 		p = append(p,
-			bpf.JumpIf{Cond: bpf.JumpEqual, Val: c.arch, SkipFalse: 6},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: c.arch, SkipFalse: 12},
 			bpf.LoadAbsolute{Off: dataNumber, Size: 4},
 			bpf.ALUOpConstant{Op: bpf.ALUOpAnd, Val: ^uint32(x32)},
-			bpf.JumpIf{Cond: bpf.JumpEqual, Val: c.bind, SkipTrue: 2},
-			bpf.JumpIf{Cond: bpf.JumpEqual, Val: c.listen, SkipTrue: 1},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: c.bind, SkipTrue: 8},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: c.listen, SkipTrue: 7},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: c.getsockopt, SkipTrue: 1},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: x32getsockopt, SkipFalse: 4},
+			bpf.LoadAbsolute{Off: dataLevel, Size: 4},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SOL_SOCKET, SkipFalse: 2},
+			bpf.LoadAbsolute{Off: dataName, Size: 4},
+			bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SO_ACCEPTCONN, SkipTrue: 1},
 			bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW},
 			bpf.RetConstant{Val: unix.SECCOMP_RET_USER_NOTIF},
 		)

@@ -14,6 +14,7 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -55,6 +56,9 @@ func main() {
 	case "main":
 		notify("MAINPID=" + fork("ready", address))
 		select {} // until it is killed with the other
+	}
+	if way == "asks-first" { // whether it listens already, as HAProxy does
+		asksFirst(address)
 	}
 	if way == "waits" { // in accept, as a program may whose sockets are systemd's
 		waits()
@@ -126,6 +130,27 @@ func main() {
 		check(err)
 		store(os.NewFile(uintptr(fd), "legacy"))
 	}
+	check(serve(l))
+}
+
+// asksFirst binds, asks whether the socket listens, and listens if it does not: after
+// a while, so that it can be seen to be waited for.
+func asksFirst(address string) {
+	at, err := netip.ParseAddrPort(address)
+	check(err)
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	check(err)
+	check(unix.Bind(fd, &unix.SockaddrInet4{Port: int(at.Port()), Addr: at.Addr().As4()}))
+	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || n != 0 {
+		log.Fatalf("before listen it is said to listen: %d, %v", n, err)
+	}
+	time.Sleep(after)
+	check(unix.Listen(fd, 16))
+	if n, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err != nil || n != 1 {
+		log.Fatalf("after listen it is said not to listen: %d, %v", n, err)
+	}
+	l, err := net.FileListener(os.NewFile(uintptr(fd), "listener"))
+	check(err)
 	check(serve(l))
 }
 
