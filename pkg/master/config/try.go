@@ -49,6 +49,7 @@ func Try(c *Config) []Finding {
 	t.store()
 	t.envFiles()
 	t.helpers()
+	t.sharedSockets()
 	for _, l := range c.Listeners {
 		if l.Network == "unix" {
 			t.directory("listeners", filepath.Dir(l.Path))
@@ -230,6 +231,19 @@ func tryWrite(dir string) error {
 		err = e
 	}
 	return fileCause(err)
+}
+
+// sharedSockets warns where all versions hold one socket: what a version has left
+// behind, which no master knows of, accepts from it too.
+func (t *trial) sharedSockets() {
+	if t.config.Worker.Kind == KindSDK {
+		return
+	}
+	for _, l := range t.config.Listeners {
+		if l.Steering == "shared" {
+			t.warn("listeners", "listener %s has steering: shared, so all versions hold the same socket: a process that a version has left behind takes clients of the next one, and workers of kind %s cannot be asked to pause; write auto", l.Name, t.config.Worker.Kind)
+		}
+	}
 }
 
 // store tries whether pinned programs could be run from the state directory.

@@ -101,7 +101,10 @@ func TestTryFinds(t *testing.T) {
 		"no hook":           {func(c *Config, dir string) { c.Rollout.Hooks.After = [][]string{{dir + "/none"}} }, "rollout.hooks.after: the program DIR/none: no such file or directory"},
 		"no check":          {func(c *Config, dir string) { c.Health.Command = []string{dir} }, "health.command: DIR is not a program"},
 		"open to all":       {func(c *Config, dir string) { put(t, dir, "masterd.yaml", "", 0o666) }, "warning: service: every user may change DIR/masterd.yaml, and with it what the master runs; chmod o-w it"},
-		"no such user":      {func(c *Config, dir string) { c.Worker.User = "no such user" }, `worker.user: there is no user "no such user"`},
+		"one socket for all": {func(c *Config, dir string) {
+			c.Worker.Kind, c.Listeners[0].Steering = KindUnmodified, "shared"
+		}, "warning: listeners: listener a has steering: shared, so all versions hold the same socket: a process that a version has left behind takes clients of the next one, and workers of kind unmodified cannot be asked to pause; write auto"},
+		"no such user": {func(c *Config, dir string) { c.Worker.User = "no such user" }, `worker.user: there is no user "no such user"`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if runtime.GOOS != "linux" && name == "not a program" {

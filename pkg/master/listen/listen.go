@@ -3,12 +3,16 @@
 //
 // A listener is one public address. Under "kernel" steering it is a pool of
 // SO_REUSEPORT sockets, the slots, made at the start in a known order and
-// never closed while the listener lives, with a classic BPF program that picks
+// never missing while the listener lives, with a classic BPF program that picks
 // one of them for each new connection: steering is replacing that program,
 // which is atomic. One socket more, behind all slots, is the master's own. A
 // Unix listener has the same pool of sockets, each under a hidden name beside
 // the public path; steering links and renames one of them over it. A "shared"
 // listener is one socket that all workers hold.
+//
+// A socket that one generation was given is never given to another: a slot that
+// changes hands gets a fresh one in the same place, and the one before is shut
+// down (fresh_linux.go).
 //
 // In each listener a slot is manned, by a worker that was handed its socket,
 // or it is not; then what arrives there is accepted here and passed on as an
