@@ -159,8 +159,6 @@ func (s *Service) Launch() error {
 	s.cmd = exec.Command(argv[0], argv[1:]...)
 	s.cmd.Dir = s.From
 	s.cmd.Stdout, s.cmd.Stderr = log, log
-	// The last good configuration is kept here and not among the host's.
-	s.cmd.Env = append(s.cmd.Environ(), "STATE_DIRECTORY="+s.Dir)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.cmd.WaitDelay = time.Second
 	if err := s.cmd.Start(); err != nil {

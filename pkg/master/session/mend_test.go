@@ -4,6 +4,8 @@ import (
 	"os"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/masterd/masterd/pkg/ipc"
 )
 
@@ -45,5 +47,27 @@ func TestSocketIsMadeAgain(t *testing.T) {
 	}
 	if mended, err := h.hub.Mend(); mended || err != nil {
 		t.Errorf("after the end: %v, %v", mended, err)
+	}
+}
+
+// The workers' user owns the socket that was made again, too.
+func TestSocketMadeAgainIsTheWorkers(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to give it away")
+	}
+	h := newHouse(t)
+	const user = 54321
+	if err := h.hub.Own(user, -1); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(h.path); err != nil {
+		t.Fatal(err)
+	}
+	if mended, err := h.hub.Mend(); !mended || err != nil {
+		t.Fatalf("%v, %v", mended, err)
+	}
+	var st unix.Stat_t
+	if err := unix.Lstat(h.path, &st); err != nil || st.Uid != user {
+		t.Errorf("it is uid %d's: %v", st.Uid, err)
 	}
 }
