@@ -3,6 +3,8 @@ package listen
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -12,6 +14,34 @@ import (
 // A service manager can open the address first, and keep it while there is no
 // masterd at all: what comes then waits in its queue. Its socket stands in the
 // place of the master's own, and the slots are added beside it.
+
+// misnamed says so where the service manager has opened the listener's address under
+// a name that is not the listener's: this process would find itself in the way.
+func (o opener) misnamed(c config.Listener) error {
+	for _, name := range slices.Sorted(maps.Keys(o.given)) {
+		sa, err := unix.Getsockname(o.given[name])
+		if err != nil {
+			continue
+		}
+		if u, ok := sa.(*unix.SockaddrUnix); ok {
+			if c.Network == "unix" && u.Name == c.Path {
+				return fmt.Errorf("the service manager has opened %s, as %q: a Unix listener needs a name for each slot, so masterd opens it: take it out of the socket unit", c.Path, name)
+			}
+			continue
+		}
+		if c.Network == "unix" {
+			continue
+		}
+		at, dual, err := resolve(c)
+		if err != nil {
+			return nil // it is told where the listener is opened
+		}
+		if got, err := boundTo(o.given[name]); err == nil && got.Port() == at.Port() && overlap(at.Addr(), dual, got.Addr()) {
+			return fmt.Errorf("the service manager has opened %s under the name %q, and the listener's name is %q: write FileDescriptorName=%s in the socket unit", got, name, c.Name, c.Name)
+		}
+	}
+	return nil
+}
 
 // openGiven makes a listener of the service manager's socket. On an error that
 // stays open.

@@ -1,6 +1,7 @@
 package listen
 
 import (
+	"errors"
 	"net"
 	"strings"
 	"testing"
@@ -196,5 +197,44 @@ func TestGivenSocketThatDoesNotFit(t *testing.T) {
 	}
 	if _, _, listens := tcpQueue(pooled); !listens {
 		t.Error("the service manager's socket was shut down")
+	}
+}
+
+// An address that the service manager has opened under another name is nobody else's:
+// what is wrong is the name, and it is said what to write.
+func TestGivenSocketOfAnotherName(t *testing.T) {
+	conf := tcp("web", "127.0.0.1") // it is given as "http"
+	conf.Port = freePort(t)
+	wide := tcp("web", "")
+	wide.Port = conf.Port
+	fd := managerSocket(t, conf, true)
+	path := onPath("web", t.TempDir()+"/web.sock")
+	u, err := streamSocket(unix.AF_UNIX)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(u)
+	if err := errors.Join(unix.Bind(u, &unix.SockaddrUnix{Name: path.Path}), unix.Listen(u, 1)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		fd   int
+		conf config.Listener
+		want string
+	}{
+		{fd, conf, `under the name "http", and the listener's name is "web": write FileDescriptorName=web in the socket unit`},
+		{fd, wide, "write FileDescriptorName=web in the socket unit"},
+		{u, path, "take it out of the socket unit"},
+	} {
+		_, err := givenWorld(t, c.fd, nil, c.conf)
+		if err == nil || !strings.Contains(err.Error(), c.want) || strings.Contains(err.Error(), "held by") {
+			t.Errorf("%q, and it should say %q", err, c.want)
+		}
+	}
+	// One that is another address's is no hindrance.
+	free := tcp("web", "127.0.0.1")
+	free.Port = freePort(t)
+	if _, err := givenWorld(t, fd, nil, free); err != nil {
+		t.Error(err)
 	}
 }

@@ -47,6 +47,9 @@ func (o opener) open(c config.Listener) (*listener, error) {
 		}
 		return l, nil
 	}
+	if err := o.misnamed(c); err != nil {
+		return nil, asError(c, err)
+	}
 	open := o.openTCP
 	if c.Network == "unix" {
 		open = o.openUnix
