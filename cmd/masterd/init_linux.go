@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
@@ -11,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/masterd/masterd/pkg/master"
+	"github.com/masterd/masterd/pkg/master/keeper"
 )
 
 const (
@@ -22,6 +25,11 @@ const (
 	initWindow  = time.Minute
 	// initGrace is how long what is left in the container has to end by itself.
 	initGrace = 10 * time.Second
+	// initGuard is how long the keeper may take, once a guarded master is gone, until
+	// the one from before the upgrade runs: it kills one that hangs first.
+	initGuard = 10 * time.Second
+	// initReports bounds what is read at once of what is reported, in bytes.
+	initReports = 4 << 10
 )
 
 // container is the first process of one (of a PID namespace), which is init to
@@ -31,10 +39,21 @@ const (
 // master is its child: this one reaps, passes signals on, and starts the master
 // again when it was killed. Nobody else's exit status can be taken by it, as it
 // has no child that it waits for but that one.
+//
+// After an upgrade the keeper stands by with the masterd from before: then the end
+// of the master is not the container's, whatever its status, and this process does
+// not start one of its own beside it. Master and keeper report that, see
+// [keeper.Reporter]. The keeper starts the master from before as this process's
+// child, so that it is the master here from then on.
 type container struct {
 	a        *app
 	self     master.Self
-	master   int // its pid; zero: between two
+	program  *os.File  // what is started: the last masterd that has proved itself; nil: what lies at its path
+	reports  *os.File  // this end of the pipe
+	reporter *os.File  // the other one
+	partial  string    // of a line that has not come whole
+	guarded  time.Time // until then a guard stands
+	master   int       // its pid; zero: between two
 	stopping bool
 	crashes  []time.Time // in the last initWindow
 	signals  chan os.Signal
@@ -46,6 +65,9 @@ func first() bool { return os.Getpid() == 1 }
 // runFirst is the container's life.
 func (a *app) runFirst(self master.Self) error {
 	c := &container{a: a, self: self, signals: make(chan os.Signal, signalQueue)}
+	if err := c.open(); err != nil {
+		return exitf(exitFailed, "preparing to start the master: %v", err)
+	}
 	signal.Notify(c.signals, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGQUIT, syscall.SIGTERM, syscall.SIGINT, syscall.SIGCHLD)
 	defer signal.Stop(c.signals)
 	if err := c.start(); err != nil {
@@ -56,8 +78,10 @@ func (a *app) runFirst(self master.Self) error {
 	for {
 		select {
 		case sig := <-c.signals:
-			status, ended := c.heard(sig.(syscall.Signal))
+			status, ended := c.handle(sig.(syscall.Signal))
 			switch {
+			case ended && c.guards() && c.awaitGuard():
+				fmt.Fprintf(a.err, "masterd: the masterd that took over has ended (%s); the one from before runs again, as process %d\n", describe(status), c.master)
 			case ended && c.final(status):
 				c.end()
 				return &exit{code: exitCode(status)}
@@ -77,26 +101,121 @@ func (a *app) runFirst(self master.Self) error {
 	}
 }
 
-// start starts the master: this program as it was started, in a process group
-// of its own, so that a terminal's interrupt comes once, from here.
-func (c *container) start() error {
-	self, err := os.Executable()
-	if err != nil {
-		return err
+func describe(status syscall.WaitStatus) string {
+	if status.Signaled() {
+		return unix.SignalName(status.Signal())
 	}
+	return fmt.Sprintf("exit status %d", status.ExitStatus())
+}
+
+// open makes the pipe, and keeps hold of this program if it can be read.
+func (c *container) open() (err error) {
+	c.keep(os.Getpid())
+	c.reports, c.reporter, err = os.Pipe()
+	return err
+}
+
+// start starts the master: the program that has proved itself last, as this one was
+// started, in a process group of its own, so that a terminal's interrupt comes once,
+// from here.
+func (c *container) start() error {
 	attr := &syscall.SysProcAttr{Setpgid: true}
 	if term.IsTerminal(0) {
 		attr.Foreground, attr.Ctty = true, 0
 	}
-	c.master, err = syscall.ForkExec(self, os.Args, &syscall.ProcAttr{
-		// A crash must not look like an exit with 2, wrong usage.
-		Env: append(environWithout(os.Environ(), "GOTRACEBACK"), "GOTRACEBACK=crash"), Files: []uintptr{0, 1, 2}, Sys: attr,
+	// A crash must not look like an exit with 2, wrong usage.
+	env := append(environWithout(c.self.Environ(), "GOTRACEBACK", keeper.ReporterEnv), "GOTRACEBACK=crash", keeper.ReporterVariable())
+	program := c.self.Program
+	if c.program != nil { // by way of this process: the child's descriptors are moved
+		program = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), descriptor(c.program))
+	}
+	pid, err := syscall.ForkExec(program, c.self.Args(master.RunVerb), &syscall.ProcAttr{
+		Env: env, Files: []uintptr{0, 1, 2, keeper.ReporterFD: uintptr(descriptor(c.reporter))}, Sys: attr,
 	})
+	if err == nil {
+		c.master = pid
+	}
 	return err
 }
 
-// heard acts on a signal. It returns how the master ended if it did.
-func (c *container) heard(sig syscall.Signal) (status syscall.WaitStatus, ended bool) {
+// read takes what has been reported since. What a master wrote before its end is
+// there when its end is.
+func (c *container) read() {
+	fd := descriptor(c.reports)
+	b := make([]byte, initReports)
+	for {
+		n, err := unix.Read(fd, b)
+		if err != nil || n <= 0 {
+			return
+		}
+		lines := strings.Split(c.partial+string(b[:n]), "\n")
+		c.partial = lines[len(lines)-1]
+		c.partial = c.partial[:min(len(c.partial), initReports)]
+		for _, line := range lines[:len(lines)-1] {
+			c.reported(line)
+		}
+	}
+}
+
+func (c *container) reported(line string) {
+	word, value, _ := strings.Cut(line, " ")
+	n, _ := strconv.Atoi(value)
+	switch word {
+	case keeper.ReportGuard:
+		c.guarded = c.a.now().Add(min(time.Duration(n)*time.Millisecond, keeper.MaxGuard))
+	case keeper.ReportUnguarded:
+		c.guarded = time.Time{}
+		c.keep(c.master)
+	case keeper.ReportStarted:
+		c.guarded = time.Time{}
+		if n > 0 && syscall.Kill(n, 0) == nil { // or it has ended already, and was reaped
+			c.master = n
+			c.keep(n)
+		}
+	}
+}
+
+// keep has the next start be of the program that a process runs: what lies at its
+// path may be the one that has failed.
+func (c *container) keep(pid int) {
+	f, err := os.Open(fmt.Sprintf("/proc/%d/exe", pid))
+	if err != nil {
+		return
+	}
+	if c.program != nil {
+		c.program.Close()
+	}
+	c.program = f
+}
+
+// guards tells whether the keeper is to bring a master back.
+func (c *container) guards() bool { return !c.stopping && c.a.now().Before(c.guarded) }
+
+// awaitGuard waits for the master that the keeper starts, and is false if there is
+// none.
+func (c *container) awaitGuard() bool {
+	late := time.NewTimer(initGuard)
+	defer late.Stop()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		c.read()
+		if c.master != 0 || !c.guards() {
+			return c.master != 0 // else it could not be started, or all is to end
+		}
+		select {
+		case <-late.C:
+			return false
+		case <-look.C:
+		case sig := <-c.signals:
+			_, _ = c.handle(sig.(syscall.Signal))
+		}
+	}
+}
+
+// handle acts on a signal. It returns how the master ended if it did.
+func (c *container) handle(sig syscall.Signal) (status syscall.WaitStatus, ended bool) {
+	c.read() // whom it is for
 	if sig == syscall.SIGCHLD {
 		return c.reap()
 	}
@@ -171,4 +290,16 @@ func exitCode(status syscall.WaitStatus) int {
 		return 128 + int(status.Signal())
 	}
 	return status.ExitStatus()
+}
+
+// descriptor is a file's; Fd would make it blocking.
+func descriptor(f *os.File) (fd int) {
+	raw, err := f.SyscallConn()
+	if err == nil {
+		err = raw.Control(func(n uintptr) { fd = int(n) })
+	}
+	if err != nil {
+		return -1
+	}
+	return fd
 }

@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/masterd/masterd/pkg/master"
+	"github.com/masterd/masterd/pkg/master/keeper"
 	"github.com/masterd/masterd/pkg/master/listen"
 )
 
@@ -34,6 +36,7 @@ type daemonOptions struct {
 	Watchdog time.Duration      // the service manager's; zero: none. The master sends WATCHDOG=1 in less than that
 	Version  string             // of masterd, for people
 	Self     master.Self        // how it was started
+	Report   *os.File           // the container's first process; nil: there is none
 	Given    []listen.Given     // listening sockets of the service manager's
 	Restored string             // the masterd that was to take over and died; empty: none
 }
@@ -83,13 +86,16 @@ func (a *app) run(ctx context.Context, strict bool) error {
 	if first() {
 		return a.runFirst(self)
 	}
+	if self.Program != "" { // it may have been started by a descriptor, and be called by its number
+		_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(self.Program)), 0)
+	}
 	signals := catchSignals()
 	defer signals.stop()
 	given := givenSockets()
 	manager := newManager(a.env)
 	o := daemonOptions{
 		File: file, Strict: strict, Env: environWithout(a.environ(), managerVariables()...),
-		Notify: manager.notify, Watchdog: manager.watchdog, Version: buildInfo().short(), Self: self, Given: given, Restored: a.env(restoredEnv),
+		Notify: manager.notify, Watchdog: manager.watchdog, Version: buildInfo().short(), Self: self, Given: given, Restored: a.env(restoredEnv), Report: keeper.Reporter(a.env),
 	}
 	d, err := a.start(o)
 	if held, ok := manager.rival(err); ok {
@@ -103,7 +109,8 @@ func (a *app) run(ctx context.Context, strict bool) error {
 	case exitDone:
 		return nil
 	case master.Replaced:
-		return becomes(d.Successor())
+		program, self := d.Successor()
+		return becomes(program, self, o.Report)
 	default:
 		return &exit{code: code} // the log said why
 	}

@@ -13,9 +13,11 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master"
+	"github.com/masterd/masterd/pkg/master/keeper"
 	"github.com/masterd/masterd/pkg/master/state"
 )
 
@@ -201,8 +203,11 @@ func sameFile(x, y string) bool {
 // becomes makes this process another program; should the kernel refuse that, it
 // is this one again, from its beginning. A signal must not end it before the
 // next one listens for them: until then they are ignored, which an exec keeps.
-func becomes(program string, self master.Self) error {
+func becomes(program string, self master.Self, report *os.File) error {
 	signal.Ignore(caught...)
+	if report != nil { // the next one reports, too
+		_, _ = unix.FcntlInt(keeper.ReporterFD, unix.F_SETFD, 0)
+	}
 	next := self.As(program)
 	err := syscall.Exec(program, next.Args(master.RunVerb), next.Environ())
 	return errors.Join(err, syscall.Exec("/proc/self/exe", self.Args(master.RunVerb), self.Environ(restoredEnv+"="+program)))

@@ -44,7 +44,7 @@ func startMaster(o daemonOptions) (daemon, error) {
 	m, err := master.New(master.Options{
 		Config: cfg, Reread: func() (*config.Config, error) { return config.Load(o.File, o.Env) },
 		Journal: j, Notify: o.Notify, Watchdog: o.Watchdog, Version: o.Version, Degraded: degraded,
-		Index: indexFor(cfg, o.Env), Remember: lastGood.save, HookEnv: hookEnv(o.Env), WorkerEnv: workerEnv(o.Env), Parse: parser(o.File, o.Env), Self: o.Self, Restored: o.Restored, Given: o.Given, Effect: effect(),
+		Index: indexFor(cfg, o.Env), Remember: lastGood.save, HookEnv: hookEnv(o.Env), WorkerEnv: workerEnv(o.Env), Parse: parser(o.File, o.Env), Self: o.Self, Restored: o.Restored, Given: o.Given, Report: o.Report, Effect: effect(),
 	})
 	if err != nil {
 		_ = j.Close()

@@ -89,6 +89,7 @@ type Options struct {
 	Remember  func(*config.Config) error                // keeps a configuration that was taken into force; nil: nobody does
 	Self      Self                                      // how this process was started; without a program there are no upgrades
 	Restored  string                                    // the masterd that was to take this one's place and died; empty: none
+	Report    *os.File                                  // who supervises masterd beside the service manager, see keeper.Reporter; nil: nobody
 	Given     []listen.Given                            // listening sockets of the service manager's
 	Effect    func(command string)                      // told before each command of the machine is carried out; for tests, nil: nobody
 	HookEnv   []string                                  // what hooks are given besides the facts: PATH and the like

@@ -203,9 +203,12 @@ func (m *Master) guard() {
 		dir = "/" // it is gone
 	}
 	err = m.keeper.Guard(keeper.Guard{
-		Program: m.leave.old, Args: self.Args(RunVerb), Env: self.Environ(RestoredEnv + "=" + m.leave.program), Dir: dir, Stderr: os.Stderr,
+		Program: m.leave.old, Args: self.Args(RunVerb), Env: self.Environ(RestoredEnv + "=" + m.leave.program), Dir: dir, Stderr: os.Stderr, Report: m.opt.Report,
 		For: guardTime, JoinWithin: joinWithin,
 	})
+	if err == nil {
+		err = keeper.Guarded(m.opt.Report, guardTime)
+	}
 	if err != nil {
 		m.log.Warn("the keeper cannot stand by", zap.Error(err))
 	}
@@ -213,7 +216,7 @@ func (m *Master) guard() {
 
 // proven: this master has lived for a while, nobody has to stand by.
 func (m *Master) proven() {
-	if err := m.keeper.Unguard(); err != nil {
+	if err := errors.Join(m.keeper.Unguard(), keeper.Unguarded(m.opt.Report)); err != nil {
 		m.log.Warn("the keeper cannot be told that this masterd is well", zap.Error(err))
 	}
 }

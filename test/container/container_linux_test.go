@@ -357,6 +357,62 @@ func TestKilledMasterComesBack(t *testing.T) {
 	}
 }
 
+// An upgrade that fails is not the container's end, however the new one dies: the
+// keeper's is waited for, and is the master from then on.
+func TestFailedUpgradeIsNotTheEnd(t *testing.T) {
+	t.Parallel()
+	for how, end := range map[string]string{"exits": "sleep 0.3; exit 1", "crashes": "sleep 0.3; kill -SEGV $$", "hangs": "exec sleep 60"} {
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			c := start(t, web)
+			c.eventually("it to serve", func() bool { return c.version() == "v1" })
+			worker := c.named("demo-worker")[0].pid
+			bad := filepath.Join(c.dir, "bad")
+			script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = prove ] && exec %s \"$@\"\n%s\n", program(t, "masterd"), end)
+			if err := os.WriteFile(bad, []byte(script), 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if out, code := c.cli("upgrade", "--binary", bad); code != 1 || !strings.Contains(out, "is back") {
+				t.Errorf("the upgrade ended with %d: %s", code, out)
+			}
+			if c.version() != "v1" || syscall.Kill(worker, 0) != nil {
+				t.Error("it does not serve, or by another worker")
+			}
+			// It is the container's master: it is sent signals, and is started again.
+			reloads := func() {
+				t.Helper()
+				was := c.named("demo-worker")[0].pid
+				c.signal(syscall.SIGHUP)
+				c.eventually("another worker alone", func() bool {
+					now := c.named("demo-worker")
+					return len(now) == 1 && now[0].pid != was
+				})
+			}
+			reloads()
+			before := c.master()
+			if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			c.eventually("another master", func() bool { now := c.master(); return now != 0 && now != before && c.healthy() })
+			reloads()
+			if out, code := c.cli("upgrade"); code != 0 {
+				t.Errorf("a good upgrade ended with %d: %s", code, out)
+			}
+			c.signal(syscall.SIGTERM)
+			if code := c.code(); code != 0 {
+				t.Errorf("exit code %d", code)
+			}
+		})
+	}
+}
+
+// cli runs a verb against it, from outside.
+func (c *container) cli(args ...string) (string, int) {
+	cmd := exec.Command(filepath.Join(built.dir, "masterd"), append(args, "--config", filepath.Join(c.dir, "masterd.yaml"))...)
+	out, _ := cmd.CombinedOutput()
+	return string(out), cmd.ProcessState.ExitCode()
+}
+
 // Without a place to write to it says what it needs.
 func TestSaysWhatItNeeds(t *testing.T) {
 	t.Parallel()

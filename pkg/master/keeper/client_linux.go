@@ -128,6 +128,9 @@ func (c *Client) Guard(g Guard) error {
 	if g.Stderr != nil {
 		files = append(files, g.Stderr)
 	}
+	if g.Report != nil {
+		files = append(files, g.Report)
+	}
 	fds := make([]int, len(files))
 	for i, f := range files {
 		raw, err := f.SyscallConn() // Fd would make the file blocking

@@ -28,7 +28,7 @@ const (
 	version  = 1
 	headSize = 5 // kind, length of name, length of meta
 	maxFrame = headSize + MaxName + MaxMeta
-	maxFDs   = 3 // of one frame
+	maxFDs   = 4 // of one frame
 )
 
 // frame is one message.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
 	"syscall"
 	"time"
 
@@ -34,6 +33,7 @@ type order struct {
 type guard struct {
 	order
 	program, stderr *os.File // stderr nil: nowhere
+	report          *os.File // who supervises the master; nil: nobody
 	until           time.Time
 	off             chan struct{} // closed when it does not stand any more
 }
@@ -51,8 +51,11 @@ func (k *keeper) setGuard(m *master, p *packet) error {
 		return fmt.Errorf("the guard's order: %w", err)
 	}
 	g := &guard{order: o, program: os.NewFile(uintptr(p.fds[0]), "program"), until: time.Now().Add(o.For), off: make(chan struct{})}
-	if len(p.fds) == 3 {
+	if len(p.fds) > 2 {
 		g.stderr = os.NewFile(uintptr(p.fds[2]), "stderr")
+	}
+	if len(p.fds) > 3 {
+		g.report = os.NewFile(uintptr(p.fds[3]), "report")
 	}
 	unix.Close(p.fds[1])
 	p.fds = nil
@@ -147,7 +150,7 @@ func (k *keeper) stand(g *guard, m *master, joined <-chan struct{}) {
 // start starts the guard's program, once, and waits for its end.
 func (g *guard) start() {
 	cmd := &exec.Cmd{
-		Path: "/proc/self/fd/" + strconv.Itoa(int(g.program.Fd())),
+		Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), g.program.Fd()), // the child's descriptors are moved
 		Args: words(g.Args), Env: words(g.Env), Dir: string(g.Dir),
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
@@ -157,6 +160,10 @@ func (g *guard) start() {
 	if g.stderr != nil {
 		cmd.Stdout, cmd.Stderr = g.stderr, g.stderr
 	}
+	if g.report != nil {
+		g.startForSupervisor(cmd)
+		return
+	}
 	if err := cmd.Start(); err != nil {
 		g.say("masterd keeper: the masterd from before the upgrade could not be started: %v; workers serve on without a master: start one", err)
 		return
@@ -164,6 +171,26 @@ func (g *guard) start() {
 	g.say("masterd keeper: the masterd from before the upgrade was started as process %d", cmd.Process.Pid)
 	resetOOM(cmd.Process.Pid)
 	_ = cmd.Wait()
+}
+
+// startForSupervisor starts it as a child of who supervises the master, which is the
+// keeper's own parent since that one is gone, and reports it.
+func (g *guard) startForSupervisor(cmd *exec.Cmd) {
+	null, err := unix.Open(os.DevNull, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	pid := 0
+	if err == nil {
+		pid, err = syscall.ForkExec(cmd.Path, cmd.Args, &syscall.ProcAttr{
+			Dir: cmd.Dir, Env: cmd.Env, Sys: &syscall.SysProcAttr{Setsid: true, Cloneflags: unix.CLONE_PARENT},
+			Files: []uintptr{uintptr(null), g.stderr.Fd(), g.stderr.Fd(), ReporterFD: g.report.Fd()},
+		})
+		unix.Close(null)
+	}
+	if err != nil {
+		g.say("masterd keeper: the masterd from before the upgrade could not be started: %v; workers serve on without a master", err)
+	} else {
+		resetOOM(pid)
+	}
+	_ = report(g.report, "%s %d\n", ReportStarted, pid)
 }
 
 // say writes a line to where the master's errors go, if that takes it now: a

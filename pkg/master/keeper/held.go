@@ -51,8 +51,11 @@ type Guard struct {
 	Args    []string // with the program's name
 	Env     []string
 	Dir     string
-	Stderr  *os.File      // where its output goes; nil: nowhere
-	For     time.Duration // how long the guard stands; at most MaxGuard
+	Stderr  *os.File // where its output goes; nil: nowhere
+	// Report is who supervises the master, see [Reporter]: the old program becomes
+	// its child, and it is told so. It needs Stderr. Nil: nobody does.
+	Report *os.File
+	For    time.Duration // how long the guard stands; at most MaxGuard
 	// JoinWithin is how long the new program may take until it joins. One that
 	// lives and does not is killed for hanging.
 	JoinWithin time.Duration
@@ -78,6 +81,8 @@ func (g Guard) check() error {
 	switch {
 	case g.Program == nil || len(g.Args) == 0:
 		return errors.New("a guard needs the program to be started, and its arguments")
+	case g.Report != nil && g.Stderr == nil:
+		return errors.New("a guard that reports needs a place for its output")
 	case g.For <= 0 || g.For > MaxGuard || g.JoinWithin <= 0 || g.JoinWithin > g.For:
 		return fmt.Errorf("a guard of %s that waits for %s: it may stand up to %s", g.For, g.JoinWithin, MaxGuard)
 	}
