@@ -189,6 +189,9 @@ type Peer struct {
 	Generation uint64 `json:"generation"`
 	// Instead, of a give: from now on to this worker and to no other.
 	Instead bool `json:"instead,omitempty"`
+	// Names, of a take: what the listeners that the giver calls otherwise are called
+	// here, by its names.
+	Names map[string]string `json:"names,omitempty"`
 }
 
 // MaxParcel bounds State and Unread of an offer together, in bytes: they

@@ -312,7 +312,7 @@ func (m *Master) listenersNeeded() []config.Listener {
 	all := slices.Clone(m.cfg.Listeners)
 	for _, g := range sorted(m.generations) {
 		for _, l := range g.cfg.Listeners {
-			if !slices.ContainsFunc(all, func(x config.Listener) bool { return x.Name == l.Name && x.Address == l.Address }) {
+			if !slices.ContainsFunc(all, func(x config.Listener) bool { return listen.Same(x, l) }) {
 				all = append(all, l)
 			}
 		}
@@ -336,6 +336,7 @@ func (m *Master) takeOver(h held) {
 	defer func() { m.rest(h) }()
 	for _, w := range sorted(m.workers) {
 		g := w.generation
+		m.sockets.Name(int(w.slot), g.cfg.Listeners)
 		output, err := m.output.Adopt(logs.Ident{
 			Worker: uint64(w.id), Generation: uint64(g.id), Version: g.version.Label, UID: w.uid, PID: w.process.PID,
 			PerWorker: g.cfg.Log.PerWorker, Line: g.cfg.Log.Line,

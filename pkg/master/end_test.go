@@ -2,6 +2,7 @@ package master
 
 import (
 	"context"
+	"github.com/masterd/masterd/pkg/master/config"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -132,7 +133,7 @@ func TestNothingPostedAtTheEndIsLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = syscall.Close(p[1])
-			m.takeOrphan("http", p[0])
+			m.takeOrphan(config.Listener{Name: "http"}, p[0])
 			if err := syscall.Fstat(p[0], new(syscall.Stat_t)); err == nil {
 				_ = syscall.Close(p[0])
 				t.Fatal("a connection that came after the end is left open")

@@ -9,6 +9,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
@@ -48,15 +50,40 @@ func handoverLink(from, to *worker, instead bool) error {
 	if to.session.Room() == 0 { // one link too many would cost it its control connection
 		return errors.New("the worker that would take them has not read what it was told before")
 	}
+	names, err := renamed(from.generation.cfg.Listeners, to.generation.cfg.Listeners)
+	if err != nil {
+		return err
+	}
 	a, b, err := ipc.Pair()
 	if err != nil {
 		return err
 	}
-	if err := to.session.Take(b, ipc.Peer{Worker: uint64(from.id), Generation: uint64(from.generation.id)}); err != nil {
+	if err := to.session.Take(b, ipc.Peer{Worker: uint64(from.id), Generation: uint64(from.generation.id), Names: names}); err != nil {
 		_ = syscall.Close(a)
 		return fmt.Errorf("telling the worker that would take them: %w", err)
 	}
 	return from.session.Give(a, ipc.Peer{Worker: uint64(to.id), Generation: uint64(to.generation.id), Instead: instead})
+}
+
+// renamed are the listeners that the giver calls otherwise, by its names. It is an
+// error if one name means two of them: a taker that knows nothing of other names would
+// serve a connection as another listener's.
+func renamed(giver, taker []config.Listener) (map[string]string, error) {
+	var names map[string]string
+	for _, g := range giver {
+		for _, t := range taker {
+			switch same := listen.Same(g, t); {
+			case same && g.Name != t.Name:
+				if names == nil {
+					names = map[string]string{}
+				}
+				names[g.Name] = t.Name
+			case !same && g.Name == t.Name && slices.ContainsFunc(taker, func(x config.Listener) bool { return listen.Same(g, x) }):
+				return nil, fmt.Errorf("listener %s is another one there", g.Name)
+			}
+		}
+	}
+	return names, nil
 }
 
 // giveAgain repeats what may have been lost with a worker's control connection.

@@ -16,10 +16,10 @@ func (m *Master) answerFD(o orphan) {
 	defer f.Close()
 	c, err := net.FileConn(f)
 	if err != nil {
-		m.log.Warn("a connection found in a queue cannot be answered", zap.String("listener", o.listener), zap.Error(err))
+		m.log.Warn("a connection found in a queue cannot be answered", zap.String("listener", o.listener.Name), zap.Error(err))
 		return
 	}
-	m.answerer().Take(c, speaksHTTP(m.cfg, o.listener))
+	m.answerer().Take(c, speaksHTTP(m.cfg, called(o.listener, m.cfg)))
 }
 
 // descriptor is a connection's, as a descriptor of the caller's own.

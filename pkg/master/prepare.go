@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -46,6 +47,10 @@ func (m *Master) prepare(c rollout.Prepare) {
 		cfg := p.cfg
 		if c.Version != nil {
 			cfg = asRunBy(cfg, v)
+			if err == nil && len(cfg.Listeners) == 0 && len(p.cfg.Listeners) > 0 {
+				err = fmt.Errorf("version %s knows none of the listeners that are configured now, only %s: give them these names again and reload",
+					v.Label, strings.Join(v.Listeners, ", "))
+			}
 		}
 		if err == nil {
 			err = m.sockets.Add(cfg.Listeners)

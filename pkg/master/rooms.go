@@ -31,6 +31,7 @@ import (
 // sockets is [listen.Set].
 type sockets interface {
 	Slots() int
+	Name(slot int, ls []config.Listener)
 	Grow(slots int) error
 	Man(slot int, names []string, generation uint64) ([]listen.File, error)
 	Quarantine(slot int)

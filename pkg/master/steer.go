@@ -25,7 +25,7 @@ const (
 // orphan is a client's connection that no worker took: found in the queue of a
 // slot that nobody mans, or come while nobody was alive.
 type orphan struct {
-	listener string
+	listener config.Listener
 	fd       int
 	since    time.Time
 }
@@ -104,8 +104,8 @@ func steeredTo(shares []rollout.Share, s rollout.Slot) bool {
 
 // takeOrphan is called by the sockets' watcher with a connection whose worker
 // is gone.
-func (m *Master) takeOrphan(listener string, fd int) {
-	m.post(func() { m.adoptOrphan(listener, fd) }, func() { closeFD(fd) })
+func (m *Master) takeOrphan(l config.Listener, fd int) {
+	m.post(func() { m.adoptOrphan(l, fd) }, func() { closeFD(fd) })
 }
 
 // takeOwn is called by the sockets' watcher with a connection that came while
@@ -117,12 +117,12 @@ func (m *Master) takeOwn(l config.Listener, c net.Conn) {
 		m.log.Warn("a client's connection is lost", zap.String("listener", l.Name), zap.Error(err))
 		return
 	}
-	m.takeOrphan(l.Name, fd)
+	m.takeOrphan(l, fd)
 }
 
-func (m *Master) adoptOrphan(listener string, fd int) {
+func (m *Master) adoptOrphan(listener config.Listener, fd int) {
 	if len(m.orphans) >= maxOrphans {
-		m.log.Warn("too many connections wait for a worker; one is closed", zap.String("listener", listener), zap.Int("limit", maxOrphans))
+		m.log.Warn("too many connections wait for a worker; one is closed", zap.String("listener", listener.Name), zap.Int("limit", maxOrphans))
 		closeFD(fd)
 		return
 	}
@@ -145,7 +145,7 @@ func (m *Master) placeOrphans() {
 		w := withRoom(serving, i)
 		switch {
 		case w != nil:
-			if err := w.session.Conn(o.listener, ipc.PurposeServe, o.fd); err != nil { // took the descriptor all the same
+			if err := w.session.Conn(called(o.listener, w.generation.cfg), ipc.PurposeServe, o.fd); err != nil { // took the descriptor all the same
 				m.log.Warn("a connection found in a queue cannot be passed on", append(m.fields(w), zap.Error(err))...)
 			}
 		case len(serving) > 0: // they have more to read than is good for them
@@ -213,6 +213,16 @@ func withRoom(ws []*worker, n int) *worker {
 
 // foreign: the workers cannot be passed connections.
 func (m *Master) foreign() bool { return m.cfg.Worker.Kind != config.KindSDK }
+
+// called is what a listener is called in a configuration.
+func called(l config.Listener, c *config.Config) string {
+	for _, x := range c.Listeners {
+		if listen.Same(x, l) {
+			return x.Name
+		}
+	}
+	return l.Name
+}
 
 // speaksHTTP tells whether a 503 would be understood on this listener.
 func speaksHTTP(c *config.Config, listener string) bool {

@@ -24,7 +24,7 @@ func TestOrphansWaitForRoom(t *testing.T) {
 		w.is("v1", behaviour{crowded: true})
 		const n = 500
 		for range n {
-			m.takeOrphan("http", -1)
+			m.takeOrphan(config.Listener{Name: "http"}, -1)
 		}
 		time.Sleep(time.Second)
 		if got := w.wasPassed(); got != 0 {
@@ -56,12 +56,12 @@ func TestNobodyHasEverServed(t *testing.T) {
 		m.ask(func() { m.answers[answer.ModeReset] = answer.New(answer.ModeReset, 0, 0) })
 		time.Sleep(cfg.Unavailable.After / 2)
 		waiting := func() (n int) { m.ask(func() { n = len(m.orphans) }); return n }
-		m.takeOrphan("http", client())
+		m.takeOrphan(config.Listener{Name: "http"}, client())
 		if waiting() != 1 {
 			t.Error("answered before its time")
 		}
 		time.Sleep(cfg.Unavailable.After)
-		m.takeOrphan("http", client())
+		m.takeOrphan(config.Listener{Name: "http"}, client())
 		if n := waiting(); n != 0 {
 			t.Errorf("%d still wait", n)
 		}

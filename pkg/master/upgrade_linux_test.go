@@ -1,6 +1,7 @@
 package master
 
 import (
+	"github.com/masterd/masterd/pkg/master/config"
 	"os"
 	"testing"
 	"testing/synctest"
@@ -22,7 +23,9 @@ func TestUpgradeWaitsForConnectionsOnlySoLong(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer client.Close()
-		m.ask(func() { m.orphans = append(m.orphans, orphan{"http", int(client.Fd()), time.Now()}) })
+		m.ask(func() {
+			m.orphans = append(m.orphans, orphan{config.Listener{Name: "http"}, int(client.Fd()), time.Now()})
+		})
 		begun := time.Now()
 		if err := m.leaveFor("/bin/masterd"); err != nil {
 			t.Fatal(err)

@@ -65,6 +65,7 @@ func (m *Master) startWorker(c rollout.Start) {
 	g.slot, g.last = c.Slot, c.Worker
 	w := &worker{id: c.Worker, generation: g, slot: c.Slot, started: time.Now(), finished: make(chan struct{})}
 	m.workers[c.Worker] = w
+	m.sockets.Name(int(c.Slot), g.cfg.Listeners)
 	uid, gid, groups, err := proc.Credentials(g.cfg.Worker.User, g.cfg.Worker.Group)
 	if err != nil {
 		m.startFailed(w, err)

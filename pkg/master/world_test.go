@@ -265,6 +265,8 @@ func (w *world) Man(slot int, names []string, _ uint64) ([]listen.File, error) {
 	return files, nil
 }
 
+func (w *world) Name(int, []config.Listener) {}
+
 func (w *world) Slots() int { return int(w.pool.Load()) }
 
 func (w *world) Grow(slots int) error {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -176,7 +177,7 @@ func (t *takers) decided() {
 // look says why an offer cannot be taken; nil: it can.
 func (t *taker) look(m ipc.Message) error {
 	o := m.Offer
-	d := t.doors(o.Listener)
+	d := t.door(o.Listener)
 	switch k := t.kinds[o.Kind]; {
 	case len(t.held) >= maxHeld:
 		return fmt.Errorf("%d offers are not decided yet", len(t.held))
@@ -195,10 +196,13 @@ func (t *taker) look(m ipc.Message) error {
 	return nil
 }
 
+// door is the one of a listener that the giver may call otherwise.
+func (t *taker) door(name string) *door { return t.doors(cmp.Or(t.from.Names[name], name)) }
+
 // serve makes the connections the worker's own.
 func (t *taker) serve(h held) {
 	t.taken.Add(uint64(len(h.fds)))
-	d := t.doors(h.offer.Listener)
+	d := t.door(h.offer.Listener)
 	for _, fd := range h.fds {
 		c, err := connOf(fd)
 		if err != nil {

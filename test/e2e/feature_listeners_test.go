@@ -267,6 +267,64 @@ func TestListenersChangeOnReload(t *testing.T) {
 	}
 }
 
+// A listener is its address: one that gets another name, or two that change theirs with
+// each other, keep their sockets and their clients, also over the deaths of the master
+// and of its keeper.
+func TestListenersAreRenamed(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	first, second := s.Addr, freePort(t)
+	call := func(one, other string) {
+		s.Config.Set("listeners", listeners(one, "tcp://"+first, other, "tcp://"+second)).
+			Set("worker.env.DEMO_LISTENERS", one+","+other).Set("health.http.listener", one)
+	}
+	call("http", "admin")
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	baked(t, s)
+	end := mixed(t, s)
+	both := func() {
+		t.Helper()
+		for _, addr := range []string{first, second} {
+			if code, _, err := ask(addr, "/ping", patience); err != nil || code != 200 {
+				t.Errorf("%s: %d, %v", addr, code, err)
+			}
+		}
+		if n := len(status(t, s).Listeners); n != 2 {
+			t.Errorf("%d listeners", n)
+		}
+	}
+	n := 2
+	for _, names := range [][2]string{{"web", "admin"}, {"admin", "web"}, {"web", "admin"}, {"http", "other"}} {
+		call(names[0], names[1])
+		s.Config.Set("rollout.bake", "1m")
+		next(t, s, n, "serving")
+		both()
+		back(t, s, "")
+		both()
+		next(t, s, n+1, "serving")
+		st := status(t, s)
+		if n%4 == 0 {
+			s.KillBoth(st.Master.Keeper)
+		} else {
+			s.Kill()
+		}
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		both()
+		s.Config.Set("rollout.bake", "200ms")
+		next(t, s, n+2, "baked")
+		alone(t, s)
+		both()
+		n += 3
+	}
+	if res := end(); res.Failed() > 0 {
+		t.Errorf("%d requests failed:\n%s", res.Failed(), res)
+	}
+}
+
 func TestSocketActivation(t *testing.T) {
 	t.Parallel()
 	s := newService(t)

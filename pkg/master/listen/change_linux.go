@@ -10,9 +10,8 @@ import (
 )
 
 // Add opens listeners, all or none; one that is open already is given its new
-// mode, group and backlog. Name and address together are what a listener is: a
-// new address under the same name is a new listener beside the old one, until
-// Retain.
+// name, mode, group and backlog. The address is what a listener is: a new one under the
+// same name is a new listener beside the old one, until Retain.
 func (s *Set) Add(ls []config.Listener) error {
 	s.opening.Lock()
 	defer s.opening.Unlock()

@@ -39,7 +39,7 @@ func givenWorld(t *testing.T, fd int, held []Held, ls ...config.Listener) (*worl
 	w := &world{t: t, orphans: make(chan net.Conn, 4096), own: make(chan net.Conn, 4096), quiet: make(chan int, 4096)}
 	set, err := Open(Options{
 		Listeners: ls, Slots: testSlots, Held: held, Given: []Given{{"http", n}},
-		Orphan: func(_ string, fd int) { w.orphans <- connOf(t, fd) },
+		Orphan: func(_ config.Listener, fd int) { w.orphans <- connOf(t, fd) },
 		Quiet:  func(slot int) { w.quiet <- slot },
 		Own:    func(_ config.Listener, c net.Conn) { w.own <- c },
 	})

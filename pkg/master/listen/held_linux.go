@@ -7,6 +7,7 @@ import (
 	"net"
 	"slices"
 	"strconv"
+	"strings"
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
@@ -50,10 +51,37 @@ func heldName(c config.Listener, socket string) string {
 	return HeldPrefix + c.Name + "/" + socket + "/" + c.Network + "/" + at
 }
 
-func (l *listener) heldName(i int) string { return heldName(l.conf, l.part(i)) }
+func (l *listener) heldName(i int) string { return heldName(l.keptAs(), l.part(i)) }
+
+// keptAs is the listener by the name under which it is held: the one that it had when
+// it was opened. That in force may be another by now.
+func (l *listener) keptAs() config.Listener {
+	c := l.conf
+	if l.heldAs == "" {
+		l.heldAs = c.Name
+	}
+	c.Name = l.heldAs
+	return c
+}
+
+// wasHeld is a listener by the name that it had when its sockets were first held.
+func wasHeld(held map[string]Held, c config.Listener) config.Listener {
+	if c.Network != "unix" && c.Port == 0 {
+		return c
+	}
+	for name := range held {
+		was, _, ok := strings.Cut(strings.TrimPrefix(name, HeldPrefix), "/")
+		then := c
+		then.Name = was
+		if at := heldName(then, ""); ok && strings.HasPrefix(name, HeldPrefix+was+"/") && strings.HasSuffix(name, strings.TrimPrefix(at, HeldPrefix+was+"/")) {
+			return then
+		}
+	}
+	return c
+}
 
 // freshName is that of a socket which is to take i's place.
-func (l *listener) freshName(i int) string { return heldName(l.conf, l.part(i)+freshSuffix) }
+func (l *listener) freshName(i int) string { return heldName(l.keptAs(), l.part(i)+freshSuffix) }
 
 // part is what stands for a socket in its names.
 func (l *listener) part(i int) string {
@@ -169,11 +197,14 @@ type pool struct {
 	broken  map[string]bool // Unix sockets that no name leads to
 	done    []string        // names of what was held and is not to be any more
 	names   []string        // that they are held by
+	as      string          // what the listener is called there
 }
 
 // takePool takes what is held of a listener out of the table.
 func takePool(held map[string]Held, c config.Listener) (p pool, err error) {
 	p.sockets, p.owners, p.broken = map[string]int{}, map[string]uint64{}, map[string]bool{}
+	c = wasHeld(held, c)
+	p.as = c.Name
 	fresh := map[string]int{}
 	waiting := func(part string) {
 		if h, ok := held[heldName(c, part+freshSuffix)]; ok {
@@ -275,7 +306,7 @@ func (s *Set) desert(c config.Listener, p pool, why error) bool {
 // fromPool makes a listener of sockets that are there. On an error they stay open.
 func (o opener) fromPool(c config.Listener, p pool) (l *listener, err error) {
 	l = &listener{
-		conf: c, system: o.system, manned: make([]bool, o.slots), inherited: true,
+		conf: c, heldAs: p.as, system: o.system, manned: make([]bool, o.slots), inherited: true,
 		steering: p.meta.Steering, reason: p.meta.Reason, given: p.meta.Given,
 	}
 	switch {

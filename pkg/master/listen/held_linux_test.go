@@ -83,7 +83,7 @@ func heldWorld(t *testing.T, s *shelf, slots int, ls ...config.Listener) (*world
 	w := &world{t: t, orphans: make(chan net.Conn, 4096), own: make(chan net.Conn, 4096), quiet: make(chan int, 4096)}
 	set, err := Open(Options{
 		Listeners: ls, Slots: slots, Held: s.all(), Keep: s.keep, Drop: s.drop,
-		Orphan: func(_ string, fd int) { w.orphans <- connOf(t, fd) },
+		Orphan: func(_ config.Listener, fd int) { w.orphans <- connOf(t, fd) },
 		Quiet:  func(slot int) { w.quiet <- slot },
 		Own:    func(_ config.Listener, c net.Conn) { w.own <- c },
 	})

@@ -60,7 +60,7 @@ type Options struct {
 	// Orphan takes a client's connection that was accepted from a slot nobody
 	// mans. The descriptor is the callee's; it is non-blocking and
 	// close-on-exec. Nil: it is closed.
-	Orphan func(listener string, fd int)
+	Orphan func(l config.Listener, fd int)
 	// Quiet is told, once for each Quarantine that was not ended by Man, that
 	// nothing can arrive in the slot any more.
 	Quiet func(slot int)
@@ -149,17 +149,25 @@ func (e *Error) Error() string {
 // Unwrap gives the cause, often a syscall.Errno.
 func (e *Error) Unwrap() error { return e.Err }
 
-// identity is what makes two listeners the same one. The mode and group of a
-// Unix socket, backlog and steering can change; this cannot.
+// identity is what makes two listeners the same one: the address. Name, backlog and
+// steering, and the mode and group of a Unix socket, can change; this cannot.
 type identity struct {
-	name, network, host string
-	port                int
-	path                string
+	network, host string
+	port          int
+	path          string
+	name          string // of one whose port the kernel chooses: it has no other address
 }
 
 func identify(c config.Listener) identity {
-	return identity{c.Name, c.Network, c.Host, c.Port, c.Path}
+	id := identity{network: c.Network, host: c.Host, port: c.Port, path: c.Path}
+	if c.Network != "unix" && c.Port == 0 {
+		id.name = c.Name
+	}
+	return id
 }
+
+// Same tells whether two configured listeners are one, whatever they are called.
+func Same(a, b config.Listener) bool { return identify(a) == identify(b) }
 
 // address is how a listener's address is shown to people.
 func address(c config.Listener) string {

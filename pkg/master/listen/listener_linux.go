@@ -26,6 +26,7 @@ const (
 // listener is one public address. Its Set's lock guards it once it is open.
 type listener struct {
 	conf     config.Listener
+	heldAs   string // its name when it was opened; empty: that of conf
 	system   system
 	steering string
 	reason   string // why not the normal way

@@ -26,6 +26,9 @@ func Try(config.Listener, []int) error { return nil }
 // Close does nothing.
 func (*Set) Close() error { return nil }
 
+// Name is never called.
+func (*Set) Name(int, []config.Listener) {}
+
 // Slots is never called: there is no Set.
 func (*Set) Slots() int { return 0 }
 

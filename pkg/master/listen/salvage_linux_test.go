@@ -100,7 +100,7 @@ func salvagedWith(t *testing.T, held []Held, slots int, from []Holder, ls ...con
 	s := newShelf(t)
 	set, err := Open(Options{
 		Listeners: ls, Slots: slots, Held: held, Holders: from, Keep: s.keep, Drop: s.drop,
-		Orphan: func(_ string, fd int) { w.orphans <- connOf(t, fd) },
+		Orphan: func(_ config.Listener, fd int) { w.orphans <- connOf(t, fd) },
 		Quiet:  func(slot int) { w.quiet <- slot },
 		Own:    func(_ config.Listener, c net.Conn) { w.own <- c },
 	})

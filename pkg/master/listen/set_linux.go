@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/config"
 )
 
 // Set is all listeners of a service. Its methods are safe for use from several
@@ -35,7 +36,8 @@ type Set struct {
 	// for anybody is done under it, and no function of Options is called.
 	mu         sync.Mutex
 	closed     bool
-	listeners  []*listener // oldest first
+	listeners  []*listener               // oldest first
+	names      map[int][]config.Listener // by slot
 	tokens     map[int32]registration
 	lastToken  int32
 	hangups    []int32 // told, and not yet looked into
@@ -63,7 +65,7 @@ func open(o Options, sys system) (*Set, error) {
 	}
 	s := &Set{
 		o: o, log: o.Log, system: sys, watch: p, done: make(chan struct{}),
-		tokens: map[int32]registration{}, quarantine: map[int]*quarantine{}, attached: time.Now(), held: map[string]Held{},
+		names: map[int][]config.Listener{}, tokens: map[int32]registration{}, quarantine: map[int]*quarantine{}, attached: time.Now(), held: map[string]Held{},
 	}
 	for _, h := range o.Held {
 		s.held[h.Name] = h
@@ -192,8 +194,24 @@ func (s *Set) Man(slot int, names []string, generation uint64) ([]File, error) {
 	return files, nil
 }
 
-// named finds a listener by its name: the one that the slot mans, else the newest.
+// Name says what the workers of a slot call the listeners: a generation goes by the
+// names of its own configuration, and another may have given one another name.
+func (s *Set) Name(slot int, ls []config.Listener) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.names[slot] = slices.Clone(ls)
+}
+
+// named finds a listener by its name: what the slot's workers call so, else the one
+// that the slot mans, else the newest.
 func (s *Set) named(name string, slot int) *listener {
+	for _, c := range s.names[slot] {
+		if c.Name == name {
+			if l := find(s.listeners, c); l != nil {
+				return l
+			}
+		}
+	}
 	var found *listener
 	for _, l := range s.listeners {
 		if l.conf.Name != name {

@@ -276,7 +276,7 @@ func (s *Set) deliverStrays() {
 func (s *Set) deliver(a arrival) {
 	switch {
 	case !a.own && s.o.Orphan != nil:
-		s.o.Orphan(a.conf.Name, a.fd)
+		s.o.Orphan(a.conf, a.fd)
 	case a.own && s.o.Own != nil:
 		f := os.NewFile(uintptr(a.fd), "client")
 		c, err := net.FileConn(f) // a duplicate

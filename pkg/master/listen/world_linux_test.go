@@ -45,7 +45,7 @@ func newWorldOn(t *testing.T, sys system, ls ...config.Listener) *world {
 	w := &world{t: t, orphans: make(chan net.Conn, 4096), own: make(chan net.Conn, 4096), quiet: make(chan int, 4096)}
 	set, err := open(Options{
 		Listeners: ls, Slots: testSlots,
-		Orphan: func(_ string, fd int) { w.orphans <- connOf(t, fd) },
+		Orphan: func(_ config.Listener, fd int) { w.orphans <- connOf(t, fd) },
 		Quiet:  func(slot int) { w.quiet <- slot },
 		Own:    func(_ config.Listener, c net.Conn) { w.own <- c },
 	}, sys)

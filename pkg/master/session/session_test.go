@@ -5,6 +5,7 @@ package session
 import (
 	"os"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -206,7 +207,7 @@ func TestLinksArePassedOn(t *testing.T) {
 			t.Fatal(err)
 		}
 		m, fds := p.hear(typ)
-		if *m.Peer != peer || len(fds) != 1 {
+		if !reflect.DeepEqual(*m.Peer, peer) || len(fds) != 1 {
 			t.Fatalf("%+v with %d descriptors", m.Peer, len(fds))
 		}
 		closeFDs(fds)
