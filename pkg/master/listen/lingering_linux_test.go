@@ -64,6 +64,12 @@ func lingers(t *testing.T, option int) netip.AddrPort {
 // A port on which a program without SO_REUSEADDR has served is not to be had for a
 // minute: it is said what that is and how long it takes, and nobody is to be stopped.
 func TestPortThatLingers(t *testing.T) {
+	// A socket that is only bound, on another port, has nothing to do with it.
+	bound, err := boundSocket(netip.MustParseAddrPort("127.0.0.1:0"), false, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeFD(bound)
 	at := lingers(t, 0)
 	for _, steering := range []string{"auto", shared} {
 		conf := tcp("http", "127.0.0.1")

@@ -63,6 +63,9 @@ func TCP(q Query, each func(Socket)) error {
 			Expires: time.Duration(binary.NativeEndian.Uint32(m[52:])) * time.Millisecond,
 			UID:     binary.NativeEndian.Uint32(m[64:]), Inode: uint64(binary.NativeEndian.Uint32(m[68:])),
 		}
+		if q.Port != 0 && s.Local.Port() != q.Port {
+			return true // the kernel gives all that are bound and do not listen, whatever their port
+		}
 		if q.Info {
 			s.Info = tcpInfo(m[message:])
 		}
