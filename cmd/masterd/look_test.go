@@ -155,7 +155,7 @@ func TestWatch(t *testing.T) {
 	frames := strings.Split(strings.TrimSuffix(strings.TrimPrefix(text, screenEnter), screenLeave), screenHome)[1:]
 	for _, f := range frames {
 		l := strings.Split(strings.TrimSuffix(f, screenToEnd), "\r\n")
-		if len(l) != 10 || !strings.HasPrefix(l[9], "... 21 more lines") {
+		if len(l) != 10 || !strings.HasPrefix(l[9], "... 22 more lines") {
 			t.Errorf("a frame of %d lines ends in %q", len(l), l[len(l)-1])
 		}
 		for _, line := range l {

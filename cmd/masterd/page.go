@@ -90,6 +90,12 @@ func (p *page) head() {
 	}
 	p.field("config", plain, st.ConfigFile)
 	p.field("file", yellow, st.FileDiffers)
+	switch m := st.Master; {
+	case m.Cgroup != "":
+		p.field("contained", plain, "each worker and what it starts in a cgroup of its own")
+	case m.NoCgroup != "":
+		p.field("contained", plain, "by session and environment, there is no cgroup: "+m.NoCgroup)
+	}
 	if h := st.Hold; h != nil {
 		p.field("held", yellow, fmt.Sprintf("by %s: %s", h.By, h.Reason))
 	}

@@ -31,7 +31,8 @@ func servingStatus() api.Status {
 	v := testVersion("v1.2.3", "0a1b2c3d")
 	return api.Status{
 		Schema: 1, Service: "shop", State: "serving", Now: noon(), ConfigFile: "/etc/masterd/shop.yaml",
-		Master: api.Master{PID: 4242, Version: "v1.0.0", Since: ago(12*24*time.Hour + 3*time.Hour)},
+		Master: api.Master{PID: 4242, Version: "v1.0.0", Since: ago(12*24*time.Hour + 3*time.Hour),
+			Cgroup: "/sys/fs/cgroup/system.slice/masterd@shop.service/masterd-0a1b2c3d4e5f"},
 		Active: &api.Deployment{Generation: 7, Version: v, Since: ago(2*time.Hour + 5*time.Minute), By: "alice (uid 1000)", Why: "fix the basket", Baked: true},
 		Listeners: []api.Listener{
 			{Name: "http", Address: "tcp://0.0.0.0:8080", Steering: "kernel", Queue: 0, QueueLimit: 4096},
@@ -76,6 +77,7 @@ func degradedStatus() api.Status {
 		"Worker 13 fails its checks: GET /healthz was answered 500 Internal Server Error, and it wanted 200.",
 		"Worker 14 is gone; its replacement waits.",
 	}
+	st.Master.Cgroup, st.Master.NoCgroup = "", "mkdir /sys/fs/cgroup/masterd-0a1b2c3d4e5f: read-only file system"
 	st.FileDiffers = "the program on disk is not the one that runs; `masterd reload` rolls over to it"
 	st.Listeners[0].Queue, st.Listeners[0].Drift = 4096, 2
 	st.Listeners[1].Steering, st.Listeners[1].Reason = "shared", "the kernel does not let us attach a program to this socket (EOPNOTSUPP), so that workers share one; foreign workers cannot be parked"

@@ -40,6 +40,11 @@ type Master struct {
 	// Restored: it runs in the place of this masterd, which was to take over and died.
 	Restored string `json:"restored,omitempty"`
 	Keeper   int    `json:"keeper,omitempty"` // the process id of the keeper; zero: there is none
+	// Cgroup is the directory in which each worker has a cgroup, with all that it
+	// starts. NoCgroup says why there is none: what a worker leaves behind is then found
+	// by its session and environment.
+	Cgroup   string `json:"cgroup,omitempty"`
+	NoCgroup string `json:"no_cgroup,omitempty"`
 }
 
 // Deployment says what has the traffic, since when, by whom and why.

@@ -144,8 +144,8 @@ func (m *Master) drop(name string) {
 
 // processesLeft takes over the workers that the last master has left, those that
 // still live. What runs decides which configuration is in force: the file may
-// have changed since. Whom it knows it takes out of the strangers.
-func (m *Master) processesLeft(l *state.Live, strangers map[uint64]proc.Found) {
+// have changed since.
+func (m *Master) processesLeft(l *state.Live, all map[uint64][]proc.Found) {
 	versions := map[rollout.Generation]rollout.Version{}
 	for _, g := range l.Machine.Generations {
 		versions[g.ID] = g.Version
@@ -155,10 +155,9 @@ func (m *Master) processesLeft(l *state.Live, strangers map[uint64]proc.Found) {
 	}
 	found := &rollout.Found{Snapshot: l.Machine, Alive: map[rollout.Worker]int{}}
 	for _, lw := range l.Workers {
-		if p, ok := strangers[lw.ID]; ok && lw.PID == 0 { // started just when the last master died
-			lw.PID, lw.Begun = p.PID, p.Begun
+		if i := slices.IndexFunc(all[lw.ID], func(p proc.Found) bool { return p.Leads }); i >= 0 && lw.PID == 0 { // started just when the last master died
+			lw.PID, lw.Begun = all[lw.ID][i].PID, all[lw.ID][i].Begun
 		}
-		delete(strangers, lw.ID)
 		if w := m.processLeft(lw); w != nil {
 			found.Alive[w.id] = w.process.PID()
 		}
@@ -241,18 +240,6 @@ func (m *Master) processLeft(l state.LiveWorker) *worker {
 	return w
 }
 
-// processesOfService are those that carry this service's name in their
-// environment and lead their group, by the worker they are.
-func (m *Master) processesOfService() map[uint64]proc.Found {
-	all := map[uint64]proc.Found{}
-	for _, p := range m.system.find(func(env []string) bool { _, ours := m.workerOf(env); return ours }) {
-		if id, ok := m.workerOf(p.Env); ok {
-			all[id] = p
-		}
-	}
-	return all
-}
-
 // workerOf is the worker of this service that was started with an environment.
 func (m *Master) workerOf(env []string) (id uint64, ok bool) {
 	if !slices.Contains(env, ipc.EnvRuntimeDir+"="+m.opt.Config.RuntimeDir) {
@@ -265,46 +252,6 @@ func (m *Master) workerOf(env []string) (id uint64, ok bool) {
 		}
 	}
 	return 0, false
-}
-
-// strangersLeft are processes of this service that no master knows of: what the
-// last one has left of them could not be written, or not be read. They may be all
-// that serves, so they are ended only when others do.
-func (m *Master) strangersLeft(all map[uint64]proc.Found) {
-	for id, p := range all {
-		m.firstWorker = max(m.firstWorker, rollout.Worker(id))
-		stray, err := m.system.adopt(p.PID, p.Begun, 0)
-		if err != nil {
-			continue
-		}
-		m.log.Warn("a process of this service that no master knows of; it is ended when others serve", zap.Int("stray_pid", p.PID))
-		m.strangers = append(m.strangers, stray)
-	}
-}
-
-// endStrangers asks them to end, and kills those that do not.
-func (m *Master) endStrangers() {
-	for _, p := range m.strangers {
-		_ = p.Signal(signals[m.cfg.Worker.StopSignal])
-		var late <-chan time.Time // never, without a limit
-		if limit := m.cfg.Drain.Timeout; limit > 0 {
-			late = time.After(limit + m.cfg.Drain.KillAfter)
-		}
-		m.beside(func() {
-			defer p.Close()
-			select {
-			case <-p.Done():
-				return
-			case <-late:
-			case <-m.done:
-				if m.exit == nil {
-					return // another master is to look after them
-				}
-			}
-			_ = p.Signal(signals["KILL"])
-		})
-	}
-	m.strangers = nil
 }
 
 // listenersNeeded are those of the configuration in force and of all that runs.
@@ -375,9 +322,9 @@ func (m *Master) followAdopted() {
 	if m.found == nil {
 		return
 	}
-	m.endStrangers()
+	m.endUnknown()
 	for _, w := range sorted(m.workers) {
-		m.beside(func() { m.awaitEnd(w, w.process) })
+		m.beside(func() { m.awaitEnd(w, w.process, w.replaced) })
 	}
 	time.AfterFunc(adoptPatience, func() { m.at(m.catchUp) })
 }

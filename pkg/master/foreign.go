@@ -30,6 +30,9 @@ type foreign struct {
 	says      string        // the last STATUS
 	errno     int           // the last ERRNO
 	access    notify.Access // the last NOTIFYACCESS
+	replaced  chan struct{} // closed when another process is the worker instead of one that was adopted; nil: it was started
+	mains     mainChanges
+	ended     bool // its process is gone, and what it left is being ended
 	bound     []string
 	calls     calls  // nil: it is not one that binds by itself
 	asked     bool   // was sent a signal that has it end
@@ -240,35 +243,6 @@ func (m *Master) inheritFiles(all []fdstore.Held) error {
 	return nil
 }
 
-// mainIs: another process is the worker from now on (MAINPID). It must be in the
-// worker's group, or have made its own below the worker.
-func (m *Master) mainIs(w *worker, pid int) {
-	if w.process == nil || pid == w.process.PID() {
-		return
-	}
-	begun, err := proc.Begun(pid)
-	var p process
-	group := 0
-	if err == nil {
-		if group, err = proc.Belongs(pid, w.leads(), m.marked(w.id)); err == nil {
-			p, err = m.system.adopt(pid, begun, group)
-		}
-	}
-	if err != nil {
-		m.log.Warn("a worker names a main process that it cannot have", append(m.fields(w), zap.Int("main", pid), zap.Error(err))...)
-		return
-	}
-	w.process.Spare()
-	if w.former == nil {
-		w.former = w.process
-	}
-	w.process, w.begun, w.group = p, begun, group
-	m.notices.Main(uint64(w.id), pid)
-	m.log.Info("another process is the worker from now on", m.fields(w)...)
-	m.keepLive()
-	m.beside(func() { m.awaitEnd(w, p) })
-}
-
 // marked tells a worker's processes by what all of them were started with.
 func (m *Master) marked(id rollout.Worker) func(env []string) bool {
 	return func(env []string) bool {
@@ -296,26 +270,11 @@ func (m *Master) forgetForeign(w *worker) {
 	if w.former != nil {
 		_ = w.former.Signal(syscall.SIGKILL)
 	}
-	m.beside(func() { m.endOffspring(w.id) })
 	m.notices.Forget(uint64(w.id))
 	if c := w.calls; c != nil {
 		w.calls = nil
 		m.beside(c.Close) // it may be in the middle of an answer
 		m.drop(callsName(w.id))
-	}
-}
-
-// endOffspring ends what a worker has left outside of its group: what makes a group
-// of its own is found by the environment that it was started with.
-func (m *Master) endOffspring(id rollout.Worker) {
-	for _, f := range m.system.find(m.marked(id)) {
-		p, err := m.system.adopt(f.PID, f.Begun, 0)
-		if err != nil {
-			continue // it has ended
-		}
-		m.log.Warn("a process that a worker has left is ended", zap.Uint64("worker", uint64(id)), zap.Int("stray_pid", f.PID))
-		_ = p.Signal(syscall.SIGKILL)
-		p.Close()
 	}
 }
 

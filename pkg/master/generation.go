@@ -69,7 +69,7 @@ func (m *Master) followTraffic(st rollout.Status) {
 		return
 	}
 	m.inForce = g.id
-	m.endStrangers()
+	m.endUnknown()
 	if m.active.generation != g.id {
 		m.active = deployment{generation: g.id, since: time.Now(), by: g.by, why: g.why}
 	}

@@ -7,6 +7,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/bindsub"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/conns"
+	"github.com/masterd/masterd/pkg/master/contain"
 	"github.com/masterd/masterd/pkg/master/fdstore"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/logs"
@@ -20,14 +21,15 @@ import (
 )
 
 var (
-	_ sockets  = (*listen.Set)(nil)
-	_ control  = (*session.Session)(nil)
-	_ process  = (*proc.Process)(nil)
-	_ versions = (*version.Store)(nil)
-	_ output   = (*logs.Output)(nil)
-	_ notices  = (*notify.Room)(nil)
-	_ stored   = (*fdstore.Store)(nil)
-	_ calls    = (*bindsub.Room)(nil)
+	_ sockets     = (*listen.Set)(nil)
+	_ control     = (*session.Session)(nil)
+	_ process     = (*proc.Process)(nil)
+	_ versions    = (*version.Store)(nil)
+	_ output      = (*logs.Output)(nil)
+	_ notices     = (*notify.Room)(nil)
+	_ stored      = (*fdstore.Store)(nil)
+	_ containment = (*contain.Workers)(nil)
+	_ calls       = (*bindsub.Room)(nil)
 )
 
 // hub is a session.Hub as the loop sees it.

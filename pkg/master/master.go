@@ -32,6 +32,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/atomicfile"
 	"github.com/masterd/masterd/pkg/master/blob"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/contain"
 	"github.com/masterd/masterd/pkg/master/history"
 	"github.com/masterd/masterd/pkg/master/journal"
 	"github.com/masterd/masterd/pkg/master/listen"
@@ -118,6 +119,7 @@ type Master struct {
 	notices  notices
 	stored   stored
 	menders  []part // what of them is in the runtime directory
+	contain  containment
 
 	inbox  *queue         // what the loop is to do; the loop owns it
 	done   chan struct{}  // closed when the loop has ended, after the last of the inbox
@@ -160,7 +162,7 @@ type Master struct {
 	inherits    bool            // the last master has left something
 	deserted    bool            // none of its workers lives, known or not
 	found       *rollout.Found  // who of its workers lives; nil: nobody
-	strangers   []process       // who lives and is not known
+	unknown     []unknown       // who lives and is not known
 	firstWorker rollout.Worker  // numbers up to this one are theirs
 	kept        []byte          // live.json as it was last written
 	keptConfigs map[string]bool // by digest: those that lie beside it
@@ -219,7 +221,7 @@ func newMaster(o Options) *Master {
 	}
 	m.blobs = blob.New(m.started)
 	m.liveKept.Store(-1)
-	m.keeper, m.notices, m.stored, m.slots = noKeeper{}, noNotices{}, noStore{}, slots(o.Config)
+	m.keeper, m.notices, m.stored, m.slots, m.contain = noKeeper{}, noNotices{}, noStore{}, slots(o.Config), noContain{}
 	m.life, m.end = context.WithCancel(context.Background())
 	return m
 }
@@ -256,12 +258,17 @@ func (m *Master) open() (err error) {
 	if err != nil {
 		return err
 	}
-	strangers := m.processesOfService()
+	before := ""
 	if left != nil {
-		m.processesLeft(left, strangers)
+		before = left.Cgroup
 	}
-	m.strangersLeft(strangers)
-	m.deserted = len(m.workers) == 0 && len(m.strangers) == 0
+	m.contain = contain.Open(contain.Options{RuntimeDir: m.opt.Config.RuntimeDir, Before: before, Marked: m.workerOf})
+	all := m.processesOfService()
+	if left != nil {
+		m.processesLeft(left, all)
+	}
+	m.unknownLeft(all)
+	m.deserted = len(m.workers) == 0 && len(m.unknown) == 0
 	for _, mode := range []string{answer.Mode503, answer.ModeReset, answer.ModeHold} {
 		m.answers[mode] = answer.New(mode, holdTime, retryAfter)
 	}
@@ -420,6 +427,13 @@ func (m *Master) close() {
 	m.stored.Close()
 	stays := m.leave != nil || m.inherits && m.exit == nil // what runs goes on, for another master
 	switch {
+	case stays:
+	case m.exit != nil:
+		m.endAll()
+	default:
+		m.contain.Close()
+	}
+	switch {
 	case m.sockets == nil:
 	case stays:
 		errs = append(errs, m.sockets.Leave())
@@ -464,7 +478,7 @@ func (m *Master) answerLast() {
 // endWorkers kills whoever is still there at the end of a stop: one that was being
 // started when the machine gave it up, and what an earlier master has left.
 func (m *Master) endWorkers() {
-	m.endStrangers()
+	m.endUnknown()
 	for _, w := range sorted(m.workers) {
 		if w.process != nil {
 			_ = w.process.Signal(signals["KILL"])
@@ -496,6 +510,7 @@ func (m *Master) Run(ctx context.Context) int {
 	m.beside(m.writeDisk)
 	m.beside(m.lookAtMemory)
 	m.beside(m.keepRuntimeDir)
+	m.beside(m.reapOrphans)
 	m.openWatch()
 	if m.opt.Self.Program != "" {
 		time.AfterFunc(provenAfter, func() { m.at(m.proven) })

@@ -31,10 +31,10 @@ func (m *Master) prepare(c rollout.Prepare) {
 	m.plans[c.Rollout] = p
 	m.lastRollout = max(m.lastRollout, c.Rollout)
 
-	var leaders []int
+	leaders := map[uint64]int{} // of workers' groups
 	for _, w := range m.workers {
 		if w.generation.id == m.machine.Status().Active && w.process != nil {
-			leaders = append(leaders, w.leads())
+			leaders[uint64(w.id)] = w.leads()
 		}
 	}
 	trace := m.trace(c.Rollout)
@@ -72,25 +72,18 @@ func (m *Master) prepare(c rollout.Prepare) {
 			})
 			return
 		}
-		mem := m.system.memory(m.processesOf(leaders))
+		groups := m.system.groups()
+		var processes [][]int
+		for worker, leader := range leaders {
+			processes = append(processes, m.processesOf(worker, leader, groups))
+		}
+		mem := m.system.memory(processes)
 		m.at(func() {
 			p.version, p.cfg = v, cfg
 			m.step(rollout.Prepared{Rollout: c.Rollout, Version: ref(v), Memory: mem})
 			m.tidy() // it may have been given up meanwhile
 		})
 	})
-}
-
-// processesOf are the processes of each group.
-func (m *Master) processesOf(leaders []int) [][]int {
-	groups := m.system.groups()
-	all := make([][]int, len(leaders))
-	for i, leader := range leaders {
-		if all[i] = groups[leader]; len(all[i]) == 0 {
-			all[i] = []int{leader}
-		}
-	}
-	return all
 }
 
 // pin brings the version into the store, or finds the kept one.

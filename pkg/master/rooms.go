@@ -12,6 +12,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/bindsub"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/conns"
+	"github.com/masterd/masterd/pkg/master/contain"
 	"github.com/masterd/masterd/pkg/master/fdstore"
 	"github.com/masterd/masterd/pkg/master/keeper"
 	"github.com/masterd/masterd/pkg/master/listen"
@@ -115,9 +116,23 @@ type process interface {
 	Exit() proc.Exit
 	Signal(sig syscall.Signal) error
 	SignalAlone(sig syscall.Signal) error
-	Spare()
+	Spare(on bool)
+	Contained() bool
 	Filter() int
 	SetOOMScoreAdj(score int) error
+	Close()
+}
+
+// containment is [contain.Workers].
+type containment interface {
+	Cgroup() string
+	Why() string
+	Place(worker uint64) (fd int, err error)
+	Processes(worker uint64) []int
+	Left() []uint64
+	End(w contain.Worker) (ended []int, err error)
+	EndAll(spare ...int) (ended []int, err error)
+	Remove(worker uint64)
 	Close()
 }
 

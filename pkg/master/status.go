@@ -19,7 +19,8 @@ func (b backend) Status() api.Status {
 	m := b.m
 	s := api.Status{
 		Schema: api.Schema, Now: time.Now(), ConfigFile: m.opt.Config.File,
-		Master: api.Master{PID: os.Getpid(), Version: m.opt.Version, Since: m.started, Restored: m.opt.Restored, Keeper: m.keeper.PID()},
+		Master: api.Master{PID: os.Getpid(), Version: m.opt.Version, Since: m.started, Restored: m.opt.Restored, Keeper: m.keeper.PID(),
+			Cgroup: m.contain.Cgroup(), NoCgroup: m.contain.Why()},
 	}
 	var (
 		cfg      *config.Config
@@ -52,7 +53,9 @@ func (b backend) Status() api.Status {
 	for g := range s.Generations {
 		for i := range s.Generations[g].Workers {
 			w := &s.Generations[g].Workers[i]
-			m.use(w, groups[leads[w.ID]])
+			if leader, runs := leads[w.ID]; runs {
+				m.use(w, m.processesOf(w.ID, leader, groups))
+			}
 			w.Dropped = m.output.Dropped(w.ID)
 		}
 	}
@@ -66,11 +69,21 @@ func (b backend) Status() api.Status {
 	return s
 }
 
+// processesOf are the processes of a worker that has one: those in its cgroup, or those
+// in its process group.
+func (m *Master) processesOf(worker uint64, leader int, groups map[int][]int) []int {
+	pids := m.contain.Processes(worker)
+	if len(pids) == 0 {
+		pids = groups[leader]
+	}
+	if len(pids) == 0 {
+		pids = []int{leader}
+	}
+	return pids
+}
+
 // use adds up what a worker's processes use.
 func (m *Master) use(w *api.Worker, pids []int) {
-	if len(pids) == 0 {
-		pids = []int{w.PID}
-	}
 	w.Processes = len(pids)
 	for _, pid := range pids {
 		rss, fds := m.system.usage(pid)
@@ -110,6 +123,9 @@ func (m *Master) describeGenerations(s *api.Status, st rollout.Status) {
 				aw.GivesTo = append(aw.GivesTo, uint64(to))
 			}
 			if r := m.workers[w.ID]; r != nil {
+				if r.process != nil {
+					aw.PID = r.process.PID() // the one that it names as its main one
+				}
 				aw.Started, aw.InFlight, aw.Open, aw.Requests = r.started, r.stats.InFlight, r.stats.Open, r.stats.Requests
 				aw.Says, aw.Uncounted = r.saying(), r.session == nil
 				aw.LongestMS, aw.Cut = max(r.stats.LongestMS, 0), describeCut(r.cutSoFar())

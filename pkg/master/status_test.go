@@ -133,8 +133,8 @@ func TestStrangersHaveTheTimeOfADrain(t *testing.T) {
 			until(t, "v1 serves", serves(w, "v1"))
 			m.ask(func() {
 				began = time.Now()
-				m.strangers = append(m.strangers, s)
-				m.endStrangers()
+				m.unknown = append(m.unknown, unknown{id: 99, leaders: []process{s}})
+				m.endUnknown()
 			})
 			time.Sleep(time.Hour)
 			synctest.Wait()

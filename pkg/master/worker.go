@@ -13,6 +13,7 @@ import (
 
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/contain"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/logs"
 	"github.com/masterd/masterd/pkg/master/proc"
@@ -94,6 +95,9 @@ func (m *Master) startWorker(c rollout.Start) {
 	}
 	m.beside(func() {
 		p, err := m.spawn(w, secret, &version.User{Name: g.cfg.Worker.User, UID: uid, GID: gid, Groups: groups})
+		if err != nil || !p.Contained() {
+			m.contain.Remove(uint64(w.id)) // it is not in there
+		}
 		if err != nil {
 			m.at(func() { m.startFailed(w, err) })
 			return
@@ -119,16 +123,19 @@ func (m *Master) startWorker(c rollout.Start) {
 		}, func() { // the master has ended meanwhile, and no other one would know of it
 			_ = p.Signal(signals["KILL"])
 		})
-		m.awaitEnd(w, p)
+		m.awaitEnd(w, p, nil)
 	})
 }
 
-// awaitEnd waits for the end of a worker's process.
-func (m *Master) awaitEnd(w *worker, p process) {
+// awaitEnd waits for the end of a worker's process, or until another process is the
+// worker in its place.
+func (m *Master) awaitEnd(w *worker, p process, replaced <-chan struct{}) {
+	defer p.Close()
 	select {
 	case <-p.Done():
+	case <-replaced:
+		return
 	case <-m.done: // it cannot be killed, or goes on under another master
-		p.Close()
 		return
 	}
 	// Its last words may still be on their way. Then the fact, for the sake of
@@ -138,20 +145,23 @@ func (m *Master) awaitEnd(w *worker, p process) {
 	} else {
 		m.notices.Heard(uint64(w.id), lastWords)
 	}
-	superseded := false // another process is the worker by now
+	var rest contain.Worker
+	is := false // this process is the worker, and no other has taken its place
 	m.ask(func() {
-		if superseded = w.process != p; !superseded {
-			m.exited(w, p.Exit())
-		}
+		is = w.process == p
+		w.ended = is
+		rest = w.contained()
 	})
-	if superseded {
-		p.Close()
+	if !is {
+		return
+	}
+	m.endRest(rest)
+	if !m.ask(func() { m.exited(w, p.Exit()) }) {
 		return
 	}
 	w.output.Finish()
 	close(w.finished)
 	m.at(func() { delete(m.finishing, w.id) })
-	p.Close()
 }
 
 // startFailed is told when there is no process.
@@ -207,7 +217,12 @@ func (m *Master) spawn(w *worker, secret string, as *version.User) (process, err
 		}
 	}
 	spec.Env = proc.CleanEnv(extra, fromFiles)
-	return m.system.spawn(spec)
+	group := m.place(w, &spec)
+	p, err := m.system.spawn(spec)
+	if group >= 0 {
+		closeFD(group)
+	}
+	return p, err
 }
 
 // expect makes a worker known to the control socket before it exists, or before

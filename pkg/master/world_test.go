@@ -438,7 +438,8 @@ func (f *fakeWorker) end(e proc.Exit) {
 }
 
 func (f *fakeWorker) SignalAlone(sig syscall.Signal) error { return f.Signal(sig) }
-func (f *fakeWorker) Spare()                               {}
+func (f *fakeWorker) Spare(bool)                           {}
+func (f *fakeWorker) Contained() bool                      { return false }
 func (f *fakeWorker) Filter() int                          { return -1 }
 func (f *fakeWorker) PID() int                             { return f.pid }
 func (f *fakeWorker) Done() <-chan struct{}                { return f.done }

@@ -21,6 +21,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/contain"
 )
 
 const (
@@ -241,6 +242,10 @@ func (s *Service) Stop() error {
 	}
 	if left := s.sweep(); left > 0 {
 		return fmt.Errorf("%d worker processes were left behind", left)
+	}
+	// One that was killed has left its cgroup.
+	if was, err := contain.Clean(filepath.Join(s.Dir, "run")); err != nil || was && s.ExitCode() >= 0 {
+		return fmt.Errorf("the master has left its cgroup behind (%v)", err)
 	}
 	return nil
 }

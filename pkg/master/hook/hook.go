@@ -67,7 +67,7 @@ func Run(ctx context.Context, args []string, f Facts) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	out := &bounded{}
 	cmd.Env, cmd.Stdout, cmd.Stderr = f.environ(), out, out
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = waitDelay
 	err := cmd.Run()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -80,5 +81,17 @@ func TestTheWholeGroupIsKilled(t *testing.T) {
 func TestAProgramThatIsNotThere(t *testing.T) {
 	if _, err := Run(t.Context(), []string{"/nonexistent/hook"}, Facts{}); err == nil || !strings.Contains(err.Error(), "/nonexistent/hook") {
 		t.Errorf("%v", err)
+	}
+}
+
+// A hook has a session of its own, and with that no terminal.
+func TestASessionOfItsOwn(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("it is read from /proc")
+	}
+	out, err := Run(t.Context(), []string{"/bin/sh", "-c", `read -r a b c d e session rest </proc/$$/stat; echo $session $$`}, Facts{})
+	ids := strings.Fields(string(out))
+	if err != nil || len(ids) != 2 || ids[0] != ids[1] {
+		t.Errorf("session and process: %q, %v", out, err)
 	}
 }

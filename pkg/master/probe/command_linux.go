@@ -14,7 +14,7 @@ import (
 // The command is waited for without being reaped, so that its number stays its
 // own: a group's number that is free again could be that of strangers.
 func runGroup(ctx context.Context, cmd *exec.Cmd) (killed bool, err error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return false, err
 	}

@@ -166,3 +166,11 @@ func TestCommandLeavesSomebody(t *testing.T) {
 	}
 	gone(t, file)
 }
+
+// A check has a session of its own, and with that no terminal.
+func TestCommandHasASessionOfItsOwn(t *testing.T) {
+	c := New(config.Health{Command: []string{"/bin/sh", "-c", `read -r a b c d e session rest </proc/$$/stat; test "$session" = $$`}})
+	if err := c.Check(t.Context(), Worker{}, nil); err != nil {
+		t.Error(err)
+	}
+}

@@ -11,7 +11,7 @@ import (
 // runGroup runs cmd in a process group of its own, and kills the whole group
 // when ctx ends. Others that it left behind when it ended by itself stay.
 func runGroup(ctx context.Context, cmd *exec.Cmd) (killed bool, err error) {
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
 		return false, err
 	}

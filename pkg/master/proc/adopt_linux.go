@@ -73,6 +73,9 @@ func adopt(pid, pidfd int, begun string, group int) (*Process, error) {
 	}
 	p := &Process{pid: pid, group: group, filter: -1, done: make(chan struct{}), stop: make(chan struct{})}
 	if _, ours := p.gone(); !ours {
+		if s.ended() { // its parent has not waited for it yet; nobody is there any more
+			return nil, fmt.Errorf("adopt process %d: %w: it has ended", pid, ErrGone)
+		}
 		p.stranger = &stranger{begun: begun, session: s.session}
 	}
 	p.watch(pidfd)
@@ -86,8 +89,12 @@ type stranger struct {
 	session int
 }
 
-// over tells whether a stranger has ended, without waiting.
+// over tells whether it has ended, without waiting.
 func (p *Process) over() bool {
+	if p.stranger == nil {
+		gone, _ := p.gone()
+		return gone
+	}
 	if p.pidfd != nil {
 		over := false
 		if p.byFD(func(fd int) error { over = readable(fd); return nil }) == nil {
@@ -121,21 +128,6 @@ func (p *Process) byFD(f func(fd int) error) error {
 		return cerr
 	}
 	return err
-}
-
-// bury notes the end of a stranger.
-func (p *Process) bury() {
-	noticed := ticks()
-	if p.group == 0 {
-		p.clear(noticed) // at once: who is left there may still take connections
-	} else {
-		p.clearByNumber(noticed)
-	}
-	exit := p.testament()
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.exit, p.reaped = exit, true
-	close(p.done)
 }
 
 // signalStranger sends to the group that the process leads. p.mu is held.
@@ -174,19 +166,25 @@ func (p *Process) signalStranger(sig syscall.Signal) error {
 	})
 }
 
-// clear kills what a stranger has left in its group, as [Process.reap] does for
-// a child, whose number cannot be reused meanwhile. A stranger's parent may have
+// clear kills what the process has left in its group. As long as a child was not
+// waited for its group's number cannot be reused. A stranger's parent may have
 // waited for it already. The group's number is still the group's own while it
 // has a member, and by the pidfd it is the group that is meant, not the number.
 //
-// Before Linux 6.9 members are looked for and killed one by one, each held by a
-// descriptor of its own. Whoever is in a group of this number, in the session
-// that the process was in, and was there when its end was noticed, is one: for a
-// group of strangers the kernel would have had to go through all numbers since,
-// and sessions are left but not joined, so they would be offspring of the same
-// master in any case.
+// Before Linux 6.9, and in a group that it does not lead, members are looked for and
+// killed one by one, each held by a descriptor of its own. Whoever is in a group of
+// this number, in the session that the process was in, and was there when its end was
+// noticed, is one: for a group of strangers the kernel would have had to go through
+// all numbers since, and sessions are left but not joined, so they would be offspring
+// of the same master in any case.
 func (p *Process) clear(noticed uint64) {
-	if p.pidfd != nil {
+	if p.stranger == nil {
+		if _, ours := p.gone(); ours {
+			unix.Kill(-p.leader(), unix.SIGKILL)
+		}
+		return
+	}
+	if p.pidfd != nil && p.group == 0 {
 		err := p.byFD(func(fd int) error {
 			return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
 		})

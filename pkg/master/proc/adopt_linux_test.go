@@ -5,9 +5,11 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -330,7 +332,7 @@ func TestFindWorkers(t *testing.T) {
 	found := map[int]string{}
 	for _, f := range FindWorkers(mine) {
 		found[f.PID] = f.Begun
-		if !mine(f.Env) {
+		if !mine(f.Env) || f.Leads != slices.Contains(m.pids, f.PID) {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -339,7 +341,7 @@ func TestFindWorkers(t *testing.T) {
 			t.Errorf("process %d is not found: %v", pid, found)
 		}
 	}
-	if len(found) != len(m.pids) {
+	if len(found) != len(m.pids)+1 { // and the child of the first
 		t.Errorf("others are found, too: %v", found)
 	}
 }
@@ -385,5 +387,89 @@ func TestParseStatus(t *testing.T) {
 	s, ok := parseStatus("17 (a) b) c) Z 3 17 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 1")
 	if want := (status{state: 'Z', parent: 3, group: 17, session: 5, begun: "4711"}); !ok || s != want {
 		t.Errorf("%+v, %v", s, ok)
+	}
+}
+
+// Who has ended and was not waited for by its parent is nobody to adopt, nor a worker's
+// main process. One's own child is: it is waited for, and how it ended is told.
+func TestZombiesOfOthersAreNotAdopted(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	parent := exec.Command("/bin/sh", "-c", `sh -c 'until read -r comm </proc/$PPID/comm && test "$comm" = sleep; do :; done; exit 3' & echo $!; exec sleep 100`) // sleep waits for nobody
+	parent.Stdout = w
+	parent.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if err := parent.Start(); err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	t.Cleanup(func() { parent.Process.Kill(); parent.Wait() })
+	var pid int
+	if _, err := fmt.Fscan(r, &pid); err != nil {
+		t.Fatal(err)
+	}
+	var s status
+	eventually(t, "it is a zombie", func() bool {
+		comm, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", parent.Process.Pid))
+		s, err = statusOf(pid)
+		return err == nil && s.ended() && strings.HasSuffix(comm, "sleep")
+	})
+	if p, err := Adopt(pid, s.begun, 0); !errors.Is(err, ErrGone) {
+		t.Errorf("a zombie was adopted: %v, %v", p, err)
+	}
+	if group, err := Belongs(pid, parent.Process.Pid, nil); err == nil {
+		t.Errorf("a zombie is taken for a worker's main process, in group %d", group)
+	}
+
+	own, err := syscall.ForkExec("/bin/sh", []string{"sh", "-c", "exit 5"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "it is a zombie", func() bool { s, err = statusOf(own); return err == nil && s.ended() })
+	p := mustAdopt(t, own, s.begun)
+	if e := ended(t, p); e != (Exit{Code: 5}) {
+		t.Error(e)
+	}
+}
+
+// Orphans that become this process's children are waited for; children that somebody
+// waits for are left to them.
+func TestOrphansAreWaitedFor(t *testing.T) {
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Skip(err)
+	}
+	defer unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+	out, err := exec.Command("/bin/sh", "-c", "(sleep 0.05 >/dev/null 2>&1 & echo $!)").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var orphan int
+	fmt.Sscan(string(out), &orphan)
+	own := exec.Command("/bin/true")
+	if err := own.Start(); err != nil {
+		t.Fatal(err)
+	}
+	for _, pid := range []int{orphan, own.Process.Pid} {
+		eventually(t, "it is a zombie", func() bool { s, err := statusOf(pid); return err == nil && s.ended() && s.parent == os.Getpid() })
+	}
+	var o Orphans
+	if n := o.Look(); n != 0 {
+		t.Errorf("%d were waited for at once", n)
+	}
+	if err := own.Wait(); err != nil { // somebody waits a little late
+		t.Error(err)
+	}
+	if n := o.Look(); n != 1 {
+		t.Errorf("%d were waited for, want the orphan", n)
+	}
+	if _, err := Begun(orphan); !errors.Is(err, ErrGone) {
+		t.Errorf("a zombie is left: %v", err)
+	}
+	o.at = o.at.Add(-time.Minute) // the machine was paused
+	o.seen = map[int]string{}
+	if n := o.Look(); n != 0 || len(o.seen) != 0 {
+		t.Errorf("%d, %v", n, o.seen)
 	}
 }

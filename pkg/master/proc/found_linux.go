@@ -17,17 +17,17 @@ const (
 	readAtOnce = 256     // names of one directory
 )
 
-// FindWorkers looks for processes that lead their group, as every worker does,
-// and were started with an environment that match accepts: workers that a master
-// has started and not told anybody of, because it died just then. It reads the
-// environment of every process that it may read, so it is for a start, not for
-// every second. What ends meanwhile is left out.
+// FindWorkers looks for processes that were started with an environment that match
+// accepts: workers that a master has started and not told anybody of, because it died
+// just then, and whatever workers have started. It reads the environment of every
+// process that it may read, so it is for a start, not for every second. What ends
+// meanwhile is left out.
 func FindWorkers(match func(env []string) bool) []Found {
 	var all []Found
 	self := os.Getpid()
 	for pid := range pids() {
 		s, err := statusOf(pid)
-		if err != nil || pid == self || s.group != pid || s.ended() {
+		if err != nil || pid == self || s.ended() {
 			continue
 		}
 		env := Environ(pid)
@@ -37,11 +37,43 @@ func FindWorkers(match func(env []string) bool) []Found {
 		if again, err := statusOf(pid); err != nil || again.begun != s.begun {
 			continue // what was read may be another's
 		}
-		if all = append(all, Found{PID: pid, Begun: s.begun, Env: env}); len(all) == maxFound {
+		if all = append(all, Found{PID: pid, Begun: s.begun, Env: env, Leads: s.group == pid}); len(all) == maxFound {
 			break
 		}
 	}
 	return all
+}
+
+// Facts are what /proc says of a living process.
+type Facts struct {
+	Parent, Session int
+	Begun           string // as [Begun] says it
+}
+
+// All are the living processes of this machine that can be seen.
+func All() map[int]Facts {
+	all := map[int]Facts{}
+	for pid := range pids() {
+		if s, err := statusOf(pid); err == nil && !s.ended() {
+			all[pid] = Facts{Parent: s.parent, Session: s.session, Begun: s.begun}
+		}
+	}
+	return all
+}
+
+// KillNamed kills one process, and reports whether it was there.
+func KillNamed(pid int, begun string) bool {
+	fd, err := unix.PidfdOpen(pid, 0)
+	if err == nil {
+		defer unix.Close(fd)
+	}
+	if now, gone := Begun(pid); gone != nil || now != begun {
+		return false
+	}
+	if err != nil { // there are no pidfds here
+		return unix.Kill(pid, unix.SIGKILL) == nil
+	}
+	return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil
 }
 
 // Environ is the environment that a process was started with; nil: it cannot be
@@ -67,6 +99,8 @@ func Belongs(pid, leader int, match func(env []string) bool) (group int, err err
 	switch {
 	case err != nil:
 		return 0, err
+	case s.ended():
+		return 0, fmt.Errorf("process %d has ended", pid)
 	case s.group == leader:
 		return leader, nil
 	case s.group != pid:

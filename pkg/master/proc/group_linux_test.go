@@ -33,10 +33,10 @@ func family(t *testing.T) (p *Process, child int, begun string) {
 		<-p.Done()
 		p.Close()
 	})
-	for lines := bufio.NewScanner(r); lines.Scan(); {
-		if n, _ := fmt.Sscanf(lines.Text(), "child %d", &child); n == 1 {
-			break
-		}
+	deaf := false // the child is
+	for lines := bufio.NewScanner(r); (child == 0 || !deaf) && lines.Scan(); {
+		_, _ = fmt.Sscanf(lines.Text(), "child %d", &child)
+		deaf = deaf || lines.Text() == "here"
 	}
 	if begun, err = Begun(child); err != nil {
 		t.Fatal(err)
@@ -45,6 +45,9 @@ func family(t *testing.T) (p *Process, child int, begun string) {
 }
 
 func TestGroups(t *testing.T) {
+	if all := Groups()[0]; len(all) > 0 {
+		t.Errorf("group zero is nobody's, and has %d processes", len(all))
+	}
 	p, child, _ := family(t)
 	if got := Group(p.PID()); len(got) != 2 || !slices.Contains(got, p.PID()) || !slices.Contains(got, child) {
 		t.Errorf("%v, want %d and %d", got, p.PID(), child)
@@ -73,7 +76,7 @@ func TestMainProcessChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer main.Close()
-	p.Spare()
+	p.Spare(true)
 	if err := unix.Kill(p.PID(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -99,7 +102,7 @@ func TestMainProcessChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer main.Close()
-	p.Spare()
+	p.Spare(true)
 	if err := unix.Kill(child, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
@@ -108,5 +111,70 @@ func TestMainProcessChanges(t *testing.T) {
 
 	if _, err := Adopt(os.Getpid(), "", 1); err == nil {
 		t.Error("a process in another group was taken")
+	}
+}
+
+// A main process that has given its place to another ends alone, too: the second change
+// is like the first.
+func TestMainProcessChangesTwice(t *testing.T) {
+	for _, pidfd := range []bool{true, false} {
+		p, child, begun := family(t)
+		second := mustAdoptIn(t, child, begun, p.PID(), pidfd)
+		p.Spare(true)
+		second.Spare(true)
+		if err := unix.Kill(child, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		ended(t, second)
+		if gone, _ := p.gone(); gone {
+			t.Error("the first, which is the worker again, went with the second")
+		}
+		p.Spare(false)
+	}
+}
+
+// mustAdoptIn adopts a member of a group, with a pidfd or without.
+func mustAdoptIn(t *testing.T, pid int, begun string, group int, pidfd bool) *Process {
+	t.Helper()
+	fd := -1
+	if pidfd {
+		var err error
+		if fd, err = unix.PidfdOpen(pid, 0); err != nil {
+			t.Skip(err)
+		}
+	}
+	p, err := adopt(pid, fd, begun, group)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
+}
+
+// One's own child in a group that another leads can be signalled without a pidfd.
+func TestOwnChildInAGroupWithoutPidfd(t *testing.T) {
+	leader := mustStart(t, spec(t, "wait"))
+	pid, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "100"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setpgid: true}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := watch(pid, -1, nil) // leads a group of this session
+	defer first.Close()
+	member, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "100"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setpgid: true, Pgid: pid}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, err := Begun(member)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := mustAdoptIn(t, member, begun, pid, false)
+	if err := p.Signal(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	ended(t, p)
+	ended(t, first)
+	if gone, _ := leader.gone(); gone {
+		t.Error("another group was killed")
 	}
 }

@@ -30,6 +30,19 @@ func worker(args []string) {
 	switch args[0] {
 	case "report": // what it is, as JSON, on standard output
 		json.NewEncoder(os.Stdout).Encode(selfie())
+	case "terminal": // whether it has one
+		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+		if err == nil {
+			tty.Close()
+		}
+		fmt.Println(strings.Join(args, " "), "has a terminal:", err == nil)
+		if len(args) == 1 { // the same of what it starts
+			p, err := Start(Spec{Program: os.Args[0], Args: []string{os.Args[0], "as-worker", "terminal", "worker"}, Stdout: 1, Stderr: 2})
+			if err != nil {
+				panic(err)
+			}
+			p.Exit()
+		}
 	case "exit":
 		code, _ := strconv.Atoi(args[1])
 		os.Exit(code)
@@ -85,7 +98,7 @@ func worker(args []string) {
 		if err != nil {
 			panic(err)
 		}
-		pid, _, err := fork(&Spec{}, pair[1])
+		pid, _, _, err := fork(&Spec{}, pair[1])
 		if err != nil {
 			panic(err)
 		}
@@ -112,6 +125,7 @@ func worker(args []string) {
 // picture is what a worker finds itself to be.
 type picture struct {
 	PID, PGID, PPID int
+	SID             int
 	UID, GID        int
 	Groups          []int
 	Dir             string
@@ -124,6 +138,8 @@ type picture struct {
 	Status          map[string]string // of /proc/self/status
 	Pidfd           uint64            // inode of its own pidfd, where that names it
 }
+
+func sid() int { n, _ := unix.Getsid(0); return n }
 
 func selfie() picture {
 	// Before anything in here opens something.
@@ -149,7 +165,7 @@ func selfie() picture {
 	groups, _ := os.Getgroups()
 	oom, _ := os.ReadFile("/proc/self/oom_score_adj")
 	p := picture{
-		PID: os.Getpid(), PGID: syscall.Getpgrp(), PPID: os.Getppid(), UID: os.Getuid(), GID: os.Getgid(), Groups: groups,
+		PID: os.Getpid(), PGID: syscall.Getpgrp(), PPID: os.Getppid(), SID: sid(), UID: os.Getuid(), GID: os.Getgid(), Groups: groups,
 		Dir: dir, Args: os.Args, Env: os.Environ(), FDs: fds, CloseOnExec: flagged,
 		NoFile: [2]uint64{limit.Cur, limit.Max}, OOM: strings.TrimSpace(string(oom)), Status: map[string]string{},
 	}

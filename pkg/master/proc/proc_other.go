@@ -5,6 +5,7 @@ package proc
 import (
 	"errors"
 	"syscall"
+	"time"
 )
 
 // Process is a started worker; on this system there is none.
@@ -34,6 +35,18 @@ func Adopt(int, string, int) (*Process, error) { return nil, errors.ErrUnsupport
 // FindWorkers needs Linux.
 func FindWorkers(func(env []string) bool) []Found { return nil }
 
+// OrphanWait is between two looks.
+const OrphanWait = time.Second
+
+// Orphans needs Linux.
+type Orphans struct{}
+
+// Look does nothing.
+func (o *Orphans) Look() int { return 0 }
+
+// Contained is false: there are no cgroups.
+func (p *Process) Contained() bool { return false }
+
 // Belongs needs Linux.
 func Belongs(int, int, func([]string) bool) (int, error) { return 0, errors.ErrUnsupported }
 
@@ -59,7 +72,7 @@ func (p *Process) Filter() int { return -1 }
 func (p *Process) SignalAlone(syscall.Signal) error { return errors.ErrUnsupported }
 
 // Spare does nothing.
-func (p *Process) Spare() {}
+func (p *Process) Spare(bool) {}
 
 // Done is never closed.
 func (p *Process) Done() <-chan struct{} { return p.done }

@@ -23,6 +23,8 @@ type Process struct {
 	notes []string
 	pidfd *os.File // nil: the kernel has none
 
+	contained bool // see Contained
+
 	stranger *stranger // nil: our child
 	group    int       // that it is in and does not lead; zero: it leads one
 
@@ -74,6 +76,9 @@ func (p *Process) Filter() int {
 	return fd
 }
 
+// Contained tells whether it was started in [Spec.Cgroup].
+func (p *Process) Contained() bool { return p.contained }
+
 // Done is closed once the process is gone and has been waited for.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
@@ -112,12 +117,12 @@ func (p *Process) SignalAlone(sig syscall.Signal) error {
 	return nil
 }
 
-// Spare: its group is not killed when it ends, as another process of the group has
-// taken its place.
-func (p *Process) Spare() {
+// Spare says whether its group outlives it, because another process of the group
+// has taken its place. By default what it leaves in its group is killed.
+func (p *Process) Spare(on bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.spares = true
+	p.spares = on
 }
 
 // leader is the process whose number the group has.
@@ -211,35 +216,43 @@ func (p *Process) Close() {
 	p.ended.Wait()
 }
 
+// reap is the one way to the end of a process, started or adopted.
 func (p *Process) reap() {
 	if !p.await() {
 		return
 	}
-	if p.stranger != nil {
-		p.bury()
-		return
+	noticed := ticks()
+	p.mu.Lock()
+	spares := p.spares
+	p.mu.Unlock()
+	if !spares {
+		// What the worker leaves behind in its group could hold its sockets and
+		// go on taking connections that nobody knows of.
+		p.clear(noticed)
 	}
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	// What the worker leaves behind in its group could hold its sockets and go
-	// on taking connections that nobody knows of. As long as its leader can
-	// still be waited for the group's number cannot have been reused.
-	if _, ours := p.gone(); ours && !p.spares {
-		unix.Kill(-p.leader(), unix.SIGKILL)
+	if p.stranger == nil {
+		p.exit = p.wait() // under the lock: the number is free from here on
 	}
+	p.reaped = true
+	p.mu.Unlock()
+	if p.stranger != nil {
+		p.exit = p.testament() // takes a moment; nobody is signalled meanwhile
+	}
+	close(p.done)
+}
+
+// wait takes the status of a child that has ended.
+func (p *Process) wait() Exit {
 	var ws syscall.WaitStatus
 	for {
-		_, err := syscall.Wait4(p.pid, &ws, 0, nil)
-		if err == syscall.EINTR {
-			continue
+		switch _, err := syscall.Wait4(p.pid, &ws, 0, nil); err {
+		case nil:
+			return exitOf(ws)
+		case syscall.EINTR:
+		default: // somebody in this process waited for any child
+			return Exit{Code: -1}
 		}
-		p.exit = exitOf(ws)
-		if err != nil { // somebody in this process waited for any child
-			p.exit = Exit{Code: -1}
-		}
-		p.reaped = true
-		close(p.done)
-		return
 	}
 }
 

@@ -44,6 +44,11 @@ type Spec struct {
 	// whoever has [Process.Filter] gives (seccomp_unotify(2)). Children inherit it.
 	Filter bool
 
+	// Cgroup is the directory of a cgroup v2 that the process is to be in before it
+	// runs anything, a descriptor of the caller's; zero: the master's. Whether it came
+	// there [Process.Contained] says.
+	Cgroup int
+
 	// PIDEnv are variables of the environment that get the worker's own pid
 	// (WATCHDOG_PID).
 	PIDEnv []string

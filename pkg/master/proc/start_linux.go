@@ -75,7 +75,7 @@ func start(s *Spec, limit time.Duration) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("no socket to its shim: %w", err)
 	}
-	pid, pidfd, err := fork(s, pair[1])
+	pid, pidfd, contained, err := fork(s, pair[1])
 	unix.Close(pair[1])
 	if err != nil {
 		unix.Close(pair[0])
@@ -87,7 +87,7 @@ func start(s *Spec, limit time.Duration) (*Process, error) {
 
 	notes, filter, err := converse(talk, orders, limit)
 	p := watch(pid, pidfd, notes)
-	p.filter = filter
+	p.filter, p.contained = filter, contained
 	if err != nil {
 		return nil, p.abandon(err)
 	}
@@ -96,7 +96,7 @@ func start(s *Spec, limit time.Duration) (*Process, error) {
 
 // fork makes the shim's process. The descriptors are passed as duplicates, so
 // that one that is not open is found here and named.
-func fork(s *Spec, talk int) (pid, pidfd int, err error) {
+func fork(s *Spec, talk int) (pid, pidfd int, contained bool, err error) {
 	var files []uintptr
 	defer func() {
 		for _, fd := range files {
@@ -105,7 +105,7 @@ func fork(s *Spec, talk int) (pid, pidfd int, err error) {
 	}()
 	null, err := unix.Open(os.DevNull, unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return 0, -1, fmt.Errorf("open %s: %w", os.DevNull, err)
+		return 0, -1, false, fmt.Errorf("open %s: %w", os.DevNull, err)
 	}
 	defer unix.Close(null)
 	dup := func(name string, fd int) error {
@@ -131,7 +131,7 @@ func fork(s *Spec, talk int) (pid, pidfd int, err error) {
 	}
 	err = errors.Join(err, dup("its shim's socket", talk))
 	if err != nil {
-		return 0, -1, err
+		return 0, -1, false, err
 	}
 
 	shim := s.Shim
@@ -140,16 +140,39 @@ func fork(s *Spec, talk int) (pid, pidfd int, err error) {
 	}
 	argv := append(append([]string{}, shim...), shimArgument, strconv.Itoa(len(files)-1))
 	pidfd = -1
-	pid, err = syscall.ForkExec(shim[0], argv, &syscall.ProcAttr{
+	attr := &syscall.ProcAttr{
 		Env:   []string{"GOGC=off", "GOMAXPROCS=1"}, // it lives for a millisecond
 		Files: files,
+		// A session of its own has no controlling terminal: a worker could put input
+		// into the one of a master that was started by hand.
+		//
 		// No Pdeathsig: it comes when the thread that forked ends (golang/go#27505).
-		Sys: &syscall.SysProcAttr{Setpgid: true, PidFD: &pidfd},
-	})
-	if err != nil {
-		return 0, -1, fmt.Errorf("its shim %s could not be run: %w", shim[0], err)
+		Sys: &syscall.SysProcAttr{Setsid: true, PidFD: &pidfd, UseCgroupFD: s.Cgroup > 0, CgroupFD: s.Cgroup},
 	}
-	return pid, pidfd, nil
+	pid, err = syscall.ForkExec(shim[0], argv, attr)
+	if err != nil && s.Cgroup > 0 { // clone3 is refused in some sandboxes
+		attr.Sys.UseCgroupFD = false
+		if pid, err = syscall.ForkExec(shim[0], argv, attr); err == nil {
+			contained = join(s.Cgroup, pid) == nil // it does nothing before it has its order
+		}
+	} else {
+		contained = s.Cgroup > 0
+	}
+	if err != nil {
+		return 0, -1, false, fmt.Errorf("its shim %s could not be run: %w", shim[0], err)
+	}
+	return pid, pidfd, contained, nil
+}
+
+// join moves a process into a cgroup.
+func join(dir, pid int) error {
+	fd, err := unix.Openat(dir, "cgroup.procs", unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	_, err = unix.Write(fd, []byte(strconv.Itoa(pid)))
+	return err
 }
 
 // converse gives the shim its order and hears what became of it. Notes are

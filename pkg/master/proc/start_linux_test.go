@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"os"
+	"os/exec"
 	"os/user"
 	"runtime"
 	"slices"
@@ -140,6 +142,9 @@ func TestOwnGroupLimitsAndSignals(t *testing.T) {
 	got := report(t, s)
 	if got.PGID != got.PID {
 		t.Errorf("process group %d of process %d", got.PGID, got.PID)
+	}
+	if got.SID != got.PID {
+		t.Errorf("session %d of process %d", got.SID, got.PID)
 	}
 	// The runtime of a Go program raises its soft limit to one below the hard.
 	if got.NoFile[1] != 512 || got.NoFile[0] < 511 {
@@ -460,5 +465,41 @@ func BenchmarkStart(b *testing.B) {
 		p.Exit()
 		p.Close()
 		b.StartTimer()
+	}
+}
+
+// A worker of a master that was started in a terminal has no terminal: it could put
+// input there that root's shell reads.
+func TestNoTerminal(t *testing.T) {
+	ptmx, err := unix.Open("/dev/ptmx", unix.O_RDWR|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer unix.Close(ptmx)
+	if err := unix.IoctlSetPointerInt(ptmx, unix.TIOCSPTLCK, 0); err != nil {
+		t.Skip(err)
+	}
+	n, err := unix.IoctlGetInt(ptmx, unix.TIOCGPTN)
+	if err != nil {
+		t.Skip(err)
+	}
+	pts, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer pts.Close()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(self, "as-worker", "terminal")
+	var out bytes.Buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = pts, &out, &out
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Run(); err != nil {
+		t.Fatalf("%v: %s", err, out.String())
+	}
+	if want := "terminal has a terminal: true\nterminal worker has a terminal: false\n"; out.String() != want {
+		t.Errorf("%q, want %q", out.String(), want)
 	}
 }

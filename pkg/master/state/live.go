@@ -39,6 +39,7 @@ type Live struct {
 	Workers     []LiveWorker     `json:"workers"`
 	Active      LiveDeployment   `json:"active"`
 	Revision    uint64           `json:"revision,omitempty"` // of what workers have kept, the last one
+	Cgroup      string           `json:"cgroup,omitempty"`   // the directory of the service's, with those of its workers in it
 }
 
 // LiveConfig is the source of a configuration that some generation runs with.

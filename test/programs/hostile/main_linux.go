@@ -53,6 +53,32 @@ func main() {
 		cmd := exec.Command("/proc/self/exe", "never-binds", address)
 		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 		check(cmd.Start())
+	case "leaves-daemon", "leaves-bare-daemon": // with its socket, and is done
+		leaveDaemon(way, listener(address))
+		os.Exit(0)
+	case "daemon-between":
+		cmd := exec.Command("/proc/self/exe", "serves", address)
+		cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = os.Stdout, os.Stderr, []*os.File{os.NewFile(3, "listener")}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+		check(cmd.Start())
+		os.Exit(0)
+	case "terminal": // tells whether it has one
+		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
+		if err == nil {
+			_ = tty.Close()
+		}
+		check(os.Setenv("RELEASE", fmt.Sprintf("terminal: %v", err)))
+	case "alternates": // between two main processes
+		pid := fork("never-binds", address)
+		for range 1000 {
+			notify("MAINPID=" + pid)
+			notify(fmt.Sprintf("MAINPID=%d", os.Getpid()))
+		}
+	case "hands-on", "hands-on-again": // its place, to a process that does the same
+		next := map[string]string{"hands-on": "hands-on-again", "hands-on-again": "ready"}[way]
+		notify("MAINPID=" + fork(next, address))
+		time.Sleep(after) // it is heard by then
+		os.Exit(0)
 	case "main":
 		notify("MAINPID=" + fork("ready", address))
 		select {} // until it is killed with the other
@@ -237,6 +263,20 @@ func fork(way, address string) (pid string) {
 	}
 	check(cmd.Start())
 	return fmt.Sprint(cmd.Process.Pid)
+}
+
+// leaveDaemon has a process serve l whose parent, and whose parent's parent, have ended.
+func leaveDaemon(way string, l net.Listener) {
+	f, err := l.(interface{ File() (*os.File, error) }).File()
+	check(err)
+	cmd := exec.Command("/proc/self/exe", "daemon-between", os.Args[2])
+	cmd.Env = append(os.Environ(), "LISTEN_FDNAMES=http")
+	if way == "leaves-bare-daemon" {
+		cmd.Env = []string{"LISTEN_FDNAMES=http", "RELEASE=" + os.Getenv("RELEASE")}
+	}
+	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = os.Stdout, os.Stderr, []*os.File{f}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	check(cmd.Run())
 }
 
 func notify(text string) {

@@ -1,0 +1,274 @@
+package contain
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/proc"
+)
+
+func TestMain(m *testing.M) {
+	proc.ShimMain()
+	os.Exit(m.Run())
+}
+
+// marked tells a test's processes by their environment.
+func marked(t *testing.T) func(env []string) (uint64, bool) {
+	mark := "CONTAIN_TEST=" + t.Name() + "/"
+	return func(env []string) (uint64, bool) {
+		for _, e := range env {
+			if n, ok := strings.CutPrefix(e, mark); ok {
+				id, err := strconv.ParseUint(n, 10, 64)
+				return id, err == nil
+			}
+		}
+		return 0, false
+	}
+}
+
+// open is for workers with cgroups, or without.
+func open(t *testing.T, cgroups bool) *Workers {
+	t.Helper()
+	w := Open(Options{RuntimeDir: t.TempDir(), Marked: marked(t)})
+	switch {
+	case !cgroups:
+		w.Close()
+		w.group, w.why, w.children = "", "the test", children()
+		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0) })
+	case w.group == "":
+		t.Skip("there is no cgroup here: ", w.why)
+	}
+	t.Cleanup(func() {
+		if _, err := w.EndAll(); err != nil {
+			t.Error(err)
+		}
+		if _, err := os.Stat(w.group); w.group != "" && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is left: %v", w.group, err)
+		}
+	})
+	return w
+}
+
+// start starts a worker that runs a shell script, which is to say "here" and to go on.
+func start(t *testing.T, w *Workers, id uint64, script string) (p *proc.Process, named Worker) {
+	t.Helper()
+	out, err := os.CreateTemp(t.TempDir(), "out")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer out.Close()
+	s := proc.Spec{
+		Program: "/bin/sh", Args: []string{"sh", "-c", script}, Stdout: int(out.Fd()), Stderr: int(out.Fd()),
+		Env: []string{"PATH=/bin:/usr/bin", fmt.Sprintf("CONTAIN_TEST=%s/%d", t.Name(), id)},
+	}
+	fd, err := w.Place(id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fd >= 0 {
+		defer unix.Close(fd)
+		s.Cgroup = fd
+	}
+	if p, err = proc.Start(s); err != nil {
+		t.Fatal(err)
+	}
+	if p.Contained() != (fd >= 0) {
+		t.Errorf("contained: %v", p.Contained())
+	}
+	t.Cleanup(p.Close)
+	begun, err := proc.Begun(p.PID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the script to have run", func() bool {
+		text, _ := os.ReadFile(out.Name())
+		return strings.HasSuffix(string(text), "here\n")
+	})
+	return p, Worker{ID: id, PID: p.PID(), Begun: begun}
+}
+
+func eventually(t *testing.T, what string, fact func() bool) {
+	t.Helper()
+	for late := time.Now().Add(20 * time.Second); !fact(); time.Sleep(time.Millisecond) {
+		if time.Now().After(late) {
+			t.Fatalf("waited for %s", what)
+		}
+	}
+}
+
+// sleepers are the living processes that sleep for so many seconds.
+func sleepers(seconds string) (pids []int) {
+	for pid := range proc.All() {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+		if err == nil && strings.HasSuffix(string(text), "\x00"+seconds+"\x00") {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// What is left of a worker is found wherever it has gone, and what is another's is not
+// touched.
+func TestWhatAWorkerLeavesIsEnded(t *testing.T) {
+	ways := map[string]string{
+		"in its group":            "sleep %s &",
+		"in its session":          "setsid -w sh -c 'sleep %s & exec sleep %[1]s' &",
+		"in a session of its own": "setsid -f sleep %s",
+		"twice removed":           "(setsid -f setsid -f sleep %s)",
+		"without a trace":         "env -i setsid -f sleep %s",
+	}
+	for _, cgroups := range []bool{true, false} {
+		for i, way := range []string{"in its group", "in its session", "in a session of its own", "twice removed", "without a trace"} {
+			t.Run(fmt.Sprintf("%s, cgroups %v", way, cgroups), func(t *testing.T) {
+				w := open(t, cgroups)
+				mine, other := fmt.Sprintf("%d.5", 7_000_000+10*os.Getpid()+i), fmt.Sprintf("%d.25", 7_000_000+10*os.Getpid()+i)
+				p, named := start(t, w, 1, fmt.Sprintf(ways[way], mine)+"\necho here; exec sleep 1000")
+				_, _ = start(t, w, 2, "setsid -f sleep "+other+"; echo here; exec sleep "+other)
+				eventually(t, "what it leaves to have got where it goes", func() bool { return len(sleepers(mine)) > 0 })
+				if err := p.SignalAlone(syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				<-p.Done()
+				eventually(t, "the other's processes", func() bool { return len(sleepers(other)) == 2 })
+				if _, err := w.End(named); err != nil {
+					t.Error(err)
+				}
+				left := sleepers(mine)
+				if cgroups || way != "without a trace" { // that one is known to get away until the stop
+					if len(left) > 0 {
+						t.Errorf("processes %v are left", left)
+					}
+				}
+				if len(sleepers(other)) != 2 {
+					t.Error("another worker's processes were ended")
+				}
+				if cgroups {
+					if got := w.Left(); !slices.Equal(got, []uint64{2}) {
+						t.Errorf("processes are left in the cgroups of %v", got)
+					}
+				}
+				if _, err := w.EndAll(); err != nil {
+					t.Error(err)
+				}
+				if left := append(sleepers(mine), sleepers(other)...); len(left) > 0 {
+					t.Errorf("processes %v are left at the end", left)
+				}
+			})
+		}
+	}
+}
+
+// Who forks all the time is ended too, in cgroups of its own making as well.
+func TestOneThatForksIsEnded(t *testing.T) {
+	for _, cgroups := range []bool{true, false} {
+		t.Run(fmt.Sprint(cgroups), func(t *testing.T) {
+			w := open(t, cgroups)
+			nest := ""
+			if cgroups && os.Geteuid() == 0 {
+				nest = fmt.Sprintf("mkdir -p %[1]s/a/b; echo $$ >%[1]s/a/b/cgroup.procs; ", groupOf(w.group, 1))
+			}
+			p, named := start(t, w, 1, nest+"echo here; while :; do setsid sleep 0.02 & sleep 0.005; done")
+			if err := p.Signal(syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+			<-p.Done()
+			if _, err := w.End(named); err != nil {
+				t.Error(err)
+			}
+			for pid := range proc.All() {
+				if id, ok := w.opt.Marked(proc.Environ(pid)); ok {
+					t.Errorf("process %d of worker %d is left", pid, id)
+				}
+			}
+		})
+	}
+}
+
+// Without cgroup.kill processes are ended one by one.
+func TestEndWithoutCgroupKill(t *testing.T) {
+	w := open(t, true)
+	p, _ := start(t, w, 1, "setsid -f sleep 1000; setsid -f sleep 1000; echo here; exec sleep 1000")
+	dir := groupOf(w.group, 1)
+	pids := members(dir)
+	if len(pids) != 3 {
+		t.Errorf("%v are in the cgroup", pids)
+	}
+	if got := w.Processes(1); !slices.Equal(got, pids) || w.Processes(2) != nil {
+		t.Errorf("%v, %v", got, w.Processes(2))
+	}
+	killEach(dir)
+	<-p.Done()
+	eventually(t, "the cgroup to be empty", func() bool { return len(members(dir)) == 0 })
+}
+
+// The cgroup of an earlier master is looked at, too.
+func TestCgroupOfAnEarlierMaster(t *testing.T) {
+	w := open(t, true)
+	elsewhere := filepath.Join(filepath.Dir(w.group), filepath.Base(w.group)+"-before")
+	if err := os.MkdirAll(groupOf(elsewhere, 5), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.Open(groupOf(elsewhere, 5))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{UseCgroupFD: true, CgroupFD: int(dir.Fd())}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	next := Open(Options{RuntimeDir: w.opt.RuntimeDir, Before: elsewhere, Marked: marked(t)})
+	if got := next.Left(); !slices.Equal(got, []uint64{5}) {
+		t.Errorf("left: %v", got)
+	}
+	if got, err := next.End(Worker{ID: 5}); err != nil || !slices.Equal(got, []int{cmd.Process.Pid}) {
+		t.Errorf("ended %v, %v", got, err)
+	}
+	<-ended
+	if _, err := next.EndAll(); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(elsewhere); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s is left", elsewhere)
+	}
+}
+
+func TestMountedAt(t *testing.T) {
+	const mounts = `24 1 0:22 / /proc rw - proc proc rw
+30 24 0:26 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids
+31 24 0:27 /docker/abc /mnt/a\040b rw,nosuid shared:9 master:1 - cgroup2 cgroup2 rw
+32 24 0:27 /system.slice /sys/fs/cgroup/unified ro - cgroup2 cgroup2 rw
+`
+	for path, want := range map[string]string{
+		"/docker/abc":                     "/mnt/a b",
+		"/docker/abc/x":                   "/mnt/a b/x",
+		"/docker/abcd":                    "",
+		"/system.slice/m.service":         "/sys/fs/cgroup/unified/m.service",
+		"/../x":                           "",
+		"/user.slice/session-1.scope":     "",
+		"/system.slice/with a/blank":      "/sys/fs/cgroup/unified/with a/blank",
+		"/system.slice/../docker/abc/sub": "/mnt/a b/sub",
+	} {
+		if got, err := mountedAt(strings.NewReader(mounts), path); got != want || (err == nil) != (want != "") {
+			t.Errorf("%s: %q, %v, want %q", path, got, err, want)
+		}
+	}
+}

@@ -1,0 +1,53 @@
+// Package contain keeps each worker together with all that it starts, so that all
+// of it can be ended, whatever session, group or parent it has made for itself.
+//
+// Where it can, each worker gets a cgroup (v2) below the one that masterd is in. Only
+// membership is used: no controller is enabled, because systemd cannot start a unit
+// again in whose cgroup one is enabled while a process of a killed master is left
+// below it. Where no cgroup can be made, processes are found by the environment that
+// the worker was started with, by its session, and by their ancestors. That finds
+// everything but a process that has left its session, has lost its parent, and has
+// cleared or overwritten its environment; such a process becomes masterd's child, and
+// is ended at a stop.
+package contain
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"time"
+)
+
+const (
+	// killLimit is how long the kernel may take to end what was killed.
+	killLimit = 5 * time.Second
+	// Between two looks at what was killed.
+	killLook = time.Millisecond
+	// maxBelow bounds how many cgroups that a worker has made below its own are
+	// removed at a time.
+	maxBelow = 4096
+	// maxEnded is how many ended processes are told by number.
+	maxEnded = 64
+)
+
+// Worker names a worker's processes.
+type Worker struct {
+	ID    uint64
+	PID   int    // of its first process, which made its session; zero: it is not known
+	Begun string // that process's start, as proc.Begun says it
+}
+
+// Options say whose workers they are.
+type Options struct {
+	RuntimeDir string // the service's: names its cgroup
+	Before     string // the cgroup that an earlier master of the service used; empty: it is not known
+
+	// Marked tells whether an environment is one that a worker of this service was
+	// started with, and which one's.
+	Marked func(env []string) (worker uint64, ok bool)
+}
+
+// name is the name of a service's cgroup.
+func name(runtimeDir string) string {
+	sum := sha256.Sum256([]byte(runtimeDir))
+	return "masterd-" + hex.EncodeToString(sum[:6])
+}

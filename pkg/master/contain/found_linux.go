@@ -1,0 +1,109 @@
+package contain
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/masterd/masterd/pkg/master/proc"
+)
+
+// table is every process of the machine but this one, by number.
+type table map[int]proc.Facts
+
+func look() table {
+	all := table(proc.All())
+	delete(all, os.Getpid())
+	return all
+}
+
+// children are this process's, with their starts.
+func children() map[int]string {
+	all := map[int]string{}
+	for pid, f := range look() {
+		if f.Parent == os.Getpid() {
+			all[pid] = f.Begun
+		}
+	}
+	return all
+}
+
+// of are a worker's processes: those that were started with its environment, or are
+// in its session, and all that they have started.
+func (t table) of(w Worker, marked func([]string) (uint64, bool)) (pids []int) {
+	leader, there := t[w.PID]
+	reused := there && leader.Begun != w.Begun
+	for pid, f := range t {
+		if w.PID != 0 && !reused && f.Session == w.PID {
+			pids = append(pids, pid)
+		} else if id, ok := marked(proc.Environ(pid)); ok && id == w.ID {
+			pids = append(pids, pid)
+		}
+	}
+	return t.withOffspring(pids)
+}
+
+// marked are the processes of all workers.
+func (t table) marked(marked func([]string) (uint64, bool)) (pids []int) {
+	for pid := range t {
+		if _, ok := marked(proc.Environ(pid)); ok {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// childrenBut are this process's children that are in neither of both.
+func (t table) childrenBut(known map[int]string, spare []int) (pids []int) {
+	for pid, f := range t {
+		if f.Parent == os.Getpid() && known[pid] != f.Begun && !slices.Contains(spare, pid) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// withOffspring adds the children of some processes, and theirs.
+func (t table) withOffspring(pids []int) []int {
+	all := map[int]bool{}
+	for _, pid := range pids {
+		all[pid] = true
+	}
+	for more := true; more; {
+		more = false
+		for pid, f := range t {
+			if all[f.Parent] && !all[pid] {
+				all[pid], more = true, true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// endFound kills what is found, and looks again until nothing is.
+func (w *Workers) endFound(find func(table) []int) (ended []int, err error) {
+	killed := map[int]string{}
+	for late := time.Now().Add(killLimit); ; time.Sleep(killLook) {
+		all := look()
+		left := find(all)
+		if len(left) == 0 {
+			return ended, nil
+		}
+		if time.Now().After(late) {
+			return ended, fmt.Errorf("processes %v are still there %s after KILL", left, killLimit)
+		}
+		for _, pid := range left {
+			if killed[pid] == all[pid].Begun {
+				continue // it was told; the kernel takes its time
+			}
+			if proc.KillNamed(pid, all[pid].Begun) {
+				killed[pid] = all[pid].Begun
+				if len(ended) < maxEnded {
+					ended = append(ended, pid)
+				}
+			}
+		}
+	}
+}
