@@ -291,14 +291,20 @@ func (a *app) host(uid int) config.Host {
 }
 
 // owners are those who are believed besides root: this user, and whoever the
-// configuration belongs to.
+// configuration belongs to. That is also whose directory it is in, for he could
+// write another one.
 func (a *app) owners(file string) trust.Owners {
 	owners := slices.Clone(a.trusted)
 	if !owners.Has(a.uid) {
 		owners = append(owners, a.uid)
 	}
-	if info, err := os.Stat(file); err == nil && !owners.Has(trust.Owner(info)) {
-		owners = append(owners, trust.Owner(info))
+	if file == "" {
+		return owners
+	}
+	for _, path := range []string{file, filepath.Dir(file)} {
+		if info, err := os.Stat(path); err == nil && !owners.Has(trust.Owner(info)) {
+			owners = append(owners, trust.Owner(info))
+		}
 	}
 	return owners
 }
