@@ -82,6 +82,7 @@ func (m *Master) openKeeper() (*state.Live, held, error) {
 		}
 	}
 	m.inherits = left != nil || len(all) > 0
+	m.before = left
 	m.inheritBlobs(left, blobs, len(all) > 0)
 	return left, h, m.inheritFiles(files)
 }

@@ -157,19 +157,21 @@ type Master struct {
 	nobody      bool // the machine has said that nobody is alive
 	notified    notified
 	exit        *rollout.Code
-	slots       int             // of each listener
-	boot        string          // the host's
-	inherits    bool            // the last master has left something
-	deserted    bool            // none of its workers lives, known or not
-	found       *rollout.Found  // who of its workers lives; nil: nobody
-	unknown     []unknown       // who lives and is not known
-	firstWorker rollout.Worker  // numbers up to this one are theirs
-	kept        []byte          // live.json as it was last written
-	keptConfigs map[string]bool // by digest: those that lie beside it
-	keptStale   bool            // others may lie there, too
-	liveKept    atomic.Int32    // how many configurations lie beside live.json; -1: it is not kept
-	liveRefused time.Time       // when a line was last written about its not being written
-	leave       *leave          // another masterd takes this one's place
+	slots       int                // of each listener
+	boot        string             // the host's
+	inherits    bool               // the last master has left something
+	before      *state.Live        // what it has left; nil: nothing, or forgotten
+	deserted    bool               // none of its workers lives, known or not
+	found       *rollout.Found     // who of its workers lives; nil: nobody
+	unknown     []unknown          // who lives and is not known
+	firstWorker rollout.Worker     // numbers up to this one are theirs
+	kept        []byte             // live.json as it was last written
+	keptConfigs map[string]bool    // by digest: those that lie beside it
+	keptStale   bool               // others may lie there, too
+	liveKept    atomic.Int32       // how many configurations lie beside live.json; -1: it is not kept
+	liveRefused time.Time          // when a line was last written about its not being written
+	leave       *leave             // another masterd takes this one's place
+	upgrade     *state.LiveUpgrade // that, or the one that this masterd has come by until it has proved itself
 }
 
 // deployment remembers who brought the active generation.
@@ -516,6 +518,7 @@ func (m *Master) Run(ctx context.Context) int {
 		time.AfterFunc(provenAfter, func() { m.at(m.proven) })
 	}
 	m.log.Info("masterd starts", zap.String("masterd", m.opt.Version), zap.String("config", m.cfg.File), zap.Int("pid", os.Getpid()))
+	m.recordTakeover()
 	m.followAdopted()
 	m.step(rollout.Booted{Settings: settings(m.cfg), State: m.saved, Found: m.found, Workers: m.firstWorker})
 	m.loop(ctx)

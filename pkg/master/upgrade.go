@@ -117,11 +117,12 @@ func (b backend) Upgrade(by string, r api.UpgradeRequest) (<-chan api.Event, err
 			o.Reason = fmt.Sprintf("%s (%s) has proved that it can take over, and does", program, version)
 		}
 		if err == nil {
-			err = m.leaveFor(program)
+			err = m.leaveFor(&state.LiveUpgrade{By: by, Why: r.Reason, From: m.opt.Version, Program: program})
 		}
 		fields := []zap.Field{zap.String("by", by), zap.String("why", r.Reason), zap.String("binary", program), zap.String("its version", version)}
 		if err != nil {
 			o.Result, o.Reason = api.ResultFailed, err.Error()
+			m.recordMasterd(api.Entry{What: "upgrade", By: by, Why: r.Reason, Outcome: api.ResultFailed, Reason: err.Error()})
 			m.log.Error("an upgrade was refused, this masterd goes on", append(fields, zap.Error(err))...)
 		} else {
 			m.log.Info("another masterd takes over", fields...)
@@ -143,7 +144,7 @@ func (m *Master) proved(program string) (string, error) {
 }
 
 // leaveFor has the loop end for another masterd.
-func (m *Master) leaveFor(program string) error {
+func (m *Master) leaveFor(u *state.LiveUpgrade) error {
 	old, err := os.Open("/proc/self/exe")
 	if err != nil {
 		return fmt.Errorf("opening the masterd that runs, to come back to it: %w", err)
@@ -151,7 +152,8 @@ func (m *Master) leaveFor(program string) error {
 	why := errors.New("the service is ending")
 	m.ask(func() {
 		if why = m.mayLeave(); why == nil {
-			m.leave = &leave{program: program, old: old, since: time.Now()}
+			m.leave = &leave{program: u.Program, old: old, since: time.Now()}
+			m.upgrade = u
 			time.AfterFunc(leaveWait, func() { m.at(func() {}) }) // the loop looks again
 		}
 	})
@@ -216,9 +218,48 @@ func (m *Master) guard() {
 
 // proven: this master has lived for a while, nobody has to stand by.
 func (m *Master) proven() {
+	m.upgrade = nil
 	if err := errors.Join(m.keeper.Unguard(), keeper.Unguarded(m.opt.Report)); err != nil {
 		m.log.Warn("the keeper cannot be told that this masterd is well", zap.Error(err))
 	}
+}
+
+// recordMasterd adds to the history what has become of masterd itself.
+func (m *Master) recordMasterd(e api.Entry) {
+	e.At = time.Now()
+	m.log.Info("history", zap.String("what", e.What), zap.String("by", e.By), zap.String("outcome", e.Outcome), given("why", e.Why), given("reason", e.Reason))
+	m.queueDisk("the history", func() error { return m.history.Append(e) })
+}
+
+// recordTakeover says how this master has come after another one: only the next can
+// tell how an upgrade has ended, or that the one before was killed.
+func (m *Master) recordTakeover() {
+	l := m.before
+	m.before = nil
+	if l == nil {
+		return
+	}
+	e := api.Entry{What: "upgrade", By: "masterd", Outcome: api.ResultDone}
+	u := l.Upgrade
+	if u != nil {
+		e.By, e.Why = u.By, u.Why
+	}
+	switch {
+	case m.opt.Restored != "":
+		e.Outcome, e.Reason = api.ResultRolledBack, fmt.Sprintf("%s died after it had taken over; masterd %s is back", m.opt.Restored, m.opt.Version)
+	case u != nil && !u.Taken && u.Program == "":
+		e.What, e.Reason = "takeover", fmt.Sprintf("masterd %s made way for %s", l.Masterd, m.opt.Version)
+	case u != nil && !u.Taken && l.PID == os.Getpid():
+		e.Reason = fmt.Sprintf("masterd %s has taken over from %s", m.opt.Version, u.From)
+		taken := *u
+		taken.Taken = true
+		m.upgrade = &taken
+	case u != nil && !u.Taken:
+		e.Outcome, e.Reason = api.ResultFailed, fmt.Sprintf("%s died before it had taken over; masterd %s was started", u.Program, m.opt.Version)
+	default:
+		e = api.Entry{What: "takeover", By: "masterd", Outcome: api.ResultDone, Reason: fmt.Sprintf("masterd %s, process %d, died without a stop; %s took over %d workers", l.Masterd, l.PID, m.opt.Version, len(m.workers))}
+	}
+	m.recordMasterd(e)
 }
 
 // weak tells what is wrong with masterd itself; the service may be well.

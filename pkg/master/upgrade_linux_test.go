@@ -6,6 +6,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/masterd/masterd/pkg/master/state"
 )
 
 // A connection that finds no place holds up an upgrade for leaveWait, not until
@@ -27,7 +29,7 @@ func TestUpgradeWaitsForConnectionsOnlySoLong(t *testing.T) {
 			m.orphans = append(m.orphans, orphan{config.Listener{Name: "http"}, int(client.Fd()), time.Now()})
 		})
 		begun := time.Now()
-		if err := m.leaveFor("/bin/masterd"); err != nil {
+		if err := m.leaveFor(&state.LiveUpgrade{By: "alice", Program: "/bin/masterd"}); err != nil {
 			t.Fatal(err)
 		}
 		if code := <-ended; code != Replaced {

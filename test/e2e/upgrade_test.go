@@ -172,3 +172,49 @@ func TestUpgradeSaysThatTheMasterIsGone(t *testing.T) {
 	}
 	alone(t, s)
 }
+
+// What becomes of masterd itself is in the history: a death and who took over, an
+// upgrade with who wanted it and why, and one that failed.
+func TestHistoryTellsOfMasterd(t *testing.T) {
+	t.Parallel()
+	s := started(t, nil)
+	alone(t, s)
+	last := func(what, outcome, why, reason string) {
+		t.Helper()
+		var entries []api.Entry
+		for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+			var err error
+			if entries, err = s.API.History(t.Context(), 20); err != nil {
+				continue
+			}
+			for _, e := range entries {
+				if e.What == what && e.Outcome == outcome && e.Why == why && strings.Contains(e.Reason, reason) && e.By != "" && !e.At.IsZero() {
+					return
+				}
+			}
+		}
+		t.Errorf("no entry %s, %s, %q, %q: %+v", what, outcome, why, reason, entries)
+	}
+	s.Kill()
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	last("takeover", "done", "", "died without a stop")
+	if out, code := s.CLI(t.Context(), "upgrade", "--reason", "a better one"); code != 0 {
+		t.Fatalf("%d: %s", code, out)
+	}
+	last("upgrade", "done", "a better one", "has taken over")
+	bad := filepath.Join(s.Dir, "bad")
+	for _, c := range []struct{ text, outcome, why, reason string }{
+		{"exit 3", "failed", "no proof", "cannot take over"},
+		{fmt.Sprintf("[ \"$1\" = prove ] && exec %s \"$@\"\nexit 1", s.Masterd), "rolled-back", "a bad one", "is back"},
+	} {
+		if err := os.WriteFile(bad, []byte("#!/bin/sh\n"+c.text+"\n"), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if out, code := s.CLI(t.Context(), "upgrade", "--binary", bad, "--reason", c.why); code == 0 {
+			t.Fatal(out)
+		}
+		last("upgrade", c.outcome, c.why, c.reason)
+	}
+}

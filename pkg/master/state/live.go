@@ -40,6 +40,18 @@ type Live struct {
 	Active      LiveDeployment   `json:"active"`
 	Revision    uint64           `json:"revision,omitempty"` // of what workers have kept, the last one
 	Cgroup      string           `json:"cgroup,omitempty"`   // the directory of the service's, with those of its workers in it
+	PID         int              `json:"pid,omitempty"`      // of the master that wrote it
+	Upgrade     *LiveUpgrade     `json:"upgrade,omitempty"`  // another masterd takes its place, or has done so just now
+}
+
+// LiveUpgrade is who wanted another masterd, and why. It stays until that one has
+// proved itself, so that whoever is master then can say how it ended.
+type LiveUpgrade struct {
+	By      string `json:"by"`
+	Why     string `json:"why,omitempty"`
+	From    string `json:"from"`              // masterd's version before
+	Program string `json:"program,omitempty"` // that takes over; empty: one that waits
+	Taken   bool   `json:"taken,omitempty"`   // it has taken over, and has not proved itself yet
 }
 
 // LiveConfig is the source of a configuration that some generation runs with.
