@@ -6,6 +6,8 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -151,6 +153,59 @@ func TestKilledMasterComesBack(t *testing.T) {
 	}
 	u.wants("ActiveState=active")
 	u.says("serving")
+}
+
+// A master that is killed again and again comes back each time, although workers are
+// left in cgroups of their own below the unit's.
+func TestMasterIsKilledTwentyTimes(t *testing.T) {
+	t.Parallel()
+	u := newUnit(t)
+	u.start()
+	u.baked()
+	t.Logf("controllers of the unit's cgroup: %q", u.controllers())
+	_, workers := u.master()
+	for _, w := range workers {
+		if group := w.file(t, "cgroup"); !strings.Contains(group, "/masterd-") || !strings.Contains(group, "/worker-") {
+			t.Fatalf("the worker %+v is not in a cgroup of its own: %s", w, group)
+		}
+	}
+	for i := 1; i <= 20; i++ {
+		before, _ := u.master()
+		before.signal(t, syscall.SIGKILL)
+		u.becomes("NRestarts", strconv.Itoa(i))
+		u.becomes("ActiveState", "active")
+		u.serves("v1")
+		after, now := u.master()
+		if after.pid == before.pid || fmt.Sprint(now) != fmt.Sprint(workers) {
+			t.Fatalf("after kill %d: master %+v, then %+v; workers %+v, then %+v", i, before, after, workers, now)
+		}
+	}
+	u.wants("Result=success")
+	u.must("systemctl", "stop", u.name)
+	if left := u.here(); len(left) > 0 {
+		t.Errorf("%+v outlive the stop", left)
+	}
+}
+
+// controllers has the unit's cgroup given a controller, if there is one to be had, and
+// returns those that it has: a tree without any cannot fail as one with them can.
+func (u *unit) controllers() string {
+	slice := "system.slice"
+	if template, _, ok := strings.Cut(u.name, "@"); ok {
+		slice += "/system-" + template + ".slice"
+	}
+	dir := u.cgroup
+	for _, part := range append([]string{""}, append(strings.Split(slice, "/"), u.name+".service")...) {
+		dir = filepath.Join(dir, part)
+		available, _ := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
+		if part == u.name+".service" {
+			return strings.TrimSpace(string(available))
+		}
+		for _, c := range strings.Fields(string(available)) {
+			_ = os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+c), 0)
+		}
+	}
+	return ""
 }
 
 // A master that hangs is ended by the watchdog and comes back.
