@@ -24,9 +24,13 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// mark begins what a test's processes have in their environment. The test binary's
+// process id is in it, because the same test may run twice on one machine.
+func mark(t *testing.T) string { return fmt.Sprintf("CONTAIN_TEST=%d/%s/", os.Getpid(), t.Name()) }
+
 // marked tells a test's processes by their environment.
 func marked(t *testing.T) func(env []string) (uint64, bool) {
-	mark := "CONTAIN_TEST=" + t.Name() + "/"
+	mark := mark(t)
 	return func(env []string) (uint64, bool) {
 		for _, e := range env {
 			if n, ok := strings.CutPrefix(e, mark); ok {
@@ -74,7 +78,7 @@ func start(t *testing.T, w *Workers, id uint64, script string) (p *proc.Process,
 	defer out.Close()
 	s := proc.Spec{
 		Program: "/bin/sh", Args: []string{"sh", "-c", script}, Stdout: int(out.Fd()), Stderr: int(out.Fd()),
-		Env: []string{"PATH=/bin:/usr/bin", fmt.Sprintf("CONTAIN_TEST=%s/%d", t.Name(), id)},
+		Env: []string{"PATH=/bin:/usr/bin", mark(t) + strconv.FormatUint(id, 10)},
 	}
 	fd, err := w.Place(id)
 	if err != nil {
