@@ -278,6 +278,15 @@ func (m *Master) holdersLeft() []listen.Holder {
 	return all
 }
 
+// sharesLeft are where new connections went when the last master died, as far as it
+// could note it.
+func sharesLeft(l *state.Live) []listen.Share {
+	if l == nil {
+		return nil
+	}
+	return sharesOf(l.Machine.Have)
+}
+
 // takeOver gives the workers that were found their rooms: their output, their
 // slots, and a place at the control socket.
 func (m *Master) takeOver(h held) {

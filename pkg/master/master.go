@@ -275,7 +275,7 @@ func (m *Master) open() (err error) {
 		m.answers[mode] = answer.New(mode, holdTime, retryAfter)
 	}
 	set, err := listen.Open(listen.Options{
-		Listeners: m.listenersNeeded(), Slots: m.slots, Log: m.log, Held: held.sockets, Holders: m.holdersLeft(), Deserted: m.deserted, Given: m.opt.Given,
+		Listeners: m.listenersNeeded(), Slots: m.slots, Log: m.log, Held: held.sockets, Holders: m.holdersLeft(), Shares: sharesLeft(left), Deserted: m.deserted, Given: m.opt.Given,
 		Keep: m.holdSocket, Drop: m.drop,
 		Orphan: m.takeOrphan,
 		Quiet:  func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) },

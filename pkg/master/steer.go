@@ -32,10 +32,7 @@ type orphan struct {
 
 // steer moves new connections, at once: it takes some tens of microseconds.
 func (m *Master) steer(c rollout.Steer) {
-	shares := make([]listen.Share, len(c.Shares))
-	for i, s := range c.Shares {
-		shares[i] = listen.Share{Slot: int(s.Slot), Weight: s.Weight}
-	}
+	shares := sharesOf(c.Shares)
 	if len(c.Shares) > 0 {
 		m.pauseOthers(c.Shares)
 	}
@@ -54,6 +51,14 @@ func (m *Master) steer(c rollout.Steer) {
 	m.log.Info("steered", zap.Any("shares", c.Shares))
 	m.step(rollout.Steered{Seq: c.Seq})
 	m.placeOrphans()
+}
+
+func sharesOf(all []rollout.Share) []listen.Share {
+	shares := make([]listen.Share, len(all))
+	for i, s := range all {
+		shares[i] = listen.Share{Slot: int(s.Slot), Weight: s.Weight}
+	}
+	return shares
 }
 
 // abandon: nobody is alive, and the master answers. So it does to those who

@@ -245,6 +245,19 @@ func (p pool) has(fd int) bool {
 	return false
 }
 
+// fits tells whether the sockets can be those of a listener.
+func (p pool) fits(family, slots int) error {
+	for name, fd := range p.sockets {
+		if i, err := strconv.Atoi(name); err == nil && i >= slots {
+			return fmt.Errorf("a socket is of slot %d, and there are %d: processes were taken away while no master was there", i, slots)
+		}
+		if got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil || got != family {
+			return fmt.Errorf("socket %s is of family %d and not %d: %w", name, got, family, errors.Join(err, unix.EAFNOSUPPORT))
+		}
+	}
+	return nil
+}
+
 func (p pool) close() {
 	for _, fd := range p.sockets {
 		closeFD(fd)
@@ -334,13 +347,8 @@ func (o opener) inherit(l *listener, p pool, family int, missing func(i int) (*s
 	if l.steering == shared {
 		n = 1
 	}
-	for name, fd := range p.sockets {
-		if i, err := strconv.Atoi(name); err == nil && i >= n-1 {
-			return fmt.Errorf("a socket is of slot %d, and there are %d: processes were taken away while no master was there", i, n-1)
-		}
-		if got, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil || got != family {
-			return fmt.Errorf("socket %s is of family %d and not %d: %w", name, got, family, errors.Join(err, unix.EAFNOSUPPORT))
-		}
+	if err := p.fits(family, n-1); err != nil {
+		return err
 	}
 	l.sockets = make([]*socket, n)
 	for i := range n {

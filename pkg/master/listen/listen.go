@@ -73,6 +73,9 @@ type Options struct {
 	// Holders are the processes that an earlier Set has given slots. Their sockets
 	// are taken over where Held has none of a listener's.
 	Holders []Holder
+	// Shares are what the earlier Set was steered to. Where the steering is lost with
+	// who held the sockets, it is these until the first Steer.
+	Shares []Share
 	// Deserted: of those that an earlier Set has given slots nobody lives. Of what it
 	// has left nothing serves then, and a listener that cannot be taken over is opened
 	// anew; else it would be refused for ever.

@@ -19,6 +19,7 @@ type opener struct {
 	held   map[string]Held   // what an earlier Set has left
 	// holders have what it has left where nobody held it beside it.
 	holders []Holder
+	shares  []Share                                         // what they were steered to, as far as is known
 	given   map[string]int                                  // the service manager's sockets, by listener
 	desert  func(c config.Listener, p pool, why error) bool // gives up what was left and nobody serves from
 }

@@ -131,6 +131,14 @@ func (o opener) salvageTCP(c config.Listener, p *pool) (strays []int, err error)
 		return nil, &taken{holder: holderOf(alien), cause: errors.New("a socket of the pool is no known worker's")}
 	}
 	p.meta.Steering = kernel
+	// What cannot be used is refused before anything is changed.
+	if err := p.fits(family(at), o.slots); err != nil {
+		return nil, err
+	}
+	fresh, err := freshBaseline(family(at))
+	if err != nil {
+		return nil, err
+	}
 	own, err := boundSocket(at, dual, true)
 	if err != nil {
 		return nil, err
@@ -139,12 +147,23 @@ func (o opener) salvageTCP(c config.Listener, p *pool) (strays []int, err error)
 	if err := unix.Listen(own, c.Backlog); err != nil {
 		return nil, fmt.Errorf("listening: %w", err)
 	}
-	f := finder{opener: o, l: &listener{conf: c, addr: at, dual: dual, steering: kernel}, sockets: p.sockets, probes: map[netip.AddrPort]bool{}}
-	if p.meta.Order, err = f.order(); err != nil {
-		return nil, err
+	f := finder{opener: o, l: &listener{conf: c, addr: at, dual: dual, steering: kernel}, sockets: p.sockets, fresh: fresh, probes: map[netip.AddrPort]bool{}}
+	p.meta.Order, err = f.order()
+	// From here on new connections go where they went before the deaths, so that a
+	// start which fails later leaves the traffic as it was; and so one that fails here,
+	// as far as is known. They are steered before this process's own socket closes: a
+	// program that leads to it would be the kernel's hash then, over all slots.
+	if back := f.giveBack(p.meta.Order); err == nil {
+		err = back
 	}
-	f.settle()
-	return f.strays, nil
+	if err == nil {
+		f.settle()
+		return f.strays, nil
+	}
+	for _, fd := range f.strays {
+		closeFD(fd)
+	}
+	return nil, err
 }
 
 // gather copies the sockets that listen on the address out of the holders, by
@@ -289,6 +308,7 @@ type finder struct {
 	opener
 	l       *listener
 	sockets map[string]int // the slots' and the master's own
+	fresh   baseline       // that of a socket no worker has had
 	probes  map[netip.AddrPort]bool
 	strays  []int // clients' connections that were met in queues
 }
@@ -301,23 +321,21 @@ const (
 	// ownSegment is what clients are told who wait meanwhile: more than their path
 	// allows, so that it is nothing to them.
 	ownSegment = 32000
+	// findLimit bounds how long all indices are asked for. Of one that gives no answer
+	// nothing is known: the machine may be overloaded, or its queue be full.
+	findLimit = 15 * time.Second
 )
 
-// order asks for each index in turn.
+// order asks for each index in turn. On an error it gives those that it has found.
 func (f *finder) order() (order []int, err error) {
-	own := f.sockets[heldOwn]
 	n := len(f.sockets) - 1
-	if err := f.collect(own, n); err != nil {
-		return nil, err
-	}
-	fresh, err := freshBaseline(family(f.l.addr))
-	if err != nil {
+	if err := f.collect(n); err != nil {
 		return nil, err
 	}
 	tag := func(name string, size int) (restore func(), err error) {
 		fd := f.sockets[name]
 		was, _ := unix.GetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG)
-		if was == fresh.segment {
+		if was == f.fresh.segment {
 			was = 0 // the path's own
 		}
 		if err := unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_MAXSEG, size); err != nil {
@@ -338,17 +356,18 @@ func (f *finder) order() (order []int, err error) {
 		}
 		defer restore()
 	}
+	end := time.Now().Add(findLimit)
 	for index := range n + 1 {
-		segment, err := f.segmentAt(index)
+		segment, err := f.segmentAt(index, end)
 		if err != nil {
-			return nil, fmt.Errorf("finding out which slot is at index %d of %d: %w", index, n, err)
+			return order, fmt.Errorf("finding out which slot is at index %d of %d: %w", index, n, err)
 		}
 		slot, at := heldOwnOrder, (segment-firstSegment+segmentStep-1)/segmentStep
 		if at < n && segment > firstSegment-segmentStep {
 			slot = slots[at]
 		}
 		if slices.Contains(order, slot) || segment > ownSegment || (slot == heldOwnOrder) != (index == n) {
-			return nil, fmt.Errorf("index %d of %d leads to a socket with segments of %d bytes, which is no slot's or another's too", index, n, segment)
+			return order, fmt.Errorf("index %d of %d leads to a socket with segments of %d bytes, which is no slot's or another's too", index, n, segment)
 		}
 		order = append(order, slot)
 	}
@@ -357,18 +376,51 @@ func (f *finder) order() (order []int, err error) {
 
 // collect has all new connections wait in the last socket of the array, and
 // those from a reserved source go to the index that they name.
-func (f *finder) collect(own, n int) error {
+func (f *finder) collect(n int) error {
+	return f.steer(n, []target{{uint32(n), 1}})
+}
+
+func (f *finder) steer(n int, to []target) error {
 	index := make([]uint32, n+1)
 	for i := range index {
 		index[i] = uint32(i)
 	}
 	v6 := f.l.addr.Addr().Is6()
-	return f.system.attach(own, program(index, []target{{uint32(n), 1}}, f.l.dual || !v6, v6))
+	return f.system.attach(f.sockets[heldOwn], program(index, to, f.l.dual || !v6, v6))
 }
 
-// segmentAt is the size that the socket at an index tells a client.
-func (f *finder) segmentAt(index int) (int, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), verifyTimeout)
+// giveBack steers to those that were steered to, as far as they are in the order;
+// if none is, all new connections wait in the master's own socket as before.
+func (f *finder) giveBack(order []int) error {
+	n := len(f.sockets) - 1
+	var to []target
+	for _, s := range f.shares {
+		if at := slices.Index(order, s.Slot); at >= 0 {
+			to = append(to, target{uint32(at), s.Weight})
+		}
+	}
+	if len(to) == 0 {
+		return nil
+	}
+	return f.steer(n, to)
+}
+
+// segmentAt is the size that the socket at an index tells a client. It is asked for
+// again until the end: no answer proves nothing. Each time there is more time for it,
+// and there is room in the queues, one of which may be full.
+func (f *finder) segmentAt(index int, end time.Time) (int, error) {
+	for limit := verifyTimeout; ; limit *= 2 {
+		segment, err := f.askSegment(index, min(limit, max(verifyTimeout, time.Until(end))))
+		if late := (net.Error)(nil); err == nil || !errors.As(err, &late) || !late.Timeout() || time.Now().After(end) {
+			return segment, err
+		}
+		f.log.Warn("a socket of the pool does not answer; it is asked again", zap.String("listener", f.l.conf.Name), zap.Int("index", index), zap.Duration("after", limit))
+		f.sweep(nil)
+	}
+}
+
+func (f *finder) askSegment(index int, limit time.Duration) (int, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
 	defer cancel()
 	c, err := f.l.dial(ctx, index)
 	if err != nil {
@@ -392,10 +444,12 @@ func (f *finder) segmentAt(index int) (int, error) {
 	return int(info.Snd_mss), nil
 }
 
-// sweep takes out of the slots' queues what waits there.
-func (f *finder) sweep() {
+// sweep takes out of the slots' queues what waits there, but not out of those whose
+// workers are steered to and accept it themselves.
+func (f *finder) sweep(but []Share) {
 	for name, fd := range f.sockets {
-		if name == heldOwn || !readable(fd) {
+		accepted := slices.ContainsFunc(but, func(s Share) bool { return strconv.Itoa(s.Slot) == name })
+		if name == heldOwn || accepted || !readable(fd) {
 			continue
 		}
 		// A live worker has it, which may expect to wait in accept: the mode is
@@ -435,7 +489,7 @@ func (f *finder) settle() {
 			break
 		}
 	}
-	f.sweep()
+	f.sweep(f.shares)
 }
 
 func family(at netip.AddrPort) int {

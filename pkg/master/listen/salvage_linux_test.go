@@ -326,6 +326,95 @@ func TestSalvageThatCannotBe(t *testing.T) {
 	}
 }
 
+// A socket that gives no answer, as the queue is full of a worker that hangs, or as
+// the machine is overloaded, is asked again: whoever waits there is served by others,
+// and the service can be taken over.
+func TestWhatDoesNotAnswerIsAskedAgain(t *testing.T) {
+	conf := salvageConf(t, "IPv4")
+	conf.Backlog = 1
+	first := newWorld(t, conf)
+	hung, well := first.process(3, false, "http"), first.process(1, false, "http")
+	first.steer(Share{3, 1})
+	addr := first.reachable("http")
+	if got := count(t, "tcp", addr, 1); got["3"] != 1 {
+		t.Fatalf("before: %v", got)
+	}
+	if err := syscall.Kill(hung.PID, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = syscall.Kill(hung.PID, syscall.SIGCONT) })
+	eventually(t, "it has stopped", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", hung.PID))
+		_, state, _ := strings.Cut(string(stat), ") ")
+		return err == nil && strings.HasPrefix(state, "T")
+	})
+	var clients []net.Conn
+	for {
+		c, err := net.DialTimeout("tcp", addr, verifyTimeout)
+		if err != nil {
+			break // it is full
+		}
+		defer c.Close()
+		if clients = append(clients, c); len(clients) > 10 {
+			t.Fatal("the queue does not fill")
+		}
+	}
+	if err := first.Leave(); err != nil {
+		t.Fatal(err)
+	}
+	next, _, err := salvaged(t, testSlots, []Holder{hung, well}, conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, slot := range []int{3, 1} {
+		if err := next.Manned(slot, []string{"http"}, testGeneration); err != nil {
+			t.Fatal(err)
+		}
+	}
+	next.host()
+	next.steer(Share{1, 1})
+	if got := count(t, "tcp", addr, 10); got["1"] != 10 {
+		t.Errorf("who served: %v", got)
+	}
+	if len(clients) == 0 {
+		t.Fatal("nobody waited")
+	}
+	for i, c := range clients {
+		if who, err := question(c); err != nil || who != "orphan" {
+			t.Errorf("client %d, who waited for the hung one: %q, %v", i, who, err)
+		}
+	}
+}
+
+// A start that fails after it has found the order out leaves the traffic as it was:
+// with those who had it, and not with one that is parked.
+func TestAFailingStartLeavesTheTraffic(t *testing.T) {
+	for _, kind := range []string{"IPv4", "all addresses"} {
+		t.Run(kind, func(t *testing.T) {
+			conf := salvageConf(t, kind)
+			first := newWorld(t, conf)
+			all := []Holder{first.process(2, true, "http"), first.process(5, false, "http"), first.process(4, true, "http"), first.process(1, false, "http")}
+			steered := []Share{{5, 1}, {1, 1}}
+			first.steer(steered...)
+			addr := first.reachable("http")
+			if err := first.Leave(); err != nil {
+				t.Fatal(err)
+			}
+			absent := tcp("other", "203.0.113.77")
+			absent.Port = 8080
+			for range 3 {
+				if _, err := Open(Options{Listeners: []config.Listener{conf, absent}, Slots: testSlots, Holders: all, Shares: steered}); !errors.Is(err, unix.EADDRNOTAVAIL) {
+					t.Fatalf("the start: %v", err)
+				}
+				got := count(t, "tcp", addr, 40)
+				if got["5"]+got["1"] != 40 || got["5"] == 0 || got["1"] == 0 {
+					t.Errorf("who served: %v", got)
+				}
+			}
+		})
+	}
+}
+
 // A worker that is being killed looks like another user's before it is gone.
 func TestWhoRefusesIsWaitedFor(t *testing.T) {
 	if os.Getuid() != 0 {
