@@ -2,7 +2,9 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -165,6 +167,44 @@ func TestMasterAndKeeperAreKilled(t *testing.T) {
 	t.Logf("%d kills of both:\n%s", n, res)
 	if res.Failed() > 0 {
 		t.Errorf("%d requests failed", res.Failed())
+	}
+}
+
+// A keeper that could not be had when the master started is had as soon as it can be,
+// and what it is given then is enough for the next master.
+func TestKeeperComesLater(t *testing.T) {
+	s := newService(t)
+	run := filepath.Join(s.Dir, "run")
+	inTheWay := filepath.Join(run, "keeper.sock")
+	if err := errors.Join(os.Mkdir(run, 0o755), os.Mkdir(inTheWay, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	st, err := s.API.Status(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Master.Keeper != 0 {
+		t.Fatalf("keeper %d", st.Master.Keeper)
+	}
+	before := pidsByWorker(st)
+	if err := os.Remove(inTheWay); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Wait(t.Context(), patience, "a keeper", func(st api.Status) bool { return st.Master.Keeper != 0 }); err != nil {
+		t.Fatal(err)
+	}
+	s.Kill()
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if st, err = s.API.Status(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after := pidsByWorker(st); !maps.Equal(after, before) || st.Master.Keeper == 0 {
+		t.Errorf("workers %v, keeper %d, and before %v", after, st.Master.Keeper, before)
 	}
 }
 

@@ -17,6 +17,9 @@ const (
 	endLimit    = 5 * time.Second        // for the keeper to be gone after End
 	againFirst  = 50 * time.Millisecond  // until a keeper that could not be started is started again, at first
 	againMost   = 10 * time.Second
+	// joinPatience is how long a master that starts tries to get what is held before it
+	// goes on without it; a keeper that it gets later is given what there is then.
+	joinPatience = 2 * time.Second
 )
 
 // Client is a master's connection to its keeper. Its methods may be called from
@@ -38,16 +41,24 @@ type Client struct {
 
 // Join joins the keeper that is there, or starts one, and returns what it holds.
 // A keeper that is there and does not answer is killed: its socket is in the way.
+// Where there is none to be had now, the client goes on trying: it has no keeper, and
+// then Refill comes. The error is of the options alone.
 func Join(o Options) (*Client, []Held, error) {
 	if err := o.check(); err != nil {
 		return nil, nil, err
 	}
+	c := &Client{o: o, answers: make(chan string, 1), stop: make(chan struct{})}
 	k, held, err := o.open()
+	for end := time.Now().Add(joinPatience); err != nil && time.Now().Before(end); time.Sleep(againFirst) {
+		k, held, err = o.open()
+	}
 	if err != nil {
-		return nil, nil, err
+		o.Log.Error("no keeper can be joined or started now: what it may hold of an earlier master's is done without", zap.Error(err))
+		c.done.Go(func() { c.run(c.reopen()) })
+		return c, nil, nil
 	}
 	o.Log.Info("joined the keeper", zap.Int("keeper", k.pid), zap.Int("held", len(held)))
-	c := &Client{o: o, link: k, answers: make(chan string, 1), stop: make(chan struct{})}
+	c.link = k
 	c.done.Go(func() { c.run(k) })
 	return c, held, nil
 }

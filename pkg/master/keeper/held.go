@@ -37,9 +37,9 @@ type Options struct {
 	// room's own. Nil is this program, by /proc/self/exe: that stays what runs,
 	// whatever has become of its file. Its main function calls [Main] first.
 	Command []string
-	// Refill is called, in a goroutine of the client's, when the keeper was lost
-	// and there is one again: everything is to be Put again. It tells whether it
-	// was; then what that keeper still held of before is dropped.
+	// Refill is called, in a goroutine of the client's, when the keeper was lost, or
+	// was not to be had at first, and there is one: everything is to be Put (again). It
+	// tells whether it was; then what that keeper still held of before is dropped.
 	Refill func() bool
 	Log    *zap.Logger
 }

@@ -288,6 +288,47 @@ func TestKeeperIsReplaced(t *testing.T) {
 	}
 }
 
+// A keeper that is not to be had when a master starts is had when it can be, and then
+// given everything. Nobody waits for it who leaves before.
+func TestThereIsNoKeeperAtFirst(t *testing.T) {
+	for _, leaves := range []bool{false, true} {
+		path := filepath.Join(dir(t), "keeper.sock")
+		if err := os.Mkdir(path, 0o700); err != nil { // in the way
+			t.Fatal(err)
+		}
+		fd := text(t, "x")
+		refilled := make(chan struct{}, 10)
+		ready := make(chan *Client, 1)
+		c, held := join(t, path, func() bool {
+			put(t, <-ready, "again", "", fd)
+			refilled <- struct{}{}
+			return true
+		})
+		ready <- c
+		if len(held) > 0 || c.PID() != 0 {
+			t.Fatalf("keeper %d holds %v", c.PID(), held)
+		}
+		put(t, c, "meanwhile", "", fd)
+		if err := c.Guard(Guard{}); err == nil {
+			t.Error("a guard without a keeper")
+		}
+		if leaves {
+			c.Leave()
+			continue
+		}
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		<-refilled
+		c.Leave()
+		next, held := join(t, path, nil)
+		if got, want := contents(t, held), map[string]string{"again": ":x"}; !maps.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+		ends(t, next, path)
+	}
+}
+
 func TestTheNewestIsTheMaster(t *testing.T) {
 	path := filepath.Join(dir(t), "keeper.sock")
 	first, _ := join(t, path, nil)
