@@ -126,11 +126,8 @@ func TestAutomaticReloadsAreHeldBack(t *testing.T) {
 		t.Errorf("%s between two automatic reloads, the cooldown is %s", between, cooldown)
 	}
 	// People are not made to wait.
-	begun := time.Now()
+	s.Config.Set("rollout.cooldown", "1h")
 	next(t, s, 2, "serving")
-	if took := time.Since(begun); took > cooldown {
-		t.Errorf("a person's reload took %s", took)
-	}
 }
 
 func TestWatchOfASymlink(t *testing.T) {

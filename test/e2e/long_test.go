@@ -33,9 +33,14 @@ func TestLongTransfersOutliveReloads(t *testing.T) {
 		defer conn.Close()
 		clients[i] = &idle{conn, bufio.NewReader(conn)}
 	}
-	ended := make(chan error, 2)
-	go func() { ended <- upload(clients[0], size, rate) }()
-	go func() { ended <- download(clients[1], 30_000_000, spread) }()
+	ended, reloaded := make(chan error, 2), make(chan struct{})
+	go func() { ended <- upload(clients[0], size, rate, reloaded) }()
+	go func() { ended <- download(clients[1], 30_000_000, spread, reloaded) }()
+	defer func() { // on every way out
+		if reloaded != nil {
+			close(reloaded)
+		}
+	}()
 
 	n := times(5, 2)
 	for i := 2; i <= n+1; i++ {
@@ -45,6 +50,8 @@ func TestLongTransfersOutliveReloads(t *testing.T) {
 	if len(ended) > 0 {
 		t.Fatalf("a transfer was over before the last reload: %v", <-ended)
 	}
+	close(reloaded)
+	reloaded = nil
 	for range clients {
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -56,8 +63,9 @@ func TestLongTransfersOutliveReloads(t *testing.T) {
 	t.Logf("%d reloads: %d bytes up at %d a second, 30000000 bytes down in %s, both whole and bit for bit", n, size, rate, spread)
 }
 
-// upload sends size bytes at a rate and compares the hash that comes back.
-func upload(c *idle, size, rate int) error {
+// upload sends size bytes at a rate, the last of them after last is closed, and
+// compares the hash that comes back.
+func upload(c *idle, size, rate int, last <-chan struct{}) error {
 	const perSecond = 20
 	body := load.Body(size)
 	fmt.Fprintf(c.conn, "POST /upload HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n", size)
@@ -65,6 +73,9 @@ func upload(c *idle, size, rate int) error {
 	defer tick.Stop()
 	for rest := body; len(rest) > 0; <-tick.C {
 		piece := rest[:min(len(rest), rate/perSecond)]
+		if len(piece) == len(rest) {
+			<-last
+		}
 		if _, err := c.conn.Write(piece); err != nil {
 			return fmt.Errorf("the upload broke with %d bytes to go: %w", len(rest), err)
 		}
@@ -89,16 +100,24 @@ func upload(c *idle, size, rate int) error {
 	return nil
 }
 
-// download takes an answer that the worker spreads over a time.
-func download(c *idle, size int, spread time.Duration) error {
+// download takes an answer that the worker spreads over a time: half of it, and the
+// rest after last is closed.
+func download(c *idle, size int, spread time.Duration, last <-chan struct{}) error {
 	fmt.Fprintf(c.conn, "GET /drip?n=%d&d=%s HTTP/1.1\r\nHost: x\r\n\r\n", size, spread)
 	res, err := http.ReadResponse(c.in, nil)
 	if err != nil {
 		return fmt.Errorf("the download: %w", err)
 	}
 	defer res.Body.Close()
-	got, err := io.ReadAll(res.Body)
-	if err != nil || res.StatusCode != http.StatusOK {
+	got := make([]byte, size/2)
+	n, err := io.ReadFull(res.Body, got)
+	if err == nil {
+		<-last
+		var rest []byte
+		rest, err = io.ReadAll(res.Body)
+		got, n = append(got, rest...), n+len(rest)
+	}
+	if got = got[:n]; err != nil || res.StatusCode != http.StatusOK {
 		return fmt.Errorf("the download broke after %d bytes, status %d: %w", len(got), res.StatusCode, err)
 	}
 	var want bytes.Buffer

@@ -33,8 +33,9 @@ const (
 	freshRate = 300 // requests a second, each on a connection of its own
 	keptRate  = 100 // on kept ones
 	// drainTime is what an old version gets here: clients that never stop using
-	// their connection would hold it for all of its drain.
-	drainTime = "2s"
+	// their connection would hold it for all of its drain. A slow machine's clients must
+	// have got their answers by then, or they are cut as the setting says.
+	drainTime = "6s"
 )
 
 // How a program's end treats clients that keep their connections and never stop
