@@ -44,8 +44,11 @@ or by another: the same process id, the same workers, no connection touched.
 
 The new binary first proves, in a process of its own, that it can read the
 configuration and the state; if it cannot, nothing happens. One that dies within
-a minute after it took over is replaced by the one before. Only root and the
-master's own user may ask for it.`,
+a minute after it took over is replaced by the one before. Where masterd was started
+from is the path that was named then, symbolic links included: what they lead to
+now is run, with the same flags, environment and directory. The exit status is 3 if
+no master runs afterwards; workers serve on then. Only root and the master's own
+user may ask for it.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if r.Binary != "" {
