@@ -89,7 +89,9 @@ func (m *Master) namedMain(w *worker, pid int) (p process, begun string, group i
 	if begun, err = proc.Begun(pid); err != nil {
 		return nil, "", 0, err
 	}
-	if group, err = proc.Belongs(pid, w.leads(), m.marked(w.id)); err != nil {
+	if group, err = proc.Belongs(pid, w.leads(), func(env []string) bool {
+		return m.marked(w.id)(env) && proc.Sees(pid, m.opt.Config.RuntimeDir)
+	}); err != nil {
 		return nil, "", 0, err
 	}
 	if w.former != nil && w.former.PID() == pid {

@@ -82,7 +82,7 @@ func (m *Master) reapOrphans() {
 // the worker that they are, or that has started them; the oldest first.
 func (m *Master) processesOfService() map[uint64][]proc.Found {
 	all := map[uint64][]proc.Found{}
-	for _, p := range m.system.find(func(env []string) bool { _, ours := m.workerOf(env); return ours }) {
+	for _, p := range m.system.find(m.opt.Config.RuntimeDir, func(env []string) bool { _, ours := m.workerOf(env); return ours }) {
 		if id, ok := m.workerOf(p.Env); ok {
 			all[id] = append(all[id], p)
 		}

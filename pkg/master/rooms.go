@@ -186,7 +186,7 @@ type system struct {
 	save     func(dir string, s rollout.State) error
 	load     func(dir string) (rollout.State, error)
 	adopt    func(pid int, begun string, group int) (process, error)
-	find     func(match func(env []string) bool) []proc.Found
+	find     func(dir string, match func(env []string) bool) []proc.Found
 	keepLive func(dir string, encoded []byte) error                           // nil: nothing is kept
 	prove    func(ctx context.Context, self Self) (version string, err error) // nil: there are no upgrades
 }

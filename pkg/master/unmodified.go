@@ -122,7 +122,7 @@ func (m *Master) rival(id rollout.Worker, at netip.AddrPort, dual bool) string {
 	mine := m.marked(id)
 	for _, h := range holders {
 		leader, err := unix.Getpgid(h.PID)
-		if err != nil {
+		if err != nil || !proc.Sees(h.PID, m.opt.Config.RuntimeDir) {
 			continue
 		}
 		env := proc.Environ(leader)

@@ -115,7 +115,7 @@ func (w *Workers) End(worker Worker) (ended []int, err error) {
 	if grouped {
 		return ended, err
 	}
-	return w.endFound(func(all table) []int { return all.of(worker, w.opt.Marked) })
+	return w.endFound(func(all table) []int { return all.of(worker, w.marker()) })
 }
 
 // EndAll kills everything that any worker of the service has started, and removes
@@ -133,7 +133,7 @@ func (w *Workers) EndAll(spare ...int) (ended []int, err error) {
 		}
 	}
 	found, e := w.endFound(func(all table) []int {
-		pids := all.marked(w.opt.Marked)
+		pids := all.marked(w.marker())
 		if w.group == "" {
 			pids = append(pids, all.childrenBut(w.children, spare)...)
 		}

@@ -203,6 +203,87 @@ func TestOneThatForksIsEnded(t *testing.T) {
 	}
 }
 
+// Workers of another masterd, whose runtime directory has the same path in a mount
+// namespace of its own, are not this one's.
+func TestAnotherNamespacesWorkersAreNotTouched(t *testing.T) {
+	for _, way := range []string{"a directory of its own", "a link of its own"} {
+		t.Run(way, func(t *testing.T) {
+			w := open(t, true)
+			parent := t.TempDir()
+			w.opt.RuntimeDir = filepath.Join(parent, "run")
+			script := "mount -t tmpfs none $1 && exec sleep 1000"
+			if err := os.Mkdir(w.opt.RuntimeDir, 0o755); err != nil {
+				t.Fatal(err)
+			}
+			if way == "a link of its own" {
+				// It leads to a path that is the runtime directory here.
+				there := filepath.Join(parent, "there")
+				if err := errors.Join(os.Mkdir(there, 0o755), os.Mkdir(filepath.Join(parent, "run", "shop"), 0o755), os.Symlink(filepath.Join(parent, "run"), filepath.Join(parent, "link"))); err != nil {
+					t.Fatal(err)
+				}
+				w.opt.RuntimeDir = filepath.Join(parent, "link", "shop")
+				script = "mount -t tmpfs none $1 && mkdir $1/shop && exec sleep 1000"
+			}
+			start := func(script string, sys *syscall.SysProcAttr) (cmd *exec.Cmd, ended chan error) {
+				cmd = exec.Command("/bin/sh", "-c", script, "sh", filepath.Join(parent, "run"))
+				cmd.Env = []string{"PATH=/bin:/usr/bin:/sbin:/usr/sbin", mark(t) + "1"}
+				cmd.SysProcAttr = sys
+				if err := cmd.Start(); err != nil {
+					t.Skip("there are no mount namespaces here: ", err)
+				}
+				ended = make(chan error, 1)
+				go func() { ended <- cmd.Wait() }()
+				return cmd, ended
+			}
+			other, otherEnded := start(script, &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Setsid: true})
+			mine, mineEnded := start("exec sleep 1000", &syscall.SysProcAttr{Setsid: true})
+			asleep := func(pid int) bool {
+				text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+				return string(text) == "sleep\x001000\x00"
+			}
+			for !asleep(other.Process.Pid) || !asleep(mine.Process.Pid) {
+				select {
+				case err := <-otherEnded:
+					t.Skip("nothing can be mounted here: ", err)
+				case <-time.After(time.Millisecond):
+				}
+			}
+			if found := proc.FindWorkers(w.opt.RuntimeDir, func(env []string) bool { _, ok := w.opt.Marked(env); return ok }); len(found) != 1 || found[0].PID != mine.Process.Pid {
+				t.Errorf("at a start %+v are found, want %d", found, mine.Process.Pid)
+			}
+			if ended, err := w.EndAll(); err != nil || !slices.Equal(ended, []int{mine.Process.Pid}) {
+				t.Errorf("ended %v, %v, want %d", ended, err, mine.Process.Pid)
+			}
+			<-mineEnded
+			select {
+			case err := <-otherEnded:
+				t.Errorf("the other masterd's worker was ended: %v", err)
+			default:
+				_ = other.Process.Kill()
+				<-otherEnded
+			}
+		})
+	}
+}
+
+// What has no such directory, as after chroot, is told by its mount namespace.
+func TestSeesWithoutTheDirectory(t *testing.T) {
+	gone := filepath.Join(t.TempDir(), "gone")
+	if !proc.Sees(os.Getpid(), gone) {
+		t.Error("this process's own mount namespace is not known")
+	}
+	cmd := exec.Command("sleep", "1000")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
+	if err := cmd.Start(); err != nil {
+		t.Skip("there are no mount namespaces here: ", err)
+	}
+	defer cmd.Wait()
+	defer cmd.Process.Kill()
+	if proc.Sees(cmd.Process.Pid, gone) {
+		t.Error("another mount namespace is taken for this one")
+	}
+}
+
 // Without cgroup.kill processes are ended one by one.
 func TestEndWithoutCgroupKill(t *testing.T) {
 	w := open(t, true)

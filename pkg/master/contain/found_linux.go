@@ -30,15 +30,24 @@ func children() map[int]string {
 	return all
 }
 
+// marker tells the workers' processes by what they were started with, and by which
+// directory that means to them.
+func (w *Workers) marker() func(pid int) (worker uint64, ok bool) {
+	return func(pid int) (uint64, bool) {
+		id, ok := w.opt.Marked(proc.Environ(pid))
+		return id, ok && proc.Sees(pid, w.opt.RuntimeDir)
+	}
+}
+
 // of are a worker's processes: those that were started with its environment, or are
 // in its session, and all that they have started.
-func (t table) of(w Worker, marked func([]string) (uint64, bool)) (pids []int) {
+func (t table) of(w Worker, marked func(pid int) (uint64, bool)) (pids []int) {
 	leader, there := t[w.PID]
 	reused := there && leader.Begun != w.Begun
 	for pid, f := range t {
 		if w.PID != 0 && !reused && f.Session == w.PID {
 			pids = append(pids, pid)
-		} else if id, ok := marked(proc.Environ(pid)); ok && id == w.ID {
+		} else if id, ok := marked(pid); ok && id == w.ID {
 			pids = append(pids, pid)
 		}
 	}
@@ -46,9 +55,9 @@ func (t table) of(w Worker, marked func([]string) (uint64, bool)) (pids []int) {
 }
 
 // marked are the processes of all workers.
-func (t table) marked(marked func([]string) (uint64, bool)) (pids []int) {
+func (t table) marked(marked func(pid int) (uint64, bool)) (pids []int) {
 	for pid := range t {
-		if _, ok := marked(proc.Environ(pid)); ok {
+		if _, ok := marked(pid); ok {
 			pids = append(pids, pid)
 		}
 	}

@@ -330,7 +330,7 @@ func TestFindWorkers(t *testing.T) {
 	}
 	m.kill()
 	found := map[int]string{}
-	for _, f := range FindWorkers(mine) {
+	for _, f := range FindWorkers("/", mine) {
 		found[f.PID] = f.Begun
 		if !mine(f.Env) || f.Leads != slices.Contains(m.pids, f.PID) {
 			t.Errorf("%+v", f)
@@ -362,7 +362,7 @@ func TestFindWorkersWhileOthersVanish(t *testing.T) {
 		}
 	}()
 	for range 20 {
-		FindWorkers(func(env []string) bool { return false })
+		FindWorkers("/", func(env []string) bool { return false })
 	}
 	close(stop)
 	<-done

@@ -22,7 +22,8 @@ const (
 // just then, and whatever workers have started. It reads the environment of every
 // process that it may read, so it is for a start, not for every second. What ends
 // meanwhile is left out.
-func FindWorkers(match func(env []string) bool) []Found {
+// Only those count by which dir means the directory that it is here; see [Sees].
+func FindWorkers(dir string, match func(env []string) bool) []Found {
 	var all []Found
 	self := os.Getpid()
 	for pid := range pids() {
@@ -31,7 +32,7 @@ func FindWorkers(match func(env []string) bool) []Found {
 			continue
 		}
 		env := Environ(pid)
-		if len(env) == 0 || !match(env) {
+		if len(env) == 0 || !match(env) || !Sees(pid, dir) {
 			continue
 		}
 		if again, err := statusOf(pid); err != nil || again.begun != s.begun {
@@ -89,6 +90,37 @@ func Environ(pid int) []string {
 		return nil
 	}
 	return strings.Split(strings.TrimSuffix(string(text), "\x00"), "\x00")
+}
+
+// Sees tells whether a path is for a process the directory that it is here. In a
+// container it may be another one: of another masterd, whose workers carry the same
+// environment. Where the process has no such directory, as after chroot, its mount
+// namespace decides.
+func Sees(pid int, dir string) bool {
+	its, err := insideOf(pid, dir)
+	var own unix.Stat_t
+	if err == nil && unix.Stat(dir, &own) == nil {
+		return its.Dev == own.Dev && its.Ino == own.Ino
+	}
+	theirs, err1 := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", pid))
+	ours, err2 := os.Readlink("/proc/self/ns/mnt")
+	return err1 == nil && err2 == nil && theirs == ours
+}
+
+// insideOf looks at a path as a process would. The kernel keeps the walk below the
+// process's root: its symbolic links must not lead into ours.
+func insideOf(pid int, path string) (st unix.Stat_t, err error) {
+	root, err := unix.Open(fmt.Sprintf("/proc/%d/root", pid), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return st, err
+	}
+	defer unix.Close(root)
+	fd, err := unix.Openat2(root, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS})
+	if err != nil {
+		return st, err
+	}
+	defer unix.Close(fd)
+	return st, unix.Fstat(fd, &st)
 }
 
 // Belongs says which group a process is in that a worker names as its main one:

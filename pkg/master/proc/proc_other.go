@@ -33,7 +33,10 @@ func Begun(pid int) (string, error) {
 func Adopt(int, string, int) (*Process, error) { return nil, errors.ErrUnsupported }
 
 // FindWorkers needs Linux.
-func FindWorkers(func(env []string) bool) []Found { return nil }
+func FindWorkers(string, func(env []string) bool) []Found { return nil }
+
+// Sees is true: there are no namespaces.
+func Sees(int, string) bool { return true }
 
 // OrphanWait is between two looks.
 const OrphanWait = time.Second
