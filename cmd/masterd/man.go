@@ -189,7 +189,7 @@ should be, 3 not running, 4 unknown.`},
 		}},
 		{title: "FILES", entries: []manualEntry{
 			{"/etc/masterd/masterd.yaml", "The default configuration."},
-			{"/run/masterd/NAME/admin.sock", "Where the master of a service of root's answers; under $XDG_RUNTIME_DIR/masterd-UID or ~/.local/state/masterd/.run for other users, and under /tmp/masterd-UID only without a home directory. It speaks HTTP: see GET /v1/openapi.yaml."},
+			{"/run/masterd/NAME/admin.sock", "Where the master of a service of root's answers; under $XDG_RUNTIME_DIR/masterd-UID or ~/.local/state/masterd/.run for other users, and under /tmp/masterd-UID only without a home directory that can be written to. It speaks HTTP: see GET /v1/openapi.yaml."},
 			{"/run/masterd/.services", "Where services with a runtime_dir of their own are, so that verbs find them when their configuration is broken or gone; for other users in the same places as above."},
 			{"STATE_DIR/last-good-*.yaml", "The configuration that was last taken into force: what a start falls back to."},
 			{"/var/lib/masterd/NAME", "Pinned versions and history of a service of root's; under $XDG_STATE_HOME/masterd or ~/.local/state/masterd for other users."},

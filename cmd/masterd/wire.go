@@ -73,8 +73,10 @@ func usableConfig(good lastGood, file string, env []string, strict bool) (cfg *c
 // indexFor is where the service is to be found by its name and configuration,
 // if not by looking at the directories of all of the user's services.
 func indexFor(cfg *config.Config, env []string) (base string) {
-	if base = config.SystemHost(env).RuntimeBase(); filepath.Dir(cfg.RuntimeDir) == base {
-		return ""
+	host := config.SystemHost(env)
+	base = host.RuntimeBase()
+	if filepath.Dir(cfg.RuntimeDir) == base || !host.Makeable(base) {
+		return "" // there is no place for it: the service is found by its configuration alone
 	}
 	return base
 }

@@ -45,3 +45,19 @@ func TestInUse(t *testing.T) {
 	_ = os.Chmod(filepath.Dir(dir), 0o777)
 	is(false, "where everybody can write")
 }
+
+// A directory can be made in the nearest one that is there, if that is one.
+func TestMakeable(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "file"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]bool{
+		dir: true, filepath.Join(dir, "a", "b"): true, filepath.Join(dir, "file"): false,
+		filepath.Join(dir, "file", "a"): false,
+	} {
+		if got := makeable(path); got != want {
+			t.Errorf("%s: %v", path, got)
+		}
+	}
+}

@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // Host is what a configuration depends on besides its file: everything that
@@ -27,6 +29,8 @@ type Host struct {
 	Group   func(name string) error           // nil: there is such a group, by name or number
 	Program func(name string) (string, error) // the absolute path of a bare name in the master's PATH
 	InUse   func(dir string) bool             // a service of this user's has it as its runtime directory
+
+	Makeable func(dir string) bool // the directory is there, or this user can make it, and may write to it
 }
 
 // SystemHost is the machine the process runs on. env is the process's
@@ -40,6 +44,8 @@ func SystemHost(env []string) Host {
 		Group:   func(name string) error { _, err := lookupGroup(name); return err },
 		Program: func(name string) (string, error) { return findProgram(name, vars["PATH"]) },
 		InUse:   func(dir string) bool { return inUse(dir, os.Geteuid()) },
+
+		Makeable: makeable,
 	}
 	// The XDG specification: relative paths are invalid and to be ignored.
 	if !filepath.IsAbs(h.Runtime) {
@@ -54,9 +60,18 @@ func SystemHost(env []string) Host {
 	return h
 }
 
-// RuntimeBase is the directory that holds the runtime directories of all of
-// the user's services, where runtime_dir is not set.
-func (h Host) RuntimeBase() string { return h.RuntimeBases()[0] }
+// RuntimeBase is the directory that holds the runtime directories of the user's
+// services where runtime_dir is not set: the best one that can be made. A user of
+// a service often has a home directory that is not there, or is not his.
+func (h Host) RuntimeBase() string {
+	bases := h.RuntimeBases()
+	for _, base := range bases {
+		if h.Makeable == nil || h.Makeable(base) {
+			return base
+		}
+	}
+	return bases[len(bases)-1]
+}
 
 // RuntimeBases are all that it can be, or was with an earlier masterd or in
 // another environment, the best one first. What lies in a directory for temporary
@@ -79,13 +94,22 @@ func (h Host) RuntimeBases() (bases []string) {
 // runtimeDir is where a service's runtime directory is by default: where it is
 // in use, or else in the best place.
 func (h Host) runtimeDir(service string) string {
-	bases := h.RuntimeBases()
-	for _, base := range bases {
+	for _, base := range h.RuntimeBases() {
 		if dir := filepath.Join(base, service); h.InUse != nil && service != "" && h.InUse(dir) {
 			return dir
 		}
 	}
-	return filepath.Join(bases[0], service)
+	return filepath.Join(h.RuntimeBase(), service)
+}
+
+// makeable asks the nearest directory above that is there.
+func makeable(dir string) bool {
+	info, err := os.Stat(dir)
+	for errors.Is(err, fs.ErrNotExist) && dir != filepath.Dir(dir) {
+		dir = filepath.Dir(dir)
+		info, err = os.Stat(dir)
+	}
+	return err == nil && info.IsDir() && unix.Access(dir, unix.W_OK|unix.X_OK) == nil
 }
 
 // inUse tells whether a master runs in a directory, or has left something there

@@ -38,8 +38,8 @@ func serviceKeys() []Key {
 		{Path: "runtime_dir", Type: Path, Restart: true, Example: "/run/masterd/shop",
 			Meaning: `Where sockets and locks are kept while the master runs. When empty it is /run/masterd/NAME for root;
 				for others masterd-UID/NAME in $XDG_RUNTIME_DIR or, without that, .run/NAME beside the state directories,
-				where nobody tidies up (masterd-UID/NAME in the temporary directory only if there is no home directory).
-				A service that runs in another of these places stays there.`},
+				where nobody tidies up (masterd-UID/NAME in the temporary directory only if there is no home directory that
+				can be written to). A service that runs in another of these places stays there.`},
 		{Path: "state_dir", Type: Path, Restart: true, Example: "/var/lib/masterd/shop",
 			Meaning: `Where pinned versions, the history and what is known of the last good version are kept across reboots.
 				When empty it is /var/lib/masterd/NAME for root; for others masterd/NAME in $XDG_STATE_HOME or, without

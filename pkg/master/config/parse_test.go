@@ -218,6 +218,10 @@ func TestDirectories(t *testing.T) {
 	running.InUse = func(dir string) bool { return dir == "/tmp/masterd-1000/shop" }
 	homeless := ordinary
 	homeless.Home = ""
+	nowhere := ordinary // a service's user, whose home was never made
+	nowhere.Home, nowhere.Makeable = "/nonexistent", func(dir string) bool { return !strings.HasPrefix(dir, "/nonexistent/") }
+	full := running // its file system has become read-only since
+	full.Makeable = func(string) bool { return false }
 	for _, test := range []struct {
 		host               Host
 		extra              string
@@ -226,6 +230,8 @@ func TestDirectories(t *testing.T) {
 		{fakeHost(), "", "/run/masterd/shop", "/var/lib/masterd/shop", ""},
 		{ordinary, "", "/home/ann/.local/state/masterd/.run/shop", "/home/ann/.local/state/masterd/shop", ""},
 		{far, "", "/tmp/masterd-1000/shop", far.State + "/masterd/shop", ""}, // too long for sockets
+		{nowhere, "state_dir: /state\n", "/tmp/masterd-1000/shop", "/state", ""},
+		{full, "", "/tmp/masterd-1000/shop", "/state/masterd/shop", ""},
 		{running, "", "/tmp/masterd-1000/shop", "/state/masterd/shop", ""},
 		{xdg, "", "/run/user/1000/masterd-1000/shop", "/state/masterd/shop", ""},
 		{xdg, "runtime_dir: run\nstate_dir: ../state\n", "/etc/masterd/run", "/etc/state", ""},
