@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"go.uber.org/zap"
 
@@ -72,7 +73,7 @@ func (m *Master) prepare(c rollout.Prepare) {
 			})
 			return
 		}
-		groups := m.system.groups()
+		groups := sync.OnceValue(m.system.groups)
 		var processes [][]int
 		for worker, leader := range leaders {
 			processes = append(processes, m.processesOf(worker, leader, groups))

@@ -180,8 +180,8 @@ type system struct {
 	pressure func() (bool, string)
 	usage    func(pid int) (rss int64, fds int)
 	groups   func() map[int][]int // processes by the group they are in
-	conns    func(leader int, at []netip.AddrPort, paths []string) (conns.Open, error)
-	has      func(leader int, sockets []uint64) ([]uint64, error) // which of them its group has open
+	conns    func(processes []int, at []netip.AddrPort, paths []string) (conns.Open, error)
+	has      func(processes []int, sockets []uint64) ([]uint64, error) // which of them they have open
 	answer   func(bindsub.Options) (calls, error)
 	save     func(dir string, s rollout.State) error
 	load     func(dir string) (rollout.State, error)

@@ -113,7 +113,7 @@ func (m *Master) asker(w *worker) func(context.Context) string {
 // gone, or ask for nothing. Towards the deadline a moment will do at which nobody
 // waits for an answer. What cannot be known counts as somebody.
 func (m *Master) clients(w *worker, deadline time.Time) (none func() bool) {
-	leader := w.leads()
+	id, leader := uint64(w.id), w.leads()
 	var at []netip.AddrPort
 	var paths []string
 	places, err := m.sockets.Places(int(w.slot), w.generation.names())
@@ -131,7 +131,7 @@ func (m *Master) clients(w *worker, deadline time.Time) (none func() bool) {
 		var open conns.Open
 		why := err
 		if why == nil {
-			open, why = m.system.conns(leader, at, paths)
+			open, why = m.system.conns(m.processesOf(id, leader, m.system.groups), at, paths)
 		}
 		if why != nil { // for now: one of its processes may be about to end
 			if !told {

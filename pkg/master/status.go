@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
@@ -49,7 +50,7 @@ func (b backend) Status() api.Status {
 	}
 	s.Service, s.Environment = cfg.Service, cfg.Environment
 	s.Listeners = m.sockets.Status()
-	groups := m.system.groups()
+	groups := sync.OnceValue(m.system.groups) // a look at all processes there are
 	for g := range s.Generations {
 		for i := range s.Generations[g].Workers {
 			w := &s.Generations[g].Workers[i]
@@ -71,10 +72,10 @@ func (b backend) Status() api.Status {
 
 // processesOf are the processes of a worker that has one: those in its cgroup, or those
 // in its process group.
-func (m *Master) processesOf(worker uint64, leader int, groups map[int][]int) []int {
+func (m *Master) processesOf(worker uint64, leader int, groups func() map[int][]int) []int {
 	pids := m.contain.Processes(worker)
 	if len(pids) == 0 {
-		pids = groups[leader]
+		pids = groups()[leader]
 	}
 	if len(pids) == 0 {
 		pids = []int{leader}

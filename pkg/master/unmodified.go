@@ -83,7 +83,7 @@ func (m *Master) foundBound(w *worker) {
 		sockets = append(sockets, p.Inode)
 	}
 	if err == nil {
-		sockets, err = m.system.has(w.leads(), sockets)
+		sockets, err = m.system.has(m.processesOf(uint64(w.id), w.leads(), m.system.groups), sockets)
 	}
 	if err != nil {
 		m.log.Warn("not all of what a worker has bound can be seen; what was noted of it counts, too", append(m.fields(w), zap.Error(err))...)

@@ -124,7 +124,7 @@ func (w *world) master(cfg *config.Config) *Master {
 		usage:    func(int) (int64, int) { return 0, 0 },
 		find:     func(string, func([]string) bool) []proc.Found { return nil },
 		groups:   func() map[int][]int { return nil },
-		conns:    func(int, []netip.AddrPort, []string) (conns.Open, error) { return w.open(), nil },
+		conns:    func([]int, []netip.AddrPort, []string) (conns.Open, error) { return w.open(), nil },
 		save:     w.save,
 		load:     func(string) (rollout.State, error) { return rollout.State{}, nil },
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -419,17 +421,49 @@ func TestOtherKindsAsAnotherUser(t *testing.T) {
 }
 
 // A request that is being answered is not cut by a drain, whatever the program: it
-// is waited for, and an idle connection is not.
+// is waited for, and an idle connection is not. So it is if a child of the program's
+// answers, in a session of its own.
 func TestWorkersAreSeenOff(t *testing.T) {
-	t.Parallel()
+	for _, apart := range []bool{false, true} {
+		t.Run(fmt.Sprintf("apart=%v", apart), func(t *testing.T) {
+			t.Parallel()
+			seenOff(t, apart)
+		})
+	}
+}
+
+func seenOff(t *testing.T, apart bool) {
 	s := newService(t)
 	s.Config.Set("worker.kind", "socket-activation").Set("rollout.bake", "0s").Set("drain.timeout", "1m")
+	if apart { // the shell ends of the signal that the child does not get
+		s.Config.Set("worker.command", []string{"/bin/sh", "-c", `setsid -f sh -c 'export LISTEN_PID=$$ && exec "$0"' "$0"; exec sleep infinity`, s.Demo})
+	}
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	old, err := s.Worker(t.Context())
 	if err != nil {
 		t.Fatal(err)
+	}
+	if apart {
+		st := status(t, s)
+		if st.Master.Cgroup == "" {
+			t.Skip("there is no cgroup here: ", st.Master.NoCgroup)
+		}
+		procs, err := os.ReadFile(filepath.Join(st.Master.Cgroup, fmt.Sprint("worker-", team(st)[0].ID), "cgroup.procs"))
+		all := strings.Fields(string(procs))
+		if err != nil || len(all) != 2 {
+			t.Fatalf("processes %q, %v", all, err)
+		}
+		leader := old
+		for _, p := range all {
+			if pid, _ := strconv.Atoi(p); pid != leader {
+				old = pid
+			}
+		}
+		if group, err := syscall.Getpgid(old); err != nil || group == leader {
+			t.Fatalf("process %d is of group %d (%v)", old, group, err)
+		}
 	}
 	idle, err := net.Dial("tcp", s.Addr)
 	if err != nil {

@@ -13,14 +13,13 @@ import (
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
-	"github.com/masterd/masterd/pkg/master/proc"
 	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 // Of looks which connections of these addresses, and of Unix sockets that are bound
-// to these paths, a worker's processes have, all of the group that leader leads.
+// to these paths, a worker's processes have.
 // Of a Unix connection it is not known when something went: all are busy.
-func Of(leader int, at []netip.AddrPort, paths []string) (Open, error) {
+func Of(processes []int, at []netip.AddrPort, paths []string) (Open, error) {
 	found := map[uint64]state{} // by inode
 	for _, a := range at {
 		families := []uint8{unix.AF_INET}
@@ -48,7 +47,7 @@ func Of(leader int, at []netip.AddrPort, paths []string) (Open, error) {
 	}
 	var o Open
 	seen := map[uint64]bool{}
-	for _, pid := range proc.Group(leader) {
+	for _, pid := range processes {
 		if err := inodes(pid, func(inode uint64) {
 			is, ours := found[inode]
 			switch {
@@ -71,8 +70,8 @@ func Of(leader int, at []netip.AddrPort, paths []string) (Open, error) {
 }
 
 // Has tells which of these sockets a worker's processes have open.
-func Has(leader int, sockets []uint64) (all []uint64, err error) {
-	for _, pid := range proc.Group(leader) {
+func Has(processes []int, sockets []uint64) (all []uint64, err error) {
+	for _, pid := range processes {
 		err = errors.Join(err, inodes(pid, func(inode uint64) {
 			if slices.Contains(sockets, inode) && !slices.Contains(all, inode) {
 				all = append(all, inode)

@@ -86,7 +86,7 @@ func dial(t *testing.T, at netip.AddrPort) net.Conn {
 func eventually(t *testing.T, pid int, at netip.AddrPort, want Open) {
 	t.Helper()
 	for end := time.Now().Add(2 * unclearTime); ; time.Sleep(20 * time.Millisecond) {
-		got, err := Of(pid, []netip.AddrPort{at}, nil)
+		got, err := Of([]int{pid}, []netip.AddrPort{at}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -129,13 +129,12 @@ func TestHas(t *testing.T) {
 	if err := sockdiag.TCP(sockdiag.Query{Family: unix.AF_INET, States: 1 << sockdiag.Listen, Port: at.Port()}, func(s sockdiag.Socket) { inode = s.Inode }); err != nil {
 		t.Fatal(err)
 	}
-	got, err := Has(pid, []uint64{1, inode, 2})
+	got, err := Has([]int{pid}, []uint64{1, inode, 2})
 	if err != nil || len(got) != 1 || got[0] != inode {
 		t.Errorf("%v, %v, want %d", got, err, inode)
 	}
 }
 
-// Of a Unix connection nothing more is known than that it is there.
 // The kernel shows one that nobody has waited for as root's.
 func TestAZombieHasNone(t *testing.T) {
 	child := exec.Command("/bin/true")
@@ -161,13 +160,14 @@ func TestAZombieHasNone(t *testing.T) {
 	}
 }
 
+// Of a Unix connection nothing more is known than that it is there.
 func TestUnixSockets(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	pid, _ := serve(t, path)
 	look := func(want Open) {
 		t.Helper()
 		for end := time.Now().Add(unclearTime); ; time.Sleep(20 * time.Millisecond) {
-			if got, err := Of(pid, nil, []string{path}); err != nil || got != want && time.Now().After(end) {
+			if got, err := Of([]int{pid}, nil, []string{path}); err != nil || got != want && time.Now().After(end) {
 				t.Fatalf("%+v, %v, want %+v", got, err, want)
 			} else if got == want {
 				return
