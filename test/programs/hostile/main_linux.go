@@ -89,11 +89,16 @@ func main() {
 	if way == "waits" { // in accept, as a program may whose sockets are systemd's
 		waits()
 	}
+	if way == "left" {
+		for !refused() {
+			time.Sleep(time.Millisecond)
+		}
+	}
 	l := listener(address)
 	fd := number(l)
 	switch way {
 	case "daemonizes": // in a session of its own and not its leader, with the socket
-		leaves("serves", l)
+		leaves("left", l)
 		os.Exit(0)
 	case "daemonizes-attacks":
 		leaves("attacks", l)
@@ -318,38 +323,63 @@ func store(f *os.File) {
 }
 
 // leaves starts the program twice removed, with the socket, in another way. Whoever
-// looks for it by process groups or by who started it does not find it. What was
-// left notes its number where LEFT names a file, for the test that ends it.
+// looks for it by sessions, by what it was started with, or by who started it does not
+// find it. It notes the number of what is left in the file LEFT, for the test that looks
+// at it and ends it.
 func leaves(way string, l net.Listener) {
 	raw, err := l.(syscall.Conn).SyscallConn()
 	check(err)
 	cmd := exec.Command("/proc/self/exe", "leads", os.Args[2], way)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	cmd.Env = append(os.Environ(), "GIVEN=1")
+	start := cmd.Run // it is gone when this one ends
 	if os.Args[1] == "leads" {
 		cmd = exec.Command("/proc/self/exe", way, os.Args[2])
+		cmd.Env = []string{"GIVEN=1", "RELEASE=" + os.Getenv("RELEASE"), "LEFT=" + os.Getenv("LEFT")}
+		start = cmd.Start
 	}
-	cmd.Stdout, cmd.Stderr, cmd.Env = os.Stdout, os.Stderr, append(os.Environ(), "GIVEN=1")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
 	check(raw.Control(func(fd uintptr) {
 		n, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
 		check(err)
 		cmd.ExtraFiles = []*os.File{os.NewFile(uintptr(n), "listener")}
-		check(cmd.Start())
+		check(start())
 	}))
-	if f, err := os.OpenFile(os.Getenv("LEFT"), os.O_APPEND|os.O_WRONLY, 0); err == nil && os.Args[1] == "leads" {
-		fmt.Fprintln(f, cmd.Process.Pid)
-		_ = f.Close()
+	if os.Args[1] == "leads" {
+		note("", cmd.Process.Pid)
 	}
 }
 
-// attack does to the group of a socket what can be done by it, and takes what comes.
+// note adds a line to the file LEFT, or to one beside it.
+func note(suffix string, line any) {
+	f, err := os.OpenFile(os.Getenv("LEFT")+suffix, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	check(err)
+	fmt.Fprintln(f, line)
+	check(f.Close())
+}
+
+// refused tells that the version has been refused: what is left of it passes no check for
+// it before.
+func refused() bool {
+	_, err := os.Stat(os.Getenv("LEFT") + "." + os.Getenv("RELEASE"))
+	return err == nil
+}
+
+// attack does to the group of a socket what can be done by it, and takes what comes. It
+// notes in the file LEFT.over that its socket cannot listen any more: another user has it,
+// or nobody answers its calls.
 func attack(fd int) {
 	first := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
+	over := false
 	for i := 0; ; i++ {
 		on, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
 		switch {
 		case on == 0 || i%7 == 0:
 			_ = unix.Shutdown(fd, unix.SHUT_RDWR)
-			_ = unix.Listen(fd, 100)
+			if err := unix.Listen(fd, 100); (err == unix.EADDRINUSE || err == unix.ENOSYS) && !over {
+				over = true
+				note(".over", os.Getpid())
+			}
 		case i%2 == 0:
 			_ = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: 1, Filter: &first[0]})
 		default:
@@ -360,7 +390,8 @@ func attack(fd int) {
 			if err != nil {
 				break
 			}
-			_, _ = unix.Write(c, []byte("HTTP/1.1 200 OK\r\nX-Worker-Version: stolen\r\nContent-Length: 7\r\nConnection: close\r\n\r\nstolen "))
+			code := map[bool]int{false: 500, true: 200}[refused()]
+			_, _ = unix.Write(c, fmt.Appendf(nil, "HTTP/1.1 %d Stolen\r\nX-Worker-Version: stolen\r\nContent-Length: 7\r\nConnection: close\r\n\r\nstolen ", code))
 			_ = unix.Close(c)
 		}
 		time.Sleep(time.Millisecond)
