@@ -187,6 +187,24 @@ func TestMasterIsKilledTwentyTimes(t *testing.T) {
 	}
 }
 
+// A unit's user has what is delegated.
+func TestUnitOfAnOrdinaryUser(t *testing.T) {
+	t.Parallel()
+	u := newUnit(t)
+	u.dropIn("User=nobody\nEnvironment=XDG_STATE_HOME=/var/lib")
+	u.start()
+	_, workers := u.master()
+	for _, w := range workers {
+		if group := w.file(t, "cgroup"); !strings.Contains(group, "/worker-") {
+			t.Errorf("the worker %+v is not in a cgroup of its own: %s", w, group)
+		}
+	}
+	u.must("systemctl", "stop", u.name)
+	if left := u.here(); len(left) > 0 {
+		t.Errorf("%+v outlive the stop", left)
+	}
+}
+
 // controllers has the unit's cgroup given a controller, if there is one to be had, and
 // returns those that it has: a tree without any cannot fail as one with them can.
 func (u *unit) controllers() string {
