@@ -19,7 +19,9 @@ func (a *app) statusCommand() *cobra.Command {
 		GroupID: groupLook,
 		Short:   "Show what runs, how it is, and what is under way",
 		Long: `Show what runs, since when, by whom and why; listeners, generations and workers;
-the running rollout and the last failure.
+the running rollout and the last failure. The line "contained" says whether each
+worker is in a cgroup of its own, by which all that it starts is ended with it, or
+why not; what it leaves is then found by session and environment.
 
 Exit code: 0 serving, 1 not as it should be, 3 not running, 4 unknown.`,
 		Args: arguments(0, 0),
