@@ -23,7 +23,7 @@ const liveRefusedEvery = time.Minute
 // keepLive writes what has changed of it. A full runtime directory costs the
 // next master its knowledge, never this one its service.
 func (m *Master) keepLive() {
-	if m.system.keepLive == nil {
+	if m.system.keepLive == nil || m.ousted.Load() {
 		return
 	}
 	l := m.live()

@@ -35,6 +35,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/contain"
 	"github.com/masterd/masterd/pkg/master/history"
 	"github.com/masterd/masterd/pkg/master/journal"
+	"github.com/masterd/masterd/pkg/master/keeper"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/logs"
 	"github.com/masterd/masterd/pkg/master/notify"
@@ -168,6 +169,7 @@ type Master struct {
 	kept        []byte             // live.json as it was last written
 	keptConfigs map[string]bool    // by digest: those that lie beside it
 	keptStale   bool               // others may lie there, too
+	ousted      atomic.Bool        // the runtime directory is another master's by now
 	liveKept    atomic.Int32       // how many configurations lie beside live.json; -1: it is not kept
 	liveRefused time.Time          // when a line was last written about its not being written
 	leave       *leave             // another masterd takes this one's place
@@ -367,8 +369,8 @@ func (m *Master) load() error {
 
 // forgetLive: the service has stopped, nobody is to be taken over.
 func (m *Master) forgetLive() error {
-	if m.exit == nil {
-		return nil // it never ran: what is there is another master's
+	if m.exit == nil || m.ousted.Load() {
+		return nil // it never ran, or has lost its place: what is there is another master's
 	}
 	return state.DropLive(m.opt.Config.RuntimeDir)
 }
@@ -454,6 +456,7 @@ func (m *Master) close() {
 	if stays {
 		m.keeper.Leave()
 	} else {
+		_ = keeper.Unguarded(m.opt.Report) // init need not wait for a guard that ends with the keeper
 		errs = append(errs, m.keeper.End(), m.forgetLive(), m.leaveIndex())
 	}
 	if m.lock != nil {

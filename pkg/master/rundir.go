@@ -70,7 +70,8 @@ func (m *Master) mendRuntimeDir(refuse func(what string, err error)) {
 		if err != nil {
 			refuse(part.what, err)
 			if held := (*state.HeldError)(nil); errors.As(err, &held) {
-				return // what is there is another master's by now
+				m.ousted.Store(true) // what is there is another master's by now
+				return
 			}
 		} else if mended {
 			m.log.Warn("something was removed from the runtime directory and is made again", zap.String("what", part.what), zap.String("directory", dir))
@@ -107,8 +108,8 @@ func (m *Master) enterIndex() error {
 }
 
 func (m *Master) leaveIndex() error {
-	if m.opt.Index == "" || m.exit == nil {
-		return nil // it never ran: what is there is another master's
+	if m.opt.Index == "" || m.exit == nil || m.ousted.Load() {
+		return nil // what is there is another master's
 	}
 	return m.indexEntry().Leave(m.opt.Index)
 }

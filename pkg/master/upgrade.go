@@ -276,6 +276,9 @@ func (m *Master) weak() (reasons []string) {
 // Prove says whether a masterd of this build could take over the service of a
 // configuration: it reads what it would have to, and changes nothing.
 func Prove(cfg *config.Config, parse func([]byte) (*config.Config, error)) error {
+	if err := state.TryDirs(cfg.RuntimeDir, cfg.StateDir); err != nil {
+		return err
+	}
 	var recovered *state.RecoveredError
 	if _, err := state.Load(cfg.StateDir); err != nil && !errors.As(err, &recovered) {
 		return err

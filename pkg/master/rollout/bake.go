@@ -71,14 +71,20 @@ func (m *Machine) bakeOver() {
 
 // closeBake asks every worker once more: a failure counts only after several
 // checks, so the time alone proves nothing. judge ends the bake when all have
-// passed; until then it goes on.
+// passed; until then it goes on. Whoever waits for its end is answered when they have
+// had the time for it: with nothing better to go back to it may go on for ever.
 func (m *Machine) closeBake(b *bake) {
-	if b.closing.IsZero() {
+	again := !b.closing.IsZero()
+	if !again {
 		b.closing = m.now
 		m.askAgain(b.gen)
 	}
 	m.bakeUntil(b.gen.settings.checkTime())
-	if _, why := m.unproven(b.gen, b.closing); why != "" && why != unanswered && !b.reported {
+	w, why := m.unproven(b.gen, b.closing)
+	if again && why != "" {
+		m.answer(b.made, Failed, b.made.stage, w, b.gen.called()+" serves and does not count as baked: its time is over, and "+why+"; it bakes on until every worker passes a check")
+	}
+	if why != "" && why != unanswered && !b.reported {
 		b.reported = true
 		m.report(b.made, b.deadline, "its time is over and "+why+"; it goes on until every worker passes a check")
 	}

@@ -50,6 +50,9 @@ func (m *Machine) push(d time.Duration) {
 	if m.stop != nil {
 		push(&m.stop.deadline)
 	}
+	for i := range m.slots {
+		push(&m.slots[i].unread)
+	}
 	push(&m.steering.deadline, &m.saving.deadline, &m.nobody)
 }
 

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"cmp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -331,7 +332,8 @@ func (w *world) quarantine(s Slot) {
 	w.in(w.soon()*20, SlotQuiet{Slot: s})
 }
 
-// relieve: the master takes what waits in a slot, so nobody else may be about to.
+// relieve: the master takes what waits in a slot, so nobody else may be about to. New
+// connections do not go there any more.
 func (w *world) relieve(s Slot) {
 	for _, p := range w.bySlot[s] {
 		if !p.gone && !p.leaving && (p.on || p.accepts || p.up && !w.set.Beats) {
@@ -339,6 +341,13 @@ func (w *world) relieve(s Slot) {
 		}
 	}
 	w.relieved[s] = true
+	others := func(shares []Share) []Share {
+		return slices.DeleteFunc(slices.Clone(shares), func(x Share) bool { return x.Slot == s })
+	}
+	w.steered = others(w.steered)
+	for i := range w.asks {
+		w.asks[i].shares = others(w.asks[i].shares)
+	}
 }
 
 func (w *world) save(c Save) {

@@ -158,7 +158,7 @@ func (m *Machine) advanceOnce(a *attempt) bool {
 		}
 		return m.goOn(a)
 	case StageMinReady:
-		return (a.yielded || m.proven(a)) && m.goOn(a)
+		return (a.yielded || !m.active.alive() || m.proven(a)) && m.goOn(a)
 	}
 	return false
 }
@@ -427,7 +427,7 @@ func (m *Machine) nextOne(a *attempt) bool {
 		return false
 	}
 	a.leaver, a.goneBy = nil, time.Time{}
-	if a.stage == StageMinReady && !m.proven(a) { // one has turned sick since
+	if a.stage == StageMinReady && m.active.alive() && !m.proven(a) { // one has turned sick since
 		if a.deadline.IsZero() {
 			a.deadline = m.now.Add(a.settings.checkTime())
 			a.first = a.deadline

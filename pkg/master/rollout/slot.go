@@ -34,6 +34,7 @@ type slot struct {
 	unread   time.Time // since when nobody takes what waits there; zero: somebody does
 	due      time.Time // when the master is to take it; zero: never as things are
 	relieved bool      // it does
+	undone   uint64    // by a Relieve: no Steer up to this one steers here any more
 }
 
 func (s slotState) String() string {
@@ -105,7 +106,7 @@ func (m *Machine) tendQueues() {
 			s.due = s.due.Add(m.settings.UnavailableAfter)
 		}
 		if m.past(s.due) {
-			s.due, s.relieved = time.Time{}, true
+			s.due, s.relieved, s.undone = time.Time{}, true, m.steering.seq
 			m.emit(Relieve{Slot: Slot(i)})
 		}
 	}

@@ -6,8 +6,10 @@ import "time"
 type steering struct {
 	seq   uint64
 	asked []Share // by the newest Steer; after its failure what is in force
+	since uint64  // the Steer that asked is from
 	sure  bool    // asked is, or is about to be, what is in force
 	have  []Share // by the newest Steered
+	began uint64  // the Steer that have is from
 	known bool    // have is known
 	out   []ask   // not answered yet, oldest first
 
@@ -124,7 +126,7 @@ func (m *Machine) resteer() {
 	} else if !m.down && !m.ending() {
 		return
 	}
-	if s.sure && sameShares(want, s.asked) {
+	if s.sure && sameShares(want, s.asked) && !m.undone() {
 		s.failures, s.due = 0, time.Time{}
 		return
 	}
@@ -134,10 +136,21 @@ func (m *Machine) resteer() {
 	m.steer(want)
 }
 
+// undone: a slot that new connections should go to was relieved after they were told
+// so. To empty its queue the master has steered away from it.
+func (m *Machine) undone() bool {
+	for _, x := range m.steering.asked {
+		if u := m.slots[x.Slot].undone; u != 0 && u >= m.steering.since {
+			return true
+		}
+	}
+	return false
+}
+
 func (m *Machine) steer(shares []Share) {
 	s := &m.steering
 	s.seq++
-	s.asked, s.sure, s.due = shares, true, time.Time{}
+	s.asked, s.since, s.sure, s.due = shares, s.seq, true, time.Time{}
 	s.deadline = m.now.Add(m.settings.SteerTimeout)
 	if n := len(s.out); n > 0 && sameShares(s.out[n-1].shares, shares) {
 		s.out[n-1].older, s.out[n-1].seq = s.out[n-1].seq, s.seq
@@ -160,15 +173,15 @@ func (m *Machine) steered(seq uint64) {
 	s := &m.steering
 	for len(s.out) > 0 && s.out[0].seq <= seq {
 		if s.out[0].seq == seq {
-			s.have, s.known = s.out[0].shares, true
+			s.have, s.began, s.known = s.out[0].shares, seq, true
 		}
 		s.out = s.out[1:]
 	}
 	if len(s.out) > 0 && s.out[0].older == seq {
-		s.have, s.known = s.out[0].shares, true
+		s.have, s.began, s.known = s.out[0].shares, seq, true
 	}
 	if seq == s.seq {
-		s.sure, s.asked = true, s.have
+		s.sure, s.asked, s.since = true, s.have, s.began
 		s.failures, s.deadline, s.due = 0, time.Time{}, time.Time{}
 	}
 	if a := m.try; a != nil && a.stage == StageSteer && seq >= a.steerSeq {
@@ -193,7 +206,7 @@ func (m *Machine) steerFailed(seq uint64, reason string) {
 	if seq == s.seq {
 		s.deadline = time.Time{}
 		m.steerAgainLater(failed)
-		s.asked, s.sure = s.have, s.known && len(s.out) == 0
+		s.asked, s.since, s.sure = s.have, s.began, s.known && len(s.out) == 0
 	}
 	for _, g := range m.generations {
 		if g.phase == PhaseStarting && !m.steersToAny(g) {
