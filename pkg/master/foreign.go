@@ -12,6 +12,7 @@ import (
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/fdstore"
+	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/notify"
 	"github.com/masterd/masterd/pkg/master/proc"
 	"github.com/masterd/masterd/pkg/master/rollout"
@@ -86,9 +87,7 @@ func (m *Master) handOver(w *worker, spec *proc.Spec, env map[string]string) (fi
 	for _, f := range slots {
 		files = append(files, f.FD)
 		spec.Files = append(spec.Files, proc.File{Name: f.Name, FD: f.FD})
-		// The mode is the open file's, which is the master's and the keeper's, too.
-		// Neither accepts on it while the worker lives.
-		if err := syscall.SetNonblock(f.FD, w.generation.cfg.Worker.NonBlocking); err != nil {
+		if err := setMode(f, w.generation.cfg.Worker.NonBlocking); err != nil {
 			return files, fmt.Errorf("setting the mode of the socket of listener %s: %w", f.Name, err)
 		}
 	}
@@ -105,6 +104,17 @@ func (m *Master) handOver(w *worker, spec *proc.Spec, env map[string]string) (fi
 		}
 	}
 	return files, nil
+}
+
+// setMode sets whether accept waits on a worker's socket. The mode is the open file's,
+// which is the master's and the keeper's, too: neither accepts on it while the worker
+// lives. Other workers do, where they hold the same socket: a program that was given
+// it non-blocking would hang in an accept that waits, so it is not made to wait then.
+func setMode(f listen.File, nonBlocking bool) error {
+	if f.Held && !nonBlocking {
+		return nil
+	}
+	return syscall.SetNonblock(f.FD, nonBlocking)
 }
 
 // voice is how a worker is heard.

@@ -118,7 +118,10 @@ type Given struct {
 // File is a slot's socket in one listener, to be handed to a worker.
 type File struct {
 	Name string // of the listener
-	FD   int    // a duplicate, close-on-exec and non-blocking, which the caller closes
+	FD   int    // a duplicate, close-on-exec and, unless Held, non-blocking, which the caller closes
+	// Held: workers of other slots have the same socket. Whether it blocks is up to
+	// them: a program that waits in accept would find it changed beneath it.
+	Held bool
 }
 
 // Share is a slot's part of the new connections.

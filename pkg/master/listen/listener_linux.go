@@ -160,7 +160,7 @@ func (l *listener) accepts(i int) bool {
 
 // tune gives a slot's socket to its next worker as if it were new.
 func (l *listener) tune(slot int) error {
-	s := l.socketOf(slot)
+	s, was := l.socketOf(slot), slot
 	if l.conf.Network != "unix" {
 		l.baseline.restore(s.fd)
 	}
@@ -170,7 +170,23 @@ func (l *listener) tune(slot int) error {
 	if err := l.rejoin(slot); err != nil { // a worker's own listen() may have cut the backlog
 		return fmt.Errorf("setting the backlog of listener %s: %w", l.conf.Name, err)
 	}
+	if l.heldBeside(was) {
+		return nil // their accept may rely on its mode
+	}
 	return assertNonblock(s.fd)
+}
+
+// heldBeside tells whether workers of other slots have the slot's socket.
+func (l *listener) heldBeside(slot int) bool {
+	if l.steering != shared {
+		return false
+	}
+	for other, manned := range l.manned {
+		if manned && other != slot {
+			return true
+		}
+	}
+	return false
 }
 
 // status is what is known without asking for Unix queues, which may load a

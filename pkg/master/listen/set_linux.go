@@ -184,7 +184,7 @@ func (s *Set) Man(slot int, names []string, generation uint64) ([]File, error) {
 		if err != nil {
 			return fail(err)
 		}
-		mine, files = append(mine, l), append(files, File{name, fd})
+		mine, files = append(mine, l), append(files, File{Name: name, FD: fd, Held: l.heldBeside(slot)})
 	}
 	delete(s.quarantine, slot)
 	for _, l := range mine {
