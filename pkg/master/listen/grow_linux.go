@@ -69,7 +69,7 @@ func (s *Set) Grow(slots int) error {
 // TCP does not listen.
 func (l *listener) spare(i int) (*socket, error) {
 	if l.conf.Network != "unix" {
-		fd, err := boundSocket(l.addr, l.dual, true)
+		fd, err := freeSocket(l)
 		if err != nil {
 			return nil, err
 		}
@@ -98,6 +98,9 @@ func (l *listener) closeSpare(sockets []*socket) {
 
 // extend puts new slots in place, all or none.
 func (s *Set) extend(l *listener, slots int, more []*socket) error {
+	if len(l.manned) >= slots {
+		return nil // it has them since a call that failed for another listener
+	}
 	was, own := *l, l.own()
 	l.manned = append(slices.Clone(l.manned), make([]bool, slots-len(l.manned))...)
 	if l.steering == shared {

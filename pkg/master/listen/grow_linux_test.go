@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
@@ -213,5 +214,33 @@ func TestPoolThatCannotGrow(t *testing.T) {
 	}
 	if got := slices.Max([]int{len(w.listeners[0].sockets), len(w.listeners[1].sockets)}); got != testSlots+21 {
 		t.Errorf("%d sockets", got)
+	}
+}
+
+// A pool grows by fewer slots after a call that failed for one of two listeners.
+func TestPoolGrowsAfterAHalfFailedCall(t *testing.T) {
+	w := newWorld(t, tcp("http", "127.0.0.1"), tcp("admin", "127.0.0.1"))
+	w.mu.Lock()
+	second := w.listeners[1]
+	attach := second.system.attach
+	second.system.attach = func(int, []bpf.Instruction) error { return unix.ENOMEM }
+	w.mu.Unlock()
+	if err := w.Grow(testSlots + 8); err == nil {
+		t.Fatal("it grew without a program")
+	}
+	w.mu.Lock()
+	second.system.attach = attach
+	w.mu.Unlock()
+	for _, n := range []int{testSlots + 4, testSlots + 8, testSlots + 9} {
+		if err := w.Grow(n); err != nil {
+			t.Fatal(err)
+		}
+		w.man(n-1, "http", "admin")
+		w.steer(Share{n - 1, 1})
+		for _, name := range []string{"http", "admin"} {
+			if who, err := ask("tcp", w.reachable(name)); err != nil || who != strconv.Itoa(n-1) {
+				t.Errorf("%s with %d slots: %q, %v", name, n, who, err)
+			}
+		}
 	}
 }
