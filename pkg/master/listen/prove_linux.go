@@ -58,7 +58,7 @@ func (s *Set) provenIn(l *listener, slot int, q *quarantine) bool {
 		}
 		l.suspect = true
 	}
-	if time.Since(q.since) > proveLimit {
+	if time.Since(q.freshAt) > proveLimit {
 		s.log.Error("connections to a slot go astray; it is used all the same", zap.String("listener", l.conf.Name), zap.Int("slot", slot))
 		return true
 	}

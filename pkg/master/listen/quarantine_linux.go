@@ -36,6 +36,7 @@ type quarantine struct {
 
 	told    bool        // it was logged why it is kept back
 	fresh   bool        // its sockets are ones that nobody has
+	freshAt time.Time   // since when
 	unknown []*listener // where it is not proven yet that they have their places
 }
 
@@ -159,7 +160,7 @@ func (s *Set) endQuarantine(slot int, q *quarantine, flows map[sockdiag.Flow]str
 			q.unknown = append(q.unknown, l)
 		}
 	}
-	q.fresh = true
+	q.fresh, q.freshAt = true, now
 	return got
 }
 
