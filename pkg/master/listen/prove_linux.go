@@ -56,7 +56,9 @@ func (s *Set) provenIn(l *listener, slot int, q *quarantine) bool {
 		if !known || found == slot {
 			return true
 		}
+		s.mu.Lock() // others copy the listener under it
 		l.suspect = true
+		s.mu.Unlock()
 	}
 	if time.Since(q.freshAt) > proveLimit {
 		s.log.Error("connections to a slot go astray; it is used all the same", zap.String("listener", l.conf.Name), zap.Int("slot", slot))
