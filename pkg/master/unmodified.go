@@ -43,7 +43,7 @@ func (m *Master) answerCalls(w *worker, fd int) error {
 	o := bindsub.Options{
 		FD: fd, Bound: w.bound, Log: m.log.With(m.fields(w)...),
 		Keep:  func(fd int) { m.hold(callsName(w.id), nil, fd) },
-		Give:  func(listener string) (int, error) { return m.giveSlot(w, listener) },
+		Give:  func(listener string) (int, bool, error) { return m.giveSlot(w, listener) },
 		Rival: func(at netip.AddrPort, dual bool) string { return m.rival(w.id, at, dual) },
 		Fact:  func(f bindsub.Fact) { m.at(func() { m.called(w, f) }) },
 		Noted: func(listener string) { m.at(func() { m.listens(w, listener) }) },
@@ -59,12 +59,12 @@ func (m *Master) answerCalls(w *worker, fd int) error {
 }
 
 // giveSlot makes a slot the worker's: it is about to bind it.
-func (m *Master) giveSlot(w *worker, listener string) (fd int, err error) {
+func (m *Master) giveSlot(w *worker, listener string) (fd int, held bool, err error) {
 	files, err := m.sockets.Man(int(w.slot), []string{listener}, uint64(w.generation.id))
 	if err != nil {
-		return -1, err
+		return -1, false, err
 	}
-	return files[0].FD, nil
+	return files[0].FD, files[0].Held, nil
 }
 
 // listens notes that a worker has come to listen there: what the next master must know.

@@ -67,7 +67,8 @@ type Options struct {
 	// an earlier master has noted.
 	Bound []string
 	// Give makes a duplicate of the worker's slot in a listener; the caller closes it.
-	Give func(listener string) (fd int, err error)
+	// held: workers of other slots have the same socket.
+	Give func(listener string) (fd int, held bool, err error)
 	// Rival names who of the service's other workers listens where this one wants to
 	// bind; empty: nobody.
 	Rival func(at netip.AddrPort, dual bool) string

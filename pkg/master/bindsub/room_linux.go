@@ -296,7 +296,7 @@ func (r *Room) called(caller thread, n *notification, old int) (c call, ok bool)
 
 // substitute puts the worker's slot in the place of the socket that it binds.
 func (r *Room) substitute(caller thread, n *notification, fd, old int, name string) error {
-	slot, err := r.o.Give(name)
+	slot, held, err := r.o.Give(name)
 	if err != nil {
 		return err
 	}
@@ -306,8 +306,11 @@ func (r *Room) substitute(caller thread, n *notification, fd, old int, name stri
 		return err
 	}
 	// The status flags are the open file's, which the slot's next worker gets anew.
-	if err := unix.SetNonblock(slot, flags&unix.O_NONBLOCK != 0); err != nil {
-		return os.NewSyscallError("fcntl", err)
+	// Where other workers serve from it already, it is not made to block beneath them.
+	if nonBlocking := flags&unix.O_NONBLOCK != 0; nonBlocking || !held {
+		if err := unix.SetNonblock(slot, nonBlocking); err != nil {
+			return os.NewSyscallError("fcntl", err)
+		}
 	}
 	inherit(old, slot)
 	id := n.id

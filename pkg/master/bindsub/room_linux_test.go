@@ -173,7 +173,10 @@ func newStage(t *testing.T, address string, dual bool) *stage {
 func (s *stage) options(fd int) Options {
 	return Options{
 		FD: fd, Listeners: []Listener{{Name: "http", At: s.at, Dual: s.dual}},
-		Give:  func(string) (int, error) { return unix.FcntlInt(uintptr(s.slot), unix.F_DUPFD_CLOEXEC, 3) },
+		Give: func(string) (int, bool, error) {
+			fd, err := unix.FcntlInt(uintptr(s.slot), unix.F_DUPFD_CLOEXEC, 3)
+			return fd, false, err
+		},
 		Rival: func(netip.AddrPort, bool) string { return s.rival },
 		Fact:  func(f Fact) { s.facts <- f },
 		Noted: func(name string) { s.noted <- name },
