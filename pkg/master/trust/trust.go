@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -158,11 +159,21 @@ func (o Owners) Has(uid int) bool { return uid == 0 || slices.Contains(o, uid) }
 func (o Owners) owns(info fs.FileInfo) bool { return o.Has(Owner(info)) }
 
 // shared tells whether others than its owner can put something into a directory.
-// A group of the owner's own number is the owner's alone, by the custom of
-// private groups; root's is root's.
+// The owner's private group is the owner's alone; root's is root's.
 func shared(info fs.FileInfo) bool {
-	mode := info.Mode().Perm()
-	return mode&0o002 != 0 || mode&0o020 != 0 && group(info) != 0 && group(info) != Owner(info)
+	mode, uid, gid := info.Mode().Perm(), Owner(info), group(info)
+	return mode&0o002 != 0 || mode&0o020 != 0 && gid != 0 && gid != uid && !private(uid, gid)
+}
+
+// private tells whether a group is its user's private one, by the custom of most
+// systems: it has the user's name and is the primary one. Its number may be another.
+func private(uid, gid int) bool {
+	u, err := user.LookupId(strconv.Itoa(uid))
+	if err != nil || u.Gid != strconv.Itoa(gid) {
+		return false
+	}
+	g, err := user.LookupGroupId(u.Gid)
+	return err == nil && g.Name == u.Username
 }
 
 // Owner is whom a file belongs to.

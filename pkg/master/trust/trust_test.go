@@ -4,7 +4,9 @@ import (
 	"errors"
 	"io/fs"
 	"os"
+	"os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -57,5 +59,41 @@ func TestCheckMakesNothing(t *testing.T) {
 	}
 	if _, err := Own().Check("relative"); err == nil {
 		t.Error("a relative path was taken")
+	}
+}
+
+// A private group may have another number than its user, and others' groups may not
+// write all the same.
+func TestPrivateGroupOfAnotherNumber(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make directories of other users")
+	}
+	text, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		t.Skip(err)
+	}
+	uid, gid := 0, 0
+	for line := range strings.Lines(string(text)) {
+		u, err := user.Lookup(strings.Split(line, ":")[0])
+		if err != nil || u.Uid == u.Gid || u.Gid == "0" {
+			continue
+		}
+		if g, err := user.LookupGroupId(u.Gid); err == nil && g.Name == u.Username {
+			uid, _ = strconv.Atoi(u.Uid)
+			gid, _ = strconv.Atoi(u.Gid)
+		}
+	}
+	if uid == 0 {
+		t.Skip("no user here has a private group of another number")
+	}
+	for group, want := range map[int]bool{gid: true, stranger: false} {
+		up := filepath.Join(t.TempDir(), "up")
+		dir := filepath.Join(up, "dir")
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chown(up, uid, group), os.Chmod(up, 0o775), os.Chown(dir, uid, group)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (Owners{uid}).Check(dir); (err == nil) != want {
+			t.Errorf("uid %d, gid %d: %v", uid, group, err)
+		}
 	}
 }
