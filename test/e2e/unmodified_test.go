@@ -277,6 +277,14 @@ func TestNotifications(t *testing.T) {
 	if log := s.Log(10_000); !strings.Contains(log, "asked for its stacks") || !strings.Contains(log, "its watchdog was triggered by itself") {
 		t.Error("it was killed before it was asked, or the log does not say why")
 	}
+	// Nobody else was alive: its replacement has the traffic, not only its checks.
+	eventually(t, "an answer of the replacement", func() bool {
+		if w := team(status(t, s)); len(w) != 1 || w[0].Restarts == 0 {
+			return false
+		}
+		_, _, err := ask(s.Addr, "/environ", time.Second)
+		return err == nil
+	})
 
 	// And one that stores a descriptor.
 	s.Config.Set("worker.command", []string{programs.Hostile, "stores", s.Addr}).Set("worker.watchdog", "0s").Set("worker.fd_store", 4)
