@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/contain"
 	"github.com/masterd/masterd/pkg/master/proc"
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
@@ -36,6 +37,36 @@ func TestTheEndDoesNotWaitForWhatCannotBeKilled(t *testing.T) {
 		}
 		w.is("v1", behaviour{})
 		w.crash("v1")
+	})
+}
+
+// slowContainment takes its time to end what a worker has left.
+type slowContainment struct {
+	noContain
+	takes time.Duration
+}
+
+func (c slowContainment) End(contain.Worker) ([]int, error) { time.Sleep(c.takes); return nil, nil }
+
+// What a worker has left, and does not end, keeps nobody from replacing the worker.
+func TestTheNewsOfADeathDoesNotWaitForWhatIsLeft(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		m := w.master(testConfig())
+		m.contain = slowContainment{takes: 20 * restLimit}
+		ctx, cancel := context.WithCancel(t.Context())
+		ended := make(chan int)
+		go func() { time.Sleep(time.Nanosecond); ended <- m.Run(ctx) }()
+		until(t, "v1 serves", serves(w, "v1"))
+		first := func() bool { w.mu.Lock(); defer w.mu.Unlock(); return w.workers[1] != nil }
+		died := time.Now()
+		w.crash("v1")
+		until(t, "there is another instead", func() bool { return !first() && w.living() == 1 })
+		if took := time.Since(died); took > 10*restLimit {
+			t.Errorf("another worker was started %s after the death", took)
+		}
+		cancel()
+		<-ended
 	})
 }
 

@@ -30,8 +30,28 @@ func (m *Master) place(w *worker, spec *proc.Spec) (fd int) {
 	return fd
 }
 
+// restLimit is how long the news of a worker's end waits for the end of what the worker
+// has left. Usually nobody is left then; clients must not wait longer for who is.
+const restLimit = 500 * time.Millisecond
+
+// endRestInTime is endRest, and returns after restLimit at the latest. It is called
+// beside the loop, before the machine is told of the end.
+func (m *Master) endRestInTime(w contain.Worker) {
+	over := make(chan struct{})
+	if !m.beside(func() { defer close(over); m.endRest(w) }) {
+		return // the end of the service ends it
+	}
+	late := time.NewTimer(restLimit)
+	defer late.Stop()
+	select {
+	case <-over:
+	case <-late.C:
+		m.log.Warn("what a worker has left behind takes long to end; the worker is replaced meanwhile", zap.Uint64("worker", w.ID))
+	}
+}
+
 // endRest ends what is left of a worker whose process is gone. It is called beside the
-// loop, before the machine is told of the end: then nobody is left.
+// loop.
 func (m *Master) endRest(w contain.Worker) {
 	ended, err := m.contain.End(w)
 	if len(ended) > 0 {

@@ -155,7 +155,7 @@ func (m *Master) awaitEnd(w *worker, p process, replaced <-chan struct{}) {
 	if !is {
 		return
 	}
-	m.endRest(rest)
+	m.endRestInTime(rest)
 	if !m.ask(func() { m.exited(w, p.Exit()) }) {
 		return
 	}

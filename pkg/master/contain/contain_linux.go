@@ -1,12 +1,15 @@
 package contain
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/proc"
 )
 
 // Workers are the workers of one service. Its methods may be called from any goroutine.
@@ -16,12 +19,13 @@ type Workers struct {
 	why      string   // why there is none
 	earlier  []string // cgroups of earlier masters that are not group
 	children map[int]string
+	kill     func(pid int, begun string) error // [proc.KillNamed]
 }
 
 // Open finds out how workers can be kept together. Without cgroups it has the kernel
 // give this process the orphans of its workers.
 func Open(o Options) *Workers {
-	w := &Workers{opt: o}
+	w := &Workers{opt: o, kill: proc.KillNamed}
 	group, err := serviceGroup(name(o.RuntimeDir))
 	if err != nil {
 		w.why = err.Error()
@@ -99,23 +103,17 @@ func (w *Workers) Left() (workers []uint64) {
 }
 
 // End kills everything that a worker has started and waits until it is gone. It
-// returns some of what it killed. One that had a cgroup is looked for nowhere else.
+// returns some of what it killed. Who has a cgroup is looked for elsewhere, too: su and
+// systemd-run move a process to one of their own.
 func (w *Workers) End(worker Worker) (ended []int, err error) {
-	grouped := false
 	for _, g := range w.groups() {
 		if dir := groupOf(g, worker.ID); isGroup(dir) {
-			grouped = true
 			pids, e := endGroup(dir)
-			ended = append(ended, pids...)
-			if e != nil {
-				err = e
-			}
+			ended, err = append(ended, pids...), errors.Join(err, e)
 		}
 	}
-	if grouped {
-		return ended, err
-	}
-	return w.endFound(func(all table) []int { return all.of(worker, w.marker()) })
+	found, e := w.endFound(func(all table) []int { return all.of(worker, w.marker()) })
+	return append(ended, found...), errors.Join(err, e)
 }
 
 // EndAll kills everything that any worker of the service has started, and removes

@@ -284,6 +284,64 @@ func TestSeesWithoutTheDirectory(t *testing.T) {
 	}
 }
 
+// What this user may not end costs no time, is named, and keeps nothing else alive.
+func TestWhatMayNotBeEndedIsNamed(t *testing.T) {
+	w := open(t, false)
+	p, named := start(t, w, 1, "setsid sleep 1000 & setsid sleep 1001 & echo here; exec sleep 1000")
+	var pids []int
+	eventually(t, "its processes", func() bool { pids = look().of(named, w.marker()); return len(pids) == 3 })
+	pids = slices.DeleteFunc(pids, func(pid int) bool { return pid == p.PID() })
+	if err := p.SignalAlone(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	kill := w.kill
+	w.kill = func(pid int, begun string) error {
+		if pid == pids[0] {
+			return unix.EPERM
+		}
+		return kill(pid, begun)
+	}
+	begun := time.Now()
+	ended, err := w.End(named)
+	if err == nil || !strings.Contains(err.Error(), fmt.Sprintf("process %d (user %d) may not be ended by masterd's user", pids[0], os.Geteuid())) {
+		t.Errorf("%v", err)
+	}
+	if took := time.Since(begun); took >= killLimit {
+		t.Errorf("it took %s", took)
+	}
+	if !slices.Equal(ended, pids[1:]) {
+		t.Errorf("ended %v, want %v", ended, pids[1:])
+	}
+	w.kill = kill
+}
+
+// What has left its worker's cgroup, as by su or systemd-run, is ended all the same.
+func TestWhatHasLeftTheCgroupIsEnded(t *testing.T) {
+	w := open(t, true)
+	elsewhere := w.group + "-elsewhere"
+	if err := os.Mkdir(elsewhere, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := endGroup(elsewhere); err != nil {
+			t.Error(err)
+		}
+	})
+	p, named := start(t, w, 1, fmt.Sprintf("(echo 0 >%s/cgroup.procs; exec setsid sleep 1000) & while ! grep -q . %[1]s/cgroup.procs; do :; done; echo here; exec sleep 1000", elsewhere))
+	if err := p.SignalAlone(syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	there := members(elsewhere)
+	if ended, err := w.End(named); err != nil || len(there) != 1 || !slices.Contains(ended, there[0]) {
+		t.Errorf("ended %v, %v, want %v", ended, err, there)
+	}
+	if left := members(elsewhere); len(left) > 0 {
+		t.Errorf("%v are left", left)
+	}
+}
+
 // Without cgroup.kill processes are ended one by one.
 func TestEndWithoutCgroupKill(t *testing.T) {
 	w := open(t, true)

@@ -4,7 +4,7 @@
 // Where it can, each worker gets a cgroup (v2) below the one that masterd is in. Only
 // membership is used: no controller is enabled, because systemd cannot start a unit
 // again in whose cgroup one is enabled while a process of a killed master is left
-// below it. Where no cgroup can be made, processes are found by the environment that
+// below it. Where no cgroup can be made, or a process has left it, processes are found by the environment that
 // the worker was started with, by its session, and by their ancestors. That finds
 // everything but a process that has left its session, has lost its parent, and has
 // cleared or overwritten its environment; such a process becomes masterd's child, and
@@ -22,6 +22,8 @@ const (
 	killLimit = 5 * time.Second
 	// Between two looks at what was killed.
 	killLook = time.Millisecond
+	// The longest pause between two looks over all processes.
+	killLookLast = 100 * time.Millisecond
 	// maxBelow bounds how many cgroups that a worker has made below its own are
 	// removed at a time.
 	maxBelow = 4096

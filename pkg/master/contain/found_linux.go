@@ -1,11 +1,15 @@
 package contain
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"slices"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/proc"
 )
@@ -91,28 +95,51 @@ func (t table) withOffspring(pids []int) []int {
 	return slices.Sorted(maps.Keys(all))
 }
 
-// endFound kills what is found, and looks again until nothing is.
+// endFound kills what is found, and looks again until nothing is left but what this
+// user may not end; that is an error.
 func (w *Workers) endFound(find func(table) []int) (ended []int, err error) {
-	killed := map[int]string{}
-	for late := time.Now().Add(killLimit); ; time.Sleep(killLook) {
+	killed, refused := map[int]string{}, map[int]string{}
+	pause := killLook
+	for late := time.Now().Add(killLimit); ; time.Sleep(pause) {
+		pause = min(2*pause, killLookLast) // a look reads the environment of every process
 		all := look()
-		left := find(all)
-		if len(left) == 0 {
-			return ended, nil
+		left := slices.DeleteFunc(find(all), func(pid int) bool { return refused[pid] == all[pid].Begun && refused[pid] != "" })
+		if len(left) > 0 && time.Now().After(late) {
+			return ended, errors.Join(err, fmt.Errorf("processes %v are still there %s after KILL", left, killLimit))
 		}
-		if time.Now().After(late) {
-			return ended, fmt.Errorf("processes %v are still there %s after KILL", left, killLimit)
-		}
+		waits := false
 		for _, pid := range left {
-			if killed[pid] == all[pid].Begun {
-				continue // it was told; the kernel takes its time
+			begun := all[pid].Begun
+			if killed[pid] == begun {
+				waits = true // it was told; the kernel takes its time
+				continue
 			}
-			if proc.KillNamed(pid, all[pid].Begun) {
-				killed[pid] = all[pid].Begun
+			switch e := w.kill(pid, begun); {
+			case e == nil:
+				killed[pid], waits = begun, true
 				if len(ended) < maxEnded {
 					ended = append(ended, pid)
 				}
+			case errors.Is(e, fs.ErrPermission):
+				refused[pid] = begun
+				if len(refused) <= maxEnded {
+					err = errors.Join(err, fmt.Errorf("process %d (user %s) may not be ended by masterd's user %d: end it by hand (sudo kill %[1]d), or have the worker end it", pid, owner(pid), os.Geteuid()))
+				}
+			default:
+				waits = true // gone, or not to be told; the next look says
 			}
 		}
+		if !waits {
+			return ended, err
+		}
 	}
+}
+
+// owner is the user of a process, by number.
+func owner(pid int) string {
+	var st unix.Stat_t
+	if unix.Stat(fmt.Sprintf("/proc/%d", pid), &st) != nil {
+		return "unknown"
+	}
+	return fmt.Sprint(st.Uid)
 }

@@ -62,19 +62,25 @@ func All() map[int]Facts {
 	return all
 }
 
-// KillNamed kills one process, and reports whether it was there.
-func KillNamed(pid int, begun string) bool {
+// KillNamed kills one process. The error is [ErrGone] where it was not there, and
+// EPERM where it is not for this user to end.
+func KillNamed(pid int, begun string) error {
 	fd, err := unix.PidfdOpen(pid, 0)
 	if err == nil {
 		defer unix.Close(fd)
 	}
 	if now, gone := Begun(pid); gone != nil || now != begun {
-		return false
+		return ErrGone
 	}
 	if err != nil { // there are no pidfds here
-		return unix.Kill(pid, unix.SIGKILL) == nil
+		err = unix.Kill(pid, unix.SIGKILL)
+	} else {
+		err = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
 	}
-	return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) == nil
+	if err == unix.ESRCH {
+		return ErrGone
+	}
+	return err
 }
 
 // Environ is the environment that a process was started with; nil: it cannot be
