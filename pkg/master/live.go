@@ -54,7 +54,7 @@ func (m *Master) keepLive() {
 // live is all that another master needs to go on.
 func (m *Master) live() state.Live {
 	l := state.Live{
-		Boot: m.boot, Slots: m.slots, Masterd: m.opt.Version, Machine: m.machine.Snapshot(), Revision: m.blobs.Revision(), Cgroup: m.contain.Cgroup(), PID: os.Getpid(), Upgrade: m.upgrade,
+		Boot: m.boot, Slots: m.slots, Masterd: m.opt.Version, Machine: m.machine.Snapshot(), Revision: m.blobs.Revision(), Cgroup: m.contain.Cgroup(), Cgroups: m.contain.Cgroups(), PID: os.Getpid(), Upgrade: m.upgrade,
 		Active: state.LiveDeployment{Generation: uint64(m.active.generation), Since: m.active.since.Round(0), By: m.active.by, Why: m.active.why},
 	}
 	config := map[state.LiveConfig]int{}

@@ -262,9 +262,9 @@ func (m *Master) open() (err error) {
 	if err != nil {
 		return err
 	}
-	before := ""
+	var before []string
 	if left != nil {
-		before = left.Cgroup
+		before = left.AllCgroups()
 	}
 	m.contain = contain.Open(contain.Options{RuntimeDir: m.opt.Config.RuntimeDir, Before: before, Marked: m.workerOf})
 	all := m.processesOfService()

@@ -200,6 +200,7 @@ func (m *Master) endUnknown() {
 type noContain struct{}
 
 func (noContain) Cgroup() string                    { return "" }
+func (noContain) Cgroups() []string                 { return nil }
 func (noContain) Why() string                       { return "" }
 func (noContain) Place(uint64) (int, error)         { return -1, nil }
 func (noContain) Processes(uint64) []int            { return nil }

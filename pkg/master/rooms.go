@@ -126,6 +126,7 @@ type process interface {
 // containment is [contain.Workers].
 type containment interface {
 	Cgroup() string
+	Cgroups() []string
 	Why() string
 	Place(worker uint64) (fd int, err error)
 	Processes(worker uint64) []int

@@ -181,7 +181,12 @@ func members(dir string) (pids []int) {
 }
 
 // removeGroup removes an empty cgroup and those in it. It is no error if there is none.
+// Where somebody is in one of them all are left: who lives there may have made the
+// empty ones.
 func removeGroup(dir string) error {
+	if len(members(dir)) > 0 {
+		return fmt.Errorf("remove the cgroup %s: %w", dir, unix.EBUSY)
+	}
 	for _, d := range slices.Backward(below(dir)) {
 		if err := unix.Rmdir(d); err != nil && err != unix.ENOENT {
 			return fmt.Errorf("remove the cgroup %s: %w", d, err)

@@ -32,8 +32,11 @@ func Open(o Options) *Workers {
 	} else {
 		w.group = group
 	}
-	if o.Before != "" && o.Before != w.group && isGroup(o.Before) {
-		w.earlier = append(w.earlier, o.Before)
+	for _, dir := range o.Before {
+		// One that nobody is in any more is not remembered for ever.
+		if dir != w.group && isGroup(dir) && removeGroup(dir) != nil && !slices.Contains(w.earlier, dir) && len(w.earlier) < maxEarlier {
+			w.earlier = append(w.earlier, dir)
+		}
 	}
 	orphans := uintptr(0)
 	if w.group == "" {
@@ -57,6 +60,12 @@ func Clean(runtimeDir string) (was bool, err error) {
 
 // Cgroup is the directory of the service's cgroup; empty: there is none.
 func (w *Workers) Cgroup() string { return w.group }
+
+// Cgroups are those in which workers are: that in use first, and those of earlier masters
+// that were started elsewhere. The next master is to look into all of them.
+func (w *Workers) Cgroups() []string {
+	return slices.DeleteFunc(slices.Clone(w.groups()), func(dir string) bool { return !isGroup(dir) })
+}
 
 // Why says why there is no cgroup.
 func (w *Workers) Why() string { return w.why }

@@ -289,7 +289,11 @@ func TestWhatMayNotBeEndedIsNamed(t *testing.T) {
 	w := open(t, false)
 	p, named := start(t, w, 1, "setsid sleep 1000 & setsid sleep 1001 & echo here; exec sleep 1000")
 	var pids []int
-	eventually(t, "its processes", func() bool { pids = look().of(named, w.marker()); return len(pids) == 3 })
+	eventually(t, "its processes, in sessions of their own", func() bool {
+		all := look()
+		pids = all.of(named, w.marker())
+		return len(pids) == 3 && !slices.ContainsFunc(pids, func(pid int) bool { return all[pid].Session != pid })
+	})
 	pids = slices.DeleteFunc(pids, func(pid int) bool { return pid == p.PID() })
 	if err := p.SignalAlone(syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -342,6 +346,25 @@ func TestWhatHasLeftTheCgroupIsEnded(t *testing.T) {
 	}
 }
 
+// A look for what is left takes nothing from workers that live.
+func TestLeftKeepsCgroupsOfTheLiving(t *testing.T) {
+	w := open(t, true)
+	own := filepath.Join(groupOf(w.group, 1), "own", "nested")
+	_, _ = start(t, w, 1, "mkdir -p "+own+"; echo here; exec sleep 1000")
+	if err := os.MkdirAll(filepath.Join(groupOf(w.group, 2), "nested"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.Left(); !slices.Equal(got, []uint64{1}) {
+		t.Errorf("left: %v", got)
+	}
+	if !isGroup(own) {
+		t.Error("a cgroup that a living worker has made was removed")
+	}
+	if isGroup(groupOf(w.group, 2)) {
+		t.Error("the cgroup of one that is gone is left")
+	}
+}
+
 // Without cgroup.kill processes are ended one by one.
 func TestEndWithoutCgroupKill(t *testing.T) {
 	w := open(t, true)
@@ -378,7 +401,13 @@ func TestCgroupOfAnEarlierMaster(t *testing.T) {
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	next := Open(Options{RuntimeDir: w.opt.RuntimeDir, Before: elsewhere, Marked: marked(t)})
+	next := Open(Options{RuntimeDir: w.opt.RuntimeDir, Before: []string{elsewhere}, Marked: marked(t)})
+	// One more takeover, from the first one's cgroup: none is forgotten.
+	before := next.Cgroups()
+	if want := []string{w.group, elsewhere}; !slices.Equal(before, want) {
+		t.Errorf("the next master looks into %v, want %v", before, want)
+	}
+	next = Open(Options{RuntimeDir: w.opt.RuntimeDir, Before: before, Marked: marked(t)})
 	if got := next.Left(); !slices.Equal(got, []uint64{5}) {
 		t.Errorf("left: %v", got)
 	}

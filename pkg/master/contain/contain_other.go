@@ -14,6 +14,9 @@ func Clean(string) (bool, error) { return false, nil }
 // Cgroup is empty: there are none.
 func (w *Workers) Cgroup() string { return "" }
 
+// Cgroups are none.
+func (w *Workers) Cgroups() []string { return nil }
+
 // Why says why there are no cgroups.
 func (w *Workers) Why() string { return "there are cgroups on Linux only" }
 

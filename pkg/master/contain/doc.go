@@ -27,6 +27,8 @@ const (
 	// maxBelow bounds how many cgroups that a worker has made below its own are
 	// removed at a time.
 	maxBelow = 4096
+	// maxEarlier is how many cgroups of earlier masters are looked into.
+	maxEarlier = 64
 	// maxEnded is how many ended processes are told by number.
 	maxEnded = 64
 )
@@ -40,8 +42,8 @@ type Worker struct {
 
 // Options say whose workers they are.
 type Options struct {
-	RuntimeDir string // the service's: names its cgroup
-	Before     string // the cgroup that an earlier master of the service used; empty: it is not known
+	RuntimeDir string   // the service's: names its cgroup
+	Before     []string // the cgroups that earlier masters of the service used, the last one's first
 
 	// Marked tells whether an environment is one that a worker of this service was
 	// started with, and which one's.

@@ -40,8 +40,18 @@ type Live struct {
 	Active      LiveDeployment   `json:"active"`
 	Revision    uint64           `json:"revision,omitempty"` // of what workers have kept, the last one
 	Cgroup      string           `json:"cgroup,omitempty"`   // the directory of the service's, with those of its workers in it
+	Cgroups     []string         `json:"cgroups,omitempty"`  // that and those of earlier masters in which workers still are; none: see Cgroup
 	PID         int              `json:"pid,omitempty"`      // of the master that wrote it
 	Upgrade     *LiveUpgrade     `json:"upgrade,omitempty"`  // another masterd takes its place, or has done so just now
+}
+
+// AllCgroups are the cgroups in which workers may be. A masterd that knew one only has
+// written that.
+func (l *Live) AllCgroups() []string {
+	if len(l.Cgroups) > 0 || l.Cgroup == "" {
+		return l.Cgroups
+	}
+	return []string{l.Cgroup}
 }
 
 // LiveUpgrade is who wanted another masterd, and why. It stays until that one has

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -50,5 +51,23 @@ func TestLiveOfNewerIsRefused(t *testing.T) {
 func TestLiveOfAnotherBootIsNone(t *testing.T) {
 	if l, err := LoadLive(golden(t, "", ""), "another"); l != nil || err != nil {
 		t.Error(l, err)
+	}
+}
+
+// Who knew of one cgroup only is understood, and none of several is forgotten.
+func TestLiveCgroups(t *testing.T) {
+	for fields, want := range map[string][]string{
+		"":                   nil,
+		`"cgroup": "/a",`:    {"/a"},
+		`"cgroups": ["/b"],`: {"/b"},
+		`"cgroup": "/a", "cgroups": ["/a", "/b"],`: {"/a", "/b"},
+	} {
+		l, err := LoadLive(golden(t, `"schema": 1,`, `"schema": 1, `+fields), "boot")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := l.AllCgroups(); !slices.Equal(got, want) {
+			t.Errorf("%s: %v, want %v", fields, got, want)
+		}
 	}
 }
