@@ -317,15 +317,15 @@ func ownedBy(dir string, uid int) bool {
 
 // client talks to the master whose runtime directory this is, if it is who it
 // should be: nobody else can have put the directory there, and behind the socket
-// is root, an owner, or whom an owner has given the directory to (a service
-// manager does that).
+// is root, an owner, or whom an owner has given the directory to, or one above it
+// (a service manager does that, as a rule to a service's user).
 func (a *app) client(runtimeDir string, owners trust.Owners) *api.Client {
 	sudo := ""
 	if a.uid == 0 {
 		sudo = a.env("SUDO_USER")
 	}
 	return api.NewClient(filepath.Join(runtimeDir, adminSocket), sudo).Trust(func(c net.Conn) error {
-		info, err := owners.Check(runtimeDir)
+		owners, info, err := owners.CheckGiven(runtimeDir)
 		if err != nil {
 			return err
 		}
@@ -335,8 +335,8 @@ func (a *app) client(runtimeDir string, owners trust.Owners) *api.Client {
 			return nil
 		case err != nil:
 			return err
-		case !owners.Has(uid) && uid != trust.Owner(info):
-			return fmt.Errorf("it is uid %d, neither root nor %s, nor whom %s belongs to", uid, owners, runtimeDir)
+		case !owners.Has(uid):
+			return fmt.Errorf("it is uid %d, neither root nor %s", uid, owners)
 		case info.Mode().Perm()&0o022 != 0:
 			return fmt.Errorf("others may write to %s (mode %v), and anybody could have put it there; chmod go-w it", runtimeDir, info.Mode().Perm())
 		}

@@ -71,3 +71,40 @@ func asUser(t *testing.T, uid int, f func()) {
 	}()
 	<-done
 }
+
+// A service's user often owns a directory above its runtime directory; root and
+// operators reach it there.
+func TestServiceBelowADirectoryOfItsUser(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to listen as another user")
+	}
+	for owner, want := range map[int]string{54322: "", 54323: "it is uid 54323, neither root nor uid 54321 or uid 54322"} {
+		up := filepath.Join(newCLI(t).dir, "up")
+		dir := filepath.Join(up, "shop")
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chown(up, 54322, 54322), os.Chown(dir, owner, owner)); err != nil {
+			t.Fatal(err)
+		}
+		var l net.Listener
+		var err error
+		if l, err = net.Listen("unix", filepath.Join(dir, adminSocket)); err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		asUser(t, owner, func() {
+			raw, err := l.(*net.UnixListener).SyscallConn()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			_ = raw.Control(func(fd uintptr) { err = syscall.Listen(int(fd), 8) })
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		a := newApp()
+		a.env = func(string) string { return "" }
+		if err := a.client(dir, trust.Owners{54321}).Alive(t.Context()); want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("a service of uid %d: %v", owner, err)
+		}
+	}
+}

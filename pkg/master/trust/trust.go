@@ -33,21 +33,38 @@ func Own() Owners { return Owners{os.Geteuid()} }
 // than root and the owners can put another thing in its place. Whom the directory
 // itself belongs to is for the caller to judge: see [Owner] and [Owners.Has].
 func (o Owners) Check(dir string) (fs.FileInfo, error) {
-	_, info, err := o.walk(dir, os.Lstat)
+	_, info, err := (&walk{owners: o, look: os.Lstat}).to(dir)
 	return info, err
+}
+
+// CheckGiven is Check for clients: it trusts, below it, also whom an owner has given
+// a directory on the way to, as service managers do with a service's user. It returns
+// all who are trusted then. A second one, whom that user has given something, is not.
+func (o Owners) CheckGiven(dir string) (Owners, fs.FileInfo, error) {
+	w := &walk{owners: slices.Clone(o), look: os.Lstat, client: true}
+	_, info, err := w.to(dir)
+	return w.owners, info, err
 }
 
 // Make makes a directory with its parents, and returns it without symbolic links.
 func (o Owners) Make(dir string) (path string, info fs.FileInfo, err error) {
-	return o.walk(dir, lookOrMake)
+	return (&walk{owners: o, look: lookOrMake}).to(dir)
 }
 
-// walk goes down from the root. In a directory that others can write to (/tmp)
+// walk is one walk to a directory.
+type walk struct {
+	owners Owners
+	look   func(string) (fs.FileInfo, error)
+	client bool // it trusts whom a directory was given to
+	given  bool // there was one
+}
+
+// to goes down from the root. In a directory that others can write to (/tmp)
 // the next part must be a real directory of an owner's; elsewhere the directory
 // itself must be an owner's. So what was checked cannot be swapped by anybody
 // but root and the owners, and looking at a name twice is looking at the same
 // thing. Symbolic links that an owner made are followed.
-func (o Owners) walk(path string, look func(string) (fs.FileInfo, error)) (at string, parent fs.FileInfo, err error) {
+func (w *walk) to(path string) (at string, parent fs.FileInfo, err error) {
 	if !filepath.IsAbs(path) {
 		return "", nil, errors.New("the path is not absolute")
 	}
@@ -64,16 +81,16 @@ func (o Owners) walk(path string, look func(string) (fs.FileInfo, error)) (at st
 			parent, err = os.Lstat(at)
 			continue
 		}
-		if !o.owns(parent) {
-			return "", nil, o.Stranger(at, parent)
+		if !w.owners.owns(parent) {
+			return "", nil, w.stranger(at, parent)
 		}
 		next := filepath.Join(at, name)
-		info, err := look(next)
+		info, err := w.look(next)
 		if err != nil {
 			return "", nil, err
 		}
 		if info.Mode()&fs.ModeSymlink == 0 {
-			if err := o.step(next, parent, info); err != nil {
+			if err := w.step(next, parent, info); err != nil {
 				return "", nil, err
 			}
 			at, parent = next, info
@@ -82,7 +99,7 @@ func (o Owners) walk(path string, look func(string) (fs.FileInfo, error)) (at st
 		if links++; links > maxLinks {
 			return "", nil, fmt.Errorf("%s: too many symbolic links", next)
 		}
-		target, err := o.follow(next, parent, info)
+		target, err := w.follow(next, parent, info)
 		if err != nil {
 			return "", nil, err
 		}
@@ -115,29 +132,50 @@ func lookOrMake(path string) (fs.FileInfo, error) {
 
 // follow returns what a symbolic link says. In a directory that others can write
 // to it is a trap.
-func (o Owners) follow(path string, parent, info fs.FileInfo) (string, error) {
-	if shared(parent) || !o.owns(info) {
-		return "", fmt.Errorf("%s is a symbolic link that others could have put there: it is not followed; remove it, or set another directory", path)
+func (w *walk) follow(path string, parent, info fs.FileInfo) (string, error) {
+	if shared(parent) || !w.owners.owns(info) {
+		return "", fmt.Errorf("%s is a symbolic link that others could have put there: it is not followed; %s", path, w.advice(info))
 	}
 	return os.Readlink(path)
 }
 
 // step checks one directory on the way.
-func (o Owners) step(path string, parent, info fs.FileInfo) error {
+func (w *walk) step(path string, parent, info fs.FileInfo) error {
 	switch {
 	case !info.IsDir():
 		return fmt.Errorf("%s is there and is not a directory", path)
 	case shared(parent) && parent.Mode()&fs.ModeSticky == 0:
 		return fmt.Errorf("others can rename what is in %s (mode %v without the sticky bit, group %d); use another directory, or chmod go-w it", filepath.Dir(path), parent.Mode().Perm(), group(parent))
-	case shared(parent) && !o.owns(info):
-		return o.Stranger(path, info)
+	case shared(parent) && !w.owners.owns(info):
+		return w.stranger(path, info)
+	case w.client && !w.given && !w.owners.owns(info): // in a directory that is an owner's alone
+		w.given = true
+		w.owners = append(w.owners, Owner(info))
 	}
 	return nil
 }
 
-// Stranger says whom something belongs to, and that it is not used for it.
+// advice is what an operator can do. A client's directory is in use, and stays.
+func (w *walk) advice(info fs.FileInfo) string {
+	if w.client {
+		return fmt.Sprintf("run the verb as uid %d, or with --config and a configuration of that user's", Owner(info))
+	}
+	return setAnother
+}
+
+const setAnother = "set another directory"
+
+func (w *walk) stranger(path string, info fs.FileInfo) error {
+	return w.owners.refuse(path, info, w.advice(info))
+}
+
+// Stranger says to a master whom something belongs to, and that it is not used for it.
 func (o Owners) Stranger(path string, info fs.FileInfo) error {
-	return fmt.Errorf("%s belongs to uid %d, neither to root nor to %s: it is not used; remove it, or set another directory", path, Owner(info), o)
+	return o.refuse(path, info, setAnother)
+}
+
+func (o Owners) refuse(path string, info fs.FileInfo, advice string) error {
+	return fmt.Errorf("%s belongs to uid %d, neither to root nor to %s: it is not used; %s", path, Owner(info), o, advice)
 }
 
 func (o Owners) String() string {

@@ -97,3 +97,58 @@ func TestPrivateGroupOfAnotherNumber(t *testing.T) {
 		}
 	}
 }
+
+// A client trusts whom an owner has given a directory on the way to, and nobody whom
+// that one has given something.
+func TestCheckGiven(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make directories of other users")
+	}
+	const other = stranger + 1
+	for name, test := range map[string]struct {
+		mode    fs.FileMode // of the directory at the top, root's
+		up, own int         // whose are the two below it
+		link    bool        // the last one is a link to a directory of its owner's beside it
+		want    string      // of the error; empty: up is trusted
+	}{
+		"the user's above":     {mode: 0o755, up: stranger, own: stranger},
+		"root's in the user's": {mode: 0o755, up: stranger},
+		"the user's link":      {mode: 0o755, up: stranger, own: stranger, link: true},
+		"a second stranger":    {mode: 0o755, up: stranger, own: other},
+		"a second one's link":  {mode: 0o755, up: stranger, own: other, link: true, want: "is not followed; run the verb as uid 54322"},
+		"in /tmp":              {mode: 0o777 | fs.ModeSticky, up: stranger, own: stranger, want: "up belongs to uid 54321"},
+		"where all can rename": {mode: 0o777, up: stranger, own: stranger, want: "sticky"},
+		"where a group can":    {mode: 0o775 | fs.ModeSticky, up: stranger, own: stranger, want: "run the verb as uid 54321, or with --config"},
+	} {
+		top := filepath.Join(t.TempDir(), "top")
+		up := filepath.Join(top, "up")
+		dir, real := filepath.Join(up, "dir"), filepath.Join(up, "dir")
+		if test.link {
+			real = filepath.Join(up, "real")
+		}
+		group := 0
+		if strings.Contains(name, "a group") {
+			group = stranger
+		}
+		if err := errors.Join(os.MkdirAll(real, 0o755), os.Chown(top, 0, group), os.Chmod(top, test.mode), os.Chown(up, test.up, test.up), os.Chown(real, test.own, test.own)); err != nil {
+			t.Fatal(err)
+		}
+		if test.link {
+			if err := errors.Join(os.Symlink(real, dir), os.Lchown(dir, test.own, test.own)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		given, _, err := Owners{1000}.CheckGiven(dir)
+		switch {
+		case test.want != "":
+			if err == nil || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), "remove") {
+				t.Errorf("%s: %v", name, err)
+			}
+		case err != nil || !given.Has(test.up) || given.Has(other):
+			t.Errorf("%s: %v, %v", name, given, err)
+		}
+		if _, err := (Owners{1000}).Check(dir); err == nil || strings.Contains(err.Error(), "remove") {
+			t.Errorf("%s: a master takes it: %v", name, err)
+		}
+	}
+}
