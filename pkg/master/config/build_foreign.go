@@ -90,9 +90,16 @@ func (l Listener) has(at string) bool {
 	if err != nil || port != strconv.Itoa(l.Port) {
 		return false
 	}
+	any := l.Host == "" || l.Host == "0.0.0.0" || l.Host == "::"
 	switch host {
-	case l.Host, "localhost", "127.0.0.1", "::1":
-		return host == l.Host || l.Host == "" || l.Host == "0.0.0.0" || l.Host == "::" || host == "localhost"
+	case l.Host:
+		return true
+	case "localhost": // either of the two
+		return any || l.Host == "127.0.0.1" || l.Host == "::1"
+	case "127.0.0.1":
+		return any && l.Network != "tcp6"
+	case "::1":
+		return any && l.Network != "tcp4" && l.Host != "0.0.0.0"
 	}
 	return false
 }
