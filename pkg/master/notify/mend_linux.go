@@ -54,6 +54,9 @@ func (r *Room) Mend() (mended bool, err error) {
 		}
 		r.mu.Lock()
 		leader := s.leader
+		if leader != 0 { // it may have narrowed it, and may do so in what is still to be heard
+			r.of[id].access = s.access
+		}
 		r.mu.Unlock()
 		if leader != 0 {
 			r.Begin(id, leader)

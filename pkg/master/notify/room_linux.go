@@ -36,9 +36,16 @@ type socket struct {
 	inode  uint64       // of the file at path
 	leader int          // of its group; zero: it is not read yet
 	main   atomic.Int64 // the process that speaks for it
-	access Access       // of the reader alone once there is one
+	access *access      // the same for a socket that is made again
 	behind atomic.Bool  // something was read and is yet to be heard
 }
+
+// access is who may speak for a worker. Two readers have it while a socket that was
+// made again takes the place of the one before.
+type access struct{ is atomic.Pointer[Access] }
+
+func (a *access) get() Access  { return *a.is.Load() }
+func (a *access) set(b Access) { a.is.Store(&b) }
 
 // Open makes the directory.
 func Open(o Options) (*Room, error) {
@@ -124,9 +131,11 @@ func (r *Room) take(w Worker, path string, fd int) error {
 	if r.o.Keep != nil {
 		r.o.Keep(name(w.ID), fd)
 	}
+	who := &access{}
+	who.set(w.granted(w.Access))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.of[w.ID] = &socket{worker: w, path: path, conn: conn, inode: inodeAt(path), access: w.granted(w.Access)}
+	r.of[w.ID] = &socket{worker: w, path: path, conn: conn, inode: inodeAt(path), access: who}
 	return nil
 }
 
@@ -372,10 +381,10 @@ func (s *socket) next() (Message, []int, error) {
 	}
 	if m.Access != "" {
 		if granted := s.worker.granted(m.Access); granted != m.Access {
-			m.Problems = append(m.Problems, fmt.Sprintf("NOTIFYACCESS: %s is more than worker.notify_access allows; it stays %s", m.Access, s.access))
+			m.Problems = append(m.Problems, fmt.Sprintf("NOTIFYACCESS: %s is more than worker.notify_access allows; it stays %s", m.Access, s.access.get()))
 			m.Access = ""
 		} else {
-			s.access = granted
+			s.access.set(granted)
 		}
 	}
 	if !m.Store && !m.Barrier && len(fds) > 0 {
@@ -403,11 +412,11 @@ func (w Worker) granted(a Access) Access {
 // may tells whether a process speaks for the worker.
 func (s *socket) may(c unix.Ucred) bool {
 	switch {
-	case int(c.Uid) != s.worker.UID && c.Uid != 0, s.access == AccessNone:
+	case int(c.Uid) != s.worker.UID && c.Uid != 0, s.access.get() == AccessNone:
 		return false
 	case int64(c.Pid) == s.main.Load():
 		return true
-	case s.access != AccessAll || c.Pid <= 0:
+	case s.access.get() != AccessAll || c.Pid <= 0:
 		return false
 	}
 	return inGroup(int(c.Pid), s.leader)

@@ -384,6 +384,17 @@ func TestAccessIsNarrowed(t *testing.T) {
 	child(path, "STATUS=too much")
 	h.refused("may not speak for the worker")
 	hears("the main one", main)
+	// The socket is made again, and what was said still holds.
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if mended, err := h.Mend(); !mended || err != nil {
+		t.Fatal(mended, err)
+	}
+	hears("the main one", main)
+	h.log.TakeAll()
+	child(path, "STATUS=too much again")
+	h.refused("may not speak for the worker")
 	said(AccessAll)
 	hears("a child again", child)
 	said(AccessNone)
