@@ -198,6 +198,36 @@ func TestProgramsThatListenAreUnmodified(t *testing.T) {
 	}
 }
 
+// An address in a program's environment or options is often that of a server which it
+// is a client of.
+func TestPeersAreNoListeners(t *testing.T) {
+	for text, want := range map[string]string{ // the listener; empty: none, and it is not run as one that listens
+		"command=/bin/x\nenvironment=REDIS_ADDR=\"127.0.0.1:6379\"\n":                "",
+		"command=/bin/x\nenvironment=DB_PORT=\"5432\"\n":                             "",
+		"command=/bin/x --broker=10.0.0.5:5672\n":                                    "",
+		"command=/bin/x --broker 10.0.0.5:5672\n":                                    "",
+		"command=/bin/gunicorn app:app\nenvironment=REDIS_ADDR=\"127.0.0.1:6379\"\n": "",
+		"command=/bin/x\nenvironment=DB_PORT=\"5432\",PORT=\"8000\"\n":               "tcp://127.0.0.1:8000",
+		"command=/bin/x\nenvironment=HTTP_ADDR=\":8000\"\n":                          "tcp://:8000",
+		"command=/bin/x --broker=10.0.0.5:5672 --port 8000\n":                        "tcp://127.0.0.1:8000",
+		"command=/bin/x serve 127.0.0.1:8000\n":                                      "tcp://127.0.0.1:8000",
+	} {
+		p := one(t, text)
+		c, err := config.Parse("/x/y.yaml", []byte(p.Text), nil, config.Host{Root: true})
+		switch {
+		case err != nil:
+			t.Errorf("%s: %v\n%s", text, err, p.Text)
+		case want == "" && (len(c.Listeners) != 0 || c.Worker.Kind == config.KindUnmodified):
+			t.Errorf("%s: a peer is a listener:\n%s", text, p.Text)
+		case want != "" && (len(c.Listeners) != 1 || c.Listeners[0].Address != want || c.Worker.Kind != config.KindUnmodified):
+			t.Errorf("%s: want %s\n%s", text, want, p.Text)
+		}
+	}
+	if p := one(t, "command=/bin/x\nenvironment=REDIS_ADDR=\"127.0.0.1:6379\"\n"); !strings.Contains(p.Text, "#   - {name: http, address: \"tcp://127.0.0.1:6379\"}") {
+		t.Errorf("what may be a listener is not named:\n%s", p.Text)
+	}
+}
+
 // A variable of the program's own goes before supervisord's, wherever it stands.
 func TestOwnEnvironmentGoesFirst(t *testing.T) {
 	for _, text := range []string{

@@ -41,6 +41,7 @@ type Program struct {
 	nofile    int
 	listens   string // what makes it look as if it listened by itself
 	address   string // the address in that, if there is one
+	names     string // what has an address in it that it may as well be a client of
 	preset    *known // what masterd knows of the program; nil: nothing
 }
 
@@ -263,41 +264,51 @@ var (
 	addressIn = regexp.MustCompile(`(?:^|[=/@])((?:\d{1,3}(?:\.\d{1,3}){3}|localhost|\[[0-9a-fA-F:.]*\]|\*)?:\d{2,5})$`)
 	portIn    = regexp.MustCompile(`(?:^|=)(\d{2,5})$`)
 	listensBy = regexp.MustCompile(`^--?(?:port|bind|listen|addr|address|http|http-address|listen-address|workers-port)(?:$|=)`)
-	listensIn = regexp.MustCompile(`^(?:[A-Z0-9]+_)*(?:PORT|BIND|LISTEN|ADDR|ADDRESS)$`)
+	listensIn = regexp.MustCompile(`^(?:(?:HTTPS?|APP|SERVER|WEB|LISTEN)_)?(?:PORT|BIND|LISTEN|ADDR|ADDRESS)$`)
+	namesIn   = regexp.MustCompile(`^(?:[A-Z0-9]+_)*(?:PORT|BIND|LISTEN|ADDR|ADDRESS)$`)
 )
+
+// addressOf is the address that a text ends with, or that of a port; empty: none.
+func addressOf(text string) string {
+	if m := addressIn.FindStringSubmatch(text); m != nil {
+		return m[1]
+	}
+	if m := portIn.FindStringSubmatch(text); m != nil {
+		return "127.0.0.1:" + m[1]
+	}
+	return ""
+}
 
 // look looks for signs that the program listens by itself: supervisord does not
 // know, and masterd must.
 func (p *Program) look() {
-	found := func(what, text string) bool {
-		p.listens = what
-		if m := addressIn.FindStringSubmatch(text); m != nil {
-			p.address = m[1]
-		} else if m := portIn.FindStringSubmatch(text); m != nil {
-			p.address = "127.0.0.1:" + m[1]
-		}
-		return true
-	}
 	for i, arg := range p.command {
-		next := ""
-		if i+1 < len(p.command) {
-			next = p.command[i+1]
+		if i == 0 {
+			continue
 		}
-		if i > 0 && listensBy.MatchString(arg) {
-			if found(arg, arg) && p.address == "" && !strings.Contains(arg, "=") {
-				found(arg+" "+next, next)
+		m := addressIn.FindStringSubmatch(arg)
+		switch {
+		case listensBy.MatchString(arg):
+			p.listens, p.address = arg, addressOf(arg)
+			if p.address == "" && !strings.Contains(arg, "=") && i+1 < len(p.command) {
+				p.listens, p.address = arg+" "+p.command[i+1], addressOf(p.command[i+1])
 			}
 			return
-		}
-		if i > 0 && addressIn.MatchString(arg) && !strings.Contains(arg, "://") {
-			found(arg, arg)
+		case m != nil && m[1] == arg && !strings.HasPrefix(p.command[i-1], "--"):
+			p.listens, p.address = arg, arg
 			return
+		case m != nil && !strings.Contains(arg, "://") && p.names == "":
+			p.names = arg // as the value of an option, which may be whom it is a client of
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.env)) {
-		if listensIn.MatchString(name) {
-			found(name+"="+p.env[name], p.env[name])
+		says := name + "=" + p.env[name]
+		switch {
+		case listensIn.MatchString(name):
+			p.listens, p.address = says, addressOf(p.env[name])
 			return
+		case namesIn.MatchString(name) && addressOf(p.env[name]) != "" && p.names == "":
+			p.names = says
 		}
 	}
 }

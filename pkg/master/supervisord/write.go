@@ -71,7 +71,14 @@ func (p *Program) write(from string) string {
 // writeListeners writes where the program is to listen. An address that is in the
 // file is used; a person has to look at it, for a flag's meaning is a guess.
 func (p *Program) writeListeners(line func(format string, args ...any)) {
-	if p.listens == "" {
+	switch {
+	case p.listens == "" && p.names != "":
+		line("# It names an address (%s). Only if it listens there, and is no client of it:", comment(p.names))
+		line("# listeners:")
+		line("#   - {name: http, address: %s}", quote(listener(addressOf(p.names))))
+		line("listeners: []")
+		return
+	case p.listens == "":
 		line("# If it listens somewhere, say so: see listeners in masterd.yaml(5).")
 		line("listeners: []")
 		return
@@ -88,8 +95,10 @@ func (p *Program) writeListeners(line func(format string, args ...any)) {
 		return
 	}
 	line("listeners:")
-	line("  - {name: http, address: %s}", quote("tcp://"+strings.Replace(p.address, "*", "", 1)))
+	line("  - {name: http, address: %s}", quote(listener(p.address)))
 }
+
+func listener(address string) string { return "tcp://" + strings.Replace(address, "*", "", 1) }
 
 var plain = regexp.MustCompile(`^[A-Za-z/_.][A-Za-z0-9/_.-]*$`)
 
