@@ -248,6 +248,11 @@ func (s *Set) straighten(l *listener) {
 	if readable(fd) || slices.Contains(l.shut(), true) {
 		return
 	}
+	// The last one moves into its place: clients who come before the program says so
+	// are left to the kernel's hash. So it must be none that they are steered to.
+	if l.inUse(l.order[len(l.order)-1]) {
+		return
+	}
 	if err := unix.Shutdown(fd, unix.SHUT_RDWR); err != nil {
 		return
 	}
