@@ -163,7 +163,8 @@ func healthKeys() []Key {
 		{Path: "health.tcp", Type: Section, Off: true,
 			Meaning: `Checks that the worker accepts a connection and does not close it at once; for services that do not speak
 				HTTP. The check ends its own side, as a client that has nothing to ask, and passes when the worker says
-				something or closes its side, too.`},
+				something or closes its side, too. Where workers of other kinds than sdk share one socket (steering: shared),
+				whichever of them accepts has passed: use worker.ready: notify there.`},
 		{Path: "health.tcp.listener", Type: Text, Example: "http", Off: true,
 			Meaning: `Name of the listener whose connections are used; when empty, the first.`},
 		{Path: "health.command", Type: Arguments, Off: true, Example: `["/usr/local/bin/check-shop"]`,

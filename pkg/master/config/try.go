@@ -241,7 +241,7 @@ func (t *trial) sharedSockets() {
 	}
 	for _, l := range t.config.Listeners {
 		if l.Steering == "shared" {
-			t.warn("listeners", "listener %s has steering: shared, so all versions hold the same socket: a process that a version has left behind takes clients of the next one, and workers of kind %s cannot be asked to pause; write auto", l.Name, t.config.Worker.Kind)
+			t.warn("listeners", "listener %s has steering: shared, so all versions hold the same socket: a process that a version has left behind takes clients of the next one, and workers of kind %s cannot be asked to pause; write auto. Its checks reach whichever worker accepts; use worker.ready: notify", l.Name, t.config.Worker.Kind)
 		}
 	}
 }

@@ -103,7 +103,7 @@ func TestTryFinds(t *testing.T) {
 		"open to all":       {func(c *Config, dir string) { put(t, dir, "masterd.yaml", "", 0o666) }, "warning: service: every user may change DIR/masterd.yaml, and with it what the master runs; chmod o-w it"},
 		"one socket for all": {func(c *Config, dir string) {
 			c.Worker.Kind, c.Listeners[0].Steering = KindUnmodified, "shared"
-		}, "warning: listeners: listener a has steering: shared, so all versions hold the same socket: a process that a version has left behind takes clients of the next one, and workers of kind unmodified cannot be asked to pause; write auto"},
+		}, "warning: listeners: listener a has steering: shared, so all versions hold the same socket: a process that a version has left behind takes clients of the next one, and workers of kind unmodified cannot be asked to pause; write auto. Its checks reach whichever worker accepts; use worker.ready: notify"},
 		"no such user": {func(c *Config, dir string) { c.Worker.User = "no such user" }, `worker.user: there is no user "no such user"`},
 	} {
 		t.Run(name, func(t *testing.T) {
