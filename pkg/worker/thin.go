@@ -45,7 +45,8 @@ func (l *life) planThinning(in time.Duration) {
 }
 
 // thin closes the share of the idle connections that is due until the next tick, but
-// none with a request in the kernel's buffer. It may be that all of them are gone by then, or that more are idle.
+// none with a request in the kernel's buffer. It may be that all of them are gone by
+// then, or that more are idle.
 func (l *life) thin() {
 	idle := l.w.traffic.clients.resting()
 	left := time.Until(l.deadlineAt)
