@@ -133,7 +133,7 @@ func lookOrMake(path string) (fs.FileInfo, error) {
 // follow returns what a symbolic link says. In a directory that others can write
 // to it is a trap.
 func (w *walk) follow(path string, parent, info fs.FileInfo) (string, error) {
-	if shared(parent) || !w.owners.owns(info) {
+	if w.owners.shared(parent) || !w.owners.owns(info) {
 		return "", fmt.Errorf("%s is a symbolic link that others could have put there: it is not followed; %s", path, w.advice(info))
 	}
 	return os.Readlink(path)
@@ -144,9 +144,9 @@ func (w *walk) step(path string, parent, info fs.FileInfo) error {
 	switch {
 	case !info.IsDir():
 		return fmt.Errorf("%s is there and is not a directory", path)
-	case shared(parent) && parent.Mode()&fs.ModeSticky == 0:
+	case w.owners.shared(parent) && parent.Mode()&fs.ModeSticky == 0:
 		return fmt.Errorf("others can rename what is in %s (mode %v without the sticky bit, group %d); use another directory, or chmod go-w it", filepath.Dir(path), parent.Mode().Perm(), group(parent))
-	case shared(parent) && !w.owners.owns(info):
+	case w.owners.shared(parent) && !w.owners.owns(info):
 		return w.stranger(path, info)
 	case w.client && !w.given && !w.owners.owns(info): // in a directory that is an owner's alone
 		w.given = true
@@ -196,11 +196,16 @@ func (o Owners) Has(uid int) bool { return uid == 0 || slices.Contains(o, uid) }
 
 func (o Owners) owns(info fs.FileInfo) bool { return o.Has(Owner(info)) }
 
-// shared tells whether others than its owner can put something into a directory.
-// The owner's private group is the owner's alone; root's is root's.
-func shared(info fs.FileInfo) bool {
-	mode, uid, gid := info.Mode().Perm(), Owner(info), group(info)
-	return mode&0o002 != 0 || mode&0o020 != 0 && gid != 0 && gid != uid && !private(uid, gid)
+// shared tells whether others than its owner and those who are trusted can put
+// something into a directory. A user's private group is that user's alone; root's is
+// root's.
+func (o Owners) shared(info fs.FileInfo) bool {
+	mode, gid := info.Mode().Perm(), group(info)
+	if mode&0o022 == 0 || mode&0o002 == 0 && gid == 0 {
+		return false
+	}
+	alone := func(uid int) bool { return gid == uid || private(uid, gid) }
+	return mode&0o002 != 0 || !alone(Owner(info)) && !slices.ContainsFunc(o, alone)
 }
 
 // private tells whether a group is its user's private one, by the custom of most

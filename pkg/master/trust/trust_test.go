@@ -98,6 +98,24 @@ func TestPrivateGroupOfAnotherNumber(t *testing.T) {
 	}
 }
 
+// A directory of root's that the trusted user's private group may write to is as good
+// as that user's own.
+func TestPrivateGroupOfATrustedUser(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make directories of other groups")
+	}
+	for group, want := range map[int]bool{stranger: true, stranger + 1: false} {
+		up := filepath.Join(t.TempDir(), "up")
+		dir := filepath.Join(up, "dir")
+		if err := errors.Join(os.MkdirAll(dir, 0o755), os.Chown(up, 0, group), os.Chmod(up, 0o775), os.Chown(dir, stranger, stranger)); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := (Owners{stranger}).Check(dir); (err == nil) != want {
+			t.Errorf("gid %d: %v", group, err)
+		}
+	}
+}
+
 // A client trusts whom an owner has given a directory on the way to, and nobody whom
 // that one has given something.
 func TestCheckGiven(t *testing.T) {
