@@ -266,7 +266,7 @@ func (m *Master) open() (err error) {
 	if left != nil {
 		before = left.AllCgroups()
 	}
-	m.contain = contain.Open(contain.Options{RuntimeDir: m.opt.Config.RuntimeDir, Before: before, Marked: m.workerOf})
+	m.contain = contain.Open(contain.Options{RuntimeDir: m.opt.Config.RuntimeDir, Before: before, Marked: m.workerOf, Operators: operators})
 	all := m.processesOfService()
 	if left != nil {
 		m.processesLeft(left, all)

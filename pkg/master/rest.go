@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"slices"
 	"strconv"
+	"strings"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -82,6 +84,14 @@ func (m *Master) endAll() {
 	}
 }
 
+// operators tells the environment of hooks and of checks and drains by a program, which
+// the operator has written.
+func operators(env []string) bool {
+	return slices.ContainsFunc(env, func(e string) bool {
+		return strings.HasPrefix(e, "MASTERD_HOOK=") || strings.HasPrefix(e, "MASTERD_WORKER_PID=")
+	})
+}
+
 // reapOrphans waits for children that the kernel has given to this process, until the
 // loop ends.
 func (m *Master) reapOrphans() {
@@ -113,6 +123,21 @@ func (m *Master) processesOfService() map[uint64][]proc.Found {
 	return all
 }
 
+// leadersIn are the processes in a worker's cgroup that lead their groups: those to
+// whom a stop signal is sent.
+func (m *Master) leadersIn(id uint64) (found []proc.Found) {
+	for _, pid := range m.contain.Processes(id) {
+		group, err := syscall.Getpgid(pid)
+		if err != nil || group != pid {
+			continue
+		}
+		if begun, err := proc.Begun(pid); err == nil {
+			found = append(found, proc.Found{PID: pid, Begun: begun, Leads: true})
+		}
+	}
+	return found
+}
+
 func age(p proc.Found) uint64 {
 	n, _ := strconv.ParseUint(p.Begun, 10, 64)
 	return n
@@ -125,7 +150,7 @@ func age(p proc.Found) uint64 {
 func (m *Master) unknownLeft(all map[uint64][]proc.Found) {
 	for _, id := range m.contain.Left() {
 		if _, there := all[id]; !there {
-			all[id] = nil
+			all[id] = m.leadersIn(id)
 		}
 	}
 	for _, w := range m.workers {

@@ -127,7 +127,7 @@ func (w *Workers) End(worker Worker) (ended []int, err error) {
 
 // EndAll kills everything that any worker of the service has started, and removes
 // the service's cgroup. Without cgroups that includes this process's children but
-// for those in spare.
+// for those in spare and what operators' programs have left running.
 func (w *Workers) EndAll(spare ...int) (ended []int, err error) {
 	for _, g := range w.groups() {
 		if !isGroup(g) {
@@ -142,7 +142,7 @@ func (w *Workers) EndAll(spare ...int) (ended []int, err error) {
 	found, e := w.endFound(func(all table) []int {
 		pids := all.marked(w.marker())
 		if w.group == "" {
-			pids = append(pids, all.childrenBut(w.children, spare)...)
+			pids = append(pids, slices.DeleteFunc(all.childrenBut(w.children, spare), w.operators)...)
 		}
 		return all.withOffspring(pids)
 	})

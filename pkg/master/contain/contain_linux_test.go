@@ -365,6 +365,35 @@ func TestLeftKeepsCgroupsOfTheLiving(t *testing.T) {
 	}
 }
 
+// What an operator's hook leaves running outlives a stop, and nothing else does.
+func TestWhatHooksLeaveIsNotEnded(t *testing.T) {
+	w := open(t, false)
+	w.opt.Operators = func(env []string) bool { return slices.Contains(env, "MASTERD_HOOK=after") }
+	leave := func(env ...string) int {
+		t.Helper()
+		cmd := exec.Command("/bin/sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!")
+		cmd.Env = append(env, "PATH=/bin:/usr/bin")
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		pid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	hooks, others := leave("MASTERD_HOOK=after"), leave("MASTERD_NOTHING=1")
+	eventually(t, "both to be this process's", func() bool {
+		all := look()
+		return all[hooks].Parent == os.Getpid() && all[others].Parent == os.Getpid()
+	})
+	if ended, err := w.EndAll(); err != nil || !slices.Equal(ended, []int{others}) {
+		t.Errorf("ended %v, %v, want %d", ended, err, others)
+	}
+	w.opt.Operators = nil // the cleanup ends it
+}
+
 // Without cgroup.kill processes are ended one by one.
 func TestEndWithoutCgroupKill(t *testing.T) {
 	w := open(t, true)

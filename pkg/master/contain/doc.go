@@ -48,6 +48,9 @@ type Options struct {
 	// Marked tells whether an environment is one that a worker of this service was
 	// started with, and which one's.
 	Marked func(env []string) (worker uint64, ok bool)
+	// Operators tells whether an environment is one that masterd runs an operator's
+	// program with. What such a program leaves running is not a worker's. Nil: none is.
+	Operators func(env []string) bool
 }
 
 // name is the name of a service's cgroup.

@@ -43,6 +43,12 @@ func (w *Workers) marker() func(pid int) (worker uint64, ok bool) {
 	}
 }
 
+// operators tells the operator's processes from workers'. They run as this user: a
+// worker with another one cannot pretend to be one of them.
+func (w *Workers) operators(pid int) bool {
+	return w.opt.Operators != nil && owner(pid) == fmt.Sprint(os.Geteuid()) && w.opt.Operators(proc.Environ(pid))
+}
+
 // of are a worker's processes: those that were started with its environment, or are
 // in its session, and all that they have started.
 func (t table) of(w Worker, marked func(pid int) (uint64, bool)) (pids []int) {
