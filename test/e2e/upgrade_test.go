@@ -28,9 +28,7 @@ func release(t *testing.T, s *service.Service, n int) {
 		err = os.Rename(filepath.Join(dir, "masterd.new"), filepath.Join(dir, "masterd"))
 	}
 	if err == nil {
-		own := *s
-		own.Config = clone(s.Config).Set("worker.processes", n)
-		own.File = filepath.Join(dir, "masterd.yaml")
+		own := service.Service{Config: clone(s.Config).Set("worker.processes", n), File: filepath.Join(dir, "masterd.yaml")}
 		err = own.Write()
 	}
 	if err != nil {
