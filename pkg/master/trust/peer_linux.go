@@ -25,3 +25,9 @@ func Peer(c net.Conn) (uid int, err error) {
 	}
 	return int(cred.Uid), nil
 }
+
+// hasACL tells whether more than the mode decides who may use what is at path.
+func hasACL(path string) bool {
+	n, err := unix.Lgetxattr(path, "system.posix_acl_access", nil)
+	return err == nil && n > 0
+}

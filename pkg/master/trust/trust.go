@@ -51,10 +51,26 @@ func (o Owners) Make(dir string) (path string, info fs.FileInfo, err error) {
 	return (&walk{owners: o, look: lookOrMake}).to(dir)
 }
 
+// File walks to a file that is there: no other than root and the owners can change
+// it or put another one in its place. Of a directory it says that of what is in it.
+func (o Owners) File(path string) error {
+	at, info, err := (&walk{owners: o, look: os.Lstat, file: true}).to(path)
+	switch {
+	case err != nil:
+		return err
+	case !o.owns(info):
+		return o.refuse(at, info, "")
+	case o.shared(at, info):
+		return fmt.Errorf("others can write to %s (mode %v, group %d)", at, info.Mode().Perm(), group(info))
+	}
+	return nil
+}
+
 // walk is one walk to a directory.
 type walk struct {
 	owners Owners
 	look   func(string) (fs.FileInfo, error)
+	file   bool // what is at the end need not be a directory
 	client bool // it trusts whom a directory was given to
 	given  bool // there was one
 }
@@ -133,20 +149,21 @@ func lookOrMake(path string) (fs.FileInfo, error) {
 // follow returns what a symbolic link says. In a directory that others can write
 // to it is a trap.
 func (w *walk) follow(path string, parent, info fs.FileInfo) (string, error) {
-	if w.owners.shared(parent) || !w.owners.owns(info) {
-		return "", fmt.Errorf("%s is a symbolic link that others could have put there: it is not followed; %s", path, w.advice(info))
+	if w.owners.shared(filepath.Dir(path), parent) || !w.owners.owns(info) {
+		return "", fmt.Errorf("%s is a symbolic link that others could have put there: it is not followed%s", path, w.advice(info))
 	}
 	return os.Readlink(path)
 }
 
 // step checks one directory on the way.
 func (w *walk) step(path string, parent, info fs.FileInfo) error {
+	shared := w.owners.shared(filepath.Dir(path), parent)
 	switch {
-	case !info.IsDir():
+	case !info.IsDir() && !w.file: // what comes behind a file is not found
 		return fmt.Errorf("%s is there and is not a directory", path)
-	case w.owners.shared(parent) && parent.Mode()&fs.ModeSticky == 0:
+	case shared && parent.Mode()&fs.ModeSticky == 0:
 		return fmt.Errorf("others can rename what is in %s (mode %v without the sticky bit, group %d); use another directory, or chmod go-w it", filepath.Dir(path), parent.Mode().Perm(), group(parent))
-	case w.owners.shared(parent) && !w.owners.owns(info):
+	case shared && !w.owners.owns(info):
 		return w.stranger(path, info)
 	case w.client && !w.given && !w.owners.owns(info): // in a directory that is an owner's alone
 		w.given = true
@@ -155,15 +172,19 @@ func (w *walk) step(path string, parent, info fs.FileInfo) error {
 	return nil
 }
 
-// advice is what an operator can do. A client's directory is in use, and stays.
+// advice is what an operator can do. A client's directory is in use, and stays; what
+// to do about a file its user knows.
 func (w *walk) advice(info fs.FileInfo) string {
-	if w.client {
-		return fmt.Sprintf("run the verb as uid %d, or with --config and a configuration of that user's", Owner(info))
+	switch {
+	case w.file:
+		return ""
+	case w.client:
+		return fmt.Sprintf("; run the verb as uid %d, or with --config and a configuration of that user's", Owner(info))
 	}
 	return setAnother
 }
 
-const setAnother = "set another directory"
+const setAnother = "; set another directory"
 
 func (w *walk) stranger(path string, info fs.FileInfo) error {
 	return w.owners.refuse(path, info, w.advice(info))
@@ -175,7 +196,10 @@ func (o Owners) Stranger(path string, info fs.FileInfo) error {
 }
 
 func (o Owners) refuse(path string, info fs.FileInfo, advice string) error {
-	return fmt.Errorf("%s belongs to uid %d, neither to root nor to %s: it is not used; %s", path, Owner(info), o, advice)
+	if advice != "" {
+		advice = ": it is not used" + advice
+	}
+	return fmt.Errorf("%s belongs to uid %d, neither to root nor to %s%s", path, Owner(info), o, advice)
 }
 
 func (o Owners) String() string {
@@ -198,14 +222,20 @@ func (o Owners) owns(info fs.FileInfo) bool { return o.Has(Owner(info)) }
 
 // shared tells whether others than its owner and those who are trusted can put
 // something into a directory. A user's private group is that user's alone; root's is
-// root's.
-func (o Owners) shared(info fs.FileInfo) bool {
+// root's. With an access control list the group's bits are the most that anybody in
+// the list may do.
+func (o Owners) shared(path string, info fs.FileInfo) bool {
 	mode, gid := info.Mode().Perm(), group(info)
-	if mode&0o022 == 0 || mode&0o002 == 0 && gid == 0 {
+	switch {
+	case mode&0o022 == 0:
+		return false
+	case mode&0o002 != 0, hasACL(path):
+		return true
+	case gid == 0:
 		return false
 	}
 	alone := func(uid int) bool { return gid == uid || private(uid, gid) }
-	return mode&0o002 != 0 || !alone(Owner(info)) && !slices.ContainsFunc(o, alone)
+	return !alone(Owner(info)) && !slices.ContainsFunc(o, alone)
 }
 
 // private tells whether a group is its user's private one, by the custom of most

@@ -1,6 +1,7 @@
 package trust
 
 import (
+	"encoding/binary"
 	"errors"
 	"io/fs"
 	"os"
@@ -9,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 const stranger = 54321
@@ -46,6 +49,77 @@ func TestCheck(t *testing.T) {
 		if test.want == "" && (err != nil || Owner(info) != test.own) || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+}
+
+// Nobody can change a file, or put another one in its place.
+func TestFile(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make files of other users")
+	}
+	const trusted = 1000
+	for name, test := range map[string]struct {
+		dir, file       fs.FileMode
+		dirUID, fileUID int
+		group           int // the file's
+		link            bool
+		linkUID         int
+		want            string
+	}{
+		"root's":                      {dir: 0o755, file: 0o755},
+		"an owner's":                  {dir: 0o755, file: 0o755, dirUID: trusted, fileUID: trusted},
+		"an owner's in /tmp":          {dir: 0o777 | fs.ModeSticky, file: 0o755, fileUID: trusted},
+		"by an owner's link":          {dir: 0o755, file: 0o755, link: true, linkUID: trusted},
+		"a stranger's":                {dir: 0o755, file: 0o755, fileUID: stranger, want: "file belongs to uid 54321"},
+		"in a stranger's":             {dir: 0o755, file: 0o755, dirUID: stranger, want: "dir belongs to uid 54321"},
+		"where all can rename":        {dir: 0o777, file: 0o755, want: "can rename"},
+		"a stranger's in /tmp":        {dir: 0o777 | fs.ModeSticky, file: 0o755, fileUID: stranger, want: "file belongs to uid 54321"},
+		"all may write":               {dir: 0o755, file: 0o757, want: "can write to"},
+		"a group may write":           {dir: 0o755, file: 0o775, group: stranger, want: "can write to"},
+		"root's group may write":      {dir: 0o755, file: 0o775},
+		"by a stranger's link":        {dir: 0o755, file: 0o755, link: true, linkUID: stranger, want: "symbolic link that others"},
+		"by a link in /tmp":           {dir: 0o777 | fs.ModeSticky, file: 0o755, link: true, want: "symbolic link that others"},
+		"by a link to a stranger's":   {dir: 0o755, file: 0o755, link: true, fileUID: stranger, want: "file belongs to uid 54321"},
+		"by a link into a stranger's": {dir: 0o755, file: 0o755, link: true, dirUID: stranger, want: "dir belongs to uid 54321"},
+	} {
+		dir := filepath.Join(t.TempDir(), "dir")
+		file := filepath.Join(dir, "file")
+		if err := errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(file, nil, 0o600), os.Chown(file, test.fileUID, test.group), os.Chmod(file, test.file)); err != nil {
+			t.Fatal(err)
+		}
+		path := file
+		if test.link {
+			path = filepath.Join(dir, "link")
+			if err := errors.Join(os.Symlink("file", path), os.Lchown(path, test.linkUID, test.linkUID)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := errors.Join(os.Chown(dir, test.dirUID, test.dirUID), os.Chmod(dir, test.dir)); err != nil {
+			t.Fatal(err)
+		}
+		err := Owners{trusted}.File(path)
+		if test.want == "" && err != nil || test.want != "" && (err == nil || !strings.Contains(err.Error(), test.want)) {
+			t.Errorf("%s: %v; want %q", name, err, test.want)
+		}
+	}
+	// Whom an access control list lets write, the mode does not show.
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	list := binary.LittleEndian.AppendUint32(nil, 2) // its version
+	for _, e := range [][3]uint32{{1, 6, ^uint32(0)}, {2, 6, stranger}, {4, 4, ^uint32(0)}, {16, 6, ^uint32(0)}, {32, 4, ^uint32(0)}} {
+		list = binary.LittleEndian.AppendUint16(list, uint16(e[0]))
+		list = binary.LittleEndian.AppendUint16(list, uint16(e[1]))
+		list = binary.LittleEndian.AppendUint32(list, e[2])
+	}
+	if err := unix.Setxattr(file, "system.posix_acl_access", list, 0); err != nil {
+		t.Log("no access control lists here:", err)
+	} else if err := Own().File(file); err == nil || !strings.Contains(err.Error(), "can write to") {
+		t.Error(err)
+	}
+	if err := Own().File(filepath.Join(t.TempDir(), "none")); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
 	}
 }
 
