@@ -51,7 +51,7 @@ var may = map[string][]string{
 	"pkg/master/logs":            {"pkg/api"},
 	"pkg/master/journal":         {"pkg/api"},
 	"pkg/master/memory":          {"pkg/master/rollout"},
-	"pkg/master/version":         {"pkg/master/atomicfile"},
+	"pkg/master/version":         {"pkg/master/atomicfile", "pkg/master/trust"},
 	"pkg/master/trust":           {},
 	"pkg/master/state":           {"pkg/master/rollout", "pkg/master/atomicfile", "pkg/master/proc", "pkg/master/trust"},
 	"pkg/master/history":         {"pkg/api", "pkg/master/atomicfile"},

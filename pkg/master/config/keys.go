@@ -93,7 +93,9 @@ func workerKeys() []Key {
 			Meaning: `How the program is kept, so that a crash or a rollback brings back the same one even when its file has
 				been overwritten. "copy" keeps a copy in state_dir; "path" only watches that the file is the same, for
 				programs that need the files beside them (interpreters, virtual environments). "auto" copies what is
-				self-contained and says which it took and why. Files beside the program are not kept.`},
+				self-contained and says which it took and why. The original is what runs while it is the same, and only
+				root and the master's user can exchange it; else the copy runs, which is no easier to read than the
+				original was. Files beside the program are not kept.`},
 		{Path: "worker.env", Type: Variables, Example: `{GIN_MODE: release}`,
 			Meaning: `Environment variables of the worker, added to its clean environment and kept with the version. Values are
 				taken as written and never shown. Names that masterd or the service manager set (MASTERD_*, LISTEN_*,

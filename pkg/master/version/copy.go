@@ -5,16 +5,16 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"syscall"
 )
 
 // store puts the program f at path: a link to an equal one that is pinned
 // already (digest, when it is known), else a reflink, else a copy. It returns
-// the digest and size of what it stored, which is on disk then.
-func (s *Store) store(ctx context.Context, path string, f *os.File, digest string) (string, int64, error) {
+// the digest and size of what it stored, which is on disk then. A closed one nobody
+// but the master's user may read.
+func (s *Store) store(ctx context.Context, path string, f *os.File, digest string, closed bool) (string, int64, error) {
 	if digest != "" {
-		if size, ok := s.linkEqual(ctx, path, digest); ok {
+		if size, ok := s.linkEqual(ctx, path, digest, closed); ok {
 			return digest, size, nil
 		}
 	}
@@ -24,7 +24,7 @@ func (s *Store) store(ctx context.Context, path string, f *os.File, digest strin
 	}
 	digest, size, err := s.fill(ctx, dst, f)
 	if err == nil {
-		err = dst.Chmod(0o555)
+		err = dst.Chmod(copyMode(closed))
 	}
 	if err == nil {
 		err = dst.Sync()
@@ -65,7 +65,7 @@ func (s *Store) fill(ctx context.Context, dst, f *os.File) (digest string, size 
 
 // linkEqual links an intact pinned program with this digest to path. Within the
 // store that is safe: nothing in it is ever written to again.
-func (s *Store) linkEqual(ctx context.Context, path, digest string) (size int64, ok bool) {
+func (s *Store) linkEqual(ctx context.Context, path, digest string, closed bool) (size int64, ok bool) {
 	s.mu.Lock()
 	var equal []record
 	for _, r := range s.records {
@@ -75,7 +75,7 @@ func (s *Store) linkEqual(ctx context.Context, path, digest string) (size int64,
 	}
 	s.mu.Unlock()
 	for _, r := range equal {
-		if s.checkPinned(ctx, r) == nil && os.Link(filepath.Join(s.dir, r.ID, programName), path) == nil {
+		if s.checkPinned(ctx, r) == nil && s.isClosed(r) == closed && os.Link(r.pinned(s.dir), path) == nil {
 			return r.Size, true
 		}
 	}

@@ -7,9 +7,10 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 	"time"
+
+	"github.com/masterd/masterd/pkg/master/trust"
 )
 
 const maxHashed = 4 * maxVersions // digests remembered
@@ -22,8 +23,8 @@ func (e errDiffers) Error() string {
 }
 
 // Executable returns the path to be executed for a version, now: the original
-// while it has the pinned digest (os.Executable then says what people expect),
-// else the pinned copy while that has it. Files that have not changed since
+// while it has the pinned digest (os.Executable then says what people expect) and
+// nobody else could exchange it before the exec, else the pinned copy while that has it. Files that have not changed since
 // they were last read are not read again. When neither can be run, the error
 // says why and what to do. Ask before each exec.
 func (s *Store) Executable(ctx context.Context, id string) (path string, err error) {
@@ -58,8 +59,15 @@ func (s *Store) ExecutableBy(ctx context.Context, id string, by *User) (path str
 	if r.Mode == ModePath {
 		return fail("the program was replaced or is gone: %w; of a version in mode path no copy is kept (%s): put the program back, or reload to pin what is there", original, r.Why)
 	}
-	copied := filepath.Join(s.dir, r.ID, programName)
-	if err := s.checkPinned(ctx, r); err != nil {
+	copied := r.pinned(s.dir)
+	err = nil
+	if s.isClosed(r) {
+		err = s.admit(r, by)
+	}
+	if err == nil {
+		err = s.checkPinned(ctx, r)
+	}
+	if err != nil {
 		return fail("neither the original (%w) nor the pinned copy (%w) can be run; reload to pin the program again", original, err)
 	}
 	if err := by.reach(copied); err != nil {
@@ -79,12 +87,26 @@ func (s *Store) checkOriginal(ctx context.Context, r record) error {
 	if info.Mode().Perm()&0o111 == 0 {
 		return fmt.Errorf("%s is not executable any more", r.Resolved)
 	}
+	if r.Mode == ModeCopy {
+		if err := exchangeable(r.Resolved); err != nil {
+			return err
+		}
+	}
 	return s.verify(ctx, r.Resolved, f, info, r)
+}
+
+// exchangeable says who else could put another program at a path between the look at
+// it and the exec.
+func exchangeable(path string) error {
+	if err := trust.Own().File(path); err != nil {
+		return fmt.Errorf("others could exchange it: %w", err)
+	}
+	return nil
 }
 
 // checkPinned tells whether the copy in the store is still what was pinned.
 func (s *Store) checkPinned(ctx context.Context, r record) error {
-	path := filepath.Join(s.dir, r.ID, programName)
+	path := r.pinned(s.dir)
 	f, info, err := openProgram(path, syscall.O_NOFOLLOW)
 	if err != nil {
 		return err
@@ -96,8 +118,9 @@ func (s *Store) checkPinned(ctx context.Context, r record) error {
 	if err := s.verify(ctx, path, f, info, r); err != nil {
 		return err
 	}
-	if info.Mode().Perm()&0o555 != 0o555 { // a chmod is no harm that cannot be mended
-		return f.Chmod(0o555)
+	mode := info.Mode().Perm()
+	if want := copyMode(mode&0o004 == 0); mode&want != want { // a chmod is no harm that cannot be mended
+		return f.Chmod(want)
 	}
 	return nil
 }

@@ -144,6 +144,11 @@ func (c *Choice) decide(src Source, f *os.File, info fs.FileInfo) error {
 			c.Mode, c.Why = ModeCopy, "a self-contained executable"
 		}
 	}
+	if c.Mode == ModePath {
+		if err := exchangeable(c.Resolved); err != nil {
+			c.Why += "; its digest proves nothing to them: " + err.Error()
+		}
+	}
 	return nil
 }
 

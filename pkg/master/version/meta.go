@@ -1,6 +1,7 @@
 package version
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -9,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -43,6 +45,9 @@ type record struct {
 	Size      int64             `json:"size"`
 	Held      bool              `json:"held,omitempty"`
 	Build     string            `json:"build,omitempty"` // Go build information, for Diff
+
+	copy   string // the copy's name in the entry that is executed; empty: programName
+	closed bool   // while it is pinned: not everybody may read the original
 }
 
 // version is the public view of a record, sharing nothing with it.
@@ -53,9 +58,37 @@ func (r record) version(store string) Version {
 		Created: r.Created, Last: r.Last, Size: r.Size, Held: r.Held,
 	}.clone()
 	if r.Mode == ModeCopy {
-		v.Pinned = filepath.Join(store, r.ID, programName)
+		v.Pinned = r.pinned(store)
 	}
 	return v
+}
+
+// pinned is the copy in a store.
+func (r record) pinned(store string) string {
+	return filepath.Join(store, r.ID, cmp.Or(r.copy, programName))
+}
+
+// nameCopy gives the copy in an entry the program's own name beside the one that all
+// have: the name of what was executed is what ps and pgrep show.
+func (r *record) nameCopy(entry string) {
+	name := filepath.Base(r.Resolved)
+	if r.Mode != ModeCopy || name == metaName || strings.HasPrefix(name, ".") {
+		return
+	}
+	program, named := filepath.Join(entry, programName), filepath.Join(entry, name)
+	err := os.Link(program, named)
+	if errors.Is(err, fs.ErrExist) && sameFile(program, named) {
+		err = nil
+	}
+	if err == nil {
+		r.copy = name
+	}
+}
+
+func sameFile(a, b string) bool {
+	x, errX := os.Lstat(a)
+	y, errY := os.Lstat(b)
+	return errX == nil && errY == nil && os.SameFile(x, y)
 }
 
 // identity is the short hash over all that makes a version what it is. A label

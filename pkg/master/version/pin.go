@@ -89,7 +89,7 @@ func (s *Store) pinOnce(ctx context.Context, src Source) (record, error) {
 		Program: src.Program, Resolved: choice.Resolved, Mode: choice.Mode, Why: choice.Why,
 		Args: src.Args, Env: src.Env, EnvFiles: src.EnvFiles, Dir: choice.Dir, Listeners: src.Listeners,
 		Created: now, Last: now, Size: info.Size(),
-		Label: src.Label, Named: src.Label != "",
+		Label: src.Label, Named: src.Label != "", closed: !forAll(choice.Resolved, info),
 	}
 	// still tells whether what was read is what is there.
 	still := func() error { return unchanged(f, choice.Resolved, info) }
@@ -164,8 +164,14 @@ func (s *Store) stored(ctx context.Context, id string) (record, bool) {
 // when there is something to tell.
 func (s *Store) again(old, r record) (record, error) {
 	next := old
+	if r.closed && !s.isClosed(old) {
+		if err := s.admit(old, nil); err != nil {
+			return record{}, err
+		}
+	}
 	next.Program, next.Resolved, next.Why, next.Last, next.Listeners = r.Program, r.Resolved, r.Why, r.Last, r.Listeners
 	if next.Resolved != old.Resolved || next.Program != old.Program || !slices.Equal(next.Listeners, old.Listeners) {
+		next.nameCopy(filepath.Join(s.dir, next.ID))
 		return next, s.rewrite(next)
 	}
 	s.mu.Lock()
@@ -199,7 +205,7 @@ func (s *Store) copyNew(ctx context.Context, r record, f *os.File, still func() 
 	}
 	defer os.RemoveAll(entry) // gone by then, unless this fails
 	expected := r.Digest
-	if r.Digest, r.Size, err = s.store(ctx, filepath.Join(entry, programName), f, r.Digest); err != nil {
+	if r.Digest, r.Size, err = s.store(ctx, filepath.Join(entry, programName), f, r.Digest, r.closed); err != nil {
 		return record{}, err
 	}
 	if err := still(); err != nil {
@@ -249,6 +255,10 @@ func (s *Store) add(r record, entry string) (record, error) {
 	if err := atomicfile.Write(filepath.Join(entry, metaName), text, 0o600); err != nil {
 		return record{}, err
 	}
+	r.nameCopy(entry)
+	if err := os.Chmod(entry, entryMode(r.closed)); err != nil {
+		return record{}, err
+	}
 	// Nothing usable has this name (the caller looked), but a damaged entry may.
 	if err := s.remove(r.ID); err != nil {
 		return record{}, err
@@ -271,9 +281,6 @@ func (s *Store) temp() (string, error) {
 	dir, err := os.MkdirTemp(s.dir, tempPrefix)
 	if err != nil {
 		return "", fmt.Errorf("make a directory in the store: %w", err)
-	}
-	if err := os.Chmod(dir, 0o711); err != nil { // it becomes the entry
-		return "", err
 	}
 	return dir, nil
 }

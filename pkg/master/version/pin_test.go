@@ -18,6 +18,7 @@ import (
 
 func TestPin(t *testing.T) {
 	f := setup(t)
+	f.openUp()
 	src := f.program("shop", "v1")
 	v := f.pin(src)
 	content := elfFile("", "v1")
@@ -25,7 +26,7 @@ func TestPin(t *testing.T) {
 	if err != nil || v.Digest != digest || v.Size != int64(len(content)) || v.Label != shortDigest(digest) {
 		t.Errorf("%+v, digest %s, %v", v, digest, err)
 	}
-	if v.Mode != ModeCopy || v.Pinned != filepath.Join(f.dir, v.ID, "program") || v.Resolved != src.Program || v.Why == "" {
+	if v.Mode != ModeCopy || v.Pinned != filepath.Join(f.dir, v.ID, "shop") || v.Resolved != src.Program || v.Why == "" {
 		t.Errorf("%+v", v)
 	}
 	stored, err := os.ReadFile(v.Pinned)

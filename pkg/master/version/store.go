@@ -119,6 +119,7 @@ func (s *Store) load() error {
 				s.damaged[name] = err.Error()
 				continue
 			}
+			r.nameCopy(filepath.Join(s.dir, name)) // an older masterd did not
 			s.records[name] = r
 			// A write of its meta.json may have been cut short.
 			_ = atomicfile.Sweep(filepath.Join(s.dir, name))
@@ -289,8 +290,8 @@ func (s *Store) remove(id string) error {
 		return err
 	}
 	s.mu.Lock()
-	delete(s.hashed, filepath.Join(entry, programName))
 	if r, ok := s.records[id]; ok {
+		delete(s.hashed, r.pinned(s.dir))
 		delete(s.hashed, r.Resolved)
 	}
 	delete(s.records, id)
