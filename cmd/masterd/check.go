@@ -20,7 +20,9 @@ func (a *app) checkCommand() *cobra.Command {
 		Long: `Read the configuration, print what it comes to with all defaults, and try what
 can be tried without disturbing a running master: ports, directories, whether
 the worker's user can run the program, steering, whether the calls of a program
-that binds by itself can be answered.`,
+that binds by itself can be answered. Warnings are of workers that run as root,
+and of programs and files that others than root and the master's user could
+exchange.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd) },
 	}
@@ -39,6 +41,9 @@ func (a *app) check(cmd *cobra.Command) error {
 		return exitf(exitFailed, "writing the configuration: %v", err)
 	}
 	for _, w := range cfg.Warnings() {
+		fmt.Fprintf(a.err, "masterd: warning: %s\n", cleanLines(w))
+	}
+	for _, w := range master.CheckTrust(cfg) {
 		fmt.Fprintf(a.err, "masterd: warning: %s\n", cleanLines(w))
 	}
 	wrong := 0

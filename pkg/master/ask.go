@@ -40,7 +40,7 @@ func (m *Master) reloadUnattended(by string, origin rollout.Origin, reread bool)
 		cfg := m.opt.Config
 		var err error
 		if reread {
-			cfg, err = m.reread("")
+			cfg, err = m.reread()
 		} else {
 			m.ask(func() { cfg = m.cfg })
 		}

@@ -33,9 +33,17 @@ func refused(status int, format string, args ...any) error {
 
 // Reload reads the configuration and asks for a rollout of what it names. A bad
 // one is answered here; the machine never hears of it.
-func (b backend) Reload(by string, r api.ReloadRequest) (<-chan api.Event, error) {
+func (b backend) Reload(by string, owner bool, r api.ReloadRequest) (<-chan api.Event, error) {
 	m := b.m
-	cfg, err := m.reread(r.Binary)
+	cfg, err := m.reread()
+	if err == nil && r.Binary != "" {
+		if err := cfg.MayRun(r.Binary); err != nil && !owner {
+			return nil, refused(403, "The reload was refused: %s.", err)
+		}
+		if cfg = config.WithCommand(cfg, r.Binary); !filepath.IsAbs(r.Binary) {
+			err = fmt.Errorf("binary %q is not an absolute path", r.Binary)
+		}
+	}
 	if err != nil {
 		// Before the answer: a service manager that asked shows nothing of it.
 		m.ask(func() { m.notifyTrouble("reload refused: " + err.Error()) })
@@ -63,16 +71,10 @@ func (b backend) Reload(by string, r api.ReloadRequest) (<-chan api.Event, error
 
 // reread is the configuration as it is on disk now, checked whole, and against
 // what cannot change while the master runs.
-func (m *Master) reread(binary string) (*config.Config, error) {
+func (m *Master) reread() (*config.Config, error) {
 	cfg, err := m.opt.Reread()
 	if err != nil {
 		return nil, err
-	}
-	if binary != "" {
-		if !filepath.IsAbs(binary) {
-			return nil, fmt.Errorf("binary %q is not an absolute path", binary)
-		}
-		cfg = config.WithCommand(cfg, binary)
 	}
 	for _, c := range config.Diff(m.opt.Config, cfg) {
 		if c.Restart {

@@ -3,6 +3,7 @@ package master
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/trust"
 	"github.com/masterd/masterd/pkg/master/version"
 )
 
@@ -26,6 +28,67 @@ func CheckStore(c *config.Config) error {
 		return nil
 	}
 	return version.Check(filepath.Join(c.StateDir, versionsDir))
+}
+
+// CheckTrust warns of workers that are root, and of what others than root and the
+// master's user could exchange: programs, scripts and files that the master or its
+// workers run and read.
+func CheckTrust(c *config.Config) (warnings []string) {
+	uid, _, _, err := proc.Credentials(c.Worker.User, c.Worker.Group)
+	root := err == nil && uid == 0
+	if root {
+		warnings = append(warnings, "worker.user: workers run as root, and what they can be made to do is done as root; name a user that has nothing else")
+	}
+	say := func(key, path, so string) {
+		if err := trust.Own().File(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			warnings = append(warnings, fmt.Sprintf("%s: others could exchange %s: %s; %s", key, path, err, so))
+		}
+	}
+	// each says it of the files among arguments; relative ones are found from dir.
+	each := func(key, dir string, args []string, so string) {
+		for _, arg := range args {
+			if !filepath.IsAbs(arg) {
+				arg = filepath.Join(dir, arg)
+			}
+			if info, err := os.Stat(arg); err == nil && info.Mode().IsRegular() {
+				say(key, arg, so)
+			}
+		}
+	}
+	asMaster := "the master runs it as its own user: give it, and what is above it, to root or to that user"
+	say("the configuration", c.File, "it says what is run, and as whom")
+	if self, err := os.Executable(); err == nil {
+		say("masterd", self, asMaster)
+	}
+	if choice, err := version.Inspect(source(c, "")); err == nil {
+		so := "status may show one digest, and another program run"
+		if choice.Mode == version.ModeCopy {
+			so = "so its pinned copy is run, which finds nothing beside itself"
+		}
+		say("worker.command", c.Worker.Command[0], so+"; give it, and what is above it, to root")
+		each("worker.command", c.Worker.Directory, c.Worker.Command[1:], "workers are given it")
+	}
+	for _, f := range c.Worker.EnvFiles {
+		say("worker.env_files", f, "the master reads it and gives it to the workers")
+	}
+	h := c.Rollout.Hooks
+	for _, list := range []struct {
+		key  string
+		args [][]string
+	}{
+		{"rollout.hooks.before", h.Before}, {"rollout.hooks.after", h.After}, {"rollout.hooks.failed", h.Failed},
+		{"rollout.require.commands", c.Rollout.Require.Commands}, {"health.command", [][]string{c.Health.Command}}, {"drain.command", [][]string{c.Drain.Command}},
+	} {
+		for _, args := range list.args {
+			each(list.key, "/", args, asMaster)
+		}
+	}
+	for _, dir := range c.Versions.Allow {
+		if root {
+			say("versions.allow", dir, "operators may have run as root what others put there")
+		}
+	}
+	return warnings
 }
 
 // CheckCalls tries whether the calls of a worker that binds by itself can be

@@ -84,7 +84,7 @@ func TestAWorkerThatIsBeingStartedDoesNotOutliveTheStop(t *testing.T) {
 			until(t, "v1 serves", serves(w, "v1"))
 			w.install("v2")
 			w.is("v2", behaviour{fork: 2*cfg.Drain.KillAfter + time.Second})
-			reloaded, err := backend{m}.Reload("alice", api.ReloadRequest{})
+			reloaded, err := backend{m}.Reload("alice", true, api.ReloadRequest{})
 			if err != nil {
 				t.Fatal(err)
 			}

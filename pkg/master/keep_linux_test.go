@@ -160,7 +160,7 @@ func TestACandidateChangesNothing(t *testing.T) {
 		w.of("v1").keep(named("list"), "old")
 		w.is("v2", behaviour{hang: true})
 		w.install("v2")
-		events := must(backend{m}.Reload("alice", api.ReloadRequest{}))
+		events := must(backend{m}.Reload("alice", true, api.ReloadRequest{}))
 		var young *fakeWorker
 		until(t, "the candidate lives", func() bool {
 			w.mu.Lock()

@@ -53,7 +53,7 @@ func serves(w *world, programs ...string) func() bool {
 // reload asks as a person would, and returns the stages and the outcome.
 func reload(t *testing.T, m *Master, r api.ReloadRequest) ([]string, api.Outcome) {
 	t.Helper()
-	events, err := backend{m}.Reload("alice (uid 1000)", r)
+	events, err := backend{m}.Reload("alice (uid 1000)", true, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestCallerThatGoesAwayChangesNothing(t *testing.T) {
 		until(t, "v1 serves", serves(w, "v1"))
 		w.is("v2", behaviour{boot: 10 * time.Second})
 		w.install("v2")
-		if _, err := (backend{m}).Reload("alice", api.ReloadRequest{}); err != nil { // nobody reads the answer
+		if _, err := (backend{m}).Reload("alice", true, api.ReloadRequest{}); err != nil { // nobody reads the answer
 			t.Fatal(err)
 		}
 		until(t, "v2 serves", serves(w, "v2"))

@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -186,4 +188,54 @@ func TestAnUnreadableProgramIsTakenOver(t *testing.T) {
 	}
 	wait(t, s, "the worker of before", func(st api.Status) bool { all := team(st); return len(all) == 1 && all[0].PID == pid })
 	next(t, s, 2, "serving")
+}
+
+// An operator who is not root has no other program run as root than one that was
+// put where the configuration allows it.
+func TestOperatorsRunWhatIsAllowed(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to be somebody else")
+	}
+	t.Parallel()
+	operators := []uint32{gid(t, "bin")}
+	s := newService(t)
+	if err := errors.Join(os.Mkdir(filepath.Join(s.Dir, "bin"), 0o755), os.Mkdir(filepath.Join(s.Dir, "other"), 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	mark := filepath.Join(s.Dir, "mark")
+	evil := write(t, s, "other/x", "#!/bin/sh\nid >"+mark+"\n", 0o755)
+	link := filepath.Join(s.Dir, "bin/link")
+	if err := os.Symlink(evil, link); err != nil {
+		t.Fatal(err)
+	}
+	next := filepath.Join(s.Dir, "bin/next")
+	s.Config.Set("worker.command", []string{copied(t, s, "bin/shop")}).Set("admin.operators_group", "bin").Set("health.start.timeout", "5s")
+	variant(t, s, next, "next")
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, program := range []string{evil, link, s.Dir + "/bin/../other/x", "/bin/sh", "/etc/shadow"} {
+		if out := as(t, s, 1, operators, "reload", "--binary", program); !strings.Contains(out, "versions.allow") {
+			t.Errorf("%s:\n%s", program, out)
+		}
+	}
+	if text, err := os.ReadFile(mark); err == nil {
+		t.Errorf("it was run: %s", text)
+	}
+	as(t, s, 0, operators, "reload", "--binary", next, "--label", "next")
+	serves(t, s, "next")
+	as(t, s, 1, operators, "upgrade", "--binary", evil)
+	s.Config.Set("versions.allow", []string{filepath.Join(s.Dir, "other")})
+	if err := s.Write(); err != nil {
+		t.Fatal(err)
+	}
+	if out := as(t, s, 1, operators, "reload", "--binary", next); !strings.Contains(out, "versions.allow") {
+		t.Errorf("what was allowed before:\n%s", out)
+	}
+	if out := as(t, s, 1, operators, "reload", "--binary", evil); strings.Contains(out, "versions.allow") {
+		t.Errorf("what is allowed now:\n%s", out)
+	}
+	if cli(t, s, 0, "reload", "--binary", next, "--label", "root's"); status(t, s).Active.Version.Label != "root's" {
+		t.Error("root may not name a program")
+	}
 }

@@ -43,7 +43,7 @@ func TestCheckWarnsOfAShortBake(t *testing.T) {
 	if err := s.Write(); err != nil {
 		t.Fatal(err)
 	}
-	if out := cli(t, s, 0, "check"); strings.Contains(out, "warning") {
+	if out := cli(t, s, 0, "check"); strings.Contains(out, "warning: rollout") {
 		t.Errorf("check says:\n%s", out)
 	}
 }

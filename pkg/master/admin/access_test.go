@@ -3,6 +3,7 @@ package admin
 import (
 	"os"
 	"os/user"
+	"slices"
 	"strings"
 	"testing"
 
@@ -47,6 +48,31 @@ func TestWhoMay(t *testing.T) {
 	}
 	if n := s.Counts().Refused; n == 0 {
 		t.Error("refusals were not counted")
+	}
+}
+
+// owners notes who was said to be root or the master's own user.
+type owners struct {
+	admintest.Backend
+	owner []bool
+}
+
+func (b *owners) Reload(by string, owner bool, r api.ReloadRequest) (<-chan api.Event, error) {
+	b.owner = append(b.owner, owner)
+	return b.Backend.Reload(by, owner, r)
+}
+
+func TestOperatorsAreNotOwners(t *testing.T) {
+	b := &owners{}
+	s := begin(t, b, nil)
+	for _, c := range []ipc.Cred{{UID: 0}, {UID: masterUID}, {UID: 1000, GID: operatorsGID}, {UID: 1000, Groups: []uint32{0, operatorsGID}}} {
+		s.comes(c)
+		if code, body := s.do("POST", "/v1/reload", `{"binary":"/bin/x"}`); code != 200 {
+			t.Errorf("%+v: %d %s", c, code, body)
+		}
+	}
+	if want := []bool{true, true, false, false}; !slices.Equal(b.owner, want) {
+		t.Errorf("%v, want %v", b.owner, want)
 	}
 }
 

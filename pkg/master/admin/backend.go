@@ -21,7 +21,9 @@ type Backend interface {
 	// Status is what an operator asks for first.
 	Status() api.Status
 
-	Reload(by string, r api.ReloadRequest) (<-chan api.Event, error)
+	// Reload is told whether who asks is root or the master's own user, who may have
+	// any program run; others may name those of versions.allow.
+	Reload(by string, owner bool, r api.ReloadRequest) (<-chan api.Event, error)
 	Rollback(by string, r api.RollbackRequest) (<-chan api.Event, error)
 	Promote(by string, r api.ReasonRequest) (<-chan api.Event, error)
 	Abort(by string, r api.ReasonRequest) (<-chan api.Event, error)

@@ -17,7 +17,11 @@ import (
 const production = "production"
 
 func (s *Server) reload(c *gin.Context) {
-	change(s, c, "reload", s.o.Backend.Reload, func(r api.ReloadRequest) string {
+	owner := s.access.Load().privileged(peerOf(c).cred)
+	ask := func(by string, r api.ReloadRequest) (<-chan api.Event, error) {
+		return s.o.Backend.Reload(by, owner, r)
+	}
+	change(s, c, "reload", ask, func(r api.ReloadRequest) string {
 		switch {
 		case r.Until != "" && r.Until != "serving" && r.Until != "baked":
 			return `until can be "serving" or "baked".`
@@ -72,7 +76,7 @@ func (s *Server) scale(c *gin.Context) {
 // upgrade runs a program as the master's user: an operator who is not that user
 // may not name one.
 func (s *Server) upgrade(c *gin.Context) {
-	if uid := peerOf(c).cred.UID; uid != 0 && int(uid) != s.o.MasterUID {
+	if !s.access.Load().privileged(peerOf(c).cred) {
 		fail(c, http.StatusForbidden, "Only root and the master's own user may replace masterd.")
 		return
 	}

@@ -127,6 +127,12 @@ func (b *builder) rest(c *Config) {
 	if c.Restart.Max < c.Restart.Initial {
 		b.add("restart.max", fmt.Sprintf("%s is less than restart.initial, %s", showDuration(c.Restart.Max), showDuration(c.Restart.Initial)))
 	}
+	for i, dir := range c.Versions.Allow {
+		if dir == "" {
+			b.add("versions.allow", "has an empty path")
+		}
+		c.Versions.Allow[i] = b.absolute(dir)
+	}
 	b.account("admin.readers_group", c.Admin.ReadersGroup, b.host.group)
 	b.account("admin.operators_group", c.Admin.OperatorsGroup, b.host.group)
 	if strings.HasSuffix(c.Log.File, "/") {

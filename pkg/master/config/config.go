@@ -24,6 +24,7 @@ type Config struct {
 	StopTimeout time.Duration
 	Announce    time.Duration // stop_announce: before a stop
 	State       State
+	Versions    Versions
 	Admin       Admin
 	Log         Log
 
@@ -186,6 +187,12 @@ type State struct {
 	Blob  uint64 // bytes of one
 	Total uint64 // bytes of all
 	Count int
+}
+
+// Versions says which programs operators may name who are neither root nor the
+// master's own user.
+type Versions struct {
+	Allow []string // directories, absolute; empty: see [Config.MayRun]
 }
 
 // Admin says who may do what besides root and the master's own user.

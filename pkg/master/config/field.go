@@ -75,6 +75,7 @@ func pointers(c *Config) map[string]any {
 		"stop_timeout":  &c.StopTimeout,
 		"stop_announce": &c.Announce,
 		"state.blob":    &c.State.Blob, "state.total": &c.State.Total, "state.count": &c.State.Count,
+		"versions.allow":      &c.Versions.Allow,
 		"admin.readers_group": &c.Admin.ReadersGroup, "admin.operators_group": &c.Admin.OperatorsGroup,
 		"log.level": &c.Log.Level, "log.format": &c.Log.Format, "log.file": &c.Log.File, "log.per_worker": &c.Log.PerWorker, "log.line": &c.Log.Line,
 	}

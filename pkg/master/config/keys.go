@@ -311,6 +311,12 @@ func masterKeys() []Key {
 			Meaning: `Who may use the admin socket besides root and the master's own user. The permissions of the socket follow.`},
 		{Path: "admin.readers_group", Type: Text, Restart: true, Example: "adm", Meaning: `A group whose members may look.`},
 		{Path: "admin.operators_group", Type: Text, Restart: true, Example: "deploy", Meaning: `A group whose members may change things.`},
+		{Path: "versions", Type: Section, Meaning: `What may be run besides what is configured.`},
+		{Path: "versions.allow", Type: Paths, Example: `["/srv/shop/releases"]`,
+			Meaning: `Directories below which members of admin.operators_group may have a program run, by reload --binary; root and
+				the master's own user may name any. A program is taken by where it lies, behind all links. When empty it
+				is the directory of the program of worker.command, unless that is one of the system's (/usr/bin and its
+				kin): then operators may name no other program.`},
 		{Path: "log", Type: Section, Meaning: `The master's own log, and the bounds of its workers' output.`},
 		{Path: "log.level", Type: Text, Default: "info", Allowed: []string{"debug", "info", "warn", "error"}, Restart: true,
 			Meaning: `The least important lines that are written.`},

@@ -45,7 +45,7 @@ func (f Facts) environ() []string {
 	env := slices.Clone(f.Environ)
 	add := func(k, v string) {
 		if v != "" && v != "0" {
-			env = append(env, "MASTERD_"+k+"="+v)
+			env = append(env, "MASTERD_"+k+"="+strings.ReplaceAll(v, "\x00", "")) // with one nothing would be run
 		}
 	}
 	add("HOOK", f.Hook)

@@ -33,6 +33,14 @@ func TestFactsAreInTheEnvironmentAndNothingElse(t *testing.T) {
 	}
 }
 
+// Reasons are people's and workers' words: none keeps a hook from being run.
+func TestNoReasonStopsAHook(t *testing.T) {
+	out, err := Run(t.Context(), []string{"/bin/sh", "-c", "echo $MASTERD_REASON"}, Facts{Reason: "be\x00fore\x00"})
+	if err != nil || strings.TrimSpace(string(out)) != "before" {
+		t.Errorf("%q, %v", out, err)
+	}
+}
+
 func TestAFailureSaysItsLastLine(t *testing.T) {
 	out, err := Run(t.Context(), sh("echo first; echo the tests are red >&2; exit 3"), Facts{})
 	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "the tests are red") {

@@ -199,7 +199,11 @@ func (o Owners) refuse(path string, info fs.FileInfo, advice string) error {
 	if advice != "" {
 		advice = ": it is not used" + advice
 	}
-	return fmt.Errorf("%s belongs to uid %d, neither to root nor to %s%s", path, Owner(info), o, advice)
+	not := "neither to root nor to " + o.String()
+	if !slices.ContainsFunc(o, func(uid int) bool { return uid != 0 }) {
+		not = "not to root"
+	}
+	return fmt.Errorf("%s belongs to uid %d, %s%s", path, Owner(info), not, advice)
 }
 
 func (o Owners) String() string {

@@ -72,7 +72,7 @@ func (b *Backend) change(what, by string, r any) (<-chan api.Event, error) {
 
 func (b *Backend) Status() api.Status { return b.StatusIs }
 
-func (b *Backend) Reload(by string, r api.ReloadRequest) (<-chan api.Event, error) {
+func (b *Backend) Reload(by string, _ bool, r api.ReloadRequest) (<-chan api.Event, error) {
 	return b.change("reload", by, r)
 }
 
