@@ -112,6 +112,7 @@ func TestBadCandidateCostsNothing(t *testing.T) {
 		"crashes":           {exit: 20 * time.Millisecond, hang: true},
 		"hangs":             {hang: true},
 		"is sick":           {sick: true},
+		"left a daemon":     {gone: true},
 		"cannot be started": {noSpawn: true},
 	} {
 		t.Run(name, func(t *testing.T) {

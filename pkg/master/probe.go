@@ -2,6 +2,7 @@ package master
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 
@@ -11,17 +12,23 @@ import (
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
+// errAnswersForAnother: what a worker has left behind, with its socket, is not that worker.
+var errAnswersForAnother = errors.New("the process has ended, and what it has left behind answered")
+
 // probe checks one worker by itself, beside the loop.
 func (m *Master) probe(c rollout.Probe) {
 	w := m.workers[c.Worker]
 	if w == nil || w.process == nil {
 		return
 	}
-	who, dial, checker := probed(w), m.dialProbe(w), w.generation.checker
+	who, dial, checker, process := probed(w), m.dialProbe(w), w.generation.checker, w.process
 	m.beside(func() {
 		ctx, cancel := context.WithTimeout(m.life, c.Timeout)
 		defer cancel()
 		err := checker.Check(ctx, who, dial)
+		if err == nil && process.Ended() {
+			err = errAnswersForAnother
+		}
 		fact := rollout.Probed{Worker: c.Worker, OK: err == nil}
 		if err != nil {
 			fact.Detail = err.Error()

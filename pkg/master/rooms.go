@@ -113,6 +113,7 @@ type control interface {
 type process interface {
 	PID() int
 	Done() <-chan struct{}
+	Ended() bool
 	Exit() proc.Exit
 	Signal(sig syscall.Signal) error
 	SignalAlone(sig syscall.Signal) error

@@ -65,6 +65,7 @@ type behaviour struct {
 	exit     time.Duration // from spawn to an exit by itself; zero: never
 	hang     bool          // never ready
 	sick     bool          // fails its checks
+	gone     bool          // has ended, which is not told yet; what it has left behind answers its checks
 	noSpawn  bool          // cannot be executed
 	deafTERM bool          // ignores everything but KILL
 	drains   bool          // and never finishes by itself
@@ -444,17 +445,22 @@ func (f *fakeWorker) Filter() int                          { return -1 }
 func (f *fakeWorker) PID() int                             { return f.pid }
 func (f *fakeWorker) Done() <-chan struct{}                { return f.done }
 func (f *fakeWorker) Exit() proc.Exit                      { return f.exit }
-func (f *fakeWorker) SetOOMScoreAdj(int) error             { return nil }
-func (f *fakeWorker) Close()                               {}
-func (f *fakeWorker) SetPID(int)                           {}
-func (f *fakeWorker) Connected() bool                      { return true }
-func (f *fakeWorker) Pause() error                         { return nil }
-func (f *fakeWorker) Resume() error                        { return nil }
-func (f *fakeWorker) Dump() error                          { return nil }
-func (f *fakeWorker) Announce() error                      { f.announced.Store(true); return nil }
-func (f *fakeWorker) Stay() error                          { return f.gave(-1, ipc.Peer{}) }
-func (f *fakeWorker) Heard(time.Duration)                  {}
-func (f *fakeWorker) Park() error                          { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
+func (f *fakeWorker) Ended() bool {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	return f.w.behave[f.program].gone
+}
+func (f *fakeWorker) SetOOMScoreAdj(int) error { return nil }
+func (f *fakeWorker) Close()                   {}
+func (f *fakeWorker) SetPID(int)               {}
+func (f *fakeWorker) Connected() bool          { return true }
+func (f *fakeWorker) Pause() error             { return nil }
+func (f *fakeWorker) Resume() error            { return nil }
+func (f *fakeWorker) Dump() error              { return nil }
+func (f *fakeWorker) Announce() error          { f.announced.Store(true); return nil }
+func (f *fakeWorker) Stay() error              { return f.gave(-1, ipc.Peer{}) }
+func (f *fakeWorker) Heard(time.Duration)      {}
+func (f *fakeWorker) Park() error              { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
 
 // gave notes to whom it was told to give. Nothing is moved here.
 func (f *fakeWorker) gave(fd int, to ipc.Peer) error {

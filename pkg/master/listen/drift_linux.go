@@ -104,6 +104,7 @@ func (s *Set) mend(l *listener) {
 	if l.conf.Network == "unix" {
 		s.mendUnix(l, down)
 	} else {
+		l.suspect = true
 		down = s.relisten(l, down)
 	}
 	l.drift += uint64(len(down))
@@ -253,6 +254,10 @@ func (s *Set) straighten(l *listener) {
 	if l.inUse(l.order[len(l.order)-1]) {
 		return
 	}
+	// Nor may what was left behind shut its own down in between: the one before would move.
+	if l.suspect && (l.left() || len(l.order) > 1 && l.inUse(l.order[len(l.order)-2])) {
+		return
+	}
 	if err := unix.Shutdown(fd, unix.SHUT_RDWR); err != nil {
 		return
 	}
@@ -265,6 +270,16 @@ func (s *Set) straighten(l *listener) {
 	if slices.Contains(l.shut(), true) {
 		s.mend(l)
 	}
+}
+
+// left tells whether somebody may still have the socket of a slot that nobody mans.
+func (l *listener) left() bool {
+	for i, k := range l.sockets[:l.own()] {
+		if !l.manned[i] && k.owner != noOwner {
+			return true
+		}
+	}
+	return false
 }
 
 // crooked: its own socket is not the last, and could be.

@@ -54,7 +54,7 @@ type listener struct {
 	dropped   []string // names of what is no more held since the takeover
 	refused   int      // connections to a slot, in a row, that could not be made
 	proved    bool     // one could
-	suspect   bool     // somebody has moved slots; of the watcher's goroutine, which writes it with the lock
+	suspect   bool     // somebody may have moved slots
 
 	// Unix.
 	front   int // the socket that the public path leads to

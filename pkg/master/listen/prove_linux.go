@@ -12,9 +12,11 @@ import (
 // Where a fresh socket is in the kernel's array follows from where the one before
 // was. But whoever had that could shut it down and listen on it again, and so move
 // the master's own, without leaving a trace: so a connection is made to the slot
-// before it is given to anybody. Should it arrive elsewhere, each index that no
-// worker has is asked in the same way, until all are right. Workers' indices do not
-// move by that: the last of the array, which fills a hole, is the master's own or
+// before it is given to anybody. Should it arrive elsewhere, or were sockets shut down
+// of late, each index that no worker has is asked in the same way, until all are right:
+// a socket that was down at the moment when the master moved its own has let another
+// free one move, while the slot itself may be where it should be. Workers' indices do
+// not move by that: the last of the array, which fills a hole, is the master's own or
 // that of somebody who has just listened again.
 
 const (
@@ -51,12 +53,12 @@ func (s *Set) proven(slot int, q *quarantine) bool {
 }
 
 func (s *Set) provenIn(l *listener, slot int, q *quarantine) bool {
-	if !l.suspect {
+	if !s.suspected(l) {
 		found, known := s.locate(l, slot, asTaken)
 		if !known || found == slot {
 			return true
 		}
-		s.mu.Lock() // others copy the listener under it
+		s.mu.Lock()
 		l.suspect = true
 		s.mu.Unlock()
 	}
@@ -71,6 +73,12 @@ func (s *Set) provenIn(l *listener, slot int, q *quarantine) bool {
 		l.suspect = false
 	}
 	return right
+}
+
+func (s *Set) suspected(l *listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return l.suspect
 }
 
 const (
@@ -192,10 +200,6 @@ func (s *Set) reorder(l *listener, slot int) (right bool) {
 	}
 	if err := l.system.attach(l.sockets[l.own()].fd, l.program(l.shares)); err != nil {
 		s.log.Error("steering cannot be put in force again", zap.String("listener", l.conf.Name), zap.Error(err))
-	}
-	if l.mode == serving && l.order[len(l.order)-1] != l.own() {
-		right = false
-		s.straighten(l)
 	}
 	return right
 }

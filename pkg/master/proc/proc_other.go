@@ -77,6 +77,9 @@ func (p *Process) SignalAlone(syscall.Signal) error { return errors.ErrUnsupport
 // Spare does nothing.
 func (p *Process) Spare(bool) {}
 
+// Ended is of Linux.
+func (p *Process) Ended() bool { return false }
+
 // Done is never closed.
 func (p *Process) Done() <-chan struct{} { return p.done }
 

@@ -82,6 +82,16 @@ func (p *Process) Contained() bool { return p.contained }
 // Done is closed once the process is gone and has been waited for.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
+// Ended asks the kernel, without waiting: it knows before Done does.
+func (p *Process) Ended() bool {
+	select {
+	case <-p.done:
+		return true
+	default:
+		return p.over()
+	}
+}
+
 // Exit is how the process ended; it waits for Done.
 func (p *Process) Exit() Exit {
 	<-p.done

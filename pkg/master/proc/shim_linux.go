@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"strings"
@@ -37,6 +38,9 @@ func ShimMain() {
 	if err != nil || talk < firstFile {
 		return
 	}
+	// Started by nohup, masterd ignores a hang-up, and ignored is what a program keeps: one
+	// that reads its configuration again by it would not. What is handled is not inherited.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGHUP, syscall.SIGINT)
 	runtime.LockOSThread()
 	r := shim{talk}.run()
 	r.Fatal = true

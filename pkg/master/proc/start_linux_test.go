@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"os/user"
 	"runtime"
 	"slices"
@@ -137,6 +138,8 @@ func TestSameDescriptorTwiceAndInAnyOrder(t *testing.T) {
 }
 
 func TestOwnGroupLimitsAndSignals(t *testing.T) {
+	signal.Ignore(syscall.SIGHUP, syscall.SIGINT) // as nohup does
+	defer signal.Reset(syscall.SIGHUP, syscall.SIGINT)
 	s := spec(t, "report")
 	s.NoFile, s.OOMScoreAdj = 512, 321
 	got := report(t, s)
