@@ -14,20 +14,22 @@ import (
 // itself, as kill -9 does, just before the n-th command of its rollout machine
 // since it started. The end-to-end tests walk through all of a rollout's with it.
 // The number is in the file that MASTERD_DIES_AT names, and -1 is written there
-// when it comes to it: the master after it lives.
+// when it comes to it: the master after it lives. A type after the number: only
+// commands of it count.
 func effect() func(command string) {
 	file := os.Getenv("MASTERD_DIES_AT")
 	if file == "" {
 		return nil
 	}
 	var count atomic.Int64
-	return func(string) {
+	return func(command string) {
 		text, err := os.ReadFile(file)
 		if err != nil {
 			return
 		}
-		n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-		if err != nil || n < 0 {
+		number, only, _ := strings.Cut(strings.TrimSpace(string(text)), " ")
+		n, err := strconv.ParseInt(number, 10, 64)
+		if err != nil || n < 0 || only != "" && only != command {
 			return
 		}
 		if count.Add(1) > n {

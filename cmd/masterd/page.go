@@ -276,6 +276,9 @@ func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {
 	if w.Processes > 1 {
 		rows = p.notes(rows, dim, amount(uint64(w.Processes))+" processes")
 	}
+	if w.Protocol == 1 {
+		rows = p.notes(rows, dim, "speaks control protocol 1: processes of its user can read its secret; build it with the current SDK")
+	}
 	if w.Says != "" {
 		rows = p.notes(rows, dim, "says: "+clean(w.Says))
 	}

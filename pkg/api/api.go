@@ -120,6 +120,7 @@ type Worker struct {
 	LongestMS int64     `json:"longest_ms,omitempty"` // for how long the longest running request runs, as of its last beat
 	Requests  uint64    `json:"requests"`
 	Uncounted bool      `json:"uncounted,omitempty"` // the four above are not known: it does not speak the control protocol
+	Protocol  int       `json:"protocol,omitempty"`  // version of the control protocol that it speaks; zero: none, or it has not said yet
 	Processes int       `json:"processes"`           // in its process group
 	RSS       int64     `json:"rss"`                 // bytes, of all of them; what they share counts for each
 	FDs       int       `json:"fds"`                 // of all of them

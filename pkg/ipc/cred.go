@@ -12,6 +12,8 @@ type Cred struct {
 	UID    uint32
 	GID    uint32   // primary group
 	Groups []uint32 // supplementary groups
+
+	begun string // when the process began, in the kernel's unit; empty: it was gone, or it is not asked for
 }
 
 // Member says whether the peer is in a group, as primary or supplementary one.
@@ -43,4 +45,15 @@ func PeerCred(c *net.UnixConn) (Cred, error) {
 		return Cred{}, fmt.Errorf("asking who is at the other end of a Unix socket: %w", got)
 	}
 	return cred, nil
+}
+
+// PeerGone says whether the process that made a connection has ended. Its number may
+// be another's then: what the kernel says of [Cred.PID] now it says of that one. cred
+// is what [Socket.Accept] gave with the connection.
+func (l *Link) PeerGone(cred Cred) bool {
+	gone := true
+	if err := l.raw.Control(func(fd uintptr) { gone = peerGone(int(fd), cred) }); err != nil {
+		return true
+	}
+	return gone
 }

@@ -78,27 +78,48 @@ func golden() map[string]goldenFrame {
 	}
 }
 
-const goldenDir = "testdata/v1"
+// goldenV2 holds what version 2 has beyond that.
+func goldenV2() map[string]goldenFrame {
+	return map[string]goldenFrame{
+		"hello": {Message{Type: TypeHello, Hello: &Hello{
+			Min: 1, Max: 2, Worker: 7, Secret: "00112233445566778899aabbccddeeff", PID: 4711, SDK: "masterd-go/1.0.0", Generation: 3, State: StateNew}}, 0},
+		"welcome": {Message{Type: TypeWelcome, Welcome: &Welcome{Version: 2, Service: "shop", Label: "v1.4.2", BeatMS: 1000,
+			Listeners: []Listener{{"http", "tcp://0.0.0.0:8080"}}, Keeps: true}}, 0},
+		"renew":   {Message{Type: TypeRenew, Seq: 1, Renew: &Renew{Secret: "ffeeddccbbaa99887766554433221100"}}, 0},
+		"renewed": {Message{Type: TypeRenewed, Seq: 1}, 0},
+	}
+}
+
+// goldenDirs are the frames of each version, where they are.
+func goldenDirs() map[string]map[string]goldenFrame {
+	return map[string]map[string]goldenFrame{"testdata/v1": golden(), "testdata/v2": goldenV2()}
+}
 
 // rewriteGolden in the environment rewrites the golden frames; never do it to
 // those of a released version.
 const rewriteGolden = "REWRITE_GOLDEN"
 
-func goldenPath(name string) string { return filepath.Join(goldenDir, name+".json") }
-
 func TestGoldenFramesAreWhatIsSent(t *testing.T) {
-	for name, g := range golden() {
+	for dir, frames := range goldenDirs() {
+		sent(t, dir, frames)
+	}
+}
+
+func sent(t *testing.T, dir string, frames map[string]goldenFrame) {
+	t.Helper()
+	for name, g := range frames {
+		path := filepath.Join(dir, name+".json")
 		b, err := encode(g.message, g.fds)
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
 		if os.Getenv(rewriteGolden) != "" {
-			if err := os.WriteFile(goldenPath(name), b, 0o644); err != nil {
+			if err := os.WriteFile(path, b, 0o644); err != nil {
 				t.Fatal(err)
 			}
 		}
-		want, err := os.ReadFile(goldenPath(name))
+		want, err := os.ReadFile(path)
 		if err != nil {
 			t.Error(err)
 		} else if !bytes.Equal(b, want) {
@@ -108,12 +129,26 @@ func TestGoldenFramesAreWhatIsSent(t *testing.T) {
 }
 
 func TestGoldenFramesAreUnderstood(t *testing.T) {
-	frames := golden()
-	files, err := filepath.Glob(filepath.Join(goldenDir, "*.json"))
+	seen := map[Type]bool{}
+	for dir, frames := range goldenDirs() {
+		understood(t, dir, frames, seen)
+	}
+	for _, typ := range []Type{TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
+		TypeWelcome, TypeReject, TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeConn, TypeDump,
+		TypeGive, TypeStay, TypeTake, TypeOffer, TypeTaken, TypeLater, TypeYours, TypeMine,
+		TypeKeep, TypeFetch, TypeForget, TypeKept, TypeBlob, TypeRenew, TypeRenewed} {
+		if !seen[typ] {
+			t.Errorf("no golden frame of type %q", typ)
+		}
+	}
+}
+
+func understood(t *testing.T, dir string, frames map[string]goldenFrame, seen map[Type]bool) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "*.json"))
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no golden frames: %v", err)
 	}
-	seen := map[Type]bool{}
 	for _, file := range files {
 		name := strings.TrimSuffix(filepath.Base(file), ".json")
 		g, ok := frames[name]
@@ -141,14 +176,6 @@ func TestGoldenFramesAreUnderstood(t *testing.T) {
 			t.Errorf("%s with unknown fields: %v", name, err)
 		} else if !reflect.DeepEqual(m, g.message) {
 			t.Errorf("%s with unknown fields is read as %+v", name, m)
-		}
-	}
-	for _, typ := range []Type{TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
-		TypeWelcome, TypeReject, TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeConn, TypeDump,
-		TypeGive, TypeStay, TypeTake, TypeOffer, TypeTaken, TypeLater, TypeYours, TypeMine,
-		TypeKeep, TypeFetch, TypeForget, TypeKept, TypeBlob} {
-		if !seen[typ] {
-			t.Errorf("no golden frame of type %q", typ)
 		}
 	}
 }

@@ -2,17 +2,19 @@ package ipc
 
 // Limits of the control protocol. They are part of it: see PROTOCOL.md.
 const (
-	MinVersion = 1        // oldest protocol version spoken here
-	MaxVersion = 1        // newest
-	MaxMessage = 64 << 10 // bytes of JSON in one message
-	MaxFDs     = 253      // descriptors on one message (SCM_MAX_FD of the kernel)
+	MinVersion   = 1        // oldest protocol version spoken here
+	MaxVersion   = 2        // newest
+	RenewVersion = 2        // since which secrets are renewed
+	MaxMessage   = 64 << 10 // bytes of JSON in one message
+	MaxFDs       = 253      // descriptors on one message (SCM_MAX_FD of the kernel)
 )
 
 // Environment of an SDK worker. The SDK reads these and removes them.
 const (
 	EnvControl    = "MASTERD_CONTROL"    // path of the control socket
 	EnvWorker     = "MASTERD_WORKER"     // worker id, decimal
-	EnvSecret     = "MASTERD_SECRET"     // hello's secret
+	EnvSecret     = "MASTERD_SECRET"     // hello's first secret
+	EnvControlFD  = "MASTERD_CONTROL_FD" // a connected control socket that is inherited: "descriptor:inode"
 	EnvGeneration = "MASTERD_GENERATION" // decimal
 	EnvService    = "MASTERD_SERVICE"
 	EnvVersion    = "MASTERD_VERSION"     // the version's label
@@ -46,6 +48,8 @@ const (
 	TypeFetch Type = "fetch"
 	// TypeForget asks that a blob be kept no longer.
 	TypeForget Type = "forget"
+	// TypeRenewed answers renew: the next hello proves itself with the new secret.
+	TypeRenewed Type = "renewed"
 )
 
 // Messages from a master to its worker.
@@ -81,6 +85,9 @@ const (
 	TypeStay Type = "stay"
 	// TypeTake brings the other end: serve what comes over it.
 	TypeTake Type = "take"
+	// TypeRenew brings another secret, which nobody can read from the worker's
+	// environment. Since version 2.
+	TypeRenew Type = "renew"
 )
 
 // Messages on a handover link, between two workers.
@@ -118,7 +125,8 @@ type Message struct {
 	Conn     *Conn     `json:"conn,omitempty"`
 	Peer     *Peer     `json:"peer,omitempty"` // give, take: who is at the other end
 	Offer    *Offer    `json:"offer,omitempty"`
-	Blob     *Blob     `json:"blob,omitempty"`  // keep, fetch, forget, kept, blob
+	Blob     *Blob     `json:"blob,omitempty"` // keep, fetch, forget, kept, blob
+	Renew    *Renew    `json:"renew,omitempty"`
 	Stats    *Stats    `json:"stats,omitempty"` // beat, drained
 	Text     string    `json:"text,omitempty"`  // reject, refused: why
 }
@@ -169,6 +177,11 @@ type Activate struct {
 // Drain bounds a drain.
 type Drain struct {
 	TimeoutMS int64 `json:"timeout_ms"` // zero: no deadline
+}
+
+// Renew is what a worker is to prove itself with from now on.
+type Renew struct {
+	Secret string `json:"secret"`
 }
 
 // Purposes of a passed connection.

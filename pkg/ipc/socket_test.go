@@ -4,6 +4,7 @@ package ipc
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -201,5 +202,45 @@ func TestWhoIsThereWithManyGroups(t *testing.T) {
 	slices.Sort(cred.Groups)
 	if !slices.Equal(cred.Groups, want) {
 		t.Errorf("%d groups: %v", len(cred.Groups), cred.Groups)
+	}
+}
+
+func TestInheritTakesNothingElse(t *testing.T) {
+	a, b, err := Pair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closeAll([]int{a})
+	right, err := InheritedAs(b, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	null, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer null.Close()
+	_, inode, _ := strings.Cut(right, ":")
+	for _, value := range []string{"", "x", "3", ":", "-1:1", fmt.Sprintf("%d:%s", a, inode), fmt.Sprintf("%d:%s", null.Fd(), inode), fmt.Sprintf("%d:0", b), "99999999999999999999:1"} {
+		if l, err := Inherit(value); err == nil {
+			l.Close()
+			t.Errorf("%q was taken", value)
+		}
+	}
+	l, err := Inherit(right)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close()
+}
+
+// What is asked where a kernel has no pidfd of a peer.
+func TestBegun(t *testing.T) {
+	me := begun(os.Getpid())
+	if me == "" || me != begun(os.Getpid()) || me == begun(1) {
+		t.Errorf("this process began at %q, the first one at %q", me, begun(1))
+	}
+	if got := begun(1 << 30); got != "" {
+		t.Errorf("a process that is not there began at %q", got)
 	}
 }

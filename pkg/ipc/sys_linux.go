@@ -1,9 +1,12 @@
 package ipc
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -99,7 +102,39 @@ func peerCred(fd int) (Cred, error) {
 	if err != nil {
 		return Cred{}, err
 	}
-	return Cred{PID: int(u.Pid), UID: u.Uid, GID: u.Gid, Groups: groups}, nil
+	return Cred{PID: int(u.Pid), UID: u.Uid, GID: u.Gid, Groups: groups, begun: begun(int(u.Pid))}, nil
+}
+
+// peerGone says whether the process that connected has ended. A kernel that has no
+// pidfd of a peer is asked whether another process has its number: when that began is
+// known since the connection was accepted.
+func peerGone(fd int, cred Cred) bool {
+	pidfd, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PEERPIDFD) // since Linux 6.5
+	switch {
+	case errors.Is(err, unix.ENOPROTOOPT):
+		return cred.begun == "" || begun(cred.PID) != cred.begun
+	case err != nil: // ESRCH or EINVAL: it is gone, and nobody holds it
+		return true
+	}
+	defer unix.Close(pidfd)
+	fds := []unix.PollFd{{Fd: int32(pidfd), Events: unix.POLLIN}}
+	n, err := unix.Poll(fds, 0)
+	return n != 0 || err != nil
+}
+
+// begun is when a process began, in ticks since the boot; empty: it is gone.
+func begun(pid int) string {
+	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return ""
+	}
+	_, rest, _ := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
+	fields := strings.Fields(rest)
+	const startTime = 22 - 3 // of the fields after the name, which is the second
+	if len(fields) <= startTime {
+		return ""
+	}
+	return fields[startTime]
 }
 
 // peerGroups asks for the supplementary groups, which SO_PEERCRED leaves out.

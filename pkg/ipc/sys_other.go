@@ -27,3 +27,4 @@ func wasTruncated(int) bool                        { return false }
 func outOfRoom(error) bool                         { return false }
 func closeAll([]int)                               {}
 func peerCred(int) (Cred, error)                   { return Cred{}, supported() }
+func peerGone(int, Cred) bool                      { return true }

@@ -24,10 +24,12 @@ func (m Message) Validate() error {
 		return m.need(m.Seq >= 1 && m.Text != "", "the seq of what was refused and a text that says why")
 	case TypeBeat:
 		return m.need(m.Stats != nil, "stats")
-	case TypeAccepting, TypePaused, TypeParked:
+	case TypeAccepting, TypePaused, TypeParked, TypeRenewed:
 		return m.need(m.Seq >= 1, "the seq of the request that it answers")
 	case TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDump, TypeStay, TypeTaken, TypeLater, TypeYours, TypeMine:
 		return m.need(m.Seq >= 1, "a seq")
+	case TypeRenew:
+		return m.need(m.Seq >= 1 && m.Renew != nil && m.Renew.Secret != "", "a seq and a renew with a secret")
 	case TypeDrain:
 		return m.need(m.Seq >= 1 && m.Drain != nil && m.Drain.TimeoutMS >= 0, "a seq and a drain with timeout_ms >= 0")
 	case TypeConn:
@@ -81,7 +83,7 @@ func (m Message) fdUse() fdUse {
 		return oneFD
 	case TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
 		TypeWelcome, TypeReject, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeDump,
-		TypeStay, TypeTaken, TypeLater, TypeYours, TypeMine, TypeFetch, TypeForget, TypeKept:
+		TypeStay, TypeTaken, TypeLater, TypeYours, TypeMine, TypeFetch, TypeForget, TypeKept, TypeRenew, TypeRenewed:
 		return noFDs
 	}
 	return unknownFDs

@@ -230,7 +230,7 @@ func (m *Master) processLeft(l state.LiveWorker) *worker {
 	}
 	w := &worker{
 		id: rollout.Worker(l.ID), generation: g, slot: rollout.Slot(l.Slot), started: l.Started, process: p, finished: make(chan struct{}),
-		begun: l.Begun, secret: l.Secret, uid: l.UID, handed: l.Handed, paused: l.Paused, leaving: l.Leaving, announced: l.Announced,
+		begun: l.Begun, secret: secret{l.Secret, l.SecretNext, l.Renewed}, protocol: l.Protocol, uid: l.UID, handed: l.Handed, paused: l.Paused, leaving: l.Leaving, announced: l.Announced,
 		stopped: l.Stopped, parkedAt: l.ParkedAt, away: l.Secret != "",
 		foreign:    foreign{group: l.Group, asked: l.Asked, saysReady: l.SaysReady, says: l.Says, errno: l.Errno, access: notify.Access(l.NotifyAccess), bound: l.Bound},
 		background: background{runs: l.Works, waits: l.WorkWaits, toldEnd: l.WorksUntil},
@@ -303,7 +303,7 @@ func (m *Master) takeOver(h held) {
 			output = lostOutput{}
 		}
 		w.output = output
-		if w.secret != "" {
+		if w.secret.hash != "" {
 			m.expect(w, "")
 			w.session.SetPID(w.process.PID())
 		}

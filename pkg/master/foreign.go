@@ -238,7 +238,7 @@ func (m *Master) ready(w *worker) {
 func (m *Master) storeFiles(w *worker, n notify.Message, fds []int) {
 	allowed := w.generation.cfg.Worker.FDStore
 	if err := m.stored.Add(n.Name, fds, n.Poll, allowed); err != nil {
-		m.log.Warn("a worker's descriptors are not stored", append(m.fields(w), zap.Error(err))...)
+		m.warn(w, "a worker's descriptors are not stored", zap.Error(err))
 	}
 }
 

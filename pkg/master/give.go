@@ -32,14 +32,14 @@ func (m *Master) give(c rollout.Give) {
 			continue
 		}
 		if err := handoverLink(from, to, instead); err != nil {
-			m.log.Warn("a worker's connections cannot be moved; it serves them itself", append(m.fields(from), zap.Uint64("to_worker", uint64(id)), zap.Error(err))...)
+			m.warn(from, "a worker's connections cannot be moved; it serves them itself", zap.Uint64("to_worker", uint64(id)), zap.Error(err))
 			continue
 		}
 		instead = false
 	}
 	if instead { // there is nobody, or nobody can be told now
 		if err := from.session.Stay(); err != nil {
-			m.log.Warn("a worker cannot be told to keep its connections", append(m.fields(from), zap.Error(err))...)
+			m.warn(from, "a worker cannot be told to keep its connections", zap.Error(err))
 		}
 	}
 }

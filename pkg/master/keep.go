@@ -37,8 +37,6 @@ const (
 	// storeTimeout bounds how long the end of a master waits for what is to
 	// outlive it to be written.
 	storeTimeout = 30 * time.Second
-	// refusalEvery is the least time between two lines about refused changes.
-	refusalEvery = time.Second
 )
 
 // hear takes what a worker says, in its session's goroutine. What was sent to
@@ -151,13 +149,9 @@ func (m *Master) unchanged(w *worker, f session.Fact, old blob.Blob, err error) 
 	m.answered(w, w.session.Kept(f.Seq, ipc.Blob{Name: f.Blob.Name, Revision: old.Revision, Changed: true}))
 }
 
-// refuseBlob answers with the reason, and tells the operator, but not of each:
-// a program that tries for ever must not fill the log.
+// refuseBlob answers with the reason, and tells the operator.
 func (m *Master) refuseBlob(w *worker, f session.Fact, why error) {
-	if now := time.Now(); now.Sub(m.blobRefused) >= refusalEvery {
-		m.blobRefused = now
-		m.log.Warn("refused a worker's "+f.Kind.String()+" of state", append(m.fields(w), zap.Error(why))...)
-	}
+	m.warn(w, "refused a worker's "+f.Kind.String()+" of state", zap.Error(why))
 	m.answered(w, w.session.Refuse(f.Seq, why.Error()))
 }
 

@@ -22,14 +22,18 @@ const liveRefusedEvery = time.Minute
 
 // keepLive writes what has changed of it. A full runtime directory costs the
 // next master its knowledge, never this one its service.
-func (m *Master) keepLive() {
-	if m.system.keepLive == nil || m.ousted.Load() {
-		return
+// It reports whether the next master will know what this one knows now.
+func (m *Master) keepLive() (kept bool) {
+	if m.ousted.Load() {
+		return false
+	}
+	if m.system.keepLive == nil {
+		return true
 	}
 	l := m.live()
 	text, err := l.Encode()
 	if err == nil && bytes.Equal(text, m.kept) {
-		return
+		return true
 	}
 	if err == nil {
 		err = m.keepConfigs()
@@ -42,13 +46,14 @@ func (m *Master) keepLive() {
 		err = m.dropConfigs(l.Configs)
 	}
 	if err == nil {
-		return
+		return true
 	}
 	m.kept = nil
 	if time.Since(m.liveRefused) >= liveRefusedEvery {
 		m.liveRefused = time.Now()
 		m.log.Error("what the next master needs cannot be written: should this one die, its workers serve on, and the next one may not know them", zap.Error(err))
 	}
+	return false
 }
 
 // live is all that another master needs to go on.
@@ -78,7 +83,8 @@ func (m *Master) live() state.Live {
 
 func (w *worker) live() state.LiveWorker {
 	l := state.LiveWorker{
-		ID: uint64(w.id), Generation: uint64(w.generation.id), Slot: int(w.slot), Begun: w.begun, Secret: w.secret, UID: w.uid,
+		ID: uint64(w.id), Generation: uint64(w.generation.id), Slot: int(w.slot), Begun: w.begun, UID: w.uid,
+		Secret: w.secret.hash, SecretNext: w.secret.next, Renewed: w.secret.renewed, Protocol: w.protocol,
 		Started: w.started.Round(0), Handed: w.handed, Paused: w.paused, Leaving: w.leaving, Announced: w.announced, Stopped: w.stopped,
 		ParkedAt: w.parkedAt, Works: w.background.runs, WorkWaits: w.background.waits, WorksUntil: w.background.toldEnd.Round(0),
 		Group: w.group, Asked: w.asked, SaysReady: w.saysReady, Says: w.says, Errno: w.errno, NotifyAccess: string(w.access), Bound: w.bound,

@@ -152,7 +152,6 @@ type Master struct {
 	active      deployment
 	inForce     rollout.Generation // whose configuration cfg is
 	blobs       *blob.Room         // what workers have us keep
-	blobRefused time.Time          // when a line was last written about one that was not
 	orphans     []orphan
 	placing     bool // some of them are tried again in a moment
 	nobody      bool // the machine has said that nobody is alive

@@ -89,6 +89,8 @@ type calls interface {
 // control is [session.Session]: what can be said to one SDK worker.
 type control interface {
 	SetPID(pid int)
+	Inherit() (fd int, err error)
+	Renew(secret string) error
 	Connected() bool
 	Heard(limit time.Duration)
 	Room() int

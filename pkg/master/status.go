@@ -128,6 +128,7 @@ func (m *Master) describeGenerations(s *api.Status, st rollout.Status) {
 					aw.PID = r.process.PID() // the one that it names as its main one
 				}
 				aw.Started, aw.InFlight, aw.Open, aw.Requests = r.started, r.stats.InFlight, r.stats.Open, r.stats.Requests
+				aw.Protocol = r.protocol
 				aw.Says, aw.Uncounted = r.saying(), r.session == nil
 				aw.LongestMS, aw.Cut = max(r.stats.LongestMS, 0), describeCut(r.cutSoFar())
 			}

@@ -47,7 +47,9 @@ type worker struct {
 	paused     bool             // told not to accept (shared steering)
 	leaving    bool             // was told to drain, or to stop
 	background background
-	secret     string          // the SHA-256 of what an SDK worker proves itself with
+	secret     secret // what an SDK worker proves itself with
+	protocol   int    // version that it speaks; zero: it was not welcomed yet, or speaks none
+	warned     map[string]merged
 	uid        int             // whom it runs as
 	begun      string          // its process's start; with the PID it names it for ever
 	away       bool            // an earlier master started it, and it has not come back to this one
@@ -82,19 +84,19 @@ func (m *Master) startWorker(c rollout.Start) {
 		return
 	}
 	w.output = output
-	secret := ""
+	fresh := ""
 	w.uid = uid
 	if g.cfg.Worker.Kind == config.KindSDK {
 		if err := m.sessions.Own(uid, gid); err != nil {
 			m.startFailed(w, err)
 			return
 		}
-		secret = session.NewSecret()
-		w.secret = session.HashSecret(secret)
-		m.expect(w, secret)
+		fresh = session.NewSecret()
+		w.secret.hash = session.HashSecret(fresh)
+		m.expect(w, fresh)
 	}
 	m.beside(func() {
-		p, err := m.spawn(w, secret, &version.User{Name: g.cfg.Worker.User, UID: uid, GID: gid, Groups: groups})
+		p, err := m.spawn(w, fresh, &version.User{Name: g.cfg.Worker.User, UID: uid, GID: gid, Groups: groups})
 		if err != nil || !p.Contained() {
 			m.contain.Remove(uint64(w.id)) // it is not in there
 		}
@@ -209,6 +211,11 @@ func (m *Master) spawn(w *worker, secret string, as *version.User) (process, err
 		extra[ipc.EnvGeneration] = strconv.FormatUint(uint64(g.id), 10)
 		extra[ipc.EnvService] = g.cfg.Service
 		extra[ipc.EnvVersion] = g.version.Label
+		if fd, err := m.inherit(w, &spec, extra); err != nil {
+			m.log.Warn("a worker is started without its control connection, and will look for the control socket by its path", append(m.fields(w), zap.Error(err))...)
+		} else {
+			defer closeFD(fd)
+		}
 	} else {
 		files, err := m.equip(w, &spec, extra)
 		defer closeFDs(files)
@@ -233,7 +240,7 @@ func (m *Master) expect(w *worker, secret string) {
 		welcome.Listeners = append(welcome.Listeners, ipc.Listener{Name: l.Name, Address: l.Address})
 	}
 	w.session = m.sessions.Expect(session.Expect{
-		Worker: uint64(w.id), Generation: uint64(w.generation.id), Secret: secret, SecretHash: w.secret, UID: uint32(w.uid), Welcome: welcome,
+		Worker: uint64(w.id), Generation: uint64(w.generation.id), Secret: secret, SecretHash: w.secret.hash, NextHash: w.secret.next, UID: uint32(w.uid), Welcome: welcome,
 		Fact: func(f session.Fact) { m.hear(w, f) },
 	})
 }
@@ -255,13 +262,16 @@ func (m *Master) said(w *worker, f session.Fact) {
 		m.backgroundEnded(w)
 		m.step(rollout.Drained{Worker: w.id})
 	case session.Refused:
-		m.log.Warn("a worker refused what it was asked", append(m.fields(w), zap.String("reason", f.Text))...)
+		m.warn(w, "a worker refused what it was asked", zap.String("reason", f.Text))
 	case session.Lost:
 		if !w.leaving { // one that leaves closes it
-			m.log.Warn("the control connection to a worker is lost; it may come back", append(m.fields(w), zap.String("reason", f.Text))...)
+			m.warn(w, "the control connection to a worker is lost; it may come back", zap.String("reason", f.Text))
 		}
+	case session.Renewed:
+		m.secretRenewed(w)
 	case session.Connected:
 		m.log.Debug("worker connected", m.fields(w)...)
+		m.renewSecret(w, f.Hello)
 		if w.background.runs && w.background.toldEnd.IsZero() { // what told it so may have been lost
 			w.background.waits = true
 			m.beginBackground()
@@ -283,7 +293,7 @@ func (m *Master) said(w *worker, f session.Fact) {
 		m.placeOrphans() // they may have waited for this one
 		if w.paused {    // what told it so may have been lost with the connection
 			if err := w.session.Pause(); err != nil {
-				m.log.Warn("a worker cannot be told to pause again", append(m.fields(w), zap.Error(err))...)
+				m.warn(w, "a worker cannot be told to pause again", zap.Error(err))
 			}
 		}
 	case session.Fetch:

@@ -453,6 +453,8 @@ func (f *fakeWorker) Ended() bool {
 func (f *fakeWorker) SetOOMScoreAdj(int) error { return nil }
 func (f *fakeWorker) Close()                   {}
 func (f *fakeWorker) SetPID(int)               {}
+func (f *fakeWorker) Inherit() (int, error)    { return -1, syscall.ENOSYS }
+func (f *fakeWorker) Renew(string) error       { return nil }
 func (f *fakeWorker) Connected() bool          { return true }
 func (f *fakeWorker) Pause() error             { return nil }
 func (f *fakeWorker) Resume() error            { return nil }

@@ -28,7 +28,8 @@ const (
 type environment struct {
 	control    string // path of the master's control socket; empty: no master
 	worker     uint64
-	secret     string
+	secret     string    // its first
+	inherited  *ipc.Link // the control connection that the process was started with; nil: none
 	generation uint64
 	service    string
 	label      string
@@ -64,6 +65,10 @@ func takeEnvironment(lookup func(string) (string, bool), unset func(string) erro
 	listenPID, listenFDs, listenNames := take(envListenPID), take(envListenFDs), take(envListenNames)
 	take(envListenPidfd)
 	take(ipc.EnvRuntimeDir)
+	if value := take(ipc.EnvControlFD); value != "" {
+		// If it is gone (a program before this one has closed it), there is the path.
+		e.inherited, _ = ipc.Inherit(value)
+	}
 
 	if e.control != "" {
 		var err error

@@ -41,8 +41,9 @@ type life struct {
 	preparing chan error // BeforeReady's end; nil once received
 	cancel    context.CancelFunc
 
-	asked uint64               // highest seq of a master's request
-	seen  atomic.Pointer[seen] // for the next hello
+	asked  uint64                 // highest seq of a master's request
+	seen   atomic.Pointer[seen]   // for the next hello
+	secret atomic.Pointer[string] // for the next hello
 
 	parking    uint64 // seq of a park that waits for the background work; zero: none
 	parkLimit  *time.Timer
@@ -72,6 +73,7 @@ func newLife(w *Worker) *life {
 		thinning:  time.NewTimer(time.Hour),
 		announced: time.NewTimer(time.Hour),
 	}
+	l.secret.Store(&w.env.secret)
 	l.beat.Stop() // each is started when there is something to wait for
 	l.parkLimit.Stop()
 	l.deadline.Stop()
@@ -111,6 +113,7 @@ func (l *life) run(ctx context.Context) error {
 	if l.w.info.Managed {
 		l.link = &link{
 			path:   l.w.env.control,
+			first:  l.w.env.inherited,
 			hello:  l.hello,
 			events: make(chan linkEvent),
 			log:    l.log,

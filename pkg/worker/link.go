@@ -30,6 +30,7 @@ const (
 // for ever. It is one goroutine; what happens is posted to events.
 type link struct {
 	path   string
+	first  *ipc.Link        // the connection that the process was started with; nil: there is none, or it was used
 	hello  func() ipc.Hello // what to say now
 	events chan linkEvent
 	log    *slog.Logger
@@ -107,11 +108,13 @@ func (k *link) run(ctx context.Context) {
 	}
 }
 
-// session dials, introduces the worker and reads until the connection ends.
+// session dials, unless it has a connection to begin with, introduces the worker and reads until the connection ends.
 func (k *link) session(ctx context.Context) (welcomed bool, err error) {
-	conn, err := ipc.Dial(k.path)
-	if err != nil {
-		return false, err
+	conn := k.first
+	if k.first = nil; conn == nil {
+		if conn, err = ipc.Dial(k.path); err != nil {
+			return false, err
+		}
 	}
 	defer conn.Close()
 	defer context.AfterFunc(ctx, func() { conn.Close() })()

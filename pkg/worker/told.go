@@ -89,6 +89,9 @@ func (l *life) told(m ipc.Message, fds []int) {
 		l.say(ipc.Message{Type: ipc.TypeAccepting, Seq: m.Seq})
 	case ipc.TypePark:
 		l.park(m)
+	case ipc.TypeRenew:
+		l.secret.Store(&m.Renew.Secret)
+		l.say(ipc.Message{Type: ipc.TypeRenewed, Seq: m.Seq})
 	case ipc.TypeAnnounce:
 		l.w.ending.Store(true)
 	case ipc.TypeDrain:
@@ -268,7 +271,7 @@ func (l *life) hello() ipc.Hello {
 		Min:        ipc.MinVersion,
 		Max:        ipc.MaxVersion,
 		Worker:     l.w.info.Worker,
-		Secret:     l.w.env.secret,
+		Secret:     *l.secret.Load(),
 		PID:        os.Getpid(),
 		SDK:        "masterd-go " + runtime.Version(),
 		Generation: l.w.info.Generation,

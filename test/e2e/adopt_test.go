@@ -363,9 +363,9 @@ func TestBrokenUpgrades(t *testing.T) {
 	}
 }
 
-// The master dies before each command of a rollout in turn, from the first to the
-// last: each time the next one settles it, and nobody who asks notices.
-func TestMasterDiesAtEachCommand(t *testing.T) {
+// dying is a service whose master dies when a file says so.
+func dying(t *testing.T) (s *service.Service, when string) {
+	t.Helper()
 	if *built != "" {
 		t.Skip("it needs a masterd that dies when it is told to, which is built here")
 	}
@@ -374,10 +374,17 @@ func TestMasterDiesAtEachCommand(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	when := filepath.Join(dir, "when")
+	when = filepath.Join(dir, "when")
 	t.Setenv("MASTERD_DIES_AT", when)
-	s := newService(t)
+	s = newService(t)
 	s.Masterd = filepath.Join(dir, "masterd")
+	return s, when
+}
+
+// The master dies before each command of a rollout in turn, from the first to the
+// last: each time the next one settles it, and nobody who asks notices.
+func TestMasterDiesAtEachCommand(t *testing.T) {
+	s, when := dying(t)
 	s.Config.Set("rollout.bake", "100ms").Set("worker.processes", 2)
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)

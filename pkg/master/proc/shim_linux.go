@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	firstFile = 3 // SD_LISTEN_FDS_START
-
 	// A program that was written a moment ago is "busy" while any process forked
 	// at that time has not yet reached its exec (golang/go#22315).
 	busyTries = 50
@@ -35,7 +33,7 @@ func ShimMain() {
 		return
 	}
 	talk, err := strconv.Atoi(os.Args[n-1])
-	if err != nil || talk < firstFile {
+	if err != nil || talk < FirstFile {
 		return
 	}
 	// Started by nohup, masterd ignores a hang-up, and ignored is what a program keeps: one
@@ -80,7 +78,7 @@ func (s shim) run() refusal {
 			return whyNotDir(dir, o.Who, errnoOf(err))
 		}
 	}
-	if err := keepOnly(firstFile + o.Files); err != nil {
+	if err := keepOnly(FirstFile + o.Files); err != nil {
 		return refuse(err, "its descriptors could not be put in order: %v", err)
 	}
 	env := stringsOf(o.Env)

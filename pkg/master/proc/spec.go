@@ -7,6 +7,9 @@ import (
 	"strings"
 )
 
+// FirstFile is what the first of [Spec].Files becomes: SD_LISTEN_FDS_START.
+const FirstFile = 3
+
 const (
 	maxFiles    = 1024 // descriptors handed to one worker
 	maxNameSize = 255  // bytes of one name in LISTEN_FDNAMES (sd_listen_fds_with_names)

@@ -48,12 +48,12 @@ func TestAnAdoptedWorkerProvesItselfByTheHash(t *testing.T) {
 func TestAHashIsNoSecret(t *testing.T) {
 	for _, e := range []Expect{{}, {Secret: "a"}, {SecretHash: HashSecret("a")}, {Secret: "a", SecretHash: HashSecret("b")}} {
 		for _, s := range []string{"", "b", HashSecret("a"), HashSecret("b")} {
-			if e.proves(s) {
+			if newSession(e).proves(s) {
 				t.Errorf("%+v is proved by %q", e, s)
 			}
 		}
 	}
-	if e := (Expect{SecretHash: HashSecret("a")}); !e.proves("a") {
+	if e := (Expect{SecretHash: HashSecret("a")}); !newSession(e).proves("a") {
 		t.Error("it is not proved by its secret")
 	}
 }

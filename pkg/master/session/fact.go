@@ -40,6 +40,9 @@ const (
 	Keep
 	Fetch
 	Forget
+	// Renewed: it has the secret that [Session.Renew] sent, and the one before is void.
+	// It may come before Connected.
+	Renewed
 	// Lost: the connection is gone; Text says why. The worker may connect
 	// again. A worker that exits loses its connection too.
 	Lost
@@ -69,6 +72,8 @@ func (k Kind) String() string {
 		return "fetch"
 	case Forget:
 		return "forget"
+	case Renewed:
+		return "renewed"
 	case Lost:
 		return "lost"
 	}
@@ -103,6 +108,8 @@ func kindOf(t ipc.Type) (Kind, bool) {
 		return Drained, true
 	case ipc.TypeRefused:
 		return Refused, true
+	case ipc.TypeRenewed:
+		return Renewed, true
 	}
 	return 0, false
 }
@@ -112,7 +119,7 @@ func fromMaster(t ipc.Type) bool {
 	switch t {
 	case ipc.TypeWelcome, ipc.TypeReject, ipc.TypeActivate, ipc.TypePause, ipc.TypeResume,
 		ipc.TypePark, ipc.TypeAnnounce, ipc.TypeDrain, ipc.TypeConn, ipc.TypeDump,
-		ipc.TypeGive, ipc.TypeStay, ipc.TypeTake,
+		ipc.TypeGive, ipc.TypeStay, ipc.TypeTake, ipc.TypeRenew,
 		ipc.TypeKept, ipc.TypeBlob:
 		return true
 	}

@@ -243,3 +243,38 @@ func countFDs(t *testing.T) int {
 	}
 	return len(entries)
 }
+
+// A worker that connects again and again has a bound: each time costs the master's loop
+// all that a worker is told when it comes back.
+func TestAWorkerThatConnectsAgainAndAgain(t *testing.T) {
+	h := newHouse(t)
+	e := h.expect()
+	const times = 300
+	began, welcomed := time.Now(), 0
+	for range times {
+		p := h.dial()
+		p.say(e.hello(ipc.StateNew))
+		if err := p.SetReadDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+		if m, _, err := p.Recv(); err == nil && m.Type == ipc.TypeWelcome {
+			welcomed++
+		} else if err == nil {
+			t.Fatalf("it was told %+v", m) // a reject is final to who was never welcomed
+		}
+		p.Close()
+	}
+	if most := maxWelcomes * (2 + int(time.Since(began)/rateWindow)); welcomed > most || welcomed < maxWelcomes {
+		t.Errorf("%d of %d connections were welcomed in %v, at most %d should be", welcomed, times, time.Since(began), most)
+	}
+	h.wantRefused(RefusedOften, times-welcomed)
+	for late := time.Now().Add(patience); !time.Now().After(late); time.Sleep(10 * time.Millisecond) {
+		p := h.dial()
+		p.say(e.hello(ipc.StateNew))
+		if m, _, err := p.Recv(); err == nil && m.Type == ipc.TypeWelcome {
+			return // it may, once it has slowed down
+		}
+		p.Close()
+	}
+	t.Error("it is never welcomed again")
+}

@@ -35,6 +35,7 @@ type Expect struct {
 	Generation uint64
 	Secret     string      // what it will prove itself with, see NewSecret
 	SecretHash string      // instead, of a worker that an earlier master has started: see HashSecret
+	NextHash   string      // with SecretHash: of the secret that it was to have instead, and may have by now
 	UID        uint32      // whom it will run as
 	Welcome    ipc.Welcome // what to answer its hello with; Version is filled in
 	// Fact is told what the worker says, one fact after the other. While it
@@ -155,6 +156,7 @@ func (h *Hub) current() *ipc.Socket {
 // session is one that never connects.
 func (h *Hub) Expect(e Expect) *Session {
 	s := newSession(e)
+	s.hub = h
 	h.mu.Lock()
 	old := h.sessions[e.Worker]
 	if !h.closed {

@@ -30,6 +30,8 @@ func TestMain(m *testing.M) {
 			os.Exit(1)
 		}
 		os.Exit(0)
+	case len(os.Args) == 3 && os.Args[1] == "connect":
+		connectAndLeave(os.Args[2])
 	case len(os.Args) == 4 && os.Args[1] == "as-master":
 		n, _ := strconv.Atoi(os.Args[3])
 		firstMaster(os.Args[2], n)

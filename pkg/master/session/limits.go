@@ -19,6 +19,10 @@ const (
 	// beat a second and an answer to each request to send.
 	maxRate    = 256
 	rateWindow = time.Second
+	// maxWelcomes is how many connections of one worker are welcomed in rateWindow. An
+	// SDK looks for its master every 50 ms at most; each time costs the loop a dozen
+	// facts and commands.
+	maxWelcomes = 20
 	// maxText is how many bytes of a worker's free text are kept.
 	maxText = 1024
 	// logEvery is the least time between two lines about refused connections.

@@ -93,7 +93,7 @@ func TestAClientWrittenFromTheSpecification(t *testing.T) {
 
 	s := stranger{t, fd}
 	s.say(fmt.Sprintf(`{"type":"hello","hello":{"min":1,"max":7,"worker":7,"generation":3,"secret":%q,"pid":1,"sdk":"C/0","state":"new"},"colour":"red"}`, e.e.Secret))
-	s.hear(`{"type":"welcome","welcome":{"version":1,"service":"shop","label":"v1","beat_ms":1000,"listeners":[{"name":"http","address":"tcp://127.0.0.1:8080"}]}}`, 0)
+	s.hear(`{"type":"welcome","welcome":{"version":2,"service":"shop","label":"v1","beat_ms":1000,"listeners":[{"name":"http","address":"tcp://127.0.0.1:8080"}]}}`, 0)
 	e.want(Connected)
 	s.say(` { "type" : "ready" } `)
 	e.want(Ready)
@@ -107,7 +107,12 @@ func TestAClientWrittenFromTheSpecification(t *testing.T) {
 	s.hear(`{"type":"activate","seq":5,"activate":{}}`, 0)
 	s.hear(`{"type":"drain","seq":6,"drain":{"timeout_ms":1500}}`, 0)
 	s.hear(`{"type":"dump","seq":7}`, 0)
+	if err := e.Renew("another"); err != nil {
+		t.Fatal(err)
+	}
+	s.hear(`{"type":"renew","seq":8,"renew":{"secret":"another"}}`, 0)
 	for frame, kind := range map[string]Kind{
+		`{"type":"renewed","seq":8}`:            Renewed,
 		`{"type":"accepting","seq":5}`:          Accepting,
 		`{"type":"paused","seq":2}`:             Paused,
 		`{"type":"parked","seq":4}`:             Parked,
@@ -147,8 +152,19 @@ func TestTheWorkerInTheSpecification(t *testing.T) {
 	e := expectation(func(f Fact) { facts <- f })
 	e.Welcome.BeatMS = 20
 	s := h.hub.Expect(e)
+	end, err := s.Inherit()
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := os.NewFile(uintptr(end), "control")
+	defer first.Close()
+	inherited, err := ipc.InheritedAs(3, end)
+	if err != nil {
+		t.Fatal(err)
+	}
 	worker := exec.Command(python, script)
-	worker.Env = append(os.Environ(), ipc.EnvControl+"="+h.path, ipc.EnvSecret+"="+e.Secret,
+	worker.ExtraFiles = []*os.File{first}
+	worker.Env = append(os.Environ(), ipc.EnvControl+"="+h.path, ipc.EnvSecret+"="+e.Secret, ipc.EnvControlFD+"="+inherited,
 		fmt.Sprintf("%s=%d", ipc.EnvWorker, e.Worker), fmt.Sprintf("%s=%d", ipc.EnvGeneration, e.Generation))
 	worker.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // pyenv and its kin put a shell before it
 	worker.Stderr = os.Stderr
@@ -194,8 +210,13 @@ func TestTheWorkerInTheSpecification(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	want(Connected)
+	if f := want(Connected); f.Hello.Max < ipc.RenewVersion {
+		t.Errorf("it speaks version %d", f.Hello.Max)
+	}
 	want(Ready)
+	fresh := NewSecret()
+	do(s.Renew(fresh))
+	want(Renewed)
 	want(Beat)
 
 	// A health check over a pair, before it has any socket.
@@ -254,6 +275,7 @@ func TestTheWorkerInTheSpecification(t *testing.T) {
 	for len(facts) > 0 {
 		<-facts
 	}
+	e.Secret = fresh
 	s = h.hub.Expect(e)
 	s.SetPID(worker.Process.Pid)
 	if f := want(Connected); f.Hello.State != ipc.StateActive {

@@ -21,6 +21,7 @@ const (
 	RefusedProcess  = "process"  // the peer is not in the worker's process group
 	RefusedEarly    = "early"    // the worker's process did not become known in time
 	RefusedGone     = "gone"     // the worker was forgotten meanwhile
+	RefusedOften    = "often"    // the worker connects again and again
 	RefusedBroken   = "broken"   // the connection broke while it was being welcomed
 )
 

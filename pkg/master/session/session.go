@@ -15,14 +15,21 @@ import (
 // is not connected, or reads so little that the queue is full (then its
 // connection is dropped, too).
 type Session struct {
+	hub       *Hub
 	expect    Expect
 	started   chan struct{} // closed by SetPID
 	forgotten chan struct{} // closed by forget
 
-	turn sync.Mutex // held by the one connection that is being welcomed
+	turn     sync.Mutex // held by the one connection that is being welcomed; of these two
+	since    time.Time
+	welcomes int // since then
 
 	mu        sync.Mutex
+	proof     string    // SHA-256 of what it proves itself with
+	next      string    // and of what it was sent to prove itself with instead; empty: nothing
+	inherited *ipc.Link // our end of the connection that it was started with; nil: there is none
 	process   int
+	ended     bool // its process has, and nobody is it any more
 	gone      bool
 	admitted  bool   // a connection came in past a crowd and was not answered yet
 	wire      *wire  // the last connection, over or not; nil before the first
@@ -32,7 +39,11 @@ type Session struct {
 }
 
 func newSession(e Expect) *Session {
-	return &Session{expect: e, started: make(chan struct{}), forgotten: make(chan struct{})}
+	s := &Session{expect: e, proof: e.SecretHash, next: e.NextHash, started: make(chan struct{}), forgotten: make(chan struct{})}
+	if e.Secret != "" {
+		s.proof, s.next = HashSecret(e.Secret), ""
+	}
+	return s
 }
 
 // SetPID says which process the worker is, as soon as that is known; only the
@@ -78,8 +89,10 @@ func (s *Session) Connected() bool {
 
 // Heard waits until all was told that the worker has said on a connection that
 // has ended, but no longer than this: a child of the worker's may keep it open.
+// The process is gone: who has its number from now on is not the worker.
 func (s *Session) Heard(limit time.Duration) {
 	s.mu.Lock()
+	s.ended = true
 	w := s.wire
 	s.mu.Unlock()
 	if w == nil {
@@ -239,6 +252,7 @@ func (s *Session) forget() {
 	}
 	s.gone = true
 	close(s.forgotten)
+	s.dropInherited()
 	if s.wire != nil {
 		s.wire.cut("the worker was forgotten")
 	}

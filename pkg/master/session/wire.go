@@ -44,6 +44,12 @@ func (w *wire) cut(why string) {
 func (s *Session) welcome(link *ipc.Link, hello ipc.Hello) (*wire, *refusal) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
+	if now := time.Now(); now.Sub(s.since) >= rateWindow {
+		s.since, s.welcomes = now, 0
+	}
+	if s.welcomes++; s.welcomes > maxWelcomes {
+		return nil, &refusal{RefusedOften, fmt.Sprintf("worker %d has connected more than %d times within %v", s.expect.Worker, maxWelcomes, rateWindow)}
+	}
 
 	s.mu.Lock()
 	old := s.wire
@@ -72,10 +78,14 @@ func (s *Session) welcome(link *ipc.Link, hello ipc.Hello) (*wire, *refusal) {
 	w := &wire{link: link, queue: make(chan frame, maxQueue), ended: make(chan struct{}), done: make(chan struct{})}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.gone {
+	if s.gone || s.ended {
 		return nil, &refusal{RefusedGone, fmt.Sprintf("worker %d is not expected any more", s.expect.Worker)}
 	}
 	s.wire = w
+	if s.inherited == link {
+		s.inherited = nil // the wire's by now
+	}
+	s.dropInherited()
 	if s.expect.adopted() {
 		// An earlier master has asked it for things, and answers to those may come
 		// yet: ours are numbered above. One that does not say how many is an older
@@ -109,6 +119,9 @@ func (s *Session) serve(w *wire, hello ipc.Hello) {
 // tellConnected tells of the hello, and again what a worker that reconnects
 // may have said into a connection that was breaking.
 func (s *Session) tellConnected(hello ipc.Hello) {
+	if s.renewed(hello.Secret) {
+		s.tell(Fact{Kind: Renewed})
+	}
 	hello.Secret = ""
 	hello.SDK, hello.State = printable(hello.SDK), printable(hello.State)
 	for i, name := range hello.Listeners {
@@ -209,6 +222,9 @@ func (s *Session) take(m ipc.Message) string {
 	}
 	if kind == Accepting && m.Seq < activated {
 		return "" // it was parked and activated again meanwhile
+	}
+	if kind == Renewed && !s.renewed("") {
+		return "" // it was sent none
 	}
 	s.tell(Fact{Kind: kind, Seq: m.Seq, Stats: m.Stats, Text: printable(m.Text)})
 	return ""

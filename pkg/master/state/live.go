@@ -87,9 +87,12 @@ type LiveWorker struct {
 	ID         uint64    `json:"id"`
 	Generation uint64    `json:"generation"`
 	Slot       int       `json:"slot"`
-	PID        int       `json:"pid,omitempty"`    // zero: it is just being started
-	Begun      string    `json:"begun,omitempty"`  // the process's start, in the kernel's own unit
-	Secret     string    `json:"secret,omitempty"` // the SHA-256 of its secret
+	PID        int       `json:"pid,omitempty"`         // zero: it is just being started
+	Begun      string    `json:"begun,omitempty"`       // the process's start, in the kernel's own unit
+	Secret     string    `json:"secret,omitempty"`      // the SHA-256 of its secret
+	SecretNext string    `json:"secret_next,omitempty"` // and of the one that it was sent, and may have by now
+	Renewed    bool      `json:"renewed,omitempty"`     // its secret was sent to it: it was in no environment
+	Protocol   int       `json:"protocol,omitempty"`    // version that it speaks
 	UID        int       `json:"uid"`
 	Started    time.Time `json:"started"`
 	Handed     bool      `json:"handed,omitempty"`

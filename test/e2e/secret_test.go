@@ -1,0 +1,182 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/test/service"
+)
+
+// environOf is what any process of its user can read of a worker.
+func environOf(t *testing.T, pid int) map[string]string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	env := map[string]string{}
+	for kv := range bytes.SplitSeq(text, []byte{0}) {
+		k, v, _ := strings.Cut(string(kv), "=")
+		env[k] = v
+	}
+	return env
+}
+
+// poses says hello as the worker that has this environment, and what the master says.
+func poses(t *testing.T, env map[string]string) string {
+	t.Helper()
+	id, err := strconv.ParseUint(env[ipc.EnvWorker], 10, 64)
+	if err != nil {
+		t.Fatalf("%v in %v", err, env)
+	}
+	generation, err := strconv.ParseUint(env[ipc.EnvGeneration], 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	link, err := ipc.Dial(env[ipc.EnvControl])
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer link.Close()
+	if err := link.Send(ipc.Message{Type: ipc.TypeHello, Hello: &ipc.Hello{Min: 1, Max: ipc.MaxVersion, Worker: id, Generation: generation,
+		Secret: env[ipc.EnvSecret], PID: os.Getpid(), SDK: "attacker", State: ipc.StateActive}}); err != nil {
+		t.Fatal(err)
+	}
+	if err := link.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	m, _, err := link.Recv()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(m.Type) + ": " + m.Text
+}
+
+// onlyWorker is the one that runs, once it has been welcomed.
+func onlyWorker(t *testing.T, s *service.Service) (w api.Worker) {
+	t.Helper()
+	wait(t, s, "one worker that speaks", func(st api.Status) bool {
+		if st.State != "serving" || len(st.Generations) != 1 || len(st.Generations[0].Workers) != 1 {
+			return false
+		}
+		w = st.Generations[0].Workers[0]
+		return w.Protocol != 0
+	})
+	return w
+}
+
+// spent waits until the secret in the worker's environment is void.
+func spent(t *testing.T, s *service.Service, pid int) {
+	t.Helper()
+	env := environOf(t, pid)
+	for late := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+		said := poses(t, env)
+		if strings.Contains(said, "that is not its secret") {
+			return
+		}
+		if !strings.Contains(said, "which is not in its process group") || time.Now().After(late) {
+			t.Fatalf("with the secret in its environment the master says %q\n%s", said, s.Log(2000))
+		}
+	}
+}
+
+// A sibling reads a worker's environment and says hello with what is there, while it
+// serves and after the master has died. The worker is not disturbed, and what was read
+// is void.
+func TestTheSecretInAnEnvironmentIsVoid(t *testing.T) {
+	t.Parallel()
+	s := started(t, nil)
+	baked(t, s)
+	w := onlyWorker(t, s)
+	if w.Protocol != ipc.MaxVersion {
+		t.Errorf("it speaks protocol %d", w.Protocol)
+	}
+	spent(t, s, w.PID)
+	s.Kill()
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if again := onlyWorker(t, s); again.PID != w.PID {
+		t.Fatalf("worker %d is process %d and was %d\n%s", again.ID, again.PID, w.PID, s.Log(3000))
+	}
+	spent(t, s, w.PID)
+	next(t, s, 2, "baked")
+}
+
+// The master is killed between any two steps of a renewal. The same process is the
+// worker afterwards, and only by a secret that was never in its environment.
+func TestMasterDiesBetweenTheStepsOfARenewal(t *testing.T) {
+	s, when := dying(t)
+	s.Config.Set("restart.loop_window", "1s").Set("restart.initial", "100ms")
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	baked(t, s)
+	for step := range 4 {
+		before := onlyWorker(t, s)
+		if err := os.WriteFile(when, fmt.Appendf(nil, "%d master.secretSent", step), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil { // its replacement is what matters
+			t.Fatal(err)
+		}
+		<-s.Ended()
+		if text, err := os.ReadFile(when); err != nil || string(text) != "-1" {
+			t.Fatalf("it did not die of step %d: %q, %v\n%s", step, text, err, s.Log(3000))
+		}
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatalf("after a death at step %d: %v", step, err)
+		}
+		w := onlyWorker(t, s)
+		if w.ID != before.ID+1 {
+			t.Errorf("after a death at step %d worker %d is there, and not the replacement of %d\n%s", step, w.ID, before.ID, s.Log(5000))
+		}
+		spent(t, s, w.PID)
+	}
+	next(t, s, 2, "baked")
+}
+
+// A worker with an SDK of protocol 1 serves as ever, and status names it.
+func TestAWorkerOfProtocol1IsNamed(t *testing.T) {
+	t.Parallel()
+	const python = "/usr/bin/python3"
+	if _, err := os.Stat(python); err != nil {
+		t.Skip("no python3 here")
+	}
+	text, err := os.ReadFile("../../pkg/ipc/PROTOCOL.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, program, _ := strings.Cut(string(text), "```python\n")
+	program, _, _ = strings.Cut(program, "```\n")
+	old := strings.NewReplacer("max=2", "max=1", "control = inherited()", "control = None").Replace(program)
+	if !strings.Contains(old, "max=1") || !strings.Contains(old, "control = None") {
+		t.Fatal("the worker of PROTOCOL.md is not what it was")
+	}
+	s := newService(t)
+	script := filepath.Join(s.Dir, "worker.py")
+	if err := os.WriteFile(script, []byte(old), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Config.Set("worker.command", []string{python, script})
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if w := onlyWorker(t, s); w.Protocol != 1 {
+		t.Errorf("it speaks protocol %d", w.Protocol)
+	} else if said := poses(t, environOf(t, w.PID)); !strings.Contains(said, "which is not in its process group") {
+		t.Errorf("with its secret the master says %q", said)
+	}
+	if out := cli(t, s, 0, "status"); !strings.Contains(out, "speaks control protocol 1") {
+		t.Errorf("status says:\n%s", out)
+	}
+}
