@@ -238,9 +238,9 @@ func (b backend) History(n int) []api.Entry {
 	return entries
 }
 
-func (b backend) Logs(ctx context.Context, worker uint64, n int, follow bool) (<-chan api.LogLine, error) {
+func (b backend) Logs(ctx context.Context, uid uint32, worker uint64, n int, follow bool) (<-chan api.LogLine, error) {
 	if follow {
-		return b.m.output.Follow(ctx, worker, n)
+		return b.m.output.Follow(ctx, uid, worker, n)
 	}
 	lines := b.m.output.Lines(worker, n)
 	out := make(chan api.LogLine, len(lines))

@@ -44,8 +44,8 @@ func (r logRoom) Add(id logs.Ident) (output, error) { return r.Room.Add(id) }
 
 func (r logRoom) Adopt(id logs.Ident) (output, error) { return r.Room.Adopt(id) }
 
-func (r logRoom) Follow(ctx context.Context, worker uint64, n int) (<-chan api.LogLine, error) {
-	return r.Room.Follow(ctx, worker, n), nil
+func (r logRoom) Follow(ctx context.Context, uid uint32, worker uint64, n int) (<-chan api.LogLine, error) {
+	return r.Room.Follow(ctx, uid, worker, n), nil
 }
 
 // host is the real system.

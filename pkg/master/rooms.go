@@ -158,7 +158,7 @@ type outputs interface {
 	Add(id logs.Ident) (output, error)
 	Adopt(id logs.Ident) (output, error)
 	Lines(worker uint64, n int) []api.LogLine
-	Follow(ctx context.Context, worker uint64, n int) (<-chan api.LogLine, error)
+	Follow(ctx context.Context, uid uint32, worker uint64, n int) (<-chan api.LogLine, error)
 	Dropped(worker uint64) uint64
 	Close() error
 }

@@ -570,7 +570,7 @@ func (o fakeOutputs) Lines(worker uint64, n int) (lines []api.LogLine) {
 	}
 	return lines
 }
-func (o fakeOutputs) Follow(context.Context, uint64, int) (<-chan api.LogLine, error) {
+func (o fakeOutputs) Follow(context.Context, uint32, uint64, int) (<-chan api.LogLine, error) {
 	return nil, errors.ErrUnsupported
 }
 func (o fakeOutputs) Dropped(uint64) uint64 { return 0 }

@@ -48,5 +48,5 @@ type Backend interface {
 	History(n int) []api.Entry
 	// Logs sends the last n lines of a worker's output (worker zero: of all) and
 	// closes the channel; with follow it goes on until ctx ends.
-	Logs(ctx context.Context, worker uint64, n int, follow bool) (<-chan api.LogLine, error)
+	Logs(ctx context.Context, uid uint32, worker uint64, n int, follow bool) (<-chan api.LogLine, error)
 }

@@ -63,7 +63,7 @@ func (s *Server) logs(c *gin.Context) {
 	}
 	ctx, cancel := context.WithCancel(c.Request.Context())
 	defer cancel()
-	lines, err := s.o.Backend.Logs(ctx, worker, int(n), follow)
+	lines, err := s.o.Backend.Logs(ctx, peerOf(c).cred.UID, worker, int(n), follow)
 	if err != nil {
 		answerError(c, err)
 		return

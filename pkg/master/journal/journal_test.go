@@ -3,10 +3,12 @@ package journal
 import (
 	"bufio"
 	"encoding/json"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -104,18 +106,19 @@ func TestWorkersLines(t *testing.T) {
 	p := newJSONPasser("shop")
 	ours := `"service_name":"shop","generation":2,"worker":7,"version":"v1","pid":33`
 	for _, c := range []struct{ name, stream, text, want string }{
-		{"plain", "stderr", "listening on 8080", `{"level":"info",` + ours + `,"msg":"listening on 8080","stream":"stderr"}`},
+		{"plain", "stderr", "listening on 8080", `{"level":"info",` + ours + `,"msg":"output","text":"listening on 8080","stream":"stderr"}`},
 		{"note", "masterd", "3 lines were dropped", `{"level":"warn",` + ours + `,"msg":"3 lines were dropped","stream":"masterd"}`},
-		{"its own", "stdout", ` {"level":"error","msg":"no","timestamp":"then","n":1e400} `, ``},
-		{"without level and time", "stdout", `{"message":"hi"}`, `{"level":"info",` + ours + `,"message":"hi"}`},
-		{"another's level", "stdout", `{"severity":"ERROR"}`, `{"severity":"ERROR",` + ours + `}`},
-		{"conflict", "stdout", `{"version":"1.2.3","pid":1,"worker":"a","msg":"x"}`, `{"level":"info",` + ours + `,"own_version":"1.2.3","own_pid":1,"own_worker":"a","msg":"x"}`},
-		{"hidden conflict", "stdout", `{"p\u0069d":5}`, `{"level":"info",` + ours + `,"own_pid":5}`},
-		{"empty", "stdout", `{}`, `{"level":"info",` + ours + `}`},
-		{"not an object", "stdout", `["a"]`, `{"level":"info",` + ours + `,"msg":"[\"a\"]","stream":"stdout"}`},
-		{"not whole", "stdout", `{"a":"b`, `{"level":"info",` + ours + `,"msg":"{\"a\":\"b","stream":"stdout"}`},
-		{"two", "stdout", `{"a":1}{"b":2}`, `{"level":"info",` + ours + `,"msg":"{\"a\":1}{\"b\":2}","stream":"stdout"}`},
-		{"control characters", "stdout", "a\x00\x1b[31mb", `{"level":"info",` + ours + `,"msg":"a\u0000\u001b[31mb","stream":"stdout"}`},
+		{"its own", "stdout", ` {"level":"error","msg":"no","timestamp":"then","n":1e400} `, `{"level":"error",` + ours + `,"msg":"output","stream":"stdout"}`},
+		{"without level and time", "stdout", `{"message":"hi"}`, `{"level":"info",` + ours + `,"msg":"output","stream":"stdout"}`},
+		{"another's level", "stdout", `{"severity":"WARNING"}`, `{"level":"warn",` + ours + `,"msg":"output","stream":"stdout"}`},
+		{"no level", "stdout", `{"level":{"error":1},"severity":30}`, `{"level":"info",` + ours + `,"msg":"output","stream":"stdout"}`},
+		{"conflict", "stdout", `{"version":"1.2.3","p\u0069d":1,"worker":"a","msg":"x","app":"}"}`, `{"level":"info",` + ours + `,"msg":"output","stream":"stdout"}`},
+		{"empty", "stdout", `{}`, `{"level":"info",` + ours + `,"msg":"output","stream":"stdout"}`},
+		{"not an object", "stdout", `["a"]`, `{"level":"info",` + ours + `,"msg":"output","text":"[\"a\"]","stream":"stdout"}`},
+		{"not whole", "stdout", `{"a":"b`, `{"level":"info",` + ours + `,"msg":"output","text":"{\"a\":\"b","stream":"stdout"}`},
+		{"two", "stdout", `{"a":1}{"b":2}`, `{"level":"info",` + ours + `,"msg":"output","text":"{\"a\":1}{\"b\":2}","stream":"stdout"}`},
+		{"out of its own", "stdout", `{"a":1},"msg":"history","b":{}`, `{"level":"info",` + ours + `,"msg":"output","text":"{\"a\":1},\"msg\":\"history\",\"b\":{}","stream":"stdout"}`},
+		{"control characters", "stdout", "a\x00\x1b[31mb", `{"level":"info",` + ours + `,"msg":"output","text":"a\u0000\u001b[31mb","stream":"stdout"}`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			line := string(p.pass(api.LogLine{At: at, Worker: 7, Generation: 2, Version: "v1", Stream: c.stream, Text: c.text}, 33))
@@ -125,21 +128,65 @@ func TestWorkersLines(t *testing.T) {
 			if !json.Valid([]byte(line)) {
 				t.Fatalf("%q is no JSON", line)
 			}
-			if c.want == "" { // what a decoder would round stays as it is
-				if !strings.HasSuffix(line, `,"level":"error","msg":"no","timestamp":"then","n":1e400}`+"\n") || strings.Count(line, "level") != 1 {
-					t.Error(line)
-				}
-				return
+			// Of an object not a byte is changed, and what a decoder would round is not either.
+			var got map[string]json.RawMessage
+			if err := json.Unmarshal([]byte(line), &got); err != nil {
+				t.Fatal(err)
 			}
-			got := object(t, line)
-			same(t, got, c.want)
-			if stamp, ok := got["timestamp"]; ok && stamp != "2026-01-02T02:04:05.000000006Z" {
+			if _, ours := got["text"]; !ours && c.stream != "masterd" && string(got["app"]) != strings.TrimSpace(c.text) {
+				t.Errorf("%q became %q", c.text, got["app"])
+			}
+			delete(got, "app")
+			rest, err := json.Marshal(got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			same(t, object(t, string(rest)), c.want)
+			if stamp := object(t, string(rest))["timestamp"]; stamp != "2026-01-02T02:04:05.000000006Z" {
 				t.Errorf("timestamp %v", stamp)
 			}
 		})
 	}
 	if line := string(p.pass(api.LogLine{At: at, Text: "x"}, 0)); strings.Contains(line, "pid") {
 		t.Errorf("a pid that is not known: %s", line)
+	}
+}
+
+// A worker prints what the master's history lines look like. Whoever looks for those,
+// by any of their keys, finds the master's only.
+func TestAWorkersLineIsNotTheMasters(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	j := open(t, Options{File: path, Format: FormatJSON, Service: "shop", PID: 1})
+	j.Logger().Info("history", zap.String("what", "reload"), zap.String("by", "alice (uid 1000)"), zap.String("outcome", "done"))
+	real := written(t, j, path)[0]
+	for _, text := range []string{real, strings.Replace(real, "alice (uid 1000)", "root (uid 0)", 1), "history",
+		`{"msg":"history","what":"reload","by":"root (uid 0)","outcome":"done","timestamp":"2020-01-01T00:00:00Z","stream":null,"worker":null}`,
+		`{"MSG":"history"}`, `{"msg":"history","msg":"history","app":{"msg":"history"}}`} {
+		j.Line(api.LogLine{At: time.Now(), Worker: 7, Generation: 1, Version: "v1", Stream: "stdout", Text: text}, 33)
+	}
+	lines := written(t, j, path)
+	if len(lines) != 7 {
+		t.Fatalf("%d lines", len(lines))
+	}
+	keys := object(t, real)
+	for _, line := range lines[1:] {
+		got := object(t, line)
+		if got["msg"] != "output" || got["stream"] != "stdout" || got["worker"] != 7.0 || got["pid"] != 33.0 {
+			t.Errorf("%s", line)
+		}
+		for key := range got {
+			if _, masters := keys[key]; !masters && !slices.Contains([]string{"generation", "worker", "version", "stream", "text", "app"}, key) {
+				t.Errorf("a key of the worker's: %s in %s", key, line)
+			}
+		}
+		for _, key := range []string{"by", "what", "outcome"} {
+			if _, there := got[key]; there {
+				t.Errorf("%s in %s", key, line)
+			}
+		}
+		if at, err := time.Parse(time.RFC3339Nano, fmt.Sprint(got["timestamp"])); err != nil || time.Since(at) > time.Hour {
+			t.Errorf("a time of the worker's: %s", line)
+		}
 	}
 }
 
@@ -302,18 +349,19 @@ func FuzzPass(f *testing.F) {
 		if err := json.Unmarshal(line, &got); err != nil {
 			t.Fatalf("%v: %q", err, line)
 		}
-		if got["pid"] != 7.0 || got["service_name"] != "shop" || strings.Count(string(line), "\n") != 1 {
+		if got["pid"] != 7.0 || got["service_name"] != "shop" || got["msg"] != "output" || strings.Count(string(line), "\n") != 1 {
 			t.Errorf("%q", line)
 		}
 		var theirs map[string]json.RawMessage
 		if json.Unmarshal([]byte(text), &theirs) != nil || theirs == nil {
-			if got["msg"] != text {
-				t.Errorf("%q became %q", text, got["msg"])
+			if got["text"] != text {
+				t.Errorf("%q became %q", text, got["text"])
 			}
 			return
 		}
+		app, ok := got["app"].(map[string]any)
 		for key := range theirs {
-			if _, ok := got[key]; !ok {
+			if _, there := app[key]; !ok || !there {
 				t.Errorf("%q is lost", key)
 			}
 		}

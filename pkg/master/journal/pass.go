@@ -14,79 +14,70 @@ import (
 	"github.com/masterd/masterd/pkg/api"
 )
 
-// ownPrefix is put before a key of a worker's that says what only the master
-// can know for certain.
-const ownPrefix = "own_"
+// Of what a worker prints the master vouches for nothing. So in its lines no key but
+// these two holds anything of the worker's, except for a level that it names: a line
+// that looks like the master's history is that of a worker to everybody who looks at msg.
+const (
+	outputMessage = "output" // msg of a worker's lines
+	textKey       = "text"   // a line as it was printed
+	objectKey     = "app"    // one that is a JSON object
+)
 
 // jsonPasser makes objects of workers' lines.
 type jsonPasser struct {
 	service string
-	whole   zapcore.Encoder // as the master's own lines
-	bare    zapcore.Encoder // fields alone
+	enc     zapcore.Encoder // as the master's own lines
 }
 
-func newJSONPasser(service string) jsonPasser {
-	return jsonPasser{service, jsonEncoder(), zapcore.NewJSONEncoder(zapcore.EncoderConfig{SkipLineEnding: true})}
-}
+func newJSONPasser(service string) jsonPasser { return jsonPasser{service, jsonEncoder()} }
 
-// pass adds the master's fields to a worker's own object, and makes one of any
-// other line.
+// pass puts a line beneath what the master knows of it. An object stays as it is, byte
+// for byte.
 func (p jsonPasser) pass(l api.LogLine, pid int) []byte {
-	if members, ok := membersOf(l.Text); ok {
-		return p.merge(l, pid, members)
-	}
-	e := zapcore.Entry{Level: zapcore.InfoLevel, Time: l.At, Message: l.Text}
-	if l.Stream == "masterd" {
-		e.Level = zapcore.WarnLevel
-	}
-	return encode(p.whole, e, append(p.fields(l, pid), zap.String("stream", l.Stream)))
-}
-
-// fields are those that a worker cannot set.
-func (p jsonPasser) fields(l api.LogLine, pid int) []zapcore.Field {
 	fields := []zapcore.Field{
 		zap.String("service_name", p.service),
 		zap.Uint64("generation", l.Generation),
 		zap.Uint64("worker", l.Worker),
 		zap.String("version", l.Version),
+		zap.String("stream", l.Stream),
 	}
 	if pid != 0 {
 		fields = append(fields, zap.Int("pid", pid))
 	}
-	return fields
+	e := zapcore.Entry{Level: zapcore.InfoLevel, Time: l.At, Message: outputMessage}
+	text := strings.TrimSpace(l.Text)
+	switch {
+	case l.Stream == "masterd": // the master's own words about the worker's output
+		e.Level, e.Message = zapcore.WarnLevel, l.Text
+		return encode(p.enc, e, fields)
+	case !strings.HasPrefix(text, "{") || !json.Valid([]byte(text)):
+		return encode(p.enc, e, append(fields, zap.String(textKey, l.Text)))
+	}
+	e.Level = levelIn(text)
+	out := bytes.TrimSuffix(encode(p.enc, e, fields), []byte("}\n"))
+	out = append(out, `,"`+objectKey+`":`...)
+	out = append(out, text...)
+	return append(out, '}', '\n')
 }
 
-// merge puts ours before the worker's members, which stay as they are, byte
-// for byte. One that has a name of ours is kept under another.
-func (p jsonPasser) merge(l api.LogLine, pid int, members []member) []byte {
-	fields := p.fields(l, pid)
-	ours := make(map[string]bool, len(fields))
-	for _, f := range fields {
-		ours[f.Key] = true
+// levelIn is the level that an object names, as one of ours.
+func levelIn(object string) zapcore.Level {
+	var said struct{ Level, Severity, Lvl any }
+	if json.Unmarshal([]byte(object), &said) != nil {
+		return zapcore.InfoLevel
 	}
-	timed, leveled := false, false
-	for _, m := range members {
-		timed = timed || m.key == "timestamp"
-		leveled = leveled || m.key == "level" || m.key == "severity" || m.key == "lvl"
-	}
-	if !leveled {
-		fields = append(fields, zap.String("level", "info"))
-	}
-	if !timed {
-		fields = append(fields, zap.String("timestamp", stamp(l.At)))
-	}
-	out := bytes.TrimSuffix(encode(p.bare, zapcore.Entry{}, fields), []byte{'}'})
-	for _, m := range members {
-		out = append(out, ',')
-		if ours[m.key] {
-			out = strconv.AppendQuote(out, ownPrefix+m.key) // our names are plain
-		} else {
-			out = append(out, m.raw...)
+	for _, v := range []any{said.Level, said.Severity, said.Lvl} {
+		name, _ := v.(string)
+		switch strings.ToLower(name) {
+		case "trace", "debug":
+			return zapcore.DebugLevel
+		case "warn", "warning":
+			return zapcore.WarnLevel
+		case "error", "err", "critical", "crit", "alert", "emergency", "fatal", "panic":
+			return zapcore.ErrorLevel
 		}
-		out = append(out, ':')
-		out = append(out, m.value...)
 	}
-	return append(out, '}', '\n')
+	return zapcore.InfoLevel
 }
 
 func encode(enc zapcore.Encoder, e zapcore.Entry, fields []zapcore.Field) []byte {
@@ -96,78 +87,6 @@ func encode(enc zapcore.Encoder, e zapcore.Entry, fields []zapcore.Field) []byte
 	}
 	defer buf.Free()
 	return bytes.Clone(buf.Bytes())
-}
-
-// member is one of an object's: its key, and the bytes of key and value.
-type member struct{ key, raw, value string }
-
-// membersOf lists the members of an object; false if the line is none. What
-// json.Valid has vouched for needs no second parser: only the strings must be
-// told from the rest.
-func membersOf(text string) ([]member, bool) {
-	text = strings.TrimSpace(text)
-	if !strings.HasPrefix(text, "{") || !json.Valid([]byte(text)) {
-		return nil, false
-	}
-	var members []member
-	rest := strings.TrimLeft(text[1:], space)
-	for rest[0] != '}' {
-		var m member
-		n := stringEnd(rest)
-		m.raw = rest[:n]
-		m.key = m.raw[1 : n-1]
-		if strings.IndexByte(m.key, '\\') >= 0 {
-			if json.Unmarshal([]byte(m.raw), &m.key) != nil {
-				return nil, false
-			}
-		}
-		rest = strings.TrimLeft(rest[n:], space)[1:] // the colon
-		n = valueEnd(rest)
-		m.value = strings.Trim(rest[:n], space)
-		members = append(members, m)
-		if rest = rest[n:]; rest[0] == ',' {
-			rest = strings.TrimLeft(rest[1:], space)
-		}
-	}
-	return members, true
-}
-
-const space = " \t\r\n" // of JSON
-
-// stringEnd is where the string at the beginning of s ends.
-func stringEnd(s string) int {
-	for i := 1; ; i++ {
-		switch s[i] {
-		case '\\':
-			i++
-		case '"':
-			return i + 1
-		}
-	}
-}
-
-// valueEnd is where the comma or brace after the value at the beginning of s is.
-func valueEnd(s string) int {
-	depth := 0
-	for i := 0; ; i++ {
-		switch s[i] {
-		case '"':
-			i += stringEnd(s[i:]) - 1
-		case '{', '[':
-			depth++
-		case ']':
-			depth--
-		case '}':
-			if depth == 0 {
-				return i
-			}
-			depth--
-		case ',':
-			if depth == 0 {
-				return i
-			}
-		}
-	}
 }
 
 // passConsole is for people: whose line it is, then the line.

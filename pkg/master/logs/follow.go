@@ -11,11 +11,13 @@ import (
 
 const (
 	maxFollowers  = 64  // of one service
+	maxPerUser    = 16  // of one uid among them
 	followerQueue = 512 // lines that a reader may be behind
 )
 
 // follower is one reader of lines to come.
 type follower struct {
+	uid    uint32
 	worker uint64 // zero: all
 	lines  chan api.LogLine
 	lost   uint64
@@ -46,18 +48,15 @@ func (f *follower) send(l api.LogLine) {
 	}
 }
 
-func (r *Room) follow(ctx context.Context, worker uint64, n int) *follower {
-	if len(r.followers) >= maxFollowers {
+func (r *Room) follow(ctx context.Context, uid uint32, worker uint64, n int) *follower {
+	if why := r.crowded(uid); why != "" {
 		f := &follower{lines: make(chan api.LogLine, 1)}
-		f.lines <- api.LogLine{
-			At: r.opt.Clock(), Worker: worker, Stream: streamNote,
-			Text: fmt.Sprintf("%d readers follow this output already, that is all there may be", maxFollowers),
-		}
+		f.lines <- api.LogLine{At: r.opt.Clock(), Worker: worker, Stream: streamNote, Text: why}
 		close(f.lines)
 		return f
 	}
 	past := r.lines(worker, n)
-	f := &follower{worker: worker, lines: make(chan api.LogLine, len(past)+followerQueue)}
+	f := &follower{uid: uid, worker: worker, lines: make(chan api.LogLine, len(past)+followerQueue)}
 	for _, l := range past {
 		f.lines <- l
 	}
@@ -79,6 +78,23 @@ func (r *Room) follow(ctx context.Context, worker uint64, n int) *follower {
 		return false
 	}
 	return f
+}
+
+// crowded says why one more reader of this user finds no place; empty: there is one.
+func (r *Room) crowded(uid uint32) string {
+	same := 0
+	for f := range r.followers {
+		if f.uid == uid {
+			same++
+		}
+	}
+	switch {
+	case same >= maxPerUser:
+		return fmt.Sprintf("%d readers of uid %d follow this output already, that is all that one user may have: end one of them", same, uid)
+	case len(r.followers) >= maxFollowers:
+		return fmt.Sprintf("%d readers follow this output already, that is all there may be", maxFollowers)
+	}
+	return ""
 }
 
 func (r *Room) unfollow(f *follower) {

@@ -190,12 +190,13 @@ func (r *Room) Cut(worker uint64) (n uint64) {
 	return n
 }
 
-// Follow returns the last n lines of a worker (0: of all), then those to come.
+// Follow returns the last n lines of a worker (0: of all), then those to come, to a
+// reader of this user.
 // The channel is closed when ctx or the room ends, or the worker is finished.
 // Who reads too slowly loses lines and is told how many.
-func (r *Room) Follow(ctx context.Context, worker uint64, n int) <-chan api.LogLine {
+func (r *Room) Follow(ctx context.Context, uid uint32, worker uint64, n int) <-chan api.LogLine {
 	var f *follower
-	r.do(func() { f = r.follow(ctx, worker, n) })
+	r.do(func() { f = r.follow(ctx, uid, worker, n) })
 	if f == nil {
 		closed := make(chan api.LogLine)
 		close(closed)

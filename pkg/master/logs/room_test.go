@@ -468,7 +468,7 @@ func TestWorkersOutliveTheRoom(t *testing.T) {
 	if _, err := r.Add(Ident{Worker: 10}); err == nil {
 		t.Error("a closed room took a worker")
 	}
-	for range r.Follow(t.Context(), 0, 1) {
+	for range r.Follow(t.Context(), 1000, 0, 1) {
 		t.Error("a closed room can be followed")
 	}
 }
@@ -559,8 +559,8 @@ func TestFollow(t *testing.T) {
 	look(r)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	all := r.Follow(ctx, 0, 1)
-	first := r.Follow(ctx, 1, 0)
+	all := r.Follow(ctx, 1000, 0, 1)
+	first := r.Follow(ctx, 1000, 1, 0)
 	say(t, out2, "c\n")
 	look(r)
 	say(t, out1, "d\n")
@@ -581,10 +581,10 @@ func TestFollow(t *testing.T) {
 	if l, open := <-all; open {
 		t.Errorf("after the reader left: %v", l)
 	}
-	for range r.Follow(t.Context(), 1, 0) { // of a finished one
+	for range r.Follow(t.Context(), 1000, 1, 0) { // of a finished one
 		t.Error("more lines")
 	}
-	if got := <-r.Follow(t.Context(), 1, 1); got.Text != "d" {
+	if got := <-r.Follow(t.Context(), 1000, 1, 1); got.Text != "d" {
 		t.Errorf("%v", got)
 	}
 }
@@ -593,7 +593,7 @@ func TestSlowFollower(t *testing.T) {
 	r := open(t, Options{})
 	o := add(t, r, 1)
 	out, _ := o.FDs()
-	lines := r.Follow(t.Context(), 1, 0)
+	lines := r.Follow(t.Context(), 1000, 1, 0)
 	say(t, out, strings.Repeat("x\n", followerQueue+100))
 	look(r)
 	for range followerQueue {
@@ -611,17 +611,40 @@ func TestSlowFollower(t *testing.T) {
 	}
 }
 
+// One user cannot take the places of all, and what he leaves is had again.
 func TestTooManyFollowers(t *testing.T) {
 	r := open(t, Options{})
+	wantFull := func(uid uint32, want string) {
+		t.Helper()
+		lines := r.Follow(t.Context(), uid, 0, 0)
+		if l := <-lines; !strings.Contains(l.Text, want) {
+			t.Error(l)
+		}
+		if _, open := <-lines; open {
+			t.Error("it is open")
+		}
+	}
+	ctx, leave := context.WithCancel(t.Context())
+	first := r.Follow(ctx, 1000, 0, 0)
 	for range maxFollowers {
-		r.Follow(t.Context(), 0, 0)
+		r.Follow(t.Context(), 1000, 0, 0)
 	}
-	lines := r.Follow(t.Context(), 0, 0)
-	if l := <-lines; !strings.Contains(l.Text, "64 readers follow this output already") {
+	wantFull(1000, "16 readers of uid 1000 follow this output already")
+	for uid := uint32(1001); uid < 1000+maxFollowers/maxPerUser; uid++ {
+		for range maxPerUser {
+			r.Follow(t.Context(), uid, 0, 0)
+		}
+	}
+	wantFull(0, "64 readers follow this output already")
+	leave()
+	for range first { // it is closed once its place is free
+	}
+	o := add(t, r, 1)
+	lines := r.Follow(t.Context(), 0, 0, 0)
+	out, _ := o.FDs()
+	say(t, out, "hello\n")
+	if l := <-lines; l.Text != "hello" {
 		t.Error(l)
-	}
-	if _, open := <-lines; open {
-		t.Error("it is open")
 	}
 }
 

@@ -132,7 +132,7 @@ func (b *Backend) DiffVersions(x, y string) ([]string, error) { return b.DiffIs,
 
 func (b *Backend) History(n int) []api.Entry { return b.HistoryIs[:min(n, len(b.HistoryIs))] }
 
-func (b *Backend) Logs(ctx context.Context, worker uint64, n int, follow bool) (<-chan api.LogLine, error) {
+func (b *Backend) Logs(ctx context.Context, _ uint32, worker uint64, n int, follow bool) (<-chan api.LogLine, error) {
 	var lines []api.LogLine
 	for _, l := range b.Lines {
 		if worker == 0 || l.Worker == worker {
