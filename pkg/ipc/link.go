@@ -102,6 +102,8 @@ func (l *Link) write(b, rights []byte) error {
 		switch {
 		case err == nil:
 			return nil
+		case l.isClosed():
+			return net.ErrClosed
 		case errors.Is(err, os.ErrDeadlineExceeded):
 			return fmt.Errorf("the other side has not read for %v: %w", l.patience, err)
 		case !outOfRoom(err) || time.Now().Add(wait).After(deadline):
@@ -128,16 +130,16 @@ func (l *Link) write(b, rights []byte) error {
 func (l *Link) Recv() (Message, []int, error) {
 	n, fds, truncated, err := l.read()
 	if err != nil {
-		closeAll(fds)
+		l.Discard(fds...)
 		return Message{}, nil, err
 	}
 	m, err := decode(l.buf[:n], len(fds), truncated)
 	if err != nil {
-		closeAll(fds)
+		l.Discard(fds...)
 		return Message{}, nil, err
 	}
 	if m.fdUse() == noFDs {
-		closeAll(fds)
+		l.Discard(fds...)
 		fds = nil
 	}
 	return m, fds, nil
@@ -158,14 +160,16 @@ func (l *Link) read() (n int, fds []int, truncated bool, err error) {
 		switch {
 		case err == nil:
 			return n, fds, truncated, nil
-		case errors.Is(err, io.EOF):
+		case errors.Is(err, io.EOF) && !l.isClosed():
 			return 0, fds, false, io.EOF
 		case errors.Is(err, syscall.ECONNRESET) && !reset:
 			// The other side left without reading all that we sent. The kernel
 			// says so once, before it hands out what the other side had sent:
 			// the reason of a reject, perhaps.
-			closeAll(fds)
+			l.Discard(fds...)
 			continue
+		case l.isClosed():
+			err = net.ErrClosed
 		}
 		return 0, fds, false, fmt.Errorf("receiving: %w", err)
 	}
@@ -191,16 +195,26 @@ func (l *Link) grow(size int) {
 // os.ErrDeadlineExceeded at t; the zero time means never.
 func (l *Link) SetReadDeadline(t time.Time) error { return l.conn.SetReadDeadline(t) }
 
+// Discard closes descriptors that came with a message of this link, and waits for that:
+// it is for the goroutine that calls Recv, so that a peer that makes it hang is not
+// read from meanwhile.
+func (l *Link) Discard(fds ...int) { DiscardWait(nil, fds...) }
+
 // Close ends the connection: a Send or Recv under way fails, the other side
-// sees the end. It may be called more than once.
+// sees the end. It may be called more than once, and does not wait.
 func (l *Link) Close() error {
-	err := net.ErrClosed
 	l.once.Do(func() {
 		close(l.closed)
-		err = l.conn.Close()
+		CloseConn(l.conn)
 	})
-	if errors.Is(err, net.ErrClosed) {
-		return nil
+	return nil
+}
+
+func (l *Link) isClosed() bool {
+	select {
+	case <-l.closed:
+		return true
+	default:
+		return false
 	}
-	return err
 }

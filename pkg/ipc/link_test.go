@@ -438,3 +438,9 @@ func dropCapabilities() error {
 	var none [2]unix.CapUserData
 	return unix.Capset(&header, &none[0])
 }
+
+func closeAll(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}

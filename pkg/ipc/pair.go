@@ -59,11 +59,11 @@ func socketInode(fd int) (uint64, error) {
 // descriptor over whatever happens.
 func Adopt(fd int) (*Link, error) {
 	if err := syscall.SetNonblock(fd, true); err != nil {
-		_ = syscall.Close(fd)
+		Discard(fd)
 		return nil, fmt.Errorf("descriptor %d, passed as a link: %w", fd, err)
 	}
 	f := os.NewFile(uintptr(fd), "link")
-	defer f.Close()
+	defer closeLater(func() { _ = f.Close() })
 	c, err := net.FileConn(f)
 	if err != nil {
 		return nil, fmt.Errorf("descriptor %d, passed as a link, is none: %w", fd, err)

@@ -80,7 +80,7 @@ func (s *Socket) Found() bool {
 // Replaced closes a socket whose name is another one's by now, or nobody's.
 func (s *Socket) Replaced() error {
 	s.listener.SetUnlinkOnClose(false)
-	return s.listener.Close()
+	return CloseInTime(s.listener.Close)
 }
 
 // checkPath finds out what the kernel would only call an invalid argument.
@@ -132,16 +132,16 @@ func (s *Socket) Accept() (*Link, Cred, error) {
 	}
 	cred, err := PeerCred(c)
 	if err != nil {
-		_ = c.Close()
+		CloseConn(c)
 		return nil, Cred{}, err
 	}
 	link, err := newLink(c)
 	if err != nil {
-		_ = c.Close()
+		CloseConn(c)
 		return nil, Cred{}, err
 	}
 	return link, cred, nil
 }
 
 // Close removes the socket; connections that were accepted live on.
-func (s *Socket) Close() error { return s.listener.Close() }
+func (s *Socket) Close() error { return CloseInTime(s.listener.Close) }

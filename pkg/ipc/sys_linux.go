@@ -87,9 +87,33 @@ func outOfRoom(err error) bool {
 	return errors.Is(err, unix.ETOOMANYREFS) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
 }
 
-func closeAll(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
+// noLinger has the close of a socket not wait for its data to be acknowledged. That of
+// one that listens does not wait, and its connections take the option from it.
+func noLinger(fd int) {
+	l, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER)
+	if err != nil || l.Onoff == 0 || l.Linger == 0 {
+		return
+	}
+	if listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listens == 0 {
+		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{})
+	}
+}
+
+// closeQueued closes the descriptors that are queued in a Unix socket.
+func closeQueued(fd int) {
+	if family, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DOMAIN); err != nil || family != unix.AF_UNIX {
+		return
+	}
+	buf, oob := make([]byte, firstBuffer), make([]byte, rightsSpace(MaxFDs))
+	for range maxQueued {
+		n, oobn, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
+		for _, got := range parseRights(oob[:max(oobn, 0)]) {
+			noLinger(got)
+			_ = unix.Close(got)
+		}
+		if err != nil || n == 0 && oobn == 0 {
+			return
+		}
 	}
 }
 

@@ -165,6 +165,7 @@ func TestNothingPostedAtTheEndIsLost(t *testing.T) {
 			}
 			_ = syscall.Close(p[1])
 			m.takeOrphan(config.Listener{Name: "http"}, p[0])
+			synctest.Wait() // it is closed beside the caller
 			if err := syscall.Fstat(p[0], new(syscall.Stat_t)); err == nil {
 				_ = syscall.Close(p[0])
 				t.Fatal("a connection that came after the end is left open")

@@ -121,10 +121,26 @@ func setMode(f listen.File, nonBlocking bool) error {
 func (m *Master) voice(w *worker) notify.Worker {
 	return notify.Worker{
 		ID: uint64(w.id), UID: w.uid, Group: w.generation.cfg.Worker.NotifyAccess == "group", Access: w.access,
-		Hear: func(n notify.Message, fds []int) {
-			m.post(func() { m.notice(w, n, fds) }, func() { closeFDs(fds) })
-		},
+		Hear: func(n notify.Message, fds []int) { m.hearNotice(w, n, fds) },
 	}
+}
+
+// hearNotice takes what a worker said by sd_notify, in the goroutine that reads it. That
+// goroutine alone looks at descriptors and closes them: either may take as long as the
+// worker likes.
+func (m *Master) hearNotice(w *worker, n notify.Message, fds []int) {
+	if n.Barrier { // the worker waits for the end of what came before
+		m.ask(func() { m.notice(w, n) })
+		ipc.DiscardWait(m.done, fds...)
+		return
+	}
+	if n.Store {
+		m.storeFiles(w, n, fds)
+	}
+	if n.Remove {
+		m.stored.Remove(n.Name)
+	}
+	m.at(func() { m.notice(w, n) })
 }
 
 // beginForeign begins to hear a worker whose process has just been started.
@@ -171,10 +187,9 @@ func (m *Master) takeOverForeign(w *worker, h held) {
 	}
 }
 
-// notice takes what a worker said by sd_notify. The descriptors are ours.
-func (m *Master) notice(w *worker, n notify.Message, fds []int) {
+// notice takes what a worker said by sd_notify.
+func (m *Master) notice(w *worker, n notify.Message) {
 	if m.workers[w.id] != w {
-		closeFDs(fds)
 		return
 	}
 	if n.HasStatus {
@@ -188,17 +203,6 @@ func (m *Master) notice(w *worker, n notify.Message, fds []int) {
 	}
 	if n.MainPID != 0 {
 		m.mainIs(w, n.MainPID)
-	}
-	switch {
-	case n.Store:
-		m.storeFiles(w, n, fds)
-	case n.Barrier:
-		defer closeFDs(fds) // it waits for the end of what came before
-	default:
-		closeFDs(fds)
-	}
-	if n.Remove {
-		m.stored.Remove(n.Name)
 	}
 	if n.HasEvery && n.Every > 0 {
 		m.step(rollout.Paced{Worker: w.id, Every: n.Every})
@@ -238,7 +242,7 @@ func (m *Master) ready(w *worker) {
 func (m *Master) storeFiles(w *worker, n notify.Message, fds []int) {
 	allowed := w.generation.cfg.Worker.FDStore
 	if err := m.stored.Add(n.Name, fds, n.Poll, allowed); err != nil {
-		m.warn(w, "a worker's descriptors are not stored", zap.Error(err))
+		m.at(func() { m.warn(w, "a worker's descriptors are not stored", zap.Error(err)) })
 	}
 }
 
@@ -307,8 +311,4 @@ func (w *worker) saying() string {
 	}, w.says)
 }
 
-func closeFDs(fds []int) {
-	for _, fd := range fds {
-		closeFD(fd)
-	}
-}
+func closeFDs(fds []int) { ipc.Discard(fds...) }

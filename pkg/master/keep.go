@@ -47,7 +47,7 @@ func (m *Master) hear(w *worker, f session.Fact) {
 		return
 	}
 	if unfit := fit(f); unfit != nil {
-		blob.Release(f.FD)
+		ipc.DiscardWait(m.done, f.FD)
 		m.at(func() { m.refuseBlob(w, f, unfit) })
 		return
 	}
@@ -86,7 +86,7 @@ func (m *Master) keep(w *worker, f session.Fact) {
 		return
 	}
 	if replaced >= 0 {
-		m.release(replaced)
+		blob.Release(replaced)
 	}
 	m.outdate(old)
 	m.answered(w, w.session.Kept(f.Seq, ipc.Blob{Name: f.Blob.Name, Revision: revision}))
@@ -118,7 +118,7 @@ func (m *Master) forget(w *worker, f session.Fact) {
 		return
 	}
 	if fd := m.blobs.Forget(f.Blob.Name); fd >= 0 {
-		m.release(fd)
+		blob.Release(fd)
 	}
 	m.outdate(old)
 	m.answered(w, w.session.Kept(f.Seq, ipc.Blob{Name: f.Blob.Name}))
@@ -163,10 +163,6 @@ func (m *Master) answered(w *worker, err error) {
 	}
 }
 
-// release closes what is kept no longer, beside the loop: giving back a large
-// piece of memory takes milliseconds.
-func (m *Master) release(fd int) { m.beside(func() { blob.Release(fd) }) }
-
 // toldActive notes that a worker was told that it is active; toldToPark, that
 // it was told to park or to leave.
 func (m *Master) toldActive(w *worker) { w.generation.activated, w.parkedAt = true, 0 }
@@ -184,7 +180,7 @@ func (m *Master) dropBlobsOf(g *generation) {
 		if g.activated || b.Generation != uint64(g.id) {
 			continue
 		}
-		m.release(m.blobs.Forget(b.Name))
+		blob.Release(m.blobs.Forget(b.Name))
 	}
 }
 

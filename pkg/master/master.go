@@ -27,6 +27,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/admin"
 	"github.com/masterd/masterd/pkg/master/answer"
 	"github.com/masterd/masterd/pkg/master/atomicfile"
@@ -152,6 +153,10 @@ type Master struct {
 	active      deployment
 	inForce     rollout.Generation // whose configuration cfg is
 	blobs       *blob.Room         // what workers have us keep
+	closing     struct {           // of the pulse before: see lookAtClosing
+		now  int
+		told bool
+	}
 	orphans     []orphan
 	placing     bool // some of them are tried again in a moment
 	nobody      bool // the machine has said that nobody is alive
@@ -533,7 +538,7 @@ func (m *Master) Run(ctx context.Context) int {
 	m.storeBlobs()
 	m.endLoop()
 	for _, o := range m.orphans {
-		closeFD(o.fd)
+		ipc.DiscardConn(o.fd)
 	}
 	m.close()
 	m.log.Info("masterd ends")

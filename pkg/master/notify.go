@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
@@ -167,9 +168,23 @@ func (m *Master) pulseInterval() time.Duration {
 // pulse comes from the loop itself: a loop that hangs is noticed.
 func (m *Master) pulse() {
 	m.feed()
+	m.lookAtClosing()
 	m.keepLive() // its times, too: they count only up to when it was written
 	m.lookAtFile()
 	m.notifyState(m.machine.Status()) // time alone ends a loop
+}
+
+// lookAtClosing warns once that descriptors which others have sent take long to be
+// closed: they were being closed at the pulse before, too.
+func (m *Master) lookAtClosing() {
+	before, told := m.closing.now, m.closing.told
+	now, most := ipc.Closing()
+	if now > 0 && before > 0 && !told {
+		m.log.Warn("descriptors that workers or clients have sent take long to be closed; they stay open meanwhile, and whoever sent them is not read from",
+			zap.Int("now", now), zap.Int("at_once", most))
+		told = true
+	}
+	m.closing.now, m.closing.told = now, told && now > 0
 }
 
 // lookAtFile ends the complaint about a configuration that could not be used, once

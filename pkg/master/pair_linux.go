@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/listen"
 )
 
@@ -24,7 +25,7 @@ func pair() (net.Conn, int, error) {
 		_ = unix.Close(fds[1])
 		return nil, -1, fmt.Errorf("making a pair of sockets for a check: %w", err)
 	}
-	return c, fds[1], nil
+	return ipc.Guard(c), fds[1], nil
 }
 
 // closeFiles closes our copies of slots that were passed on.
@@ -34,8 +35,8 @@ func closeFiles(files []listen.File) {
 	}
 }
 
-// closeFD closes a descriptor that nobody takes.
-func closeFD(fd int) { _ = unix.Close(fd) }
+// closeFD closes a descriptor that nobody takes, without waiting for it.
+func closeFD(fd int) { ipc.Discard(fd) }
 
 // signals are the stop signals that may be configured, and KILL.
 var signals = map[string]unix.Signal{

@@ -70,7 +70,11 @@ func (m *Master) dialProbe(w *worker) probe.Dialer {
 	s, slot := w.session, int(w.slot)
 	return func(ctx context.Context) (net.Conn, error) {
 		if s == nil {
-			return m.sockets.ProbeDial(ctx, slot, listener)
+			c, err := m.sockets.ProbeDial(ctx, slot, listener)
+			if err != nil {
+				return nil, err
+			}
+			return ipc.Guard(c), nil
 		}
 		conn, fd, err := pair()
 		if err != nil {

@@ -110,7 +110,7 @@ func steeredTo(shares []rollout.Share, s rollout.Slot) bool {
 // takeOrphan is called by the sockets' watcher with a connection whose worker
 // is gone.
 func (m *Master) takeOrphan(l config.Listener, fd int) {
-	m.post(func() { m.adoptOrphan(l, fd) }, func() { closeFD(fd) })
+	m.post(func() { m.adoptOrphan(l, fd) }, func() { ipc.DiscardConn(fd) })
 }
 
 // takeOwn is called by the sockets' watcher with a connection that came while
@@ -128,7 +128,7 @@ func (m *Master) takeOwn(l config.Listener, c net.Conn) {
 func (m *Master) adoptOrphan(listener config.Listener, fd int) {
 	if len(m.orphans) >= maxOrphans {
 		m.log.Warn("too many connections wait for a worker; one is closed", zap.String("listener", listener.Name), zap.Int("limit", maxOrphans))
-		closeFD(fd)
+		ipc.DiscardConn(fd)
 		return
 	}
 	m.orphans = append(m.orphans, orphan{listener, fd, time.Now()})

@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/keeper"
 	"github.com/masterd/masterd/pkg/master/rollout"
@@ -194,8 +195,17 @@ func (m *Master) goAway() int {
 	}
 	m.endLoop()
 	m.close()
+	for end := time.Now().Add(closingLimit); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if now, _ := ipc.Closing(); now == 0 {
+			break // an exec closes what is open still, and waits for that
+		}
+	}
 	return code
 }
+
+// closingLimit is how long masterd waits for what others have sent to be closed before
+// it becomes another program.
+const closingLimit = 200 * time.Millisecond
 
 // guard has the keeper stand by.
 func (m *Master) guard() {

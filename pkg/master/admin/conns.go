@@ -190,18 +190,18 @@ func (d door) Accept() (net.Conn, error) {
 		cred, err := d.s.peer(u)
 		if err != nil {
 			d.s.crowd.count(func(n *Counts) { n.Unknown++ })
-			u.Close()
+			ipc.CloseConn(u)
 			continue
 		}
 		a := d.s.access.Load()
-		c := &conn{Conn: u, cred: cred, role: a.role(cred), since: time.Now(), privileged: a.privileged(cred)}
+		c := &conn{Conn: ipc.Stream{UnixConn: u}, cred: cred, role: a.role(cred), since: time.Now(), privileged: a.privileged(cred)}
 		in, wait := d.s.crowd.enter(c)
 		for wait > 0 {
 			time.Sleep(wait) // nobody else could come in either: not for long
 			in, wait = d.s.crowd.enter(c)
 		}
 		if !in {
-			turnAway(u)
+			turnAway(c.Conn)
 			continue
 		}
 		return c, nil

@@ -128,7 +128,7 @@ func (s *Server) Mend() (mended bool, err error) {
 // closeBefore closes the socket that nobody comes by any more; gate is held.
 func (s *Server) closeBefore() {
 	if s.before != nil {
-		s.before.Close()
+		_ = ipc.CloseInTime(s.before.Close)
 	}
 }
 
@@ -195,7 +195,7 @@ func (s *Server) Close(ctx context.Context) error {
 	s.gate.Lock()
 	s.closed = true
 	s.closeBefore()
-	s.socket.Close() // unlinks the path
+	_ = ipc.CloseInTime(s.socket.Close) // unlinks the path
 	s.gate.Unlock()
 	s.end()
 	s.serving.Wait()

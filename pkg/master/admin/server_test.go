@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/ipc"
@@ -365,5 +366,54 @@ func TestPanicIsAnswered(t *testing.T) {
 	}
 	if code, _ := s.do("GET", "/v1/status", ""); code != 200 {
 		t.Errorf("afterwards answered %d", code)
+	}
+}
+
+// A peer may send descriptors that are not closed as long as it likes. The end does not
+// wait for that, neither where they were read nor where they are queued.
+func TestWhatAPeerSendsMayHang(t *testing.T) {
+	st := begin(t, &admintest.Backend{}, nil)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	c, err := net.Dial("unix", st.path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for _, text := range []string{"GET ", "/status"} {
+		out, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		in, err := l.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.Close()
+		_ = out.(*net.TCPConn).SetLinger(120)
+		_ = out.SetWriteDeadline(time.Now().Add(100 * time.Millisecond))
+		_, _ = out.Write(make([]byte, 8<<20))
+		f, err := out.(*net.TCPConn).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := c.(*net.UnixConn).WriteMsgUnix([]byte(text), unix.UnixRights(int(f.Fd())), nil); err != nil {
+			t.Fatal(err)
+		}
+		f.Close()
+		out.Close()
+	}
+	eventually(t, "the server to have taken the connection", func() bool { return st.Counts().Accepted == 1 })
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if err := st.Close(ctx); err != nil {
+		t.Error(err)
+	}
+	if took := time.Since(began); took > 5*time.Second {
+		t.Errorf("the end has waited for %v", took)
 	}
 }

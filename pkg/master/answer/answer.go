@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"sync"
 	"time"
+
+	"github.com/masterd/masterd/pkg/ipc"
 )
 
 // Modes, as unavailable.answer in the configuration.
@@ -78,6 +80,10 @@ func New(mode string, hold, retryAfter time.Duration) *Answerer {
 // Take answers a connection and closes it, beside its caller. http says that
 // its client expects HTTP/1.1 in the clear.
 func (a *Answerer) Take(c net.Conn, http bool) {
+	if t, ok := c.(*net.TCPConn); ok {
+		_ = t.SetLinger(-1) // it may have been the worker's that set it for its listener
+	}
+	c = ipc.Guard(c)
 	a.mu.Lock()
 	refuse := a.closed || len(a.open) >= maxAnswers || a.mode == ModeReset || a.mode != ModeHold && !http
 	if !refuse {

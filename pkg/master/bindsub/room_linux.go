@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/proc"
 )
 
@@ -245,7 +246,7 @@ func (r *Room) handle(n *notification) (done bool, errno unix.Errno) {
 		}
 		return false, 0
 	}
-	defer unix.Close(old)
+	defer ipc.Discard(old)
 	c, ok := r.called(caller, n, old)
 	if !ok {
 		return false, 0
@@ -409,7 +410,7 @@ func (r *Room) listensElsewhere(caller thread, fd int) {
 	if err != nil {
 		return
 	}
-	defer unix.Close(old)
+	defer ipc.Discard(old)
 	sa, err := unix.Getsockname(old)
 	if err != nil {
 		return

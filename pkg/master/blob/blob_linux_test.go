@@ -40,6 +40,16 @@ func isOpen(fd int) bool {
 	return err == nil
 }
 
+// closes waits for a descriptor to be closed.
+func closes(fd int) bool {
+	for end := time.Now().Add(10 * time.Second); isOpen(fd); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			return false
+		}
+	}
+	return true
+}
+
 func TestRoomReplacesAtOnce(t *testing.T) {
 	r := New(time.Now())
 	defer r.Close()
@@ -117,7 +127,7 @@ func TestRoomIsLimited(t *testing.T) {
 	fds := r.List()
 	r.Close()
 	for _, b := range fds {
-		if isOpen(b.FD) {
+		if !closes(b.FD) {
 			t.Errorf("%s is still open", b.Name)
 		}
 	}

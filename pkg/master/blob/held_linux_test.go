@@ -155,7 +155,7 @@ func TestAdoptRefusesWhatIsNotFit(t *testing.T) {
 		t.Errorf("%d of %d are refused: %v", len(errs), len(held), errs)
 	}
 	for _, h := range held {
-		if h.FD >= 0 && isOpen(h.FD) {
+		if h.FD >= 0 && !closes(h.FD) {
 			t.Errorf("the descriptor of %q %s is left open", h.Name, h.Meta)
 		}
 	}

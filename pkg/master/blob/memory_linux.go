@@ -6,14 +6,16 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc"
 )
 
 // firstDup keeps duplicates off the standard descriptors.
 const firstDup = 3
 
-// Release closes a blob's descriptor. It may take some milliseconds for a large
-// one that nobody maps any more.
-func Release(fd int) { _ = unix.Close(fd) }
+// Release closes a blob's descriptor, beside the caller: giving back a large piece of
+// memory takes milliseconds.
+func Release(fd int) { ipc.Discard(fd) }
 
 // read fills the slice with the content, whatever the offset that the
 // descriptor's other holders have left.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -12,6 +13,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc"
 )
 
 // Store has what is stored. Its methods may be called from any goroutine.
@@ -20,9 +23,10 @@ type Store struct {
 	watch *os.File // an epoll; nil once closed
 	done  chan struct{}
 
-	mu    sync.Mutex
-	last  int
-	items []*item // oldest first
+	mu     sync.Mutex
+	last   int
+	items  []*item // oldest first
+	closed bool
 }
 
 type item struct {
@@ -50,31 +54,57 @@ func New(o Options) (*Store, error) {
 
 // Add keeps descriptors by a name, which several may have; empty: "stored". It
 // takes them in any case. Those whose file is kept already change nothing; those
-// beyond max are let go, and the error says how many. With poll one is let go when
-// its other end is gone.
+// beyond max, and files whose close another process or machine can hold up, are let go,
+// and the error says how many. With poll one is let go when its other end is gone.
+// It may wait for as long as somebody else likes, and so does not belong on the loop.
 func (s *Store) Add(name string, fds []int, poll bool, max int) error {
 	if name == "" {
 		name = unnamed
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	refused := 0
+	var fit, away []int
 	for _, fd := range fds {
+		if waitsForOthers(fd) {
+			away = append(away, fd)
+		} else {
+			fit = append(fit, fd)
+		}
+	}
+	unfit, refused := len(away), 0
+	s.mu.Lock()
+	for _, fd := range fit {
 		switch {
+		case s.closed:
+			away = append(away, fd)
 		case s.has(fd):
-			_ = unix.Close(fd)
+			away = append(away, fd)
 		case len(s.items) >= min(max, Max):
-			_ = unix.Close(fd)
+			away = append(away, fd)
 			refused++
 		default:
 			s.last++
 			s.put(&item{s.last, meta{name, poll}, fd})
 		}
 	}
-	if refused > 0 {
-		return fmt.Errorf("%d of %d descriptors %q are not kept: worker.fd_store allows %d, and there are %d", refused, len(fds), name, max, len(s.items))
+	there := len(s.items)
+	s.mu.Unlock()
+	ipc.DiscardWait(s.done, away...)
+	switch {
+	case unfit > 0:
+		return fmt.Errorf("%d of %d descriptors %q are not kept: they are files of a network or FUSE file system, and closing one can take for ever; put the file elsewhere, or store a socket or memory (memfd_create)", unfit, len(fds), name)
+	case refused > 0:
+		return fmt.Errorf("%d of %d descriptors %q are not kept: worker.fd_store allows %d, and there are %d", refused, len(fds), name, max, there)
 	}
 	return nil
+}
+
+// remote are file systems on which another process or machine answers a close.
+var remote = []int64{unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.SMB_SUPER_MAGIC,
+	unix.V9FS_MAGIC, unix.CEPH_SUPER_MAGIC, unix.AFS_SUPER_MAGIC, unix.CODA_SUPER_MAGIC, unix.OCFS2_SUPER_MAGIC}
+
+// waitsForOthers tells whether a file is on one of these. Asking may wait, too.
+func waitsForOthers(fd int) bool {
+	var st unix.Statfs_t
+	return unix.Fstatfs(fd, &st) == nil && slices.Contains(remote, int64(st.Type))
 }
 
 // has tells whether the same open file is kept.
@@ -139,7 +169,7 @@ func (s *Store) drop(chosen func(*item) bool) {
 			continue
 		}
 		_ = s.control(unix.EPOLL_CTL_DEL, i) // other holders of the file would keep it watched
-		_ = unix.Close(i.fd)
+		ipc.Discard(i.fd)
 		if s.o.Drop != nil {
 			s.o.Drop(i.name())
 		}
@@ -185,7 +215,7 @@ func (s *Store) Adopt(all []Held) {
 		}
 		if err != nil || len(s.items) >= Max {
 			s.o.Log.Warn("a stored descriptor is let go, it is not understood", zap.String("name", h.Name), zap.Error(err))
-			_ = unix.Close(h.FD)
+			ipc.Discard(h.FD)
 			if s.o.Drop != nil {
 				s.o.Drop(h.Name)
 			}
@@ -215,9 +245,9 @@ func (s *Store) Close() {
 	defer s.mu.Unlock()
 	_ = s.watch.Close()
 	for _, i := range s.items {
-		_ = unix.Close(i.fd)
+		ipc.Discard(i.fd)
 	}
-	s.items = nil
+	s.items, s.closed = nil, true
 }
 
 // run lets go what has lost its other end.

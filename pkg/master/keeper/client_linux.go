@@ -9,6 +9,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc"
 )
 
 const (
@@ -300,7 +302,7 @@ func (c *Client) reopen() *link {
 			continue
 		}
 		for _, h := range held {
-			unix.Close(h.FD)
+			ipc.Discard(h.FD)
 		}
 		c.mu.Lock()
 		over, ending := c.ended != nil, c.ending

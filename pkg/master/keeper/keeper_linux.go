@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc"
 )
 
 const (
@@ -84,14 +86,14 @@ func (k *keeper) accept(socket *net.UnixListener) {
 func (k *keeper) greet(c *net.UnixConn) *link {
 	l, err := newLink(c)
 	if err != nil {
-		c.Close()
+		ipc.CloseConn(c)
 		return nil
 	}
 	c.SetReadDeadline(time.Now().Add(greetLimit))
 	p, err := l.receive()
 	p.close()
 	if err != nil || l.uid != os.Geteuid() || p.kind != kindJoin || len(p.meta) < 1 {
-		c.Close()
+		ipc.CloseConn(c)
 		l.release()
 		return nil
 	}
@@ -208,7 +210,7 @@ func (k *keeper) put(p *packet) error {
 
 func (k *keeper) drop(name string) {
 	if t, ok := k.held[name]; ok {
-		unix.Close(t.fd)
+		ipc.Discard(t.fd) // a worker may have made it
 		delete(k.held, name)
 	}
 }

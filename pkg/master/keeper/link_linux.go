@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc"
 )
 
 // sendPause passes before a send is tried again for which the kernel had no room:
@@ -97,9 +99,7 @@ type packet struct {
 }
 
 func (p *packet) close() {
-	for _, fd := range p.fds {
-		unix.Close(fd)
-	}
+	ipc.Discard(p.fds...)
 	p.fds = nil
 }
 

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc"
 )
 
 const (
@@ -152,7 +154,7 @@ func (l *link) join() (held []Held, err error) {
 	defer func() {
 		if err != nil {
 			for _, h := range held {
-				unix.Close(h.FD)
+				ipc.Discard(h.FD)
 			}
 			held = nil
 		}

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/config"
 )
 
@@ -168,8 +169,7 @@ func (s *Set) replace(l *listener, i int, fresh *socket, begin func() error) err
 	s.keep(l, i)
 	s.step(stepKept)
 	s.release(waiting)
-	_ = unix.SetsockoptLinger(old.fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{})
-	closeFD(old.fd)
+	ipc.Discard(old.fd) // a worker may have connected it since
 	return nil
 }
 
@@ -255,7 +255,7 @@ func (p *pool) finish(c config.Listener, fresh map[string]int) {
 			_ = unix.Shutdown(old, unix.SHUT_RDWR)
 		}
 		if there {
-			closeFD(old)
+			ipc.Discard(old)
 		}
 		p.sockets[slot], p.owners[slot] = fd, noOwner
 		p.inOrder(slot)

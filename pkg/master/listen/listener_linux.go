@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/config"
 )
 
@@ -276,14 +277,18 @@ func (l *listener) close() {
 			if !l.given || i != l.own() {
 				_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
 			}
-			_ = unix.Close(s.fd)
+			if l.conf.Network == "unix" { // what clients have sent is queued in it
+				ipc.Discard(s.fd)
+			} else {
+				_ = unix.Close(s.fd)
+			}
 		}
 	}
 }
 
 func (l *listener) closeStrays() {
 	for _, fd := range l.strays {
-		closeFD(fd)
+		ipc.DiscardConn(fd)
 	}
 	l.strays = nil
 }

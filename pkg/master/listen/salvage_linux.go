@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
@@ -270,7 +271,7 @@ func copyOut(pid int, take func(inode uint64, fd int) bool) (err error) {
 		}
 		// Another may have its number since.
 		if inodeOf(fd) != inode || !take(inode, fd) {
-			closeFD(fd)
+			ipc.Discard(fd)
 			continue
 		}
 		seen[inode] = true

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
+	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/config"
 )
 
@@ -287,7 +288,7 @@ func (s *Set) deliver(a arrival) {
 		}
 		s.o.Own(a.conf, c)
 	default:
-		closeFD(a.fd)
+		ipc.DiscardConn(a.fd)
 	}
 }
 

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc"
 )
 
 // drainLimit bounds the wait for what is in a socket that another one takes the
@@ -23,7 +25,8 @@ func (r *Room) Mend() (mended bool, err error) {
 			for end := time.Now().Add(drainLimit); s.waiting() && time.Now().Before(end); {
 				time.Sleep(time.Millisecond)
 			}
-			_ = s.conn.Close()
+			close(s.over)
+			ipc.CloseConn(s.conn)
 		}
 	}()
 	r.mending.Lock()

@@ -15,6 +15,8 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc"
 )
 
 // Room has the sockets of all workers. Its methods may be called from any
@@ -33,11 +35,12 @@ type socket struct {
 	worker Worker
 	path   string
 	conn   *net.UnixConn
-	inode  uint64       // of the file at path
-	leader int          // of its group; zero: it is not read yet
-	main   atomic.Int64 // the process that speaks for it
-	access *access      // the same for a socket that is made again
-	behind atomic.Bool  // something was read and is yet to be heard
+	inode  uint64        // of the file at path
+	leader int           // of its group; zero: it is not read yet
+	main   atomic.Int64  // the process that speaks for it
+	access *access       // the same for a socket that is made again
+	behind atomic.Bool   // something was read and is yet to be heard
+	over   chan struct{} // closed before it is
 }
 
 // access is who may speak for a worker. Two readers have it while a socket that was
@@ -135,7 +138,7 @@ func (r *Room) take(w Worker, path string, fd int) error {
 	who.set(w.granted(w.Access))
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.of[w.ID] = &socket{worker: w, path: path, conn: conn, inode: inodeAt(path), access: who}
+	r.of[w.ID] = &socket{worker: w, path: path, conn: conn, inode: inodeAt(path), access: who, over: make(chan struct{})}
 	return nil
 }
 
@@ -184,7 +187,8 @@ func (r *Room) Forget(id uint64) {
 	if s == nil {
 		return
 	}
-	_ = s.conn.Close()
+	close(s.over)
+	ipc.CloseConn(s.conn)
 	_ = os.Remove(s.path)
 	if r.o.Drop != nil {
 		r.o.Drop(name(id))
@@ -215,19 +219,28 @@ func (s *socket) waiting() (some bool) {
 	return some
 }
 
-// Close ends the reading, and waits until Hear is not called any more. The files
-// and what the keeper holds stay, for the next master, if there are workers left.
+// Close ends the reading, and waits until Hear is not called any more; a reader that
+// hangs in what its worker has sent is left behind. The files and what the keeper holds
+// stay, for the next master, if there are workers left.
 func (r *Room) Close() {
 	r.mending.Lock()
 	r.closed = true
 	r.mending.Unlock()
 	r.mu.Lock()
-	for _, s := range r.of {
-		_ = s.conn.Close()
-	}
+	all := r.of
 	r.of = map[uint64]*socket{}
 	r.mu.Unlock()
-	r.readers.Wait()
+	_ = ipc.CloseInTime(func() error {
+		for _, s := range all {
+			close(s.over)
+			_ = s.conn.SetReadDeadline(time.Unix(1, 0))
+		}
+		r.readers.Wait()
+		for _, s := range all {
+			_ = s.conn.Close() // the next master reads what is queued
+		}
+		return nil
+	})
 }
 
 // Sweep removes the sockets of workers that are not there any more.
@@ -285,6 +298,11 @@ func (s *socket) listen(log *zap.Logger) {
 			}
 		}
 		_ = s.conn.SetReadDeadline(until)
+		select {
+		case <-s.over: // the deadline may have been the one that ends the read
+			return
+		default:
+		}
 		m, fds, err := s.next()
 		var refused *refusal
 		switch {
@@ -362,9 +380,7 @@ func (s *socket) next() (Message, []int, error) {
 	}
 	cred, fds := parse(oob[:oobn])
 	refuse := func(why string) (Message, []int, error) {
-		for _, fd := range fds {
-			_ = unix.Close(fd)
-		}
+		ipc.DiscardWait(s.over, fds...)
 		return Message{}, nil, &refusal{why}
 	}
 	switch {
@@ -388,9 +404,7 @@ func (s *socket) next() (Message, []int, error) {
 		}
 	}
 	if !m.Store && !m.Barrier && len(fds) > 0 {
-		for _, fd := range fds {
-			_ = unix.Close(fd)
-		}
+		ipc.DiscardWait(s.over, fds...)
 		fds = nil
 		m.Problems = append(m.Problems, "descriptors came with it that nothing was said of")
 	}

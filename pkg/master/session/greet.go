@@ -128,7 +128,7 @@ func readHello(link *ipc.Link, within time.Duration) (ipc.Hello, *refusal) {
 		return ipc.Hello{}, &refusal{RefusedLeft, err.Error()}
 	}
 	m, fds, err := link.Recv()
-	closeFDs(fds)
+	link.Discard(fds...)
 	var garbage *ipc.ProtocolError
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded):

@@ -188,7 +188,8 @@ func (h *Hub) Forget(worker uint64) {
 }
 
 // Close removes the socket, drops every connection and waits until nothing of
-// the hub runs any more, callbacks included. Workers serve on.
+// the hub runs any more, callbacks included; who hangs in what a worker has sent
+// is left behind. Workers serve on.
 func (h *Hub) Close() error {
 	h.mu.Lock()
 	if h.closed {
@@ -209,7 +210,7 @@ func (h *Hub) Close() error {
 	for _, s := range sessions {
 		s.forget()
 	}
-	h.tasks.Wait()
+	_ = ipc.CloseInTime(func() error { h.tasks.Wait(); return nil })
 	if err != nil {
 		return fmt.Errorf("closing the control socket: %w", err)
 	}
@@ -230,6 +231,9 @@ func (h *Hub) accept() {
 	wait := acceptFirst
 	for {
 		socket := h.current()
+		if now, most := ipc.Closing(); now >= most { // whoever connects may add to it
+			h.pause(acceptMost)
+		}
 		link, cred, err := socket.Accept()
 		switch {
 		case err == nil:
@@ -242,14 +246,18 @@ func (h *Hub) accept() {
 			return
 		}
 		h.log.Error("the control socket cannot take connections now", zap.Error(err), zap.Duration("next_try_in", wait))
-		timer := time.NewTimer(wait)
-		select {
-		case <-timer.C:
-		case <-h.closing:
-			timer.Stop()
-			return
-		}
+		h.pause(wait)
 		wait = min(2*wait, acceptMost)
+	}
+}
+
+// pause waits, but not once the hub is closed.
+func (h *Hub) pause(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-h.closing:
 	}
 }
 

@@ -139,7 +139,7 @@ func (s *Session) activate(names []string, fds []int, wait bool) error {
 		// alone; only the close-on-exec of the new descriptor is set.
 		dup, err := dupFD(fd)
 		if err != nil {
-			closeFDs(dups)
+			ipc.Discard(dups...)
 			return fmt.Errorf("activating worker %d: duplicating the socket of %s: %w", s.expect.Worker, names[i], err)
 		}
 		dups = append(dups, dup)
@@ -202,14 +202,14 @@ func (s *Session) send(m ipc.Message, fds []int) error {
 	defer s.mu.Unlock()
 	w := s.wire
 	if w == nil || w.over {
-		closeFDs(fds)
+		ipc.Discard(fds...)
 		return fmt.Errorf("telling worker %d to %s: it has no control connection", s.expect.Worker, m.Type)
 	}
 	// What is wrong with the message must be found here: once it is queued, a
 	// failure to send it is the connection's.
 	m.Seq = s.seq + 1
 	if err := sendable(m, fds); err != nil {
-		closeFDs(fds)
+		ipc.Discard(fds...)
 		return fmt.Errorf("telling worker %d: %w", s.expect.Worker, err)
 	}
 	s.seq = m.Seq
@@ -230,7 +230,7 @@ func (s *Session) queue(w *wire, m ipc.Message, fds []int) error {
 		return nil
 	default:
 	}
-	closeFDs(fds)
+	ipc.Discard(fds...)
 	why := fmt.Sprintf("it has not read the last %d messages", maxQueue)
 	w.cut(why)
 	return fmt.Errorf("telling worker %d to %s: %s; its control connection is dropped", s.expect.Worker, m.Type, why)

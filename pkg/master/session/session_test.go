@@ -474,3 +474,9 @@ func TestListenWhereNothingCanBe(t *testing.T) {
 		t.Error("listens in a directory that is not there")
 	}
 }
+
+func closeFDs(fds []int) {
+	for _, fd := range fds {
+		_ = unix.Close(fd)
+	}
+}

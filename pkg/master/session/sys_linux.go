@@ -14,12 +14,6 @@ func dupFD(fd int) (int, error) {
 	return dup, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
 }
 
-func closeFDs(fds []int) {
-	for _, fd := range fds {
-		_ = unix.Close(fd)
-	}
-}
-
 // processGroup is the process group of a process; -1: it is gone, or not ours to see.
 func processGroup(pid int) int {
 	if pid <= 0 { // zero would name our own

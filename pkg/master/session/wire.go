@@ -147,7 +147,7 @@ func (s *Session) write(w *wire) {
 		select {
 		case f := <-w.queue:
 			err := w.link.Send(f.message, f.fds...)
-			closeFDs(f.fds)
+			ipc.Discard(f.fds...)
 			if err != nil {
 				s.mu.Lock()
 				w.cut(err.Error())
@@ -157,7 +157,7 @@ func (s *Session) write(w *wire) {
 			for {
 				select {
 				case f := <-w.queue:
-					closeFDs(f.fds)
+					ipc.Discard(f.fds...)
 				default:
 					return
 				}
@@ -173,7 +173,7 @@ func (s *Session) read(w *wire) string {
 	for {
 		m, fds, err := w.link.Recv()
 		if m.Type != ipc.TypeKeep {
-			closeFDs(fds) // a worker has no other to give
+			w.link.Discard(fds...) // a worker has no other to give
 			fds = nil
 		}
 		switch {
@@ -186,7 +186,7 @@ func (s *Session) read(w *wire) string {
 			since, count = now, 0
 		}
 		if count++; count > maxRate {
-			closeFDs(fds)
+			w.link.Discard(fds...)
 			return fmt.Sprintf("the worker sent more than %d messages within %v", maxRate, rateWindow)
 		}
 		if kind, ok := wishOf(m.Type); ok {

@@ -29,7 +29,7 @@ func (s *Session) wish(kind Kind, m ipc.Message, fds []int) {
 	gone := s.gone
 	s.mu.Unlock()
 	if gone || s.expect.Fact == nil {
-		closeFDs(fds)
+		ipc.Discard(fds...)
 		return
 	}
 	f := Fact{Kind: kind, Seq: m.Seq, Blob: m.Blob, FD: -1}
@@ -70,11 +70,11 @@ func (s *Session) answer(m ipc.Message, fds []int) error {
 	defer s.mu.Unlock()
 	w := s.wire
 	if w == nil || w.over {
-		closeFDs(fds)
+		ipc.Discard(fds...)
 		return fmt.Errorf("answering worker %d with %s: it has no control connection", s.expect.Worker, m.Type)
 	}
 	if err := m.Validate(); err != nil {
-		closeFDs(fds)
+		ipc.Discard(fds...)
 		return fmt.Errorf("answering worker %d: %w", s.expect.Worker, err)
 	}
 	return s.queue(w, m, fds)

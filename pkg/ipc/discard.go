@@ -1,0 +1,151 @@
+package ipc
+
+import (
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// A descriptor that somebody else has sent is closed beside whoever received it. How
+// long close(2) takes is up to whoever opened the file: a TCP socket with SO_LINGER
+// waits until its data is acknowledged, a file of a FUSE file system until its server
+// answers. The kernel closes as well: what is queued in a Unix socket that is closed
+// (and that may be one which was sent), and what a message brings to a read that has no
+// room for it. The thread that makes such a call waits for it.
+
+const (
+	// maxClosing is how many closes may be under way at one time. Each that hangs costs
+	// a thread, and the Go runtime ends a process that has 10,000. What comes later
+	// stays open until one of them returns.
+	maxClosing = 256
+	// maxQueued bounds the messages that are taken out of a socket before it is closed.
+	maxQueued = 4096
+	// closeWait is how long CloseInTime waits.
+	closeWait = 200 * time.Millisecond
+)
+
+var (
+	closing   = make(chan struct{}, maxClosing)
+	discarded atomic.Int64 // closes that were begun or wait to be
+)
+
+// Closing tells how many closes are under way or wait to be, and how many may be under
+// way at one time. Usually there are none.
+func Closing() (now, most int) { return int(discarded.Load()), maxClosing }
+
+// Discard closes descriptors that somebody else has made, and does not wait for it. They
+// are not the caller's any more. A socket's SO_LINGER is switched off before: the kernel
+// still sends its data, and nobody waits.
+func Discard(fds ...int) { discard(fds) }
+
+// DiscardWait is Discard, and waits until the descriptors are closed, or stop is closed.
+// Who reads from a peer uses it, so that the peer cannot have more of them open here than
+// one message brings.
+func DiscardWait(stop <-chan struct{}, fds ...int) {
+	if len(fds) == 0 {
+		return
+	}
+	select {
+	case <-discard(fds):
+	case <-stop: // nil: never
+	}
+}
+
+func discard(fds []int) (done <-chan struct{}) {
+	if len(fds) == 0 {
+		return nil
+	}
+	return closeLater(func() {
+		for _, fd := range fds {
+			noLinger(fd)
+			_ = syscall.Close(fd)
+		}
+	})
+}
+
+// closeLater makes a call that closes, once there is a place for it.
+func closeLater(f func()) (done <-chan struct{}) {
+	over := make(chan struct{})
+	discarded.Add(1)
+	go func() { // ends when the kernel lets it
+		closing <- struct{}{}
+		f()
+		<-closing
+		discarded.Add(-1)
+		close(over)
+	}()
+	return over
+}
+
+// DiscardConn closes a connection that nobody else has, with what is queued in it.
+func DiscardConn(fd int) {
+	_ = syscall.Shutdown(fd, syscall.SHUT_RDWR)
+	closeLater(func() {
+		closeQueued(fd)
+		noLinger(fd)
+		_ = syscall.Close(fd)
+	})
+}
+
+// CloseConn closes a connection by which others can send descriptors. Both sides notice
+// at once; it does not wait for the close itself.
+func CloseConn(c *net.UnixConn) {
+	raw, err := c.SyscallConn()
+	if err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = syscall.Shutdown(int(fd), syscall.SHUT_RDWR) })
+	}
+	_ = c.SetDeadline(time.Unix(1, 0)) // ends a read or write that is under way
+	closeLater(func() {
+		if err == nil {
+			_ = raw.Control(func(fd uintptr) { closeQueued(int(fd)) })
+		}
+		_ = c.Close()
+	})
+}
+
+// CloseInTime calls a function that closes sockets. It waits for it only for 200 ms, and
+// then returns nil.
+func CloseInTime(f func() error) error {
+	result := make(chan error, 1)
+	go func() { result <- f() }() // ends when the kernel lets it
+	limit := time.NewTimer(closeWait)
+	defer limit.Stop()
+	select {
+	case err := <-result:
+		return err
+	case <-limit.C:
+		return nil
+	}
+}
+
+// Stream is a Unix stream whose other side may send descriptors that nobody wants. A
+// plain read would have the kernel close them.
+type Stream struct{ *net.UnixConn }
+
+// Guard makes a Stream of a Unix connection, and returns others as they are.
+func Guard(c net.Conn) net.Conn {
+	if u, ok := c.(*net.UnixConn); ok {
+		return Stream{u}
+	}
+	return c
+}
+
+// Read is net.Conn's.
+func (s Stream) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	oob := make([]byte, rightsSpace(MaxFDs))
+	n, oobn, _, _, err := s.ReadMsgUnix(p, oob)
+	if oobn > 0 {
+		Discard(parseRights(oob[:oobn])...)
+	}
+	return n, err
+}
+
+// Close does not wait for what is queued to be closed.
+func (s Stream) Close() error {
+	CloseConn(s.UnixConn)
+	return nil
+}
