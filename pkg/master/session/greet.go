@@ -39,7 +39,7 @@ func (s *Session) Inherit() (fd int, err error) {
 	}
 	link, err := ipc.Adopt(ours)
 	if err != nil {
-		closeFDs([]int{fd})
+		ipc.Discard(fd)
 		return -1, err
 	}
 	h := s.hub
