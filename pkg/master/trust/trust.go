@@ -1,6 +1,7 @@
-// Package trust walks to a directory and finds out who could put another one in
-// its place. A master makes its directories by it, and a client believes nobody
-// behind a socket that a stranger could have put there.
+// Package trust walks to a directory or a file and finds out who could put another
+// one in its place. A master makes its directories by it and opens what its
+// configuration names, and a client believes nobody behind a socket that a stranger
+// could have put there.
 package trust
 
 import (
@@ -61,18 +62,30 @@ func (o Owners) File(path string) error {
 	case !o.owns(info):
 		return o.refuse(at, info, "")
 	case o.shared(at, info):
-		return fmt.Errorf("others can write to %s (mode %v, group %d)", at, info.Mode().Perm(), group(info))
+		return refused("others can write to %s (mode %v, group %d)", at, info.Mode().Perm(), group(info))
 	}
 	return nil
 }
 
-// walk is one walk to a directory.
+// Refused is why something is not used: who could put another thing in its place, and
+// what to do about it.
+type Refused string
+
+func (r Refused) Error() string { return string(r) }
+
+func refused(format string, args ...any) error { return Refused(fmt.Sprintf(format, args...)) }
+
+// walk is one walk to a directory, or to a file.
 type walk struct {
 	owners Owners
 	look   func(string) (fs.FileInfo, error)
 	file   bool // what is at the end need not be a directory
 	client bool // it trusts whom a directory was given to
 	given  bool // there was one
+
+	open    bool // what is at the end is opened: it need not be there
+	loose   bool // directories may be anybody's: behind such a one no link is followed
+	strayed bool // there was such a one
 }
 
 // to goes down from the root. In a directory that others can write to (/tmp)
@@ -97,16 +110,19 @@ func (w *walk) to(path string) (at string, parent fs.FileInfo, err error) {
 			parent, err = os.Lstat(at)
 			continue
 		}
-		if !w.owners.owns(parent) {
-			return "", nil, w.stranger(at, parent)
+		if err := w.inside(at, parent); err != nil {
+			return "", nil, err
 		}
-		next := filepath.Join(at, name)
+		next, last := filepath.Join(at, name), w.file && len(rest) == 0
 		info, err := w.look(next)
+		if last && w.open && errors.Is(err, fs.ErrNotExist) {
+			return next, nil, nil
+		}
 		if err != nil {
 			return "", nil, err
 		}
 		if info.Mode()&fs.ModeSymlink == 0 {
-			if err := w.step(next, parent, info); err != nil {
+			if err := w.step(next, parent, info, last); err != nil {
 				return "", nil, err
 			}
 			at, parent = next, info
@@ -146,24 +162,39 @@ func lookOrMake(path string) (fs.FileInfo, error) {
 	return os.Lstat(path)
 }
 
+// inside checks a directory before something in it is looked at: nobody else can take
+// that away and put another in its place.
+func (w *walk) inside(path string, dir fs.FileInfo) (err error) {
+	switch {
+	case !w.owners.owns(dir):
+		err = w.stranger(path, dir)
+	case w.owners.shared(path, dir) && !sticky(dir):
+		err = refused("others can rename what is in %s (mode %v without the sticky bit, group %d); use another directory, or type: chmod go-w %[1]s", path, dir.Mode().Perm(), group(dir))
+	}
+	if err != nil && w.loose {
+		w.strayed, err = true, nil
+	}
+	return err
+}
+
 // follow returns what a symbolic link says. In a directory that others can write
-// to it is a trap.
+// to it is a trap. One of an owner's on the way to a file that is opened is not, if the
+// sticky bit keeps it there and it is no second name of another one: secrets are
+// mounted so.
 func (w *walk) follow(path string, parent, info fs.FileInfo) (string, error) {
-	if w.owners.shared(filepath.Dir(path), parent) || !w.owners.owns(info) {
-		return "", fmt.Errorf("%s is a symbolic link that others could have put there: it is not followed%s", path, w.advice(info))
+	kept := !w.owners.shared(filepath.Dir(path), parent) || w.open && sticky(parent) && names(info) == 1
+	if w.strayed || !kept || !w.owners.owns(info) {
+		return "", refused("%s is a symbolic link that others could have put there: it is not followed%s", path, w.advice(info))
 	}
 	return os.Readlink(path)
 }
 
-// step checks one directory on the way.
-func (w *walk) step(path string, parent, info fs.FileInfo) error {
-	shared := w.owners.shared(filepath.Dir(path), parent)
+// step checks what is next on the way.
+func (w *walk) step(path string, parent, info fs.FileInfo, last bool) error {
 	switch {
-	case !info.IsDir() && !w.file: // what comes behind a file is not found
+	case !info.IsDir() && !last:
 		return fmt.Errorf("%s is there and is not a directory", path)
-	case shared && parent.Mode()&fs.ModeSticky == 0:
-		return fmt.Errorf("others can rename what is in %s (mode %v without the sticky bit, group %d); use another directory, or chmod go-w it", filepath.Dir(path), parent.Mode().Perm(), group(parent))
-	case shared && !w.owners.owns(info):
+	case (last || !w.loose) && sticky(parent) && !w.owners.owns(info) && w.owners.shared(filepath.Dir(path), parent):
 		return w.stranger(path, info)
 	case w.client && !w.given && !w.owners.owns(info): // in a directory that is an owner's alone
 		w.given = true
@@ -176,6 +207,8 @@ func (w *walk) step(path string, parent, info fs.FileInfo) error {
 // to do about a file its user knows.
 func (w *walk) advice(info fs.FileInfo) string {
 	switch {
+	case w.open:
+		return "; name another file"
 	case w.file:
 		return ""
 	case w.client:
@@ -187,12 +220,21 @@ func (w *walk) advice(info fs.FileInfo) string {
 const setAnother = "; set another directory"
 
 func (w *walk) stranger(path string, info fs.FileInfo) error {
-	return w.owners.refuse(path, info, w.advice(info))
+	advice := w.advice(info)
+	if advice != "" && !w.client {
+		advice += giveBack(path)
+	}
+	return w.owners.refuse(path, info, advice)
+}
+
+// giveBack is what to type for something that is to stay where it is.
+func giveBack(path string) string {
+	return fmt.Sprintf(", or type: chown %d %s", os.Geteuid(), path)
 }
 
 // Stranger says to a master whom something belongs to, and that it is not used for it.
 func (o Owners) Stranger(path string, info fs.FileInfo) error {
-	return o.refuse(path, info, setAnother)
+	return o.refuse(path, info, setAnother+giveBack(path))
 }
 
 func (o Owners) refuse(path string, info fs.FileInfo, advice string) error {
@@ -203,7 +245,7 @@ func (o Owners) refuse(path string, info fs.FileInfo, advice string) error {
 	if !slices.ContainsFunc(o, func(uid int) bool { return uid != 0 }) {
 		not = "not to root"
 	}
-	return fmt.Errorf("%s belongs to uid %d, %s%s", path, Owner(info), not, advice)
+	return refused("%s belongs to uid %d, %s%s", path, Owner(info), not, advice)
 }
 
 func (o Owners) String() string {
@@ -266,4 +308,14 @@ func group(info fs.FileInfo) int {
 		return int(st.Gid)
 	}
 	return os.Getegid()
+}
+
+func sticky(info fs.FileInfo) bool { return info.Mode()&fs.ModeSticky != 0 }
+
+// names is how many hard links a file has.
+func names(info fs.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Nlink)
+	}
+	return 1
 }
