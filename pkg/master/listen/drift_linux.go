@@ -306,12 +306,12 @@ func (s *Set) mendUnix(l *listener, sockets []int) {
 
 // mendAccess puts mode and group of the public path back: left as they are, they would
 // change with each steering, as the next slot's socket has its own.
-func (s *Set) mendAccess(l *listener) {
-	if !l.access.strayed(l.conf.Path) {
+func (s *Set) mendAccess(l *listener, public file) {
+	if !l.access.strayed(public) {
 		l.strayed = false
 		return
 	}
-	err := l.access.permit(l.conf.Path)
+	err := l.access.permitAt(l.conf.Path, public.id)
 	if err != nil && l.strayed {
 		return // it was said
 	}
@@ -339,8 +339,16 @@ func (s *Set) mendPath(l *listener) {
 	if l.inherited {
 		return
 	}
-	if l.shown() {
-		s.mendAccess(l)
+	shown, public, err := l.shown()
+	switch {
+	case shown:
+		s.mendAccess(l, public)
+		return
+	case err != nil:
+		if !l.strayed {
+			s.log.Error("the socket's path cannot be looked after, and is left as it is", zap.String("listener", l.conf.Name), zap.String("path", l.conf.Path), zap.Error(err))
+		}
+		l.strayed = true
 		return
 	}
 	l.drift++

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/trust"
 )
 
 // The sockets of a Set can be held by another process beside it. When the
@@ -469,15 +470,18 @@ func (o opener) takeOverUnix(l *listener, p pool) (err error) {
 		return err
 	}
 	l.front = -1
-	public, _, _ := identifyFile(l.conf.Path)
+	public, _ := identifyFile(l.conf.Path)
 	for i, k := range l.sockets {
 		k.hidden = l.hiddenName(i, l.own())
-		id, kind, err := identifyFile(k.hidden)
-		if err != nil || kind != unix.S_IFSOCK || k.broken {
+		f, err := identifyFile(k.hidden)
+		if _, ok := errors.AsType[trust.Refused](err); ok {
+			return err
+		}
+		if err != nil || f.kind != unix.S_IFSOCK || k.broken {
 			k.broken = true // nobody could be led to it again; its next worker gets a new one
 			continue
 		}
-		if k.file = id; id == public {
+		if k.file = f.id; f.id == public.id {
 			l.front = i
 		}
 	}

@@ -60,7 +60,7 @@ type listener struct {
 	// Unix.
 	front   int // the socket that the public path leads to
 	access  access
-	strayed bool // it was said that somebody else has changed it, and it cannot be put back
+	strayed bool // it was said that somebody else has changed it or its path, and it cannot be put back
 
 	// TCP.
 	addr     netip.AddrPort

@@ -29,9 +29,12 @@ func (l *listener) dial(ctx context.Context, slot int) (net.Conn, error) {
 	d := net.Dialer{KeepAlive: -1}
 	d.SetMultipathTCP(false)
 	if l.conf.Network == "unix" {
-		path := l.conf.Path
+		path, k := l.conf.Path, l.socketOf(slot)
 		if l.steering == link {
-			path = l.sockets[slot].hidden
+			path = k.hidden
+		}
+		if f, err := identifyFile(path); err != nil || f.id != k.file {
+			return nil, errors.Join(fmt.Errorf("%s is not masterd's socket any more", path), err)
 		}
 		return d.DialContext(ctx, "unix", path)
 	}

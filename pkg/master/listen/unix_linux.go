@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/trust"
 )
 
 // maxPath is what the kernel takes as a Unix socket's path, in bytes.
@@ -21,13 +22,57 @@ const maxPath = 107
 // fileID tells whether two names are one file.
 type fileID struct{ dev, inode uint64 }
 
-// identifyFile tells what a name is; kind is of its mode, as unix.S_IFSOCK.
-func identifyFile(path string) (id fileID, kind uint32, err error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(path, &st); err != nil {
-		return fileID{}, 0, &os.PathError{Op: "lstat", Path: path, Err: err}
+// within has something done in a path's directory, by a descriptor of that. A directory
+// where somebody else could put another thing in the place of a socket is refused each
+// time: it may have been given away since, and what is done there as root is done to
+// whatever has the name.
+func within(path string, do func(dir int, name string) error) error {
+	dir, err := trust.Own().OpenDir(filepath.Dir(path))
+	if err != nil {
+		return err
 	}
-	return fileID{uint64(st.Dev), st.Ino}, st.Mode & unix.S_IFMT, nil
+	defer dir.Close()
+	return do(int(dir.Fd()), filepath.Base(path))
+}
+
+// file is what has a name, held by a descriptor that follows no link: what is done by
+// it is done to that file, whatever has the name by then.
+type file struct {
+	fd   int
+	id   fileID
+	kind uint32 // of its mode, as unix.S_IFSOCK
+	mode uint32 // the permissions
+	gid  int
+}
+
+func openFile(dir int, name string) (f file, err error) {
+	if f.fd, err = unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
+		return f, &os.PathError{Op: "open", Path: name, Err: err}
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(f.fd, &st); err != nil {
+		f.close()
+		return f, &os.PathError{Op: "fstat", Path: name, Err: err}
+	}
+	f.id, f.kind, f.mode, f.gid = fileID{uint64(st.Dev), st.Ino}, st.Mode&unix.S_IFMT, st.Mode&0o7777, int(st.Gid)
+	return f, nil
+}
+
+func (f file) close() { _ = unix.Close(f.fd) }
+
+// path leads to the file for calls that take no descriptor.
+func (f file) path() string { return "/proc/self/fd/" + strconv.Itoa(f.fd) }
+
+// identifyFile tells what a name is.
+func identifyFile(path string) (f file, err error) {
+	err = within(path, func(dir int, name string) error {
+		if f, err = openFile(dir, name); err == nil {
+			f.close()
+		}
+		return err
+	})
+	f.fd = -1
+	return f, err
 }
 
 // hiddenName is where a slot's socket is bound: beside the public path, as
@@ -88,21 +133,30 @@ func (o opener) openUnix(c config.Listener) (*listener, error) {
 // claim proves that a path may be taken: nothing is there, or the socket of
 // somebody dead. Whatever else is there is not ours to touch.
 func claim(path string) error {
-	_, kind, err := identifyFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return fmt.Errorf("looking at the path: %w", err)
-	case kind != unix.S_IFSOCK:
-		return fmt.Errorf("%s is %s and not a socket; it is left alone: move it away or choose another path", path, nameOf(kind))
-	}
+	return within(path, func(dir int, name string) error {
+		f, err := openFile(dir, name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil
+		case err != nil:
+			return fmt.Errorf("looking at the path: %w", err)
+		}
+		defer f.close()
+		if f.kind != unix.S_IFSOCK {
+			return fmt.Errorf("%s is %s and not a socket; it is left alone: move it away or choose another path", path, nameOf(f.kind))
+		}
+		return f.unused(path)
+	})
+}
+
+// unused proves that nobody listens on a socket.
+func (f file) unused(path string) error {
 	fd, err := streamSocket(unix.AF_UNIX)
 	if err != nil {
 		return err
 	}
 	defer unix.Close(fd)
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: path})
+	err = unix.Connect(fd, &unix.SockaddrUnix{Name: f.path()})
 	switch {
 	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT): // nobody listens, or it went just now
 		return nil
@@ -165,24 +219,34 @@ func (l *listener) bind(s *socket) (err error) {
 	return nil
 }
 
-// bindTo is bind for a socket that is there.
-func (l *listener) bindTo(s *socket) (err error) {
-	if err := unix.Bind(s.fd, &unix.SockaddrUnix{Name: s.hidden}); err != nil {
-		return fmt.Errorf("binding %s: %w", s.hidden, err)
-	}
-	if s.file, _, err = identifyFile(s.hidden); err != nil {
-		return fmt.Errorf("looking at a socket just bound: %w", err)
-	}
-	s.inode, s.broken = inodeOf(s.fd), false
-	if err := l.access.permit(s.hidden); err != nil {
-		_ = remove(s.hidden)
+// bindTo is bind for a socket that is there. It has its mode before it has a name, or
+// less where the umask takes some away. There is no bind by a directory's descriptor:
+// what it has made is looked for in that.
+func (l *listener) bindTo(s *socket) error {
+	return within(s.hidden, func(dir int, name string) error {
+		if err := unix.Fchmod(s.fd, l.access.mode); err != nil {
+			return fmt.Errorf("setting the mode of a socket: %w", err)
+		}
+		if err := unix.Bind(s.fd, &unix.SockaddrUnix{Name: s.hidden}); err != nil {
+			return fmt.Errorf("binding %s: %w", s.hidden, err)
+		}
+		f, err := openFile(dir, name)
+		if err != nil {
+			return fmt.Errorf("looking at a socket just bound: %w", err)
+		}
+		defer f.close()
+		s.file, s.inode, s.broken = f.id, inodeOf(s.fd), false
+		err = l.access.permit(f)
+		if err == nil {
+			if err = unix.Listen(s.fd, l.conf.Backlog); err != nil {
+				err = fmt.Errorf("listening on %s: %w", s.hidden, err)
+			}
+		}
+		if err != nil {
+			_ = unix.Unlinkat(dir, name, 0)
+		}
 		return err
-	}
-	if err := unix.Listen(s.fd, l.conf.Backlog); err != nil {
-		_ = remove(s.hidden)
-		return fmt.Errorf("listening on %s: %w", s.hidden, err)
-	}
-	return nil
+	})
 }
 
 // access is who may connect.
@@ -200,10 +264,13 @@ func accessOf(c config.Listener) (access, error) {
 	}
 	if c.Group == "" {
 		a.gid = unix.Getegid()
-		var dir unix.Stat_t
-		if unix.Stat(filepath.Dir(c.Path), &dir) == nil && dir.Mode&unix.S_ISGID != 0 {
-			a.gid = int(dir.Gid)
-		}
+		_ = within(c.Path, func(dir int, _ string) error { // where it is not there, or refused, nothing is made
+			var st unix.Stat_t
+			if unix.Fstat(dir, &st) == nil && st.Mode&unix.S_ISGID != 0 {
+				a.gid = int(st.Gid)
+			}
+			return nil
+		})
 		return a, nil
 	}
 	g, err := user.LookupGroup(c.Group)
@@ -216,30 +283,47 @@ func accessOf(c config.Listener) (access, error) {
 	return a, nil
 }
 
-// permit sets mode and group.
-func (a access) permit(path string) error {
-	if a.gid >= 0 {
-		if err := os.Lchown(path, -1, a.gid); err != nil {
+// permit sets mode and group of a socket.
+func (a access) permit(f file) error {
+	if f.kind != unix.S_IFSOCK {
+		return fmt.Errorf("the socket has become %s: it is left alone", nameOf(f.kind))
+	}
+	if a.gid >= 0 && a.gid != f.gid {
+		if err := unix.Fchownat(f.fd, "", -1, a.gid, unix.AT_EMPTY_PATH); err != nil {
 			return fmt.Errorf("giving the socket to group %d (the master must be root or a member): %w", a.gid, err)
 		}
 	}
-	if err := os.Chmod(path, fs.FileMode(a.mode)); err != nil {
-		return fmt.Errorf("setting the socket's mode to %#o: %w", a.mode, err)
+	if a.mode != f.mode {
+		if err := unix.Chmod(f.path(), a.mode); err != nil {
+			return fmt.Errorf("setting the socket's mode to %#o: %w", a.mode, err)
+		}
 	}
 	return nil
 }
 
-// strayed tells whether mode or group of a path are other than they should be:
-// somebody has changed them by hand.
-func (a access) strayed(path string) bool {
-	var st unix.Stat_t
-	return unix.Lstat(path, &st) == nil && (st.Mode&0o7777 != a.mode || int(st.Gid) != a.gid)
+// permitAt is permit for the socket that has a name, if it is still that one.
+func (a access) permitAt(path string, is fileID) error {
+	return within(path, func(dir int, name string) error {
+		f, err := openFile(dir, name)
+		if err != nil {
+			return err
+		}
+		defer f.close()
+		if f.id != is {
+			return fmt.Errorf("%s is not masterd's socket any more: it is left alone", path)
+		}
+		return a.permit(f)
+	})
 }
+
+// strayed tells whether mode or group of a file are other than they should be:
+// somebody has changed them by hand.
+func (a access) strayed(f file) bool { return f.mode != a.mode || f.gid != a.gid }
 
 // permit sets mode and group of all sockets; the public path is one of them.
 func (l *listener) permit(a access) error {
 	for _, s := range l.sockets {
-		if err := a.permit(s.hidden); err != nil && !s.broken {
+		if err := a.permitAt(s.hidden, s.file); err != nil && !s.broken {
 			return err
 		}
 	}
@@ -250,33 +334,39 @@ func (l *listener) permit(a access) error {
 // would take the hidden name away, and there would be no way back.
 func (l *listener) show(i int) error {
 	s := l.sockets[i]
-	if public, kind, err := identifyFile(l.conf.Path); err == nil {
-		if public == s.file {
-			l.front = i
-			return nil
+	return within(l.conf.Path, func(dir int, name string) error {
+		if public, err := openFile(dir, name); err == nil {
+			public.close()
+			if public.id == s.file {
+				l.front = i
+				return nil
+			}
+			if public.kind != unix.S_IFSOCK {
+				return fmt.Errorf("%s has become %s; it is left alone: move it away", l.conf.Path, nameOf(public.kind))
+			}
 		}
-		if kind != unix.S_IFSOCK {
-			return fmt.Errorf("%s has become %s; it is left alone: move it away", l.conf.Path, nameOf(kind))
+		if s.broken {
+			return fmt.Errorf("the socket of slot %d was shut down by a worker", i)
 		}
-	}
-	if s.broken {
-		return fmt.Errorf("the socket of slot %d was shut down by a worker", i)
-	}
-	temporary := hiddenName(l.conf.Path, "new")
-	if err := remove(temporary); err != nil {
-		return err
-	}
-	if err := os.Link(s.hidden, temporary); err != nil {
-		return fmt.Errorf("linking: %w", err)
-	}
-	if err := os.Rename(temporary, l.conf.Path); err != nil {
-		return errors.Join(fmt.Errorf("putting the socket in place: %w", err), remove(temporary))
-	}
-	l.front = i
-	if l.access.strayed(l.conf.Path) {
-		_ = l.access.permit(l.conf.Path) // else the next look at the path says why not
-	}
-	return remove(temporary) // still there if both names were one file already
+		temporary := filepath.Base(hiddenName(name, "new"))
+		if err := removeAt(dir, temporary); err != nil {
+			return err
+		}
+		if err := unix.Linkat(dir, filepath.Base(s.hidden), dir, temporary, 0); err != nil {
+			return fmt.Errorf("linking %s: %w", s.hidden, err)
+		}
+		if err := unix.Renameat(dir, temporary, dir, name); err != nil {
+			return errors.Join(fmt.Errorf("putting the socket in place: %w", err), removeAt(dir, temporary))
+		}
+		l.front = i
+		if f, err := openFile(dir, name); err == nil {
+			if f.id == s.file && l.access.strayed(f) {
+				_ = l.access.permit(f) // else the next look at the path says why not
+			}
+			f.close()
+		}
+		return removeAt(dir, temporary) // still there if both names were one file already
+	})
 }
 
 // heaviest picks the slot for all connections; of equals, the one that has them.
@@ -293,29 +383,35 @@ func (l *listener) heaviest(shares []Share) int {
 	return best.Slot
 }
 
-// shown tells whether the public path leads where it should.
-func (l *listener) shown() bool {
-	public, _, err := identifyFile(l.conf.Path)
-	return err == nil && public == l.sockets[l.front].file
+// shown tells whether the public path leads where it should, to what it leads, and
+// why that cannot be told.
+func (l *listener) shown() (bool, file, error) {
+	public, err := identifyFile(l.conf.Path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, public, nil
+	}
+	return err == nil && public.id == l.sockets[l.front].file, public, err
 }
 
 // hide removes the names that are ours.
 func (l *listener) hide() {
-	public, _, err := identifyFile(l.conf.Path)
+	public, err := identifyFile(l.conf.Path)
 	for _, s := range l.sockets {
-		if err == nil && public == s.file {
+		if err == nil && public.id == s.file {
 			_ = remove(l.conf.Path)
 		}
-		if at, _, err := identifyFile(s.hidden); err == nil && at == s.file {
+		if at, err := identifyFile(s.hidden); err == nil && at.id == s.file {
 			_ = remove(s.hidden)
 		}
 	}
 }
 
 // remove removes a name; that it is gone already is as good.
-func remove(path string) error {
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing: %w", err)
+func remove(path string) error { return within(path, removeAt) }
+
+func removeAt(dir int, name string) error {
+	if err := unix.Unlinkat(dir, name, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("removing %s: %w", name, err)
 	}
 	return nil
 }
