@@ -17,11 +17,22 @@ func (m *Master) Hup() { m.reloadUnattended("SIGHUP", rollout.Signal, true) }
 // Usr2 rolls over with the configuration in force.
 func (m *Master) Usr2() { m.reloadUnattended("SIGUSR2", rollout.Signal, false) }
 
-// ReopenLogs opens the log file anew, after a rotation.
+// ReopenLogs opens the log file anew, after a rotation. It is for the goroutine that
+// takes the signals, and does not keep that: a disk may be slow, and TERM comes there
+// too. Who is at it does it once more for those who ask meanwhile.
 func (m *Master) ReopenLogs() {
-	if err := m.journal.Reopen(); err != nil {
-		m.log.Error("reopening the log; the old file stays in use", zap.Error(err))
+	if m.reopens.Add(1) > 1 {
+		return
 	}
+	m.beside(func() {
+		for {
+			asked := m.reopens.Load()
+			_ = m.journal.Reopen() // it says itself what went wrong
+			if m.reopens.CompareAndSwap(asked, 0) {
+				return
+			}
+		}
+	})
 }
 
 // Quit drains and stops without a deadline of its own.

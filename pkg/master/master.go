@@ -174,6 +174,7 @@ type Master struct {
 	keptConfigs map[string]bool    // by digest: those that lie beside it
 	keptStale   bool               // others may lie there, too
 	ousted      atomic.Bool        // the runtime directory is another master's by now
+	reopens     atomic.Int32       // how often ReopenLogs was asked since it last did it
 	liveKept    atomic.Int32       // how many configurations lie beside live.json; -1: it is not kept
 	liveRefused time.Time          // when a line was last written about its not being written
 	leave       *leave             // another masterd takes this one's place

@@ -3,6 +3,7 @@ package journal
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -10,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -227,6 +229,42 @@ func TestReopen(t *testing.T) {
 	lines := written(t, j, filepath.Join(moved, "masterd.log"))
 	if len(lines) != 3 || !strings.Contains(lines[1], "could not be opened again") || !strings.Contains(lines[2], "four") {
 		t.Errorf("%q", lines)
+	}
+}
+
+// A FIFO in the file's place would wait for a reader, and a link of somebody else's
+// leads to a file that is none of ours.
+func TestReopenWaitsForNobody(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "masterd.log")
+	j := open(t, Options{File: path, Service: "shop", PID: 1})
+	for what, put := range map[string]func() error{
+		"a FIFO":      func() error { return syscall.Mkfifo(path, 0o600) },
+		"a directory": func() error { return os.Mkdir(path, 0o700) },
+		"a hard link": func() error { return errors.Join(os.WriteFile(path+".1", nil, 0o600), os.Link(path+".1", path)) },
+	} {
+		if err := errors.Join(os.RemoveAll(path), put()); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() { done <- j.Reopen() }()
+		select {
+		case err := <-done:
+			if err == nil {
+				t.Errorf("%s was opened", what)
+			}
+		case <-time.After(20 * time.Second):
+			if f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0); err == nil { // lets it go
+				defer f.Close()
+			}
+			t.Fatalf("%s holds up who opens it", what)
+		}
+	}
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := j.Reopen(); err != nil {
+		t.Error(err)
 	}
 }
 

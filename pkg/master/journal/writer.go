@@ -6,6 +6,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/masterd/masterd/pkg/master/trust"
 )
 
 const (
@@ -70,8 +72,9 @@ func newWriter(path string, stderr *os.File, note func(string) []byte) (*writer,
 	return w, nil
 }
 
+// openFile waits for nobody, and appends to no file that another's link leads to.
 func openFile(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE, fileMode)
+	f, err := trust.Own().Append(path, true, fileMode)
 	if err != nil {
 		return nil, fmt.Errorf("the log file cannot be opened: %w; see log.file", err)
 	}
