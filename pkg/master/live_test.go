@@ -130,6 +130,15 @@ func TestProvesBesideOneThatWrites(t *testing.T) {
 	}); err != nil {
 		t.Error(err)
 	}
+	// It would not be taken over if it has what others could swap.
+	swapped := *cfg
+	swapped.Listeners = []config.Listener{{Name: "http", Network: "unix", Path: filepath.Join(t.TempDir(), "s")}}
+	if err := os.Chmod(filepath.Dir(swapped.Listeners[0].Path), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := Prove(&swapped, sourceOf); err == nil || !strings.Contains(err.Error(), "others can rename what is in") {
+		t.Errorf("it says %v", err)
+	}
 	// One that is gone for good is said.
 	if err := os.Remove(filepath.Join(cfg.RuntimeDir, "config-"+state.Digest(b.Source())+".yaml")); err != nil {
 		t.Fatal(err)

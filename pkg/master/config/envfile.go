@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/masterd/masterd/pkg/master/trust"
 )
 
 // maxValue is the longest value of an environment variable, in bytes; the
@@ -20,9 +22,15 @@ const maxValue = 64 << 10
 // and those that begin with # are passed over. A value may be in single quotes
 // (taken as it is) or double quotes (with \n, \t, \", \\ and \$). Nothing is
 // expanded. At most maxFile bytes and maxVariables entries are read. The error
-// names the line but never shows a value.
+// names the line but never shows a value. What somebody else could have put there is not
+// read: it may be another service's secret.
 func LoadEnvFile(path string) ([]string, error) {
-	data, err := readFile(path)
+	f, err := trust.Own().Open(path)
+	var data []byte
+	if err == nil {
+		defer f.Close()
+		data, err = readAll(f)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("environment file %s: %w", path, fileCause(err))
 	}

@@ -56,7 +56,9 @@ func serviceKeys() []Key {
 			Meaning: `tcp://HOST:PORT, tcp4://HOST:PORT, tcp6://HOST:PORT or unix:///PATH. HOST is an IP address, IPv6 in
 				brackets, "localhost", or empty for all addresses of the machine (with tcp:// IPv4 and IPv6 at once).
 				A Unix socket takes its permissions from unix:///PATH?mode=0660&group=www; without mode it is 0666, so
-				that any local user connects, as with a TCP port. It must be given, each address once.`},
+				that any local user connects, as with a TCP port. Nobody but root and the master's user may be able to
+				write to the socket's directory, or to one above it, unless it has the sticky bit, as /tmp has: with
+				root's master a directory of the worker's user is refused. It must be given, each address once.`},
 		{Path: "listeners[].backlog", Type: Integer, Default: "4096", Unit: "connections", Min: "1", Max: "65535",
 			Meaning: `How many connections may wait to be accepted, on each kernel socket of the listener. The kernel cuts it to
 				net.core.somaxconn.`},
@@ -104,7 +106,8 @@ func workerKeys() []Key {
 			Meaning: `Files of KEY=VALUE lines, read at each start of a worker and never stored: the place for secrets. A line
 				may begin with "export"; # begins a comment line; values may be in single quotes (as they are) or double
 				quotes (\n, \t, \", \\, \$). Nothing is expanded. Later files win over earlier ones, and worker.env wins
-				over all of them.`},
+				over all of them. One that others than root and the master's user could have put there, themselves or by
+				a symbolic link, is not read.`},
 		{Path: "worker.user", Type: Text, Example: "www-data",
 			Meaning: `The user that workers run as, by name or number. It needs a master that runs as root. When empty, the
 				master's own.`},
@@ -323,7 +326,9 @@ func masterKeys() []Key {
 		{Path: "log.format", Type: Text, Default: "auto", Allowed: []string{"auto", "console", "json"}, Restart: true,
 			Meaning: `"auto" is console on a terminal, else json.`},
 		{Path: "log.file", Type: Path, Restart: true, Example: "/var/log/masterd/shop.log",
-			Meaning: `Where the log goes; when empty, to standard error. USR1 opens it anew after a rotation.`},
+			Meaning: `Where the log goes; when empty, to standard error. USR1 opens it anew after a rotation. It is a regular
+				file with one name; a symbolic link is followed only if nobody but root and the master's user could have
+				put it there.`},
 		{Path: "log.per_worker", Type: Rate, Default: "1MiB/s", Min: "1KiB/s", Max: "1GiB/s",
 			Meaning: `How much output of one worker is passed on; more is dropped and counted. The master's own lines never are.`},
 		{Path: "log.line", Type: Size, Default: "16KiB", Min: "256B", Max: "1MiB",

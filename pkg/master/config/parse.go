@@ -87,6 +87,10 @@ func readFile(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
+	return readAll(f)
+}
+
+func readAll(f *os.File) ([]byte, error) {
 	st, err := f.Stat()
 	switch {
 	case err != nil:

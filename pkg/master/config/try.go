@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"runtime"
 	"strings"
+
+	"github.com/masterd/masterd/pkg/master/trust"
 )
 
 // Finding is something about this machine that does not fit a configuration.
@@ -51,14 +53,48 @@ func Try(c *Config) []Finding {
 	t.helpers()
 	t.sharedSockets()
 	for _, l := range c.Listeners {
-		if l.Network == "unix" {
+		if err := l.refused(); err != nil {
+			t.bad("listeners", "%v", err)
+		} else if l.Network == "unix" {
 			t.directory("listeners", filepath.Dir(l.Path))
 		}
 	}
 	if c.Log.File != "" {
-		t.directory("log.file", filepath.Dir(c.Log.File))
+		t.logFile(c.Log.File)
 	}
 	return t.found
+}
+
+// Refused says which path of a configuration a master does not use, because others
+// could put another thing there. A service that runs may name one: an earlier masterd
+// took it.
+func Refused(c *Config) error {
+	for _, l := range c.Listeners {
+		if err := l.refused(); err != nil {
+			return err
+		}
+	}
+	for _, f := range c.Worker.EnvFiles {
+		_, err := LoadEnvFile(f)
+		if _, ok := errors.AsType[trust.Refused](err); ok {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l Listener) refused() error {
+	if l.Network != "unix" {
+		return nil
+	}
+	dir, err := trust.Own().OpenDir(filepath.Dir(l.Path))
+	if _, ok := errors.AsType[trust.Refused](err); ok {
+		return fmt.Errorf("listener %s on %s: %w", l.Name, l.Path, err)
+	}
+	if err == nil {
+		_ = dir.Close()
+	}
+	return nil // what else is wrong is said where it is used
 }
 
 type trial struct {
@@ -283,6 +319,19 @@ func (t *trial) envFiles() {
 			t.warn("worker.env_files", "every user may read %s; if it holds secrets, chmod o-r it", f)
 		}
 	}
+}
+
+// logFile tries whether it could be written to.
+func (t *trial) logFile(path string) {
+	f, err := trust.Own().Append(path, false, 0)
+	switch {
+	case err == nil:
+		_ = f.Close()
+	case !errors.Is(err, fs.ErrNotExist):
+		t.bad("log.file", "%v", err)
+		return
+	}
+	t.directory("log.file", filepath.Dir(path)) // it is made anew after a rotation
 }
 
 // helpers tries the programs that the master itself runs.

@@ -1,10 +1,12 @@
 package config
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -117,6 +119,54 @@ func TestTryFinds(t *testing.T) {
 				t.Errorf("got\n%s\nwant\n%s", got, test.want)
 			}
 		})
+	}
+}
+
+// What others could swap is not used, and that is said before a start, and before a
+// takeover of a service that had it from an earlier masterd.
+func TestTryFindsWhatOthersCouldSwap(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to make a directory of another user")
+	}
+	const stranger = 54321
+	for name, test := range map[string]struct {
+		spoil func(c *Config, theirs string)
+		want  string
+		takes bool // a service that runs is taken over all the same
+	}{
+		"a socket": {func(c *Config, theirs string) {
+			c.Listeners = []Listener{{Name: "http", Network: "unix", Path: theirs + "/s"}}
+		}, "listeners: listener http on DIR/theirs/s: DIR/theirs belongs to uid 54321", false},
+		"variables": {func(c *Config, theirs string) {
+			put(t, theirs, "vars", "A=1\n", 0o600)
+			c.Worker.EnvFiles = []string{theirs + "/vars"}
+		}, "worker.env_files: environment file DIR/theirs/vars: DIR/theirs belongs to uid 54321", false},
+		"a log that is a FIFO": {func(c *Config, theirs string) {
+			c.Log.File = theirs + "/log"
+			if err := syscall.Mkfifo(c.Log.File, 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, "log.file: open DIR/theirs/log: not a regular file", true},
+		"a log that is a link": {func(c *Config, theirs string) {
+			c.Log.File = theirs + "/log"
+			if err := os.Symlink("/etc/passwd", c.Log.File); err != nil {
+				t.Fatal(err)
+			}
+		}, "log.file: DIR/theirs/log is a symbolic link that others could have put there", true},
+	} {
+		c, dir := ready(t)
+		theirs := dir + "/theirs"
+		if err := errors.Join(os.Mkdir(theirs, 0o755), os.Chown(theirs, stranger, stranger)); err != nil {
+			t.Fatal(err)
+		}
+		test.spoil(c, theirs)
+		got := strings.ReplaceAll(lines(Try(c)), dir, "DIR")
+		if !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got, test.want)
+		}
+		if err := Refused(c); (err == nil) != test.takes {
+			t.Errorf("%s, at a takeover: %v", name, err)
+		}
 	}
 }
 
