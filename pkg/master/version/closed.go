@@ -1,6 +1,7 @@
 package version
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -58,7 +59,7 @@ func (s *Store) admit(r record, by *User) error {
 			return nil
 		}
 		if err := os.Lchown(path, -1, gid); err != nil {
-			return err
+			return fmt.Errorf("giving it to the worker's group: %w; give the master CAP_CHOWN, or let everybody read the program", err)
 		}
 		return os.Chmod(path, mode)
 	}

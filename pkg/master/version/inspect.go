@@ -144,10 +144,12 @@ func (c *Choice) decide(src Source, f *os.File, info fs.FileInfo) error {
 			c.Mode, c.Why = ModeCopy, "a self-contained executable"
 		}
 	}
-	if c.Mode == ModePath {
-		if err := exchangeable(c.Resolved); err != nil {
-			c.Why += "; its digest proves nothing to them: " + err.Error()
+	if err := exchangeable(c.Resolved); err != nil {
+		so := "; the copy is what runs: "
+		if c.Mode == ModePath {
+			so = "; its digest does not prove what runs: "
 		}
+		c.Why += so + err.Error()
 	}
 	return nil
 }
