@@ -32,7 +32,7 @@ func CheckStore(c *config.Config) error {
 
 // CheckTrust warns of workers that are root, and of what others than root and the
 // master's user could exchange: programs, scripts and files that the master or its
-// workers run and read.
+// workers run and read. Files of variables are refused, see [config.Try].
 func CheckTrust(c *config.Config) (warnings []string) {
 	uid, _, _, err := proc.Credentials(c.Worker.User, c.Worker.Group)
 	root := err == nil && uid == 0
@@ -67,9 +67,6 @@ func CheckTrust(c *config.Config) (warnings []string) {
 		}
 		say("worker.command", c.Worker.Command[0], so+"; give it, and what is above it, to root")
 		each("worker.command", c.Worker.Directory, c.Worker.Command[1:], "workers are given it")
-	}
-	for _, f := range c.Worker.EnvFiles {
-		say("worker.env_files", f, "the master reads it and gives it to the workers")
 	}
 	h := c.Rollout.Hooks
 	for _, list := range []struct {

@@ -23,8 +23,8 @@ func TestCheckTrust(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, text := range map[string]string{
-		"root/conf": "", "root/shop": string(program), "root/app.py": "", "root/env": "", "root/hook": "",
-		"other/conf": "", "other/shop": string(program), "other/app.py": "", "other/env": "", "other/hook": "", "other/run.sh": "#!/bin/sh\n",
+		"root/conf": "", "root/shop": string(program), "root/app.py": "", "root/hook": "",
+		"other/conf": "", "other/shop": string(program), "other/app.py": "", "other/hook": "", "other/run.sh": "#!/bin/sh\n",
 	} {
 		if err := errors.Join(os.MkdirAll(filepath.Dir(at(name)), 0o755), os.WriteFile(at(name), []byte(text), 0o755)); err != nil {
 			t.Fatal(err)
@@ -35,7 +35,7 @@ func TestCheckTrust(t *testing.T) {
 	}
 	good := func() *config.Config {
 		return &config.Config{File: at("root/conf"), Worker: config.Worker{
-			User: "nobody", Command: []string{at("root/shop"), "app.py", "--mode", "prod"}, Directory: at("root"), EnvFiles: []string{at("root/env")},
+			User: "nobody", Command: []string{at("root/shop"), "app.py", "--mode", "prod"}, Directory: at("root"),
 		}, Rollout: config.Rollout{Hooks: config.Hooks{Before: [][]string{{"/bin/sh", at("root/hook")}}}}}
 	}
 	if w := CheckTrust(good()); len(w) > 0 {
@@ -56,12 +56,11 @@ func TestCheckTrust(t *testing.T) {
 			c.Worker.Directory = at("other")
 		},
 			"worker.command: others could exchange " + at("other/app.py")},
-		"env_files": {func(c *config.Config) { c.Worker.EnvFiles = []string{at("other/env")} }, "worker.env_files: others could exchange"},
-		"hook":      {func(c *config.Config) { c.Rollout.Hooks.Failed = [][]string{{at("other/hook")}} }, "rollout.hooks.failed: others could exchange"},
-		"hook's":    {func(c *config.Config) { c.Rollout.Hooks.After = [][]string{{"/bin/sh", at("other/hook")}} }, "rollout.hooks.after: others could exchange"},
-		"require":   {func(c *config.Config) { c.Rollout.Require.Commands = [][]string{{at("other/hook")}} }, "rollout.require.commands: "},
-		"health":    {func(c *config.Config) { c.Health.Command = []string{at("other/hook")} }, "health.command: "},
-		"drain":     {func(c *config.Config) { c.Drain.Command = []string{at("other/hook")} }, "drain.command: "},
+		"hook":    {func(c *config.Config) { c.Rollout.Hooks.Failed = [][]string{{at("other/hook")}} }, "rollout.hooks.failed: others could exchange"},
+		"hook's":  {func(c *config.Config) { c.Rollout.Hooks.After = [][]string{{"/bin/sh", at("other/hook")}} }, "rollout.hooks.after: others could exchange"},
+		"require": {func(c *config.Config) { c.Rollout.Require.Commands = [][]string{{at("other/hook")}} }, "rollout.require.commands: "},
+		"health":  {func(c *config.Config) { c.Health.Command = []string{at("other/hook")} }, "health.command: "},
+		"drain":   {func(c *config.Config) { c.Drain.Command = []string{at("other/hook")} }, "drain.command: "},
 	} {
 		cfg := good()
 		c.change(cfg)
