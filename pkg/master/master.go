@@ -294,7 +294,8 @@ func (m *Master) open() (err error) {
 	m.sockets, m.slots = set, set.Slots()
 	output, err := logs.Open(logs.Options{
 		Dir: filepath.Join(cfg.RuntimeDir, outputDir), PerWorker: cfg.Log.PerWorker, Line: cfg.Log.Line,
-		Emit: func(e logs.Entry, _ []byte) { m.journal.Line(e.LogLine, e.PID) },
+		Emit:  func(e logs.Entry, _ []byte) { m.journal.Line(e.LogLine, e.PID) },
+		Unfit: func(worker uint64, why string) { m.at(func() { m.giveUp(rollout.Worker(worker), why) }) },
 	})
 	if err != nil {
 		return err

@@ -469,6 +469,20 @@ func (m *Master) signalWorker(id rollout.Worker, kill bool, why string) {
 	}
 }
 
+// giveUp ends a worker for what it does to others. One that is leaving is not waited for.
+func (m *Master) giveUp(id rollout.Worker, why string) {
+	w := m.workers[id]
+	if w == nil {
+		return
+	}
+	m.log.Warn("a worker is given up", append(m.fields(w), zap.String("why", why))...)
+	if w.leaving {
+		m.signalWorker(id, true, why)
+		return
+	}
+	m.step(rollout.Unfit{Worker: id, Why: why})
+}
+
 // fields name a worker in the log.
 func (m *Master) fields(w *worker) []zap.Field {
 	f := []zap.Field{

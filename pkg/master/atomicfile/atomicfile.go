@@ -106,6 +106,10 @@ func Read(path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("read %s: %w", path, cause(err))
 	}
 	defer f.Close()
+	return read(f, path, limit)
+}
+
+func read(f *os.File, path string, limit int64) ([]byte, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", path, cause(err))

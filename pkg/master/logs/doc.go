@@ -10,6 +10,11 @@
 // Their length is that of all that was ever written, which is what a limit on
 // file sizes would count.
 //
+// A worker has its file to write to, and with that could take all space of the file
+// system that others are in, too, by means that are no output (see giveBackOutside). Of
+// a tmpfs it is taken back within a moment, and who goes on is given up. In between
+// others find it full: a limit of this, as a worker is quicker than whoever looks.
+//
 // While no master reads, the files do grow, at the workers' pace, up to what the
 // file system has; a full one costs output, never a worker. Their names tell the
 // next master whose they are.

@@ -133,11 +133,24 @@ func (r *Room) skip(o *Output, s *stream, n int64) {
 // said just now.
 func (r *Room) note(o *Output) {
 	now := r.opt.Clock().UnixNano()
-	if o.unsaid == 0 || now-o.saidAt < int64(noteEvery) {
+	stray := o.out.stray + o.err.stray
+	if o.unsaid == 0 && stray == 0 || now-o.saidAt < int64(noteEvery) {
 		return
 	}
 	o.saidAt = now
 	r.sayDropped(o)
+	if stray > 0 {
+		o.out.stray, o.err.stray = 0, 0
+		r.say(o, fmt.Sprintf("%s of the runtime directory's file system were given back, which this worker had taken by its output's file without writing output", humanize.IBytes(uint64(stray))))
+	}
+}
+
+// overstep gives a worker up that goes on taking space for nothing.
+func (r *Room) overstep(o *Output) {
+	if !o.overstepped && o.out.strays+o.err.strays >= maxStrays {
+		o.overstepped = true
+		r.opt.Unfit(o.id.Worker, fmt.Sprintf("it has taken space of the runtime directory's file system %d times by its output's file, without writing output", maxStrays))
+	}
 }
 
 func (r *Room) sayDropped(o *Output) {

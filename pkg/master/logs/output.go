@@ -23,6 +23,8 @@ type Output struct {
 	unsaidB   uint64 // bytes of those
 	saidAt    int64  // of the last note, Unix nanoseconds
 	cut       uint64 // lines, ever
+
+	overstepped bool // its worker was given up for the space it took
 }
 
 // FDs are the descriptors for the worker's standard output and error. They are

@@ -11,3 +11,9 @@ func punch(fd int, from, size int64) error {
 		}
 	}
 }
+
+// inMemory tells whether a file is in a tmpfs.
+func inMemory(fd int) bool {
+	var fs unix.Statfs_t
+	return unix.Fstatfs(fd, &fs) == nil && fs.Type == unix.TMPFS_MAGIC
+}

@@ -24,6 +24,7 @@ const (
 	readSize     = 64 << 10
 	keepFinished = 16      // workers whose last lines are kept after their end
 	keepBytes    = 2 << 20 // of the lines of all of those together
+	maxStrays    = 10      // times that a worker may take space for no output
 )
 
 // Options say where output is kept and what bounds it.
@@ -37,6 +38,11 @@ type Options struct {
 	// one goroutine, which also answers every question to the room: it must not
 	// block. May be nil.
 	Emit func(e Entry, raw []byte)
+
+	// Unfit is told of a worker that fills the outputs' file system by other means than
+	// output, again and again: space is given back 10 ms after it was taken, and others
+	// have none of it meanwhile. It must not block. May be nil.
+	Unfit func(worker uint64, why string)
 
 	Clock func() time.Time // nil: time.Now
 }
@@ -88,6 +94,9 @@ func Open(o Options) (*Room, error) {
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
+	}
+	if o.Unfit == nil {
+		o.Unfit = func(uint64, string) {}
 	}
 	if o.Emit == nil {
 		o.Emit = func(Entry, []byte) {}
@@ -282,6 +291,7 @@ func (r *Room) look(turn int64) (more bool) {
 			}
 		}
 		r.note(o)
+		r.overstep(o)
 	}
 	return more
 }

@@ -25,6 +25,9 @@ type stream struct {
 	left  bool  // by an earlier master, and nothing was read yet
 	whole bool  // space can only be given back all at once: no holes on this file system
 
+	strays int   // how often it had something outside of what was to be read
+	stray  int64 // bytes of that since it was last said
+
 	part []byte // of a line whose end has not come
 	over uint64 // bytes of that line beyond what is kept
 	tail []byte // end of what was dropped since a line was last passed on
@@ -62,6 +65,9 @@ func (s *stream) next(buf []byte) (got []byte, skipped int64) {
 	}
 	if st.Size < s.pos { // somebody truncated it
 		s.pos, s.given = 0, 0
+	}
+	if n := giveBackOutside(s.fd, &st, s.given); n > 0 {
+		s.strays, s.stray = s.strays+1, s.stray+n
 	}
 	if backlog := st.Size - s.pos; backlog > backlogLimit {
 		skipped = backlog - backlogKeep

@@ -23,7 +23,18 @@ const (
 	liveConfig = "config-" // and the digest of a configuration
 	maxLive    = 4 << 20   // bytes; 2,000 workers need less than one
 	maxConfig  = 1 << 20
+	// reserved is what live.json, and the next configuration beside it, have in any
+	// case, in bytes: a worker, or whoever else is in the file system, may fill it.
+	reserved = 64 << 10
 )
+
+func liveFile(dir string) atomicfile.Reserved {
+	return atomicfile.Reserved{Spare: filepath.Join(dir, liveName), Size: reserved, Pad: ' '}
+}
+
+func configFile(dir string) atomicfile.Reserved {
+	return atomicfile.Reserved{Spare: filepath.Join(dir, "config"), Size: reserved}
+}
 
 // Live is what a master leaves, while it lives, for the next one: who runs, and
 // as what. It lies in the runtime directory and goes with the host's boot, as
@@ -133,7 +144,7 @@ func (l Live) Encode() ([]byte, error) {
 // KeepLive writes what Encode made. It is for the death of a process and not of
 // the host: nothing is synced to the disk.
 func KeepLive(dir string, encoded []byte) error {
-	return atomicfile.Replace(filepath.Join(dir, liveName), encoded, 0o600)
+	return liveFile(dir).Replace(filepath.Join(dir, liveName), encoded, 0o600)
 }
 
 // KeepConfig writes a configuration's text beside it, under its digest.
@@ -142,7 +153,7 @@ func KeepConfig(dir, digest string, text []byte) error {
 	if _, err := os.Lstat(path); err == nil {
 		return nil
 	}
-	return atomicfile.Replace(path, text, 0o600)
+	return configFile(dir).Replace(path, text, 0o600)
 }
 
 // LoadConfig reads one back.
@@ -167,7 +178,7 @@ func Digest(text []byte) string {
 // is nil and no error.
 func LoadLive(dir, boot string) (*Live, error) {
 	path := filepath.Join(dir, liveName)
-	text, err := atomicfile.Read(path, maxLive)
+	text, err := atomicfile.ReadReserved(path, maxLive)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -200,7 +211,7 @@ func DropLive(dir string) error {
 	if err := os.Remove(filepath.Join(dir, liveName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return DropConfigs(dir, nil)
+	return errors.Join(DropConfigs(dir, nil), liveFile(dir).Drop(), configFile(dir).Drop())
 }
 
 // DropConfigs removes the configurations that are not needed any more. It must not

@@ -166,6 +166,8 @@ func main() {
 			}
 		}
 		log.Print("has turned")
+	case "takes-space":
+		time.AfterFunc(after, takeSpace)
 	case "stores":
 		fd, err := unix.MemfdCreate("legacy", unix.MFD_CLOEXEC)
 		check(err)
