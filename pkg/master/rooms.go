@@ -178,21 +178,22 @@ type checker interface {
 
 // system is the rest of it, as functions.
 type system struct {
-	spawn    func(proc.Spec) (process, error)
-	checker  func(config.Health) checker
-	memory   func(workers [][]int) rollout.Memory
-	pressure func() (bool, string)
-	usage    func(pid int) (rss int64, fds int)
-	groups   func() map[int][]int // processes by the group they are in
-	conns    func(processes []int, at []netip.AddrPort, paths []string) (conns.Open, error)
-	has      func(processes []int, sockets []uint64) ([]uint64, error) // which of them they have open
-	answer   func(bindsub.Options) (calls, error)
-	save     func(dir string, s rollout.State) error
-	load     func(dir string) (rollout.State, error)
-	adopt    func(pid int, begun string, group int) (process, error)
-	find     func(dir string, match func(env []string) bool) []proc.Found
-	keepLive func(dir string, encoded []byte) error                           // nil: nothing is kept
-	prove    func(ctx context.Context, self Self) (version string, err error) // nil: there are no upgrades
+	spawn     func(proc.Spec) (process, error)
+	checker   func(config.Health) checker
+	memory    func(workers [][]int) rollout.Memory
+	pressure  func() (bool, string)
+	usage     func(pid int) (rss int64, fds int)
+	groups    func() map[int][]int // processes by the group they are in
+	conns     func(processes []int, at []netip.AddrPort, paths []string) (conns.Open, error)
+	has       func(processes []int, sockets []uint64) ([]uint64, error) // which of them they have open
+	answer    func(bindsub.Options) (calls, error)
+	save      func(dir string, s rollout.State) error
+	load      func(dir string) (rollout.State, error)
+	adopt     func(pid int, begun string, group int) (process, error)
+	find      func(dir string, match func(env []string) bool) []proc.Found
+	processes func() uint64                                                    // how many processes a worker's user may have; zero: it is not known
+	keepLive  func(dir string, encoded []byte) error                           // nil: nothing is kept
+	prove     func(ctx context.Context, self Self) (version string, err error) // nil: there are no upgrades
 }
 
 // keeping is [keeper.Client].

@@ -1,8 +1,10 @@
 package master
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
+	"os"
 	"path/filepath"
 	"strconv"
 	"sync/atomic"
@@ -203,6 +205,7 @@ func (m *Master) spawn(w *worker, secret string, as *version.User) (process, err
 		User: g.cfg.Worker.User, Group: g.cfg.Worker.Group, NoFile: g.cfg.Worker.NoFile,
 		OOMScoreAdj: candidateScore, Stdout: stdout, Stderr: stderr,
 	}
+	m.bind(&spec, &g.cfg.Worker, as.UID)
 	extra[ipc.EnvRuntimeDir] = m.opt.Config.RuntimeDir
 	extra[ipc.EnvWorker] = strconv.FormatUint(uint64(w.id), 10)
 	if g.cfg.Worker.Kind == config.KindSDK {
@@ -230,6 +233,18 @@ func (m *Master) spawn(w *worker, secret string, as *version.User) (process, err
 		closeFD(group)
 	}
 	return p, err
+}
+
+// bind takes from a worker what it is not to have of the master's.
+func (m *Master) bind(spec *proc.Spec, c *config.Worker, uid int) {
+	spec.NoNewPrivileges = c.NoNewPrivs == "yes" || c.NoNewPrivs == "auto" && uid != os.Geteuid()
+	if uid == 0 || !spec.NoNewPrivileges {
+		spec.Bounding = c.Bounding()
+	}
+	spec.Processes = cmp.Or(c.NProc, m.system.processes())
+	if size, ok := map[string]int64{"none": 0, "unlimited": -1}[c.Core]; ok {
+		spec.Core = &size
+	}
 }
 
 // expect makes a worker known to the control socket before it exists, or before

@@ -118,16 +118,17 @@ func (w *world) master(cfg *config.Config) *Master {
 	w.t.Cleanup(func() { _ = j.Close() })
 	m.history, m.store, m.sockets, m.sessions, m.output = h, w, w, w, fakeOutputs{w}
 	m.system = system{
-		spawn:    w.spawn,
-		checker:  func(config.Health) checker { return w },
-		memory:   func([][]int) rollout.Memory { w.mu.Lock(); defer w.mu.Unlock(); return w.memory },
-		pressure: func() (bool, string) { return false, "" },
-		usage:    func(int) (int64, int) { return 0, 0 },
-		find:     func(string, func([]string) bool) []proc.Found { return nil },
-		groups:   func() map[int][]int { return nil },
-		conns:    func([]int, []netip.AddrPort, []string) (conns.Open, error) { return w.open(), nil },
-		save:     w.save,
-		load:     func(string) (rollout.State, error) { return rollout.State{}, nil },
+		spawn:     w.spawn,
+		checker:   func(config.Health) checker { return w },
+		memory:    func([][]int) rollout.Memory { w.mu.Lock(); defer w.mu.Unlock(); return w.memory },
+		pressure:  func() (bool, string) { return false, "" },
+		usage:     func(int) (int64, int) { return 0, 0 },
+		processes: func() uint64 { return 0 },
+		find:      func(string, func([]string) bool) []proc.Found { return nil },
+		groups:    func() map[int][]int { return nil },
+		conns:     func([]int, []netip.AddrPort, []string) (conns.Open, error) { return w.open(), nil },
+		save:      w.save,
+		load:      func(string) (rollout.State, error) { return rollout.State{}, nil },
 	}
 	w.pool.Store(16)
 	m.machine = rollout.New(rollout.Options{Slots: 16, Rand: rand.New(rand.NewPCG(1, 2)), Violated: func(what string) { w.t.Errorf("invariant: %s", what) }})

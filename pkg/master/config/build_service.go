@@ -75,6 +75,12 @@ func (b *builder) worker(c *Config) {
 	if w.NoFile > 0 && w.NoFile < minNoFile {
 		b.add("worker.limits.nofile", fmt.Sprintf("%d is too few to run anything; write 0 or at least %d", w.NoFile, minNoFile))
 	}
+	if w.NProc > 0 && w.NProc < minNProc {
+		b.add("worker.limits.processes", fmt.Sprintf("%d is too few to run anything: threads count, too; write 0 or at least %d", w.NProc, minNProc))
+	}
+	if _, err := capabilitiesOf(w.Capabilities...); err != nil {
+		b.add("worker.capabilities", err.Error())
+	}
 	b.workerEnv(w)
 	// Numbers need no entry in the user database, as in containers; a user
 	// without one has no primary group, so one must be given.
@@ -95,6 +101,9 @@ func (b *builder) worker(c *Config) {
 
 // minNoFile is the least limit of descriptors that a worker can live with.
 const minNoFile = 64
+
+// minNProc is the least limit of processes and threads that a worker can live with.
+const minNProc = 16
 
 // workerEnv refuses names that cannot be, and those that masterd sets.
 func (b *builder) workerEnv(w *Worker) {

@@ -64,6 +64,12 @@ type Worker struct {
 	User       string
 	Group      string
 	NoFile     uint64 // RLIMIT_NOFILE; zero: as the master's
+	NProc      uint64 // RLIMIT_NPROC; zero: less than what bounds the master
+	Core       string // RLIMIT_CORE: "inherit", "none" or "unlimited"
+	NoNewPrivs string // "auto", "yes" or "no"
+
+	Capabilities []string // beside those that are left to root's programs; see Bounding
+
 	StopSignal string // "TERM", "INT", "QUIT", ...
 
 	// For kinds other than KindSDK:

@@ -52,6 +52,8 @@ func pointers(c *Config) map[string]any {
 
 		"worker.kind": &w.Kind, "worker.command": &w.Command, "worker.directory": &w.Directory, "worker.processes": &w.Processes,
 		"worker.pin": &w.Pin, "worker.env": &w.Env, "worker.env_files": &w.EnvFiles, "worker.user": &w.User, "worker.group": &w.Group,
+		"worker.limits.processes": &w.NProc, "worker.limits.core": &w.Core,
+		"worker.no_new_privileges": &w.NoNewPrivs, "worker.capabilities": &w.Capabilities,
 		"worker.limits.nofile": &w.NoFile, "worker.stop_signal": &w.StopSignal,
 		"worker.preset": &w.Preset, "worker.ready": &w.Ready, "worker.notify_access": &w.NotifyAccess, "worker.watchdog": &w.Watchdog,
 		"worker.fd_store": &w.FDStore, "worker.non_blocking": &w.NonBlocking,

@@ -117,6 +117,27 @@ func workerKeys() []Key {
 		{Path: "worker.limits", Type: Section, Meaning: `Limits of each worker.`},
 		{Path: "worker.limits.nofile", Type: Integer, Default: "0", Unit: "descriptors", Min: "0", Max: "1073741816",
 			Meaning: `How many descriptors a worker may have open (RLIMIT_NOFILE), from 64. 0: as many as the master.`},
+		{Path: "worker.limits.processes", Type: Integer, Default: "0", Unit: "processes", Min: "0", Max: "4194304",
+			Meaning: `How many processes and threads the user of a worker may have when the worker starts one more
+				(RLIMIT_NPROC); all that the user runs on the host count. 0: seven eighths of the least that bounds the
+				master itself (pids.max of its cgroups, which is TasksMax= of its unit, kernel.threads-max and
+				kernel.pid_max), so that a worker that forks without end leaves the master its threads. The kernel does not
+				bind root by it: a worker without worker.user is bound only by TasksMax=, together with the master.`},
+		{Path: "worker.limits.core", Type: Text, Default: "inherit", Allowed: []string{"inherit", "none", "unlimited"},
+			Meaning: `Core files of workers that crash (RLIMIT_CORE): as large as the master's limit allows (LimitCORE= of its
+				unit), none, or of any size. They hold all that the worker had in memory.`},
+		{Path: "worker.no_new_privileges", Type: Text, Default: "auto", Allowed: []string{"auto", "yes", "no"},
+			Meaning: `Whether a worker, and all that it starts, can get no privilege that it has not got: neither by a setuid
+				program (sudo, su, sendmail of some mail servers) nor by file capabilities (ping, a program that setcap has
+				given a low port). Then the capabilities that it can ever have are none, too, and a program with file
+				capabilities that it cannot do without is refused by the kernel. "auto" is "yes" where worker.user is another
+				than the master's. Say "no" for workers that need such programs.`},
+		{Path: "worker.capabilities", Type: Words, Example: `["CAP_NET_ADMIN"]`,
+			Meaning: `Capabilities that workers which run as root, or become root by a setuid program, can have beside those
+				that are left to them: ` + commonCapabilities + `; with the presets nginx, haproxy and php-fpm ` + serverCapabilities + `, with caddy
+				DAC_OVERRIDE and NET_BIND_SERVICE. Such a worker cannot read the master's memory nor take its descriptors. ALL
+				leaves it all that the master has. Workers with worker.user have none, unless worker.no_new_privileges is "no";
+				ambient and inheritable ones no worker has. A master without CAP_SETPCAP leaves the bounding set as it is.`},
 		{Path: "worker.stop_signal", Type: Text, Default: "TERM", Allowed: signalNames(),
 			Meaning: `The signal that asks a worker to stop: for programs that are not built on the worker package, and for
 				those that do not follow the control protocol any more. "SIGTERM" is read as "TERM".`},

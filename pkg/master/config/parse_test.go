@@ -38,7 +38,7 @@ func TestDefaults(t *testing.T) {
 		File: "/etc/masterd/masterd.yaml", Service: "shop", RuntimeDir: "/run/masterd/shop", StateDir: "/var/lib/masterd/shop",
 		Listeners: []Listener{{Name: "http", Address: "tcp://127.0.0.1:8080", Network: "tcp", Host: "127.0.0.1", Port: 8080, Backlog: 4096, Steering: "auto"}},
 		Worker: Worker{Kind: KindSDK, Command: []string{"/etc/masterd/bin/shop", "--mode=prod"}, Directory: "/etc/masterd", Processes: 1,
-			Pin: "auto", StopSignal: "TERM", Preset: "none", Ready: "auto", NotifyAccess: "main"},
+			Pin: "auto", Core: "inherit", NoNewPrivs: "auto", StopSignal: "TERM", Preset: "none", Ready: "auto", NotifyAccess: "main"},
 		Health: Health{
 			HTTP:   &HTTPCheck{Listener: "http", Scheme: "http", Method: "GET", Path: "/healthz", Status: []StatusRange{{200, 200}}},
 			Start:  StartCheck{Interval: 50 * time.Millisecond, Successes: 2, Timeout: time.Minute},

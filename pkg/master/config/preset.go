@@ -26,6 +26,9 @@ type preset struct {
 	// byAddress: it finds its sockets again by their own address (getsockname), which
 	// of a Unix socket is the slot's hidden name and not the listener's path.
 	byAddress bool
+	// capabilities are what it needs of root's; empty: it runs others' programs, and they
+	// are left what is commonly needed.
+	capabilities string
 	// env tells it of its listeners where LISTEN_FDS would not; nil: it does.
 	env func(ls []Listener) (name, value string)
 }
@@ -48,11 +51,11 @@ func presets() []preset {
 		{name: "gunicorn", kind: KindSocketActivation, drain: "TERM", stop: "QUIT"},
 		{name: "uvicorn", kind: KindSocketActivation, drain: signalNone, stop: "TERM"},
 		{name: "node", kind: KindUnmodified, drain: signalNone, stop: "TERM"},
-		{name: "nginx", kind: KindSocketActivation, drain: signalNone, stop: "QUIT", nonBlocking: true, byAddress: true, env: nginxEnv},
-		{name: "caddy", kind: KindUnmodified, drain: signalNone, stop: "TERM"},
+		{name: "nginx", kind: KindSocketActivation, drain: signalNone, stop: "QUIT", nonBlocking: true, byAddress: true, env: nginxEnv, capabilities: serverCapabilities},
+		{name: "caddy", kind: KindUnmodified, drain: signalNone, stop: "TERM", capabilities: "DAC_OVERRIDE NET_BIND_SERVICE"},
 		{name: "puma", kind: KindSocketActivation, drain: "TERM", stop: "TERM", byAddress: true},
-		{name: "haproxy", kind: KindSocketActivation, drain: "USR1", stop: "TERM"},
-		{name: "php-fpm", kind: KindSocketActivation, drain: "QUIT", stop: "TERM", env: fpmEnv},
+		{name: "haproxy", kind: KindSocketActivation, drain: "USR1", stop: "TERM", capabilities: serverCapabilities},
+		{name: "php-fpm", kind: KindSocketActivation, drain: "QUIT", stop: "TERM", env: fpmEnv, capabilities: serverCapabilities},
 	}
 }
 

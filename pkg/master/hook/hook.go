@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/masterd/masterd/pkg/master/proc"
 )
 
 const (
@@ -70,7 +72,10 @@ func Run(ctx context.Context, args []string, f Facts) ([]byte, error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = waitDelay
-	err := cmd.Run()
+	err := proc.StartCommand(cmd)
+	if err == nil {
+		err = cmd.Wait()
+	}
 	if err != nil {
 		if ctx.Err() != nil {
 			err = fmt.Errorf("it took too long and was killed")

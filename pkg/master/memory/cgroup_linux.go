@@ -20,16 +20,22 @@ type free struct {
 
 // controller says which files a version of the cgroup file system has.
 type controller struct {
+	name      string
 	version   int
 	limits    []string // of which the smallest counts; "max" or a very large number: none
 	usage     string
 	cacheLine string // in memory.stat: page cache that is given back when wanted
 }
 
+const (
+	memoryName = "memory"
+	pidsName   = "pids"
+)
+
 func controllers() []controller {
 	return []controller{
-		{2, []string{"memory.max", "memory.high"}, "memory.current", "inactive_file"},
-		{1, []string{"memory.limit_in_bytes"}, "memory.usage_in_bytes", "total_inactive_file"},
+		{memoryName, 2, []string{"memory.max", "memory.high"}, "memory.current", "inactive_file"},
+		{memoryName, 1, []string{"memory.limit_in_bytes"}, "memory.usage_in_bytes", "total_inactive_file"},
 	}
 }
 
@@ -58,46 +64,82 @@ func (m Machine) least() (free, bool) {
 
 // cgroups are the bounds of the cgroups that this process is in.
 func (m Machine) cgroups(fs procfs.FS) (found []free) {
+	for _, c := range controllers() {
+		m.walk(fs, c, func(dir, name string) {
+			if f, ok := c.read(dir); ok {
+				f.where = "the cgroup " + name
+				found = append(found, f)
+			}
+		})
+	}
+	return found
+}
+
+// walk visits the cgroups that this process is in, from its own up.
+func (m Machine) walk(fs procfs.FS, c controller, visit func(dir, name string)) {
 	self, err := fs.Self()
 	if err != nil {
-		return nil
+		return
 	}
 	ours, err := self.Cgroups()
 	if err != nil {
-		return nil
+		return
 	}
 	mounts, err := fs.GetProcMounts(self.PID)
 	if err != nil {
-		return nil
+		return
 	}
-	for _, c := range controllers() {
-		path, ok := c.of(ours)
-		if !ok {
+	path, ok := c.of(ours)
+	if !ok {
+		return
+	}
+	for _, mount := range mounts {
+		if !c.on(mount) {
 			continue
 		}
-		for _, mount := range mounts {
-			if !c.on(mount) {
-				continue
+		// In a container the mount may show only a part of the hierarchy,
+		// while our path is told from its root.
+		rel, err := filepath.Rel(mount.Root, path)
+		if err != nil || strings.HasPrefix(rel, "..") {
+			rel = "."
+		}
+		for ; ; rel = filepath.Dir(rel) {
+			visit(filepath.Join(m.Root, mount.MountPoint, rel), filepath.Join(mount.Root, rel))
+			if rel == "." {
+				return
 			}
-			// In a container the mount may show only a part of the hierarchy,
-			// while our path is told from its root.
-			rel, err := filepath.Rel(mount.Root, path)
-			if err != nil || strings.HasPrefix(rel, "..") {
-				rel = "."
-			}
-			for ; ; rel = filepath.Dir(rel) {
-				if f, ok := c.read(filepath.Join(m.Root, mount.MountPoint, rel)); ok {
-					f.where = "the cgroup " + filepath.Join(mount.Root, rel)
-					found = append(found, f)
-				}
-				if rel == "." {
-					break
-				}
-			}
-			break
 		}
 	}
-	return found
+}
+
+// processShare is what a worker's user may have of the processes that bound the master:
+// the rest is left to the master, the keeper and the operator's programs.
+const processShare = 7.0 / 8
+
+// Processes is [Processes] on this machine.
+func (m Machine) Processes() uint64 {
+	least := uint64(0)
+	bound := func(path string) {
+		if n, ok := number(path); ok && (least == 0 || n < least) {
+			least = n
+		}
+	}
+	bound(filepath.Join(m.proc(), "sys/kernel/threads-max"))
+	bound(filepath.Join(m.proc(), "sys/kernel/pid_max"))
+	if fs, err := procfs.NewFS(m.proc()); err == nil {
+		for version := 1; version <= 2; version++ {
+			m.walk(fs, controller{name: pidsName, version: version}, func(dir, _ string) { bound(filepath.Join(dir, "pids.max")) })
+		}
+	}
+	n := uint64(float64(least) * processShare)
+	var own unix.Rlimit
+	if m.Root != "" || unix.Getrlimit(unix.RLIMIT_NPROC, &own) != nil || own.Cur == unix.RLIM_INFINITY {
+		return n
+	}
+	if os.Geteuid() != 0 { // it binds this process, too
+		own.Cur = uint64(float64(own.Cur) * processShare)
+	}
+	return min(n, own.Cur)
 }
 
 // of finds our path in this version's hierarchy.
@@ -107,7 +149,7 @@ func (c controller) of(ours []procfs.Cgroup) (string, bool) {
 			return cg.Path, true
 		}
 		for _, name := range cg.Controllers {
-			if c.version == 1 && name == "memory" {
+			if c.version == 1 && name == c.name {
 				return cg.Path, true
 			}
 		}
@@ -119,8 +161,8 @@ func (c controller) on(mount *procfs.MountInfo) bool {
 	if c.version == 2 {
 		return mount.FSType == "cgroup2"
 	}
-	_, memory := mount.SuperOptions["memory"]
-	return mount.FSType == "cgroup" && memory
+	_, ours := mount.SuperOptions[c.name]
+	return mount.FSType == "cgroup" && ours
 }
 
 // read is one cgroup's bound; false when it has none.

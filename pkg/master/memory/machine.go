@@ -24,3 +24,7 @@ func Pressure() (bool, string) { return Machine{}.Pressure() }
 // Usage is a process's resident memory in bytes and its number of open
 // descriptors; zero for what cannot be read. It is cheap.
 func Usage(pid int) (rss int64, fds int) { return Machine{}.Usage(pid) }
+
+// Processes is how many processes and threads of one user leave this process room for
+// its own, by all that bounds it; zero: nothing is known to.
+func Processes() uint64 { return Machine{}.Processes() }

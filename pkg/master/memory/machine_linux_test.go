@@ -195,3 +195,36 @@ func BenchmarkPressure(b *testing.B) {
 		Pressure()
 	}
 }
+
+func TestProcesses(t *testing.T) {
+	v2 := "35 25 0:30 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
+	v1 := "36 25 0:31 / /sys/fs/cgroup/pids rw,nosuid shared:10 - cgroup cgroup rw,pids\n"
+	for _, c := range []struct {
+		name  string
+		files map[string]string
+		want  uint64
+	}{
+		{"nothing is known", nil, 0},
+		{"the machine alone", map[string]string{"proc/sys/kernel/threads-max": "16000\n", "proc/sys/kernel/pid_max": "32000\n"}, 14000},
+		{"v2, TasksMax= of the unit", map[string]string{
+			"proc/42/cgroup": "0::/system.slice/shop.service\n", "proc/42/mountinfo": v2,
+			"sys/fs/cgroup/system.slice/shop.service/pids.max": "800\n",
+			"sys/fs/cgroup/system.slice/pids.max":              "max\n",
+		}, 700},
+		{"v2, of a slice above", map[string]string{
+			"proc/42/cgroup": "0::/system.slice/shop.service\n", "proc/42/mountinfo": v2,
+			"sys/fs/cgroup/system.slice/shop.service/pids.max": "max\n",
+			"sys/fs/cgroup/system.slice/pids.max":              "80\n",
+		}, 70},
+		{"v1, hybrid", map[string]string{
+			"proc/42/cgroup": "8:pids:/a\n4:memory:/b\n0::/c\n", "proc/42/mountinfo": v2 + v1,
+			"sys/fs/cgroup/pids/a/pids.max": "160\n", "sys/fs/cgroup/pids/b/pids.max": "8\n",
+		}, 140},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if got := with(t, c.files).Processes(); got != c.want {
+				t.Errorf("%d, want %d", got, c.want)
+			}
+		})
+	}
+}

@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/proc"
 )
 
 // runGroup runs cmd in a process group of its own, and kills the whole group
@@ -15,7 +17,7 @@ import (
 // own: a group's number that is free again could be that of strangers.
 func runGroup(ctx context.Context, cmd *exec.Cmd) (killed bool, err error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := proc.StartCommand(cmd); err != nil {
 		return false, err
 	}
 	pid := cmd.Process.Pid

@@ -6,13 +6,15 @@ import (
 	"context"
 	"os/exec"
 	"syscall"
+
+	"github.com/masterd/masterd/pkg/master/proc"
 )
 
 // runGroup runs cmd in a process group of its own, and kills the whole group
 // when ctx ends. Others that it left behind when it ended by itself stay.
 func runGroup(ctx context.Context, cmd *exec.Cmd) (killed bool, err error) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	if err := cmd.Start(); err != nil {
+	if err := proc.StartCommand(cmd); err != nil {
 		return false, err
 	}
 	done := make(chan struct{})

@@ -21,6 +21,10 @@ type order struct {
 	Dir     []byte
 	Who     identity
 	NoFile  uint64
+	NProc   uint64
+	Core    *int64
+	Bound   uint64
+	NoNew   bool
 	OOM     int
 	Filter  bool     // have bind and listen told
 	Files   int      // descriptors from 3 on that are the program's

@@ -65,13 +65,24 @@ func (s shim) run() refusal {
 	if r, bad := setLimit(o.NoFile); bad {
 		return r
 	}
+	if err := setLimits(o); err != nil {
+		return refuse(err, "its limits could not be set (worker.limits): %v", err)
+	}
 	if o.Filter {
 		if r, bad := s.install(); bad {
 			return r
 		}
 	}
+	if err := confine(o.Bound); err != nil {
+		return refuse(err, "its capabilities could not be taken away: %v", err)
+	}
 	if r, bad := become(o.Who); bad {
 		return r
+	}
+	if o.NoNew {
+		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+			return refuse(err, "no_new_privs could not be set: %v", err)
+		}
 	}
 	if dir := string(o.Dir); dir != "" {
 		if err := os.Chdir(dir); err != nil {
@@ -191,6 +202,32 @@ func setLimit(n uint64) (refusal, bool) {
 		return refuse(err, "a limit of %d open files cannot be set: %s; the kernel's own is in /proc/sys/fs/nr_open", n, errnoOf(err)), true
 	}
 	return refuse(err, "a limit of %d open files cannot be set: %s; the master's own hard limit is %d, raise that (LimitNOFILE= in its unit) or lower worker.limits.nofile", n, errnoOf(err), was.Max), true
+}
+
+// setLimits sets what the master was not given itself. That of processes is looked at by
+// the kernel when the user is changed, and refuses the program then.
+func setLimits(o order) error {
+	if o.Core != nil {
+		n := uint64(*o.Core)
+		if err := syscall.Setrlimit(unix.RLIMIT_CORE, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
+			return fmt.Errorf("core files of %d bytes: %w", n, err)
+		}
+	}
+	if o.NProc == 0 {
+		return nil
+	}
+	var was syscall.Rlimit
+	if err := syscall.Getrlimit(unix.RLIMIT_NPROC, &was); err != nil {
+		return err
+	}
+	n := o.NProc
+	if os.Geteuid() != 0 {
+		n = min(n, was.Max) // the tighter one of whoever has started the master holds
+	}
+	if err := syscall.Setrlimit(unix.RLIMIT_NPROC, &syscall.Rlimit{Cur: n, Max: n}); err != nil {
+		return fmt.Errorf("%d processes: %w", n, err)
+	}
+	return nil
 }
 
 // become changes the user, last of all what needs privileges.

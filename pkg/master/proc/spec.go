@@ -37,8 +37,17 @@ type Spec struct {
 	// a login would give the user.
 	User, Group string
 
-	NoFile      uint64 // RLIMIT_NOFILE, soft and hard; zero: as the master was given
-	OOMScoreAdj int    // -1000 to 1000; zero: as the master's
+	NoFile    uint64 // RLIMIT_NOFILE, soft and hard; zero: as the master was given
+	Processes uint64 // RLIMIT_NPROC: processes and threads of the worker's user; zero: as the master's
+	Core      *int64 // RLIMIT_CORE, in bytes; nil: as the master's
+
+	// Bounding are the capabilities that the program, and all that it runs, can ever
+	// have, a bit for each. Those to inherit, and ambient ones, it has none in any case.
+	Bounding uint64
+	// NoNewPrivileges takes from setuid programs and file capabilities their effect.
+	NoNewPrivileges bool
+
+	OOMScoreAdj int // -1000 to 1000; zero: as the master's
 
 	Stdout, Stderr int    // descriptors, the caller's; zero or less: /dev/null
 	Files          []File // become 3, 4, … in this order

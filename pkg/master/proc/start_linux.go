@@ -55,7 +55,7 @@ func start(s *Spec, limit time.Duration) (*Process, error) {
 	}
 	o := order{
 		Program: []byte(s.Program), Args: bytesOf(s.Args), Env: bytesOf(s.Env), Dir: []byte(s.Dir),
-		Who: who, NoFile: s.NoFile, OOM: s.OOMScoreAdj, Filter: s.Filter, Files: len(s.Files), PIDEnv: s.PIDEnv,
+		Who: who, NoFile: s.NoFile, NProc: s.Processes, Core: s.Core, Bound: s.Bounding, NoNew: s.NoNewPrivileges, OOM: s.OOMScoreAdj, Filter: s.Filter, Files: len(s.Files), PIDEnv: s.PIDEnv,
 	}
 	if len(s.Args) == 0 {
 		o.Args = [][]byte{o.Program}

@@ -68,7 +68,7 @@ func whyNotRun(program string, args, env []string, who identity, errno syscall.E
 		}
 		return refuse(errno, "%d arguments and %d environment variables of %d bytes together are more than the kernel takes; see worker.env and worker.env_files", len(args), len(env), size)
 	case syscall.EAGAIN:
-		return refuse(errno, "%s has as many processes as it may have (%s); raise its limit of processes (RLIMIT_NPROC)", who.name(), errno)
+		return refuse(errno, "%s has as many processes as it may have (%s); all that run as this user on the host count: raise worker.limits.processes, or give the service a user of its own", who.name(), errno)
 	case syscall.ENOMEM:
 		return refuse(errno, "there is not enough memory to run it (%s)", errno)
 	case syscall.EPERM:

@@ -30,6 +30,8 @@ func main() {
 	switch way {
 	case "never-binds":
 		select {}
+	case "bombs-again":
+		bomb()
 	case "wrong-port":
 		address = os.Args[3]
 	case "needs": // what may be away: its database, say
@@ -166,6 +168,12 @@ func main() {
 			}
 		}
 		log.Print("has turned")
+	case "bombs":
+		time.AfterFunc(after, func() {
+			for range 3 { // which go on when this one, or one of them, has no thread left itself
+				fork("bombs-again", address)
+			}
+		})
 	case "takes-space":
 		time.AfterFunc(after, takeSpace)
 	case "stores":
@@ -238,8 +246,16 @@ func check(err error) {
 func serve(l net.Listener) error {
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
-		if r.URL.Path == "/environ" {
+		switch r.URL.Path {
+		case "/environ":
 			fmt.Fprintln(w, strings.Join(os.Environ(), "\n"))
+			return
+		case "/status":
+			text, _ := os.ReadFile("/proc/self/status")
+			_, _ = w.Write(text)
+			return
+		case "/steal":
+			fmt.Fprintln(w, steal())
 			return
 		}
 		w.Header().Set("X-Worker-Version", os.Getenv("RELEASE"))

@@ -1,0 +1,128 @@
+package proc
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+const bindLow = unix.CAP_NET_BIND_SERVICE
+
+// handOn gives this thread a capability to hand on. It is never used again.
+func handOn(t *testing.T) {
+	t.Helper()
+	needRoot(t)
+	runtime.LockOSThread()
+	h, caps := capHeader(), [2]unix.CapUserData{}
+	if err := unix.Capget(&h, &caps[0]); err != nil {
+		t.Fatal(err)
+	}
+	caps[0].Inheritable |= 1 << bindLow
+	if err := unix.Capset(&h, &caps[0]); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prctl(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, bindLow, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// What a program can have at most is what its order says, and nothing is inherited: as
+// root, as another user, and with and without the ban on new privileges.
+func TestPrivileges(t *testing.T) {
+	handOn(t)
+	const none = "0000000000000000"
+	for _, c := range []struct {
+		user     string
+		bounding uint64
+		noNew    bool
+		has, can string
+	}{
+		{"", 1<<bindLow | 1<<unix.CAP_CHOWN, false, "0000000000000401", "0000000000000401"},
+		{"", 0, true, none, none},
+		{"65534", 0, true, none, none},
+		{"65534", 1 << unix.CAP_SETUID, false, none, "0000000000000080"},
+	} {
+		got := report(t, Spec{
+			Program: "/proc/self/exe", Args: []string{"exe", "as-worker", "report"}, User: c.user, Group: c.user, Bounding: c.bounding, NoNewPrivileges: c.noNew,
+		}).Status
+		want := fmt.Sprint(none, " ", c.has, " ", c.has, " ", c.can, " ", none, " ", map[bool]int{true: 1}[c.noNew])
+		if is := strings.Join([]string{got["CapInh"], got["CapPrm"], got["CapEff"], got["CapBnd"], got["CapAmb"], got["NoNewPrivs"]}, " "); is != want {
+			t.Errorf("%+v: %s, want %s", c, is, want)
+		}
+	}
+}
+
+// An operator's program gets nothing that is to be handed on, nor the protection from
+// the kernel when memory runs out; the thread that starts it keeps both.
+func TestOperatorsProgramsGetNoPrivileges(t *testing.T) {
+	handOn(t)
+	const oom = "/proc/self/oom_score_adj"
+	was, err := os.ReadFile(oom)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(oom, []byte("-300"), 0); err != nil {
+		t.Log("without protection: ", err) // takes CAP_SYS_RESOURCE
+	}
+	defer os.WriteFile(oom, was, 0)
+	for range 2 { // the second one goes by the first one's thread
+		var out strings.Builder
+		in, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd := exec.Command("/bin/sh", "-c", "read go; cat /proc/self/oom_score_adj /proc/self/status")
+		cmd.Stdin, cmd.Stdout = in, &out
+		if err := StartCommand(cmd); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintln(w)
+		w.Close()
+		in.Close()
+		if err := cmd.Wait(); err != nil {
+			t.Fatal(err)
+		}
+		got := out.String()
+		if strings.HasPrefix(got, "-") || !strings.Contains(got, "CapInh:\t0000000000000000") || !strings.Contains(got, "CapAmb:\t0000000000000000") {
+			t.Errorf("%s", got)
+		}
+	}
+	if set, err := unix.PrctlRetInt(unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_IS_SET, bindLow, 0, 0); err != nil || set != 1 {
+		t.Errorf("the thread has lost what it had: %d, %v", set, err)
+	}
+}
+
+// Limits are the ones that were asked for; who has too many processes is told which key
+// it is.
+func TestLimitsOfProcessesAndCores(t *testing.T) {
+	needRoot(t)
+	none := int64(0)
+	text := run(t, Spec{Program: "/bin/cat", Args: []string{"cat", "/proc/self/limits"}, User: "65533", Group: "65533", Processes: 40, Core: &none})
+	for _, want := range []string{"Max processes             40                   40", "Max core file size        0                    0"} {
+		if !strings.Contains(text, want) {
+			t.Errorf("%q is not in\n%s", want, text)
+		}
+	}
+	// It ends when it can start no more of them, and they stay.
+	bomb := Spec{Program: "/bin/sh", Args: []string{"sh", "-c", "while sleep 1000 & do :; done"}, Env: []string{"PATH=/bin:/usr/bin"}, User: "65533", Group: "65533", Processes: 40}
+	p := mustStart(t, bomb)
+	t.Cleanup(func() { unix.Kill(-p.PID(), unix.SIGKILL) })
+	if e := ended(t, p); e.Code == 0 {
+		t.Fatal(e)
+	}
+	if n := len(Group(p.PID())); n < 30 || n > 40 {
+		t.Errorf("%d processes are there", n)
+	}
+	if p, err := Start(bomb); err == nil {
+		p.Signal(unix.SIGKILL)
+		p.Close()
+		t.Error("there is one more")
+	} else if !strings.Contains(err.Error(), "worker.limits.processes") {
+		t.Error(err)
+	}
+}
