@@ -11,6 +11,8 @@ import (
 	"github.com/masterd/masterd/pkg/master"
 	"github.com/masterd/masterd/pkg/master/keeper"
 	"github.com/masterd/masterd/pkg/master/listen"
+	"github.com/masterd/masterd/pkg/master/memory"
+	"github.com/masterd/masterd/pkg/master/proc"
 )
 
 // daemon is a master, as the command line sees it: run.go gives it the signals,
@@ -72,6 +74,17 @@ func strictFlag(cmd *cobra.Command, strict *bool) {
 	cmd.Flags().BoolVar(strict, "strict", false, "refuse to start with a wrong configuration, instead of running the last good one")
 }
 
+// maxSpareThreads is how many threads a master has for moments at which it can make none.
+const maxSpareThreads = 16
+
+// spareThreads are fewer where the processes are that few.
+func spareThreads() int {
+	if most := memory.Processes(); most > 0 {
+		return int(min(maxSpareThreads, most/16))
+	}
+	return maxSpareThreads
+}
+
 // run is the daemon's life. Signals are caught before the master is made: one
 // that comes early waits for it.
 func (a *app) run(ctx context.Context, strict bool) error {
@@ -89,6 +102,7 @@ func (a *app) run(ctx context.Context, strict bool) error {
 	if self.Program != "" { // it may have been started by a descriptor, and be called by its number
 		_ = os.WriteFile("/proc/self/comm", []byte(filepath.Base(self.Program)), 0)
 	}
+	proc.Protect(spareThreads())
 	signals := catchSignals()
 	defer signals.stop()
 	given := givenSockets()

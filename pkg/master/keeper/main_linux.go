@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/proc"
 )
 
 const (
@@ -19,6 +21,8 @@ const (
 	// lookAlone is how often a keeper without a master looks whether its socket
 	// can still be found, and tends what else is alone.
 	lookAlone = time.Second
+	// spareThreads is how many a keeper has for moments at which it can make none.
+	spareThreads = 4
 )
 
 // environ of a keeper: small. The heap is a few hundred KiB unless very much is
@@ -57,6 +61,7 @@ func run(tend func(dir string)) {
 	path := os.Args[len(os.Args)-1]
 	_ = os.WriteFile("/proc/self/comm", []byte(comm), 0) // its program is "exe"
 	lowerOOM()
+	proc.SpareThreads(spareThreads)
 	// The service manager may signal the whole group. Caught, not ignored: what
 	// is ignored stays so in the program that a guard starts.
 	told := make(chan os.Signal, 1)
