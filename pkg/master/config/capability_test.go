@@ -8,14 +8,14 @@ import (
 func TestBounding(t *testing.T) {
 	const sysAdmin, netAdmin, chown, setuid, bind = 1 << 21, 1 << 12, 1 << 0, 1 << 7, 1 << 10
 	for given, want := range map[string]struct{ has, hasNot uint64 }{
-		"":                                      {chown | setuid | bind, sysAdmin | netAdmin},
-		"capabilities: [cap_net_admin]":         {chown | setuid | netAdmin, sysAdmin},
-		"capabilities: [NET_ADMIN, SYS_ADMIN]":  {chown | netAdmin | sysAdmin, 0},
-		"capabilities: [ALL]":                   {^uint64(0), 0},
-		"preset: nginx":                         {chown | setuid | bind, sysAdmin | netAdmin},
-		"preset: caddy":                         {bind, chown | setuid | sysAdmin},
-		"preset: caddy, capabilities: [SETUID]": {bind | setuid, chown},
-		"preset: gunicorn":                      {chown | setuid | bind, sysAdmin},
+		"":                                        {chown | setuid | bind, sysAdmin | netAdmin},
+		"capabilities: [cap_net_admin]":           {chown | setuid | netAdmin, sysAdmin},
+		"capabilities: [NET_ADMIN, SYS_ADMIN]":    {chown | netAdmin | sysAdmin, 0},
+		"capabilities: [ALL]":                     {^uint64(0), 0},
+		"preset: nginx":                           {chown | setuid | bind, sysAdmin | netAdmin},
+		"preset: caddy":                           {bind, chown | setuid | sysAdmin},
+		"preset: caddy, capabilities: [SETUID]":   {bind | setuid, chown},
+		"preset: gunicorn, no_new_privileges: no": {chown | setuid | bind, sysAdmin},
 	} {
 		c := parse(t, "service: shop\nlisteners: [{name: http, address: tcp://127.0.0.1:8080}]\nworker: {command: [bin/shop], "+given+"}\n")
 		if got := c.Worker.Bounding(); got&want.has != want.has || got&want.hasNot != 0 {
