@@ -1,27 +1,50 @@
 package main
 
 import (
+	"cmp"
+	"context"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"path/filepath"
 	"strconv"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master"
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/history"
 )
 
 func (a *app) historyCommand() *cobra.Command {
 	var n int
-	var asJSON bool
+	var asJSON, verify bool
 	cmd := &cobra.Command{
 		Use:     "history",
 		GroupID: groupLook,
 		Short:   "Show what was done, by whom, why, and how it ended",
-		Args:    arguments(0, 0),
+		Long: `Show the last entries of the history, newest first.
+
+The history is kept for 180 days where the disk allows (512 MiB, and a tenth of its
+file system at most), as JSON lines in state_dir: history.jsonl, and beside it
+those files that were full. Each line has the digest of the one before.
+
+With --verify the files are read, by who may, and the first line that was changed
+or is missing is named. A running master says what the last line is. This proves
+nothing against those who can write to state_dir (root, and the master's user):
+they can change a line and compute the digests of all that follow anew. For that
+the log has the last line's digest of each file ("history file"), and should be
+kept on another host.`,
+		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if n < 1 || n > api.MaxHistory {
 				return exitf(exitUsage, "-n is %d; it can be from 1 to %d", n, api.MaxHistory)
+			}
+			if verify {
+				return a.verifyHistory(cmd.Context())
 			}
 			c, err := a.connect(cmd.Context())
 			if err != nil {
@@ -39,7 +62,75 @@ func (a *app) historyCommand() *cobra.Command {
 	}
 	cmd.Flags().IntVarP(&n, "lines", "n", api.DefaultHistory, "show this number of `ENTRIES`, newest first")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, as GET /v1/history answers it")
+	cmd.Flags().BoolVar(&verify, "verify", false, "say whether a line of it was changed or is missing")
+	cmd.MarkFlagsMutuallyExclusive("verify", "json")
+	cmd.MarkFlagsMutuallyExclusive("verify", "lines")
 	return a.talking(cmd)
+}
+
+// verifyHistory reads the files of the history itself: a master is only asked where they
+// are and how they end.
+func (a *app) verifyHistory(ctx context.Context) error {
+	path, end, err := a.historyFiles(ctx)
+	if err != nil {
+		return err
+	}
+	r, err := history.Verify(path, end)
+	if errors.Is(err, fs.ErrPermission) {
+		return exitf(exitFailed, "%v: who runs the master may read it", err)
+	}
+	if err != nil {
+		return exitf(exitFailed, "%v", err)
+	}
+	for _, f := range r.Files {
+		text := clean(f.Name) + ": "
+		switch {
+		case f.Last == 0:
+			text += "empty"
+		default:
+			text += fmt.Sprintf("lines %d to %d, the last one's digest is %s", f.First, f.Last, f.Digest)
+		}
+		if f.Without > 0 {
+			text += fmt.Sprintf("; the first %d were written by an older masterd and have no digests", f.Without)
+		}
+		if f.Torn {
+			text += "; a part of a line follows"
+		}
+		fmt.Fprintln(a.out, text)
+	}
+	if r.Wrong != "" {
+		return exitf(exitFailed, "%s: %s", clean(filepath.Dir(path)), clean(r.Wrong))
+	}
+	if f := r.Files[0]; f.First > 1 {
+		fmt.Fprintf(a.out, "Lines before %d are not there: they were too old or too many, or somebody has removed them.\n", f.First)
+	}
+	known := "The last line is the one that the running master says."
+	if end == nil {
+		known = "No master runs: whether the last line was changed, or lines after it are missing, is not known."
+	}
+	_, err = fmt.Fprintf(a.out, "Each line has the digest of the one before. %s\n%s\n", known,
+		`Who can write to these files can compute all digests anew: compare those above with the log's ("history file").`)
+	return err
+}
+
+// historyFiles says where the history is, and how it ends if a master runs.
+func (a *app) historyFiles(ctx context.Context) (path string, end *history.End, err error) {
+	c, err := a.connect(ctx)
+	if err == nil {
+		var h api.History
+		if h, err = c.HistoryEnd(ctx); err == nil && h.File != "" {
+			return h.File, &history.End{Line: h.Line, Digest: h.LineDigest}, nil
+		}
+	}
+	file, _ := a.configFile()
+	if file == "" {
+		return "", nil, asExit(cmp.Or(err, errors.New("this master does not say where its history is: name its configuration with --config")), exitFailed)
+	}
+	cfg, wrong := config.Load(file, a.environ())
+	if wrong != nil {
+		return "", nil, &exit{exitUsage, wrong.Error()}
+	}
+	return filepath.Join(cfg.StateDir, master.HistoryFile), nil, nil
 }
 
 func (a *app) showHistory(w io.Writer, entries []api.Entry) error {
@@ -55,7 +146,7 @@ func (a *app) showHistory(w io.Writer, entries []api.Entry) error {
 	var rows []row
 	for _, e := range entries {
 		r := row{cells: []string{
-			e.At.In(a.now().Location()).Format("2006-01-02 15:04:05"), clean(e.What), clean(e.Version), move(e.From, e.To), clean(e.Outcome), clean(e.By),
+			e.At.In(a.now().Location()).Format("2006-01-02 15:04:05"), clean(e.What), clean(e.Version), move(e.From, e.To), clean(e.Outcome) + times(e.Repeats), clean(e.By),
 		}}
 		if e.Outcome != api.ResultDone {
 			r.style = yellow
@@ -78,6 +169,14 @@ func (a *app) showHistory(w io.Writer, entries []api.Entry) error {
 	}
 	_, err := fmt.Fprintln(w, strings.Join(table(cols, rows, 0, width, colour), "\n"))
 	return err
+}
+
+// times is how often it was so, if it was so several times.
+func times(n int) string {
+	if n < 2 {
+		return ""
+	}
+	return ", " + amount(uint64(n)) + " times"
 }
 
 // move is from which generation to which.

@@ -27,4 +27,8 @@ type Diff struct {
 type History struct {
 	Schema  int     `json:"schema"`
 	Entries []Entry `json:"entries"`
+
+	File       string `json:"file,omitempty"`        // the one that grows; those that were full are beside it
+	Line       uint64 `json:"line,omitempty"`        // number of the last line in it, from the first of all
+	LineDigest string `json:"line_digest,omitempty"` // SHA-256 of that
 }

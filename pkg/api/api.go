@@ -181,6 +181,9 @@ type Entry struct {
 	Reason  string    `json:"reason,omitempty"`
 	Worker  uint64    `json:"worker,omitempty"` // that it is about
 	Cut     *Cut      `json:"cut,omitempty"`    // what that one took with it
+	// Repeats is how often this was so since the entry before, which says the same but
+	// for time and numbers; zero: it stands for itself.
+	Repeats int `json:"repeats,omitempty"`
 }
 
 // ReloadRequest asks for a rollout.

@@ -120,6 +120,12 @@ func (c *Client) History(ctx context.Context, n int) ([]Entry, error) {
 	return h.Entries, err
 }
 
+// HistoryEnd says which files the history is in, and what its last line is.
+func (c *Client) HistoryEnd(ctx context.Context) (h History, err error) {
+	err = c.ask(ctx, http.MethodGet, "/v1/history?n=1", nil, &h)
+	return h, err
+}
+
 // Logs calls line for the last n lines of a worker's output (worker zero: of
 // all), and goes on with new ones if follow is set, until ctx or the master
 // ends. An error of line ends it and is returned as it is.

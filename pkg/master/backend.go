@@ -223,7 +223,7 @@ func (b backend) DiffVersions(x, y string) ([]string, error) {
 
 // History waits, for a moment at most, for what is still on its way to the
 // disk: who rolled back a second ago wants to see it.
-func (b backend) History(n int) []api.Entry {
+func (b backend) History(n int) api.History {
 	written := make(chan struct{})
 	wait := time.NewTimer(historyWait)
 	defer wait.Stop()
@@ -235,7 +235,8 @@ func (b backend) History(n int) []api.Entry {
 	}
 	entries := b.m.history.Last(n)
 	slices.Reverse(entries)
-	return entries
+	end := b.m.history.End()
+	return api.History{Entries: entries, File: end.File, Line: end.Line, LineDigest: end.Digest}
 }
 
 func (b backend) Logs(ctx context.Context, uid uint32, worker uint64, n int, follow bool) (<-chan api.LogLine, error) {

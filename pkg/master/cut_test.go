@@ -29,7 +29,7 @@ func leaves(t *testing.T, w *world, m *Master) ([]api.Entry, time.Duration) {
 	took := time.Since(begun)
 	time.Sleep(time.Second)
 	var cuts []api.Entry
-	for _, e := range (backend{m}).History(100) {
+	for _, e := range (backend{m}).History(100).Entries {
 		if e.Cut != nil {
 			cuts = append(cuts, e)
 		}

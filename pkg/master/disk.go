@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/history"
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
@@ -56,6 +57,15 @@ func (m *Master) record(c rollout.Record) {
 		m.active = deployment{generation: c.Entry.To, since: time.Now(), by: c.Entry.By, why: c.Entry.Why}
 	}
 	m.queueDisk("the history", func() error { return m.history.Append(e) })
+}
+
+// HistoryFile is the history's in the state directory. Files that were full are beside it.
+const HistoryFile = "history.jsonl"
+
+// historyEnds has the log, which may be kept elsewhere, know where a file of the history
+// ends: whoever changes one can compute its digests anew, and not change the log.
+func (m *Master) historyEnds(e history.End) {
+	m.log.Info("history file", zap.String("why", e.Why), zap.String("file", e.File), zap.Uint64("line", e.Line), given("line_digest", e.Digest))
 }
 
 // retain lets go of versions beyond keep_versions that nothing needs.

@@ -54,7 +54,6 @@ const (
 	keeperSocket  = "keeper.sock"
 	outputDir     = "out"
 	versionsDir   = "versions"
-	historyFile   = "history.jsonl"
 )
 
 const (
@@ -246,7 +245,7 @@ func (m *Master) open() (err error) {
 	if m.lock, err = state.Acquire(cfg.RuntimeDir, cfg.Service); err != nil {
 		return err
 	}
-	if m.history, err = history.Open(filepath.Join(cfg.StateDir, historyFile)); err != nil {
+	if m.history, err = history.Open(filepath.Join(cfg.StateDir, HistoryFile), m.historyEnds); err != nil {
 		return err
 	}
 	store, err := version.Open(filepath.Join(cfg.StateDir, versionsDir), version.Options{})

@@ -110,7 +110,7 @@ func (w *world) master(cfg *config.Config) *Master {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	h, err := history.Open(filepath.Join(dir, "history"))
+	h, err := history.Open(filepath.Join(dir, "history"), nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}

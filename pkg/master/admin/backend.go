@@ -45,7 +45,7 @@ type Backend interface {
 	DiffVersions(a, b string) ([]string, error)
 
 	// History is the last n entries, newest first.
-	History(n int) []api.Entry
+	History(n int) api.History
 	// Logs sends the last n lines of a worker's output (worker zero: of all) and
 	// closes the channel; with follow it goes on until ctx ends.
 	Logs(ctx context.Context, uid uint32, worker uint64, n int, follow bool) (<-chan api.LogLine, error)

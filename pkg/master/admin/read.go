@@ -39,7 +39,9 @@ func (s *Server) history(c *gin.Context) {
 	if !ok {
 		return
 	}
-	c.PureJSON(http.StatusOK, api.History{Schema: api.Schema, Entries: notNil(s.o.Backend.History(int(n)))})
+	h := s.o.Backend.History(int(n))
+	h.Schema, h.Entries = api.Schema, notNil(h.Entries)
+	c.PureJSON(http.StatusOK, h)
 }
 
 // logs streams lines until there are no more, or for as long as the reader

@@ -1,121 +1,159 @@
 // Package history keeps the audit of a service: what was done or happened,
-// when, by whom, why and how it ended. It is a bounded file of JSON lines
-// (api.Entry) that people may read with any tool.
+// when, by whom, why and how it ended. It is files of JSON lines (api.Entry)
+// that people may read with any tool: one that grows, and beside it those that
+// were full, the oldest of which go. Each line carries the digest of the one
+// before, see [Verify].
 package history
 
 import (
-	"bufio"
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/masterd/masterd/pkg/api"
-	"github.com/masterd/masterd/pkg/master/atomicfile"
 )
 
 const (
-	maxEntries = 1000     // entries kept, the newest
-	maxLines   = 2000     // lines in the file before it is written anew with maxEntries
-	maxLine    = 64 << 10 // bytes of one line
-	maxText    = 4 << 10  // bytes of a free text (why, reason) in an entry; longer ones are cut
-	maxFile    = 64 << 20 // bytes read at Open, the last ones
+	maxEntries = 1000                // entries in memory, the newest; and such as a full disk keeps waiting
+	maxLine    = 64 << 10            // bytes of one line
+	maxText    = 4 << 10             // bytes of a free text (why, reason) in an entry; longer ones are cut
+	maxFile    = 4 << 20             // bytes of one file before the next is begun
+	maxSpan    = 30 * 24 * time.Hour // from a file's first line to its last, so that old ones can go
+	maxAge     = 180 * 24 * time.Hour
+	maxTotal   = 512 << 20   // bytes of all files: 180 days of six entries a minute
+	maxShare   = 10          // and one part in so many of the file system
+	foldFor    = time.Minute // repeats are one line in this time
 )
+
+// End is where a file of the history ends, or has ended: what a log that is kept
+// elsewhere should know, so that it can be compared later.
+type End struct {
+	File   string
+	Line   uint64 // number of its last line, counted from the first of all
+	Digest string // SHA-256 of that line; empty: see what was said when the file was full
+	Why    string // "opened", "full", "closed" or "removed"
+}
 
 // Log is one service's history. It may be used by several goroutines; readers
 // never wait for the disk.
 type Log struct {
-	path string
+	path  string
+	ended func(End)
 
-	mu      sync.Mutex // of entries and skipped
+	mu      sync.Mutex // of these
 	entries []api.Entry
+	repeats api.Entry // what follows the last of them and is a repeat of it; Repeats is zero: there is none
 	skipped int
+	shown   head
 
-	disk    sync.Mutex // of what follows; taken before mu
-	file    *os.File
-	size    int64 // of whole lines in file; what is beyond is a torn one
-	lines   int
-	pending int // so many of the last entries are not in the file yet
+	disk   sync.Mutex // of what follows; taken before mu
+	file   *os.File
+	size   int64 // of whole lines in file; what is beyond is a torn one
+	head   head
+	first  time.Time   // of the first entry in file; zero: there is none
+	todo   []api.Entry // not in the file yet
+	begun  bool        // this process has added to it: only then are repeats counted, as a death loses their number
+	folded *time.Timer // writes the repeats; nil: there are none
 }
 
 // Open reads the history at path, which need not exist. A line that is torn (a
 // power cut) or not an entry is skipped and counted. An error means that the
-// file cannot be read or made at all.
-func Open(path string) (*Log, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+// file cannot be read or made at all. ended is told where each file ends; nil: nobody is.
+func Open(path string, ended func(End)) (*Log, error) {
+	f, err := openFile(path, os.O_CREATE)
 	if errors.Is(err, syscall.ELOOP) {
 		return nil, fmt.Errorf("open history %s: it is a symbolic link, which is never followed here", path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open history: %w", err)
 	}
-	l := &Log{path: path, file: f}
+	if ended == nil {
+		ended = func(End) {}
+	}
+	l := &Log{path: path, ended: ended, file: f}
 	if err := l.read(); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("open history %s: %w", path, err)
 	}
+	l.shown = l.head
+	l.tell("opened", filepath.Base(path))
+	l.prune()
 	return l, nil
 }
 
-// read fills the log from its file.
-func (l *Log) read() error {
-	info, err := l.file.Stat()
+func openFile(path string, how int) (*os.File, error) {
+	f, err := os.OpenFile(path, how|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	if !info.Mode().IsRegular() {
-		return fmt.Errorf("it is not a regular file (%v)", info.Mode().Type())
+	info, err := f.Stat()
+	if err == nil && !info.Mode().IsRegular() {
+		err = fmt.Errorf("open %s: it is not a regular file (%v)", path, info.Mode().Type())
 	}
-	begin := max(0, info.Size()-maxFile)
-	r := bufio.NewReaderSize(io.NewSectionReader(l.file, begin, info.Size()-begin), maxLine)
-	l.size = begin
-	for {
-		line, err := r.ReadSlice('\n')
-		length := int64(len(line))
-		for errors.Is(err, bufio.ErrBufferFull) { // garbage: pass over it
-			line, err = r.ReadSlice('\n')
-			length += int64(len(line))
-			line = nil
-		}
-		if err != nil && !errors.Is(err, io.EOF) {
-			return err
-		}
-		whole := length > 0 && l.take(line)
-		if err != nil {
-			// What has no newline is torn, and counted in neither size nor lines:
-			// the next line is written over it. If only the newline is missing,
-			// the entry is written with it.
-			if whole {
-				l.pending = 1
-			}
-			return nil
-		}
-		l.size += length
-		l.lines++
+	if err != nil {
+		f.Close()
+		return nil, err
 	}
+	return f, nil
 }
 
-// take adds the entry in a line of the file, if there is one.
-func (l *Log) take(line []byte) bool {
-	var e api.Entry
-	if len(bytes.TrimSpace(line)) == 0 || json.Unmarshal(line, &e) != nil || e.At.IsZero() || e.What == "" {
-		l.skipped++
-		return false
+// read fills the log from its files: the last full one, whose last line is what the
+// first of the growing one follows, and that.
+func (l *Log) read() error {
+	if full, err := fullFiles(l.path); err != nil {
+		return err
+	} else if len(full) > 0 {
+		f, err := openFile(full[len(full)-1], 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		if err := scan(f, func(s scanned) error { l.take(s); return nil }); err != nil {
+			return err
+		}
+		l.first = time.Time{}
 	}
-	l.keep(e)
-	return true
+	return scan(l.file, func(s scanned) error {
+		e := l.take(s)
+		switch {
+		case s.whole:
+			l.size += s.length
+		case e != nil: // only its newline is missing: it is written again, with it
+			l.todo = append(l.todo, *e)
+		}
+		return nil
+	})
+}
+
+// take adds the entry in a line of a file, if there is one.
+func (l *Log) take(s scanned) *api.Entry {
+	if s.whole {
+		l.head = l.head.after(s)
+	}
+	if s.line == nil {
+		if s.length > 0 {
+			l.skipped++
+		}
+		return nil
+	}
+	if l.first.IsZero() {
+		l.first = s.line.At
+	}
+	l.keep(s.line.Entry)
+	return &s.line.Entry
 }
 
 // keep adds an entry in memory. The slice is moved only once per maxEntries.
 func (l *Log) keep(e api.Entry) {
 	l.entries = append(l.entries, e)
-	if len(l.entries) >= maxLines {
+	if len(l.entries) >= 2*maxEntries {
 		l.entries = slices.Clone(l.entries[len(l.entries)-maxEntries:])
 	}
 }
@@ -123,34 +161,101 @@ func (l *Log) keep(e api.Entry) {
 // Append adds an entry and makes it durable. When the disk refuses, the error
 // says so, the entry is kept in memory and goes to the file with the next one
 // that can be written: a full disk never keeps anything from going on.
+//
+// What repeats the entry before is counted, and written as one line within a minute.
 func (l *Log) Append(e api.Entry) error {
 	e.Why, e.Reason = cut(e.Why), cut(e.Reason)
 	l.disk.Lock()
 	defer l.disk.Unlock()
-	l.mu.Lock()
-	l.keep(e)
-	l.pending = min(l.pending+1, maxEntries)
-	waiting := slices.Clone(l.entries[len(l.entries)-l.pending:])
-	l.mu.Unlock()
-
 	if l.file == nil {
 		return fmt.Errorf("write history %s: it was closed", l.path)
 	}
-	if l.lines+l.pending > maxLines {
-		if err := l.compact(); err == nil {
-			return nil
+	l.mu.Lock()
+	if n := len(l.entries); l.begun && repeats(l.entries[n-1], e) {
+		e.Repeats = l.repeats.Repeats + 1
+		l.repeats = e
+		l.mu.Unlock()
+		if l.folded == nil {
+			l.folded = time.AfterFunc(foldFor, l.unfold)
 		}
-		// Likely a full disk; a line may still fit.
+		return nil
 	}
-	if err := l.write(waiting); err != nil {
+	l.mu.Unlock()
+	l.endRepeats()
+	l.begun = true
+	l.mu.Lock()
+	l.keep(e)
+	l.mu.Unlock()
+	return l.flush(e)
+}
+
+// unfold writes the repeats when their time is over.
+func (l *Log) unfold() {
+	l.disk.Lock()
+	defer l.disk.Unlock()
+	if l.file != nil && l.endRepeats() {
+		_ = l.flush() // what is not written waits, and the next Append says why
+	}
+}
+
+// endRepeats makes an entry of the repeats, to be written. It reports whether there were any.
+func (l *Log) endRepeats() bool {
+	if l.folded != nil {
+		l.folded.Stop()
+		l.folded = nil
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.repeats
+	if e.Repeats == 0 {
+		return false
+	}
+	l.repeats = api.Entry{}
+	l.keep(e)
+	l.todo = append(l.todo, e)
+	return true
+}
+
+// repeats tells whether an entry says the same as the one before, but for when and for
+// numbers. What a person did is said each time.
+func repeats(a, b api.Entry) bool {
+	return a.What == b.What && a.By == b.By && a.Why == b.Why && a.Version == b.Version && a.Digest == b.Digest &&
+		a.Outcome == b.Outcome && a.Stage == b.Stage && a.Cut == nil && b.Cut == nil &&
+		withoutNumbers(a.Reason) == withoutNumbers(b.Reason) && !strings.Contains(b.By, "uid ")
+}
+
+func withoutNumbers(text string) string {
+	return strings.Map(func(r rune) rune {
+		if '0' <= r && r <= '9' {
+			return -1
+		}
+		return r
+	}, text)
+}
+
+// flush writes what waits and these.
+func (l *Log) flush(more ...api.Entry) error {
+	l.todo = append(l.todo, more...)
+	l.todo = l.todo[max(0, len(l.todo)-maxEntries):]
+	text, next := encode(l.head, l.todo)
+	if l.size > 0 && (l.size+int64(len(text)) > maxFile || l.todo[len(l.todo)-1].At.Sub(l.first) > maxSpan) {
+		l.rotate() // if it cannot be, the file grows
+	}
+	if err := l.write(text); err != nil {
 		return fmt.Errorf("write history %s: %w (kept in memory)", l.path, err)
 	}
+	if l.first.IsZero() {
+		l.first = l.todo[0].At
+	}
+	l.head, l.todo = next, nil
+	l.mu.Lock()
+	l.shown = l.head
+	l.mu.Unlock()
 	return nil
 }
 
 // write appends lines to the file, all or none.
-func (l *Log) write(entries []api.Entry) error {
-	text := encode(entries)
+func (l *Log) write(text []byte) error {
 	_, err := l.file.WriteAt(text, l.size)
 	if err == nil {
 		err = l.file.Truncate(l.size + int64(len(text))) // what was torn before may be longer
@@ -162,26 +267,8 @@ func (l *Log) write(entries []api.Entry) error {
 		return unnamed(err)
 	}
 	l.size += int64(len(text))
-	l.lines += len(entries)
-	l.pending = 0
 	// Best effort: the entries are in the file for every reader already.
 	_ = l.file.Sync()
-	return nil
-}
-
-// compact replaces the file by the newest entries.
-func (l *Log) compact() error {
-	entries := l.Last(maxEntries)
-	text := encode(entries)
-	if err := atomicfile.Write(l.path, text, 0o600); err != nil {
-		return err
-	}
-	f, err := os.OpenFile(l.path, os.O_RDWR|syscall.O_NOFOLLOW, 0)
-	if err != nil {
-		return err
-	}
-	l.file.Close()
-	l.file, l.size, l.lines, l.pending = f, int64(len(text)), len(entries), 0
 	return nil
 }
 
@@ -189,8 +276,19 @@ func (l *Log) compact() error {
 func (l *Log) Last(n int) []api.Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	n = max(0, min(n, maxEntries, len(l.entries)))
-	return slices.Clone(l.entries[len(l.entries)-n:])
+	all := l.entries
+	if l.repeats.Repeats > 0 {
+		all = append(slices.Clip(all), l.repeats)
+	}
+	n = max(0, min(n, maxEntries, len(all)))
+	return slices.Clone(all[len(all)-n:])
+}
+
+// End is the last line that is in the file. It never waits for the disk.
+func (l *Log) End() End {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return End{File: l.path, Line: l.shown.line, Digest: l.shown.digest}
 }
 
 // Skipped tells how many lines of the file were torn or not entries.
@@ -208,25 +306,19 @@ func (l *Log) Close() error {
 	if l.file == nil {
 		return nil
 	}
+	if l.endRepeats() {
+		_ = l.flush() // told below
+	}
+	l.tell("closed", filepath.Base(l.path))
 	err := l.file.Close()
 	l.file = nil
-	if l.pending > 0 {
-		return fmt.Errorf("close history %s: the last %d entries could not be written", l.path, l.pending)
+	if len(l.todo) > 0 {
+		return fmt.Errorf("close history %s: the last %d entries could not be written", l.path, len(l.todo))
 	}
 	return err
 }
 
-// encode makes lines of entries. An entry cannot fail to encode but by a time
-// outside of all calendars; it is left out then.
-func encode(entries []api.Entry) []byte {
-	var text bytes.Buffer
-	enc := json.NewEncoder(&text)
-	enc.SetEscapeHTML(false)
-	for _, e := range entries {
-		_ = enc.Encode(e)
-	}
-	return text.Bytes()
-}
+func (l *Log) tell(why, file string) { l.ended(End{file, l.head.line, l.head.digest, why}) }
 
 // cut bounds a free text, at a whole character.
 func cut(text string) string {

@@ -9,8 +9,6 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/masterd/masterd/pkg/api"
 )
 
 // On a disk without one more byte, nothing of a line stays in the file, and
@@ -50,7 +48,7 @@ func TestNoSpaceLeft(t *testing.T) {
 			t.Fatalf("%v", err)
 		}
 	}
-	if text, err := os.ReadFile(path); err != nil || string(text) != string(encode([]api.Entry{entry(0)})) {
+	if text, err := os.ReadFile(path); err != nil || string(text) != lines(entry(0)) {
 		t.Errorf("a part of what was refused is in the file: %d bytes, %v", len(text), err)
 	}
 	if err := os.Remove(filler); err != nil {

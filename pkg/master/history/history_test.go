@@ -2,26 +2,43 @@ package history
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
 )
 
 func entry(n int) api.Entry {
-	return api.Entry{At: time.Unix(int64(1e9+n), 0).UTC(), What: "reload", By: "uid 0", To: uint64(n), Outcome: api.ResultDone}
+	return api.Entry{At: time.Unix(int64(1e9+n), 0).UTC(), What: "reload", By: "root (uid 0)", To: uint64(n), Outcome: api.ResultDone}
+}
+
+// lines are entries as an older masterd wrote them, or as they are where nothing is before them.
+func lines(entries ...api.Entry) string {
+	text, _ := encode(head{}, entries)
+	return string(text)
+}
+
+func old(n int) string {
+	text, err := json.Marshal(entry(n))
+	if err != nil {
+		panic(err)
+	}
+	return string(text) + "\n"
 }
 
 func open(t *testing.T, path string) *Log {
 	t.Helper()
-	l, err := Open(path)
+	l, err := Open(path, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,7 +106,7 @@ func TestAppendSurvives(t *testing.T) {
 
 // What a power cut or a stray hand leaves in the file costs that line only.
 func TestGarbage(t *testing.T) {
-	good := func(n int) string { return string(encode([]api.Entry{entry(n)})) }
+	good := old
 	whole := good(2)
 	for name, test := range map[string]struct {
 		text    string
@@ -119,39 +136,66 @@ func TestGarbage(t *testing.T) {
 			if got := numbers(again.Last(10)); got != strings.TrimSpace(test.kept+" 9") {
 				t.Errorf("after one more: %q", got)
 			}
-			if text, _ := os.ReadFile(path); !bytes.HasSuffix(text, encode([]api.Entry{entry(9)})) {
+			if text, _ := os.ReadFile(path); !bytes.HasSuffix(text, []byte("}\n")) {
 				t.Errorf("the file ends with %.200q", text[max(0, len(text)-200):])
+			}
+			if r, err := Verify(path, nil); err != nil || r.Wrong != "" {
+				t.Errorf("%+v, %v", r, err)
 			}
 		})
 	}
 }
 
-func TestBounded(t *testing.T) {
+// Nothing is forgotten for the number of entries; of each file there is a name, and
+// who keeps the log was told how it ends.
+func TestFullFiles(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "history.jsonl")
-	// As after many restarts: a file just short of its limit.
-	var entries []api.Entry
-	for n := range maxLines - 1 {
-		entries = append(entries, entry(n))
-	}
-	if err := os.WriteFile(path, encode(entries), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	l := open(t, path)
-	for n := maxLines - 1; n < maxLines+3; n++ {
-		if err := l.Append(entry(n)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	text, err := os.ReadFile(path)
+	var ends []End
+	l, err := Open(path, func(e End) { ends = append(ends, e) })
 	if err != nil {
 		t.Fatal(err)
 	}
-	if lines := bytes.Count(text, []byte("\n")); lines != maxEntries+2 {
-		t.Errorf("%d lines after the compaction", lines)
+	e := entry(0)
+	e.Reason = strings.Repeat("x", maxText)
+	const n = 3000 // 12 MiB
+	for i := range n {
+		e.To = uint64(i)
+		l.todo = append(l.todo, e) // as if the disk had refused: it takes a while otherwise
+		if i%100 == 99 {
+			if err := l.flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
-	all := open(t, path).Last(maxLines)
-	if len(all) != maxEntries || all[len(all)-1].To != maxLines+2 || all[0].To != 3+maxLines-maxEntries {
-		t.Errorf("%d entries, from %d to %d", len(all), all[0].To, all[len(all)-1].To)
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	full, err := fullFiles(path)
+	if err != nil || len(full) != 3 {
+		t.Fatalf("%v, %v", full, err)
+	}
+	r, err := Verify(path, nil)
+	if err != nil || r.Wrong != "" || len(r.Files) != 4 || r.Files[0].First != 1 || r.Files[3].Last != n {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	var whys []string
+	for _, end := range ends {
+		whys = append(whys, end.Why)
+		i := slices.IndexFunc(r.Files, func(f File) bool { return f.Name == end.File })
+		if end.Why != "opened" && (i < 0 || r.Files[i].Digest != end.Digest || r.Files[i].Last != end.Line) {
+			t.Errorf("%+v was told, and it is %+v", end, r.Files)
+		}
+	}
+	if fmt.Sprint(whys) != "[opened full full full closed]" {
+		t.Errorf("%v", whys)
+	}
+	// What was there is there again, across the files.
+	if err := os.Truncate(path, 0); err != nil {
+		t.Fatal(err)
+	}
+	l = open(t, path)
+	if all := l.Last(n); len(all) != 900 || l.End().Line != r.Files[2].Last {
+		t.Errorf("%d entries, %+v", len(all), l.End())
 	}
 	long := entry(1)
 	long.Reason = strings.Repeat("ä", maxText)
@@ -161,6 +205,147 @@ func TestBounded(t *testing.T) {
 	if got := l.Last(1)[0].Reason; len(got) > maxText || !strings.HasSuffix(got, "ä …") {
 		t.Errorf("a reason of %d bytes ends with %q", len(got), got[len(got)-10:])
 	}
+}
+
+// A day of the most that there can be, six a minute, is two files; a file ends after 30
+// days in any case, and is kept for 180.
+func TestHowLongItIsKept(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "history.jsonl")
+	var gone []End
+	l, err := Open(path, func(e End) {
+		if e.Why == "removed" {
+			gone = append(gone, e)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now().Add(-400 * 24 * time.Hour)
+	for day := range 400 { // three a day
+		for i := range 3 {
+			e := entry(day)
+			e.At = begin.Add(time.Duration(day)*24*time.Hour + time.Duration(i)*time.Hour)
+			l.todo = append(l.todo, e)
+		}
+		if err := l.flush(); err != nil {
+			t.Fatal(err)
+		}
+		full, err := fullFiles(path) // their time is that of the last line
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range full {
+			if info, err := os.Stat(f); err == nil && time.Since(info.ModTime()) < time.Hour {
+				at := begin.Add(time.Duration(day) * 24 * time.Hour)
+				if err := os.Chtimes(f, at, at); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	l.prune()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	r, err := Verify(path, nil)
+	if err != nil || r.Wrong != "" || r.Files[len(r.Files)-1].Last != 1200 {
+		t.Fatalf("%+v, %v", r, err)
+	}
+	if kept := 1200 - r.Files[0].First + 1; kept < 3*180 || kept > 3*(180+31) {
+		t.Errorf("%d of 1,200 entries of 400 days are there: %+v", kept, r.Files)
+	}
+	if len(gone) == 0 || gone[len(gone)-1].Line != r.Files[0].First-1 {
+		t.Errorf("%+v were removed", gone)
+	}
+}
+
+// What an older masterd has left is read, counted and followed.
+func TestAHistoryWithoutDigests(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "history.jsonl")
+	var text strings.Builder
+	for n := range 1500 {
+		text.WriteString(old(n))
+	}
+	if err := os.WriteFile(path, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l := open(t, path)
+	for n := 1500; n < 1503; n++ {
+		if err := l.Append(entry(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if all := l.Last(5); numbers(all) != "1498 1499 1500 1501 1502" {
+		t.Errorf("%s", numbers(all))
+	}
+	end := l.End()
+	r, err := Verify(path, &end)
+	if err != nil || r.Wrong != "" || r.Files[0].Without != 1500 || r.Files[0].Last != 1503 {
+		t.Errorf("%+v, %v", r, err)
+	}
+	// An older masterd again: it understands what it finds, and leaves the rest out.
+	for line := range strings.Lines(string(must(os.ReadFile(path)))) {
+		var e struct {
+			What string
+			To   int
+		}
+		if err := json.Unmarshal([]byte(line), &e); err != nil || e.What != "reload" {
+			t.Fatalf("%s: %v", line, err)
+		}
+	}
+}
+
+func must(b []byte, err error) []byte {
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// A crash loop is a line a minute, whatever numbers are in it; what a person does is one
+// each time.
+func TestRepeatsAreFolded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path := filepath.Join(t.TempDir(), "history.jsonl")
+		l := open(t, path)
+		crash := func(n int) api.Entry {
+			return api.Entry{At: time.Now(), What: "crash", By: "masterd", Worker: uint64(n), Outcome: "failed", Version: "v1", Reason: fmt.Sprintf("worker %d: exit status 3", n)}
+		}
+		for n := range 600 { // ten minutes
+			if err := l.Append(crash(n)); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		if got := l.Last(1)[0]; got.Worker != 599 || got.Repeats == 0 {
+			t.Errorf("the last one is %+v", got)
+		}
+		for n := range 3 {
+			e := entry(n)
+			e.At = time.Now()
+			if err := l.Append(e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		l = open(t, path)
+		all, sum := l.Last(100), 0
+		for _, e := range all[:len(all)-3] {
+			sum += max(e.Repeats, 1)
+		}
+		if sum != 600 || len(all) > 20 || numbers(all[len(all)-3:]) != "0 1 2" {
+			t.Errorf("%d crashes in %d lines: %+v", sum, len(all), all)
+		}
+		// What another process has written is no reason to wait with the first.
+		again := all[len(all)-4]
+		again.Repeats = 0
+		if err := l.Append(again); err != nil || l.Last(1)[0].Repeats != 0 {
+			t.Errorf("%v, %+v", err, l.Last(1))
+		}
+	})
 }
 
 // A disk that refuses loses nothing that it takes later, and stops nobody.
@@ -205,7 +390,7 @@ func TestRefusedPaths(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, path := range []string{link, pipe, dir, filepath.Join(dir, "no", "file")} {
-		if l, err := Open(path); err == nil || !strings.Contains(err.Error(), path) {
+		if l, err := Open(path, nil); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, %v", path, l, err)
 		}
 	}

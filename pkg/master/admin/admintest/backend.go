@@ -130,7 +130,9 @@ func (b *Backend) PinVersion(by, ref string, on bool) (api.Version, error) {
 
 func (b *Backend) DiffVersions(x, y string) ([]string, error) { return b.DiffIs, nil }
 
-func (b *Backend) History(n int) []api.Entry { return b.HistoryIs[:min(n, len(b.HistoryIs))] }
+func (b *Backend) History(n int) api.History {
+	return api.History{Entries: b.HistoryIs[:min(n, len(b.HistoryIs))]}
+}
 
 func (b *Backend) Logs(ctx context.Context, _ uint32, worker uint64, n int, follow bool) (<-chan api.LogLine, error) {
 	var lines []api.LogLine
