@@ -70,11 +70,7 @@ func (m *Master) dialProbe(w *worker) probe.Dialer {
 	s, slot := w.session, int(w.slot)
 	return func(ctx context.Context) (net.Conn, error) {
 		if s == nil {
-			c, err := m.sockets.ProbeDial(ctx, slot, listener)
-			if err != nil {
-				return nil, err
-			}
-			return ipc.Guard(c), nil
+			return m.dialSlot(slot, listener)(ctx)
 		}
 		conn, fd, err := pair()
 		if err != nil {
@@ -85,6 +81,17 @@ func (m *Master) dialProbe(w *worker) probe.Dialer {
 			return nil, err
 		}
 		return conn, nil
+	}
+}
+
+// dialSlot opens connections as clients do, but to one slot of a listener.
+func (m *Master) dialSlot(slot int, listener string) probe.Dialer {
+	return func(ctx context.Context) (net.Conn, error) {
+		c, err := m.sockets.ProbeDial(ctx, slot, listener)
+		if err != nil {
+			return nil, err
+		}
+		return ipc.Guard(c), nil
 	}
 }
 

@@ -174,6 +174,7 @@ type output interface {
 type checker interface {
 	Check(ctx context.Context, w probe.Worker, dial probe.Dialer) error
 	Warm(ctx context.Context, w probe.Worker, dial probe.Dialer) (made, failed int, err error)
+	Reach(ctx context.Context, dial probe.Dialer) error
 }
 
 // system is the rest of it, as functions.

@@ -269,7 +269,7 @@ func (m *Master) said(w *worker, f session.Fact) {
 	case session.Ready:
 		m.step(rollout.Ready{Worker: w.id})
 	case session.Accepting:
-		m.step(rollout.Accepting{Worker: w.id})
+		m.accepts(w)
 	case session.Beat:
 		m.step(rollout.Beat{Worker: w.id})
 	case session.Drained:

@@ -242,6 +242,11 @@ func (w *world) Check(_ context.Context, p probe.Worker, _ probe.Dialer) error {
 	}
 	return nil
 }
+func (w *world) Reach(ctx context.Context, dial probe.Dialer) error {
+	_, err := dial(ctx)
+	return err
+}
+
 func (w *world) Warm(context.Context, probe.Worker, probe.Dialer) (int, int, error) { return 0, 0, nil }
 
 func (w *world) save(_ string, s rollout.State) error {

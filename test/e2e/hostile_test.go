@@ -87,3 +87,43 @@ func hangs(t *testing.T, s *service.Service) {
 	freshly(t, s, func() { next(t, s, 2, "baked") })
 	answers(t, s, 5)
 }
+
+// A candidate that passes its checks and whose listener lets nobody in gets no client:
+// one connection by its socket finds that out, before the traffic moves.
+func TestWhoCannotBeReachedGetsNoClient(t *testing.T) {
+	for _, kind := range []string{"tcp", "unix", "socket-activation"} {
+		for _, way := range []string{"ttl", "filter", "filter-data", "lowat", "shutdown"} {
+			if kind == "unix" && way != "shutdown" || kind == "socket-activation" && way != "ttl" {
+				continue // they are TCP's; and all checks of other kinds go by the socket
+			}
+			t.Run(way+"/"+kind, func(t *testing.T) {
+				t.Parallel()
+				s := newService(t)
+				as, why := "sdk", "do not reach it by its socket"
+				switch kind {
+				case "unix":
+					s.Addr = s.Dir + "/s"
+					s.Config.Set("listeners", listeners("http", "unix://"+s.Addr))
+				case "socket-activation":
+					as, why = "spoils", "did not pass its health checks"
+					s.Config.Set("worker.kind", kind).Set("health.start.timeout", "2s")
+				}
+				s.Config.Set("worker.env.RELEASE", "v1").Set("worker.command", []string{programs.Hostile, as, s.Addr, "nothing"})
+				if err := s.Start(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+				baked(t, s)
+				s.Config.Set("worker.env.RELEASE", "v2").Set("worker.command", []string{programs.Hostile, as, s.Addr, way})
+				freshly(t, s, func() {
+					out := reload(t, s, api.ReloadRequest{Label: "v2"})
+					if out.Result != api.ResultFailed || !strings.Contains(out.Reason, why) {
+						t.Errorf("%+v", out)
+					}
+					s.Config.Set("worker.env.RELEASE", "v3").Set("worker.command", []string{programs.Hostile, as, s.Addr, "nothing"})
+					next(t, s, 3, "baked")
+				})
+				from(t, s, "v3", 20)
+			})
+		}
+	}
+}

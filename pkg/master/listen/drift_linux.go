@@ -107,6 +107,9 @@ func (s *Set) mend(l *listener) {
 		l.suspect = true
 		down = s.relisten(l, down)
 	}
+	for _, i := range down {
+		l.sockets[i].fell = true
+	}
 	l.drift += uint64(len(down))
 	s.log.Warn("slots were shut down by a worker; they are mended", zap.String("listener", l.conf.Name), zap.Ints("slots", down))
 	s.abandon(l)

@@ -4,11 +4,12 @@ import "net/netip"
 
 // Place is where a slot of a listener is.
 type Place struct {
-	Name  string
-	At    netip.AddrPort // of a TCP socket
-	Path  string         // of a Unix socket: what it is bound to
-	Dual  bool           // an IPv6 wildcard that takes IPv4 too
-	Inode uint64         // of the slot's socket
+	Name    string
+	At      netip.AddrPort // of a TCP socket
+	Path    string         // of a Unix socket: what it is bound to
+	Dual    bool           // an IPv6 wildcard that takes IPv4 too
+	Inode   uint64         // of the slot's socket
+	Listens bool           // it was never shut down
 }
 
 // Process is one that has a socket.

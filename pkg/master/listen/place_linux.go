@@ -1,6 +1,10 @@
 package listen
 
-import "fmt"
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
 
 // Places says where the slot of each of the named listeners is.
 func (s *Set) Places(slot int, names []string) ([]Place, error) {
@@ -16,7 +20,8 @@ func (s *Set) Places(slot int, names []string) ([]Place, error) {
 			return nil, fmt.Errorf("looking at slot %d: there is no listener %s", slot, name)
 		}
 		k := l.socketOf(slot)
-		all[i] = Place{Name: name, At: l.addr, Path: k.hidden, Dual: l.dual, Inode: k.inode}
+		on, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
+		all[i] = Place{Name: name, At: l.addr, Path: k.hidden, Dual: l.dual, Inode: k.inode, Listens: err == nil && on != 0 && !k.fell}
 	}
 	return all, nil
 }

@@ -17,6 +17,7 @@ type socket struct {
 	hidden string // of a Unix socket: the name it is bound under
 	file   fileID // of a Unix socket: what that name is
 	broken bool   // a Unix socket that somebody shut down: it cannot listen again
+	fell   bool   // somebody has shut it down, and it was made to listen again
 	owner  uint64 // the generation that was given it; see fresh_linux.go
 
 	token  int32 // of its registration with the watcher; zero: none

@@ -115,6 +115,25 @@ func (c *Checker) Check(ctx context.Context, w Worker, dial Dialer) error {
 	return nil
 }
 
+// Reach makes a check's request once, and wants an answer, whatever it says: the checks
+// have judged that. Where they make none it makes a connection and closes it.
+func (c *Checker) Reach(ctx context.Context, dial Dialer) error {
+	switch {
+	case c.check != nil:
+		if _, err := c.check.do(ctx, dial); err != nil {
+			return fmt.Errorf("%s %s: %w", c.check.method, c.check.path, err)
+		}
+		return nil
+	case c.health.TCP != nil:
+		return checkTCP(ctx, dial)
+	}
+	conn, err := dial(ctx)
+	if err != nil {
+		return err
+	}
+	return conn.Close()
+}
+
 // guard bounds all reads and writes of conn by ctx until release is called.
 func guard(ctx context.Context, conn net.Conn) (release func()) {
 	if d, ok := ctx.Deadline(); ok {

@@ -1,0 +1,124 @@
+package master
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/master/rollout"
+)
+
+// A worker that speaks the protocol is checked by connections that come over its control
+// socket. Whether clients reach it by its slots is another question: its program can
+// have set an option there by which nothing comes in, or no answer goes out. So a
+// candidate that accepts gets a connection by each slot before anybody is steered to it.
+// Workers of other kinds have all their checks that way.
+
+const (
+	// reachTry is how long one connection may take, its answer included. Two of them that
+	// fail, one after the other, end before acceptTimeout does.
+	reachTry = 1500 * time.Millisecond
+	// reachAgain is how many connections have to succeed once one has failed: an option
+	// can spoil some of them and leave others alone.
+	reachAgain = 3
+	// reachPause is before the question, so that the worker has accepted and waits for it.
+	reachPause = 2 * time.Millisecond
+)
+
+var errShut = errors.New("its socket has been shut down")
+
+// accepts takes the word of a worker that it accepts. That of a candidate is tried
+// first, beside the loop.
+func (m *Master) accepts(w *worker) {
+	names := m.toReach(w)
+	if len(names) == 0 {
+		m.step(rollout.Accepting{Worker: w.id})
+		return
+	}
+	checked, checker, serving := checkedListener(w.generation.cfg.Health), w.generation.checker, sharesOf(m.shares)
+	reach := func(slot int, name string) error {
+		ctx, cancel := context.WithTimeout(m.life, reachTry)
+		defer cancel()
+		c, err := m.dialSlot(slot, name)(ctx)
+		if err != nil || name != checked {
+			if err == nil {
+				_ = c.Close()
+			}
+			return err
+		}
+		time.Sleep(reachPause)
+		return checker.Reach(ctx, func(context.Context) (net.Conn, error) { return c, nil })
+	}
+	m.beside(func() {
+		slot := int(w.slot)
+		var err error
+		for _, name := range names {
+			if err = m.reach(slot, name, reach); err == nil {
+				continue
+			}
+			// Nothing is known where none of those who serve is reached so either: a
+			// firewall, no loopback, or a machine that is too busy.
+			if len(serving) == 0 || reach(serving[0].Slot, name) != nil {
+				m.log.Debug("it cannot be tried whether clients reach a worker", zap.String("listener", name), zap.Error(err))
+				err = nil
+				continue
+			}
+			err = fmt.Errorf("listener %s: %w", name, err)
+			break
+		}
+		m.at(func() { m.reached(w, err) })
+	})
+}
+
+// reach tries one slot of a listener.
+func (m *Master) reach(slot int, name string, try func(int, string) error) error {
+	for left, failed := 1, false; left > 0; left-- {
+		err := try(slot, name)
+		if err == nil { // another socket may have been in the place of one that is shut down
+			places, bad := m.sockets.Places(slot, []string{name})
+			if bad == nil && len(places) == 1 && !places[0].Listens {
+				return errShut
+			}
+		}
+		switch {
+		case err != nil && failed:
+			return err
+		case err != nil:
+			left, failed = reachAgain+1, true
+		}
+	}
+	return nil
+}
+
+// toReach are the listeners in which a worker is to be tried: none, unless it is a
+// candidate that has been given its slots while somebody else serves.
+func (m *Master) toReach(w *worker) (names []string) {
+	st := m.machine.Status()
+	if w.process == nil || st.Rollout == nil || st.Rollout.Generation != w.generation.id || !st.Serving || steeredTo(m.shares, w.slot) {
+		return nil
+	}
+	shared := m.sockets.Shared()
+	for _, name := range w.generation.names() {
+		if !slices.Contains(shared, name) { // there it would be answered by whoever accepts first
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// reached takes what came of it.
+func (m *Master) reached(w *worker, err error) {
+	switch {
+	case m.workers[w.id] != w:
+	case err != nil:
+		m.step(rollout.Unfit{Worker: w.id, Why: "it passes its checks, but clients do not reach it by its socket (" + err.Error() +
+			"): its program has shut it down, has set an option there that keeps them out, or does not accept; look at what it does with its listeners"})
+	default:
+		m.step(rollout.Accepting{Worker: w.id})
+	}
+}
