@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -241,5 +242,41 @@ func TestPathByTrustedLinks(t *testing.T) {
 	}
 	if e := refused(t, onPath("other", filepath.Join(current, "run", "t"))); !strings.Contains(e.Error(), "is not followed") {
 		t.Error(e)
+	}
+}
+
+// A master that comes after one that took such a directory, or after it was given away,
+// does not take over half: it says why not, and who serves goes on.
+func TestTakeoverInADirectoryOfAnother(t *testing.T) {
+	dir := filepath.Dir(victim(t))
+	c := onPath("http", filepath.Join(dir, "s"))
+	s := newShelf(t)
+	first := mustHold(t, s, testSlots, c)
+	first.man(1, "http")
+	first.steer(Share{1, 1})
+	if err := errors.Join(first.Leave(), os.Chown(dir, stranger, stranger)); err != nil {
+		t.Fatal(err)
+	}
+	left, before := s.names(), descriptors(t)
+	next, err := heldWorld(t, s, testSlots, c)
+	if err == nil {
+		next.Leave()
+		t.Fatal("it was taken over")
+	}
+	if e := asListenError(t, err); !strings.Contains(e.Error(), dir+" belongs to uid 54321") {
+		t.Error(err)
+	}
+	eventually(t, "no descriptor is left", func() bool { return descriptors(t) <= before })
+	if got := count(t, "unix", c.Path, 5); got["1"] != 5 || !slices.Equal(s.names(), left) {
+		t.Errorf("%v, held are %v, of %v", got, s.names(), left)
+	}
+	if err := os.Chown(dir, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	next = mustHold(t, s, testSlots, c)
+	next.man(0, "http")
+	next.steer(Share{0, 1})
+	if got := count(t, "unix", c.Path, 5); got["0"] != 5 {
+		t.Error(got)
 	}
 }
