@@ -1,6 +1,8 @@
 package ipc
 
 import (
+	"errors"
+	"io"
 	"net"
 	"sync/atomic"
 	"syscall"
@@ -141,7 +143,10 @@ func (s Stream) Read(p []byte) (int, error) {
 	if oobn > 0 {
 		Discard(parseRights(oob[:oobn])...)
 	}
-	return n, err
+	if errors.Is(err, io.EOF) {
+		err = io.EOF // which net wraps here
+	}
+	return max(n, 0), err // -1 with an error: bufio panics of it
 }
 
 // Close does not wait for what is queued to be closed.

@@ -205,3 +205,33 @@ func TestAStreamTakesNoDescriptors(t *testing.T) {
 	release()
 	settled(t)
 }
+
+// What came to an end is said as any connection says it: a reader that was told of -1
+// bytes panics, and one that is told of an end by another name takes it for a fault.
+func TestTheEndOfAStream(t *testing.T) {
+	for name, test := range map[string]struct {
+		write bool // what the other side has not read when it closes
+		want  error
+	}{"closed": {false, io.EOF}, "reset": {true, unix.ECONNRESET}} {
+		fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := os.NewFile(uintptr(fds[0]), "")
+		c, err := net.FileConn(f)
+		_ = f.Close()
+		if err != nil {
+			t.Fatal(err)
+		}
+		s := Guard(c)
+		if test.write {
+			_, _ = s.Write([]byte("x"))
+		}
+		_ = unix.Close(fds[1])
+		n, err := s.Read(make([]byte, 1))
+		if n != 0 || !errors.Is(err, test.want) || test.want == io.EOF && err != io.EOF {
+			t.Errorf("%s: %d bytes, %v", name, n, err)
+		}
+		_ = s.Close()
+	}
+}
