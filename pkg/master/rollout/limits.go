@@ -17,6 +17,7 @@ const (
 	killAgain     = time.Minute            // between two KILLs of a stuck one
 	dumpTime      = time.Second            // from Dump to Kill
 	extendMost    = 10 * time.Minute       // that a worker may ask for at one time
+	extendSum     = time.Hour              // that it may have so in all, from the start of the phase on
 	watchdogLeast = 100 * time.Millisecond // that a worker may ask for itself
 	watchdogMost  = 24 * time.Hour
 	leaveTime     = time.Second     // for a draining generation with nothing open to be gone, before it counts

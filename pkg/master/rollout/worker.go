@@ -141,9 +141,17 @@ func (m *Machine) started(w *worker, pid int) {
 // tellsReady: Ready is a fact of its own.
 func (s Settings) tellsReady() bool { return s.Beats || s.SaysReady }
 
-// extend gives a worker the time that it asks for, and what waits for it too.
+// extend gives a worker the time that it asks for, and what waits for it too. It may
+// ask again, up to a limit: others wait for its end.
 func (m *Machine) extend(w *worker, by time.Duration) {
+	begun := w.since
+	if w.phase == PhaseChecking { // its time is that of the start
+		begun = w.started
+	}
 	until := m.now.Add(min(by, extendMost))
+	if last := begun.Add(extendSum); until.After(last) {
+		until = last
+	}
 	w.asked = true
 	later := func(deadline, first *time.Time) {
 		if !deadline.IsZero() && deadline.Before(until) {
