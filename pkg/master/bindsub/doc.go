@@ -21,8 +21,15 @@ import (
 const HeldPrefix = "bind/"
 
 const (
-	// perSecond is how many calls of one worker are answered in a second; more wait.
+	// perSecond is how many calls of one worker are answered in a second, and share the
+	// part of the time that is spent on them, one in so many; more wait. A call can take
+	// a look at all processes there are.
 	perSecond = 1000
+	share     = 20
+	// burst is how much is not made to wait: calls for so long, at perSecond.
+	burst = 10 * time.Second
+	// pauseMost bounds one wait, so that the end of the room does not take longer.
+	pauseMost = time.Second
 	// stopWait bounds the wait for a call that is just being answered.
 	stopWait = 200 * time.Millisecond
 	// toldEvery is the least time between two lines of the log about one worker.

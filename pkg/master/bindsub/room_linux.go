@@ -145,20 +145,33 @@ func (r *Room) run() {
 	} else if len(r.o.Listeners) == 0 || len(r.o.Bound) > 0 {
 		r.o.Fact(Listens{})
 	}
-	left, second := perSecond, time.Now()
+	var p pace
 	for r.wait() {
+		began := time.Now()
 		if !r.one() {
 			return
 		}
-		if left--; left > 0 {
-			continue
-		}
-		if pause := time.Until(second.Add(time.Second)); pause > 0 {
-			r.tell("a worker calls bind or listen more often than is answered; it waits", zap.Int("calls a second", perSecond))
+		now := time.Now()
+		if pause := p.after(now, now.Sub(began)); pause > 0 {
+			r.tell("a worker calls bind or listen more often than is answered; it waits", zap.Int("calls a second", perSecond), zap.Int("of the time, one in", share))
 			time.Sleep(pause)
 		}
-		left, second = perSecond, time.Now()
 	}
+}
+
+// pace says how long to wait, so that calls get their share of the time and no more.
+type pace struct{ paid time.Time } // when all calls so far will have been paid for
+
+// after is the wait after a call that has taken so long.
+func (p *pace) after(now time.Time, took time.Duration) time.Duration {
+	if p.paid.Before(now) {
+		p.paid = now
+	}
+	p.paid = p.paid.Add(max(share*took, time.Second/perSecond))
+	if most := now.Add(burst + pauseMost); p.paid.After(most) {
+		p.paid = most
+	}
+	return p.paid.Sub(now) - burst
 }
 
 // wait waits until a call is there to be taken; false: there will be none.

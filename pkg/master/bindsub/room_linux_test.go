@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -73,6 +74,16 @@ func program(args []string) {
 			}
 		}()
 		program([]string{"serve", args[1], args[2]})
+	case "flood-port": // of an address that somebody has
+		go func() {
+			for {
+				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+				fail(err)
+				_ = unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}, Port: 9})
+				unix.Close(fd)
+			}
+		}()
+		program([]string{"serve", args[1], args[2]})
 	case "nonsense": // every call of bind that makes no sense
 		text := make([]byte, 1<<16)
 		raw := func(fd int, at uintptr, size int) {
@@ -106,6 +117,8 @@ type stage struct {
 	at    netip.AddrPort
 	dual  bool
 	rival string
+	takes time.Duration // to find the rival
+	took  atomic.Int64  // in all
 	user  string
 	facts chan Fact
 	noted chan string
@@ -177,7 +190,12 @@ func (s *stage) options(fd int) Options {
 			fd, err := unix.FcntlInt(uintptr(s.slot), unix.F_DUPFD_CLOEXEC, 3)
 			return fd, false, err
 		},
-		Rival: func(netip.AddrPort, bool) string { return s.rival },
+		Rival: func(netip.AddrPort, bool) string {
+			began := time.Now()
+			time.Sleep(s.takes)
+			s.took.Add(int64(time.Since(began)))
+			return s.rival
+		},
 		Fact:  func(f Fact) { s.facts <- f },
 		Noted: func(name string) { s.noted <- name },
 	}
@@ -492,6 +510,26 @@ func TestFloodOfBinds(t *testing.T) {
 	s.start("flood", "tcp", "127.0.0.1:PORT")
 	hears[Listens](s)
 	s.asks(s.at.String())
+}
+
+// A call can take long, as it has all processes looked at. What counts is the time: some
+// is spent at once, and then one part in twenty.
+func TestFloodOfBindsTakesNoCore(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, "127.0.0.1:0", false)
+	s.takes = 10 * time.Millisecond
+	s.start("flood-port", "tcp", "127.0.0.1:PORT")
+	hears[Listens](s)
+	began := time.Now()
+	time.Sleep(2 * time.Second) // it is a rate that is measured
+	s.end()
+	took, passed := time.Duration(s.took.Load()), time.Since(began)
+	if most := burst/share + passed/share + pauseMost/share + 5*s.takes; took > most {
+		t.Errorf("within %v calls took %v, at most %v are theirs", passed, took, most)
+	}
+	if took < s.takes {
+		t.Errorf("they took %v: none was answered", took)
+	}
 }
 
 // Nothing that a program can say by bind costs the master anything.
