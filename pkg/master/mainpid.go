@@ -90,6 +90,9 @@ func (m *Master) namedMain(w *worker, pid int) (p process, begun string, group i
 		return nil, "", 0, err
 	}
 	if group, err = proc.Belongs(pid, w.leads(), func(env []string) bool {
+		if id, ok := m.contain.Of(pid); ok {
+			return id == uint64(w.id)
+		}
 		return m.marked(w.id)(env) && proc.Sees(pid, m.opt.Config.RuntimeDir)
 	}); err != nil {
 		return nil, "", 0, err

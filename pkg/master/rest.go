@@ -229,6 +229,7 @@ func (noContain) Cgroups() []string                 { return nil }
 func (noContain) Why() string                       { return "" }
 func (noContain) Place(uint64) (int, error)         { return -1, nil }
 func (noContain) Processes(uint64) []int            { return nil }
+func (noContain) Of(int) (uint64, bool)             { return 0, false }
 func (noContain) Left() []uint64                    { return nil }
 func (noContain) End(contain.Worker) ([]int, error) { return nil, nil }
 func (noContain) EndAll(...int) ([]int, error)      { return nil, nil }

@@ -133,6 +133,7 @@ type containment interface {
 	Why() string
 	Place(worker uint64) (fd int, err error)
 	Processes(worker uint64) []int
+	Of(pid int) (worker uint64, ok bool)
 	Left() []uint64
 	End(w contain.Worker) (ended []int, err error)
 	EndAll(spare ...int) (ended []int, err error)

@@ -119,19 +119,38 @@ func (m *Master) rival(id rollout.Worker, at netip.AddrPort, dual bool) string {
 	if err != nil {
 		return ""
 	}
-	mine := m.marked(id)
 	for _, h := range holders {
-		leader, err := unix.Getpgid(h.PID)
-		if err != nil || !proc.Sees(h.PID, m.opt.Config.RuntimeDir) {
-			continue
-		}
-		env := proc.Environ(leader)
-		if len(env) == 0 {
-			env = proc.Environ(h.PID) // the leader has ended before its group
-		}
-		if w, ours := m.workerOf(env); ours && !mine(env) {
+		if w, ours := m.workerWith(h.PID); ours && w != uint64(id) {
 			return fmt.Sprintf("%s, of worker %d,", h.Name, w)
 		}
 	}
 	return ""
+}
+
+// workerWith is the worker of this service that a process belongs to: by its cgroup, by
+// its process group, or by the environment that it was started with. Programs write over
+// the last. It is called from beside the loop.
+func (m *Master) workerWith(pid int) (id uint64, ours bool) {
+	if id, ours = m.contain.Of(pid); ours {
+		return id, true
+	}
+	leader, err := unix.Getpgid(pid)
+	if err != nil {
+		return 0, false
+	}
+	m.ask(func() {
+		for _, w := range m.workers {
+			if w.process != nil && w.leads() == leader {
+				id, ours = uint64(w.id), true
+			}
+		}
+	})
+	if ours || !proc.Sees(pid, m.opt.Config.RuntimeDir) {
+		return id, ours
+	}
+	env := proc.Environ(leader)
+	if len(env) == 0 {
+		env = proc.Environ(pid) // the leader has ended before its group
+	}
+	return m.workerOf(env)
 }

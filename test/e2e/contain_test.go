@@ -145,11 +145,25 @@ func TestLeftoversOfWorkersThatDiedWithTheMaster(t *testing.T) {
 
 // A worker may hand its place on more than once.
 func TestMainProcessHandsOnTwice(t *testing.T) {
-	t.Parallel()
-	s := unprepared(t)
+	for _, way := range []string{"same-group", "own-group-erased"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			s := unprepared(t)
+			if way != "same-group" { // nothing but its cgroup tells whose it is
+				s.Config.Set("worker.env.ERASES", "1").Set("worker.env.OWN_GROUP", "1")
+			}
+			handsOnTwice(t, s, way != "same-group")
+		})
+	}
+}
+
+func handsOnTwice(t *testing.T, s *service.Service, byCgroup bool) {
 	s.Config.Set("worker.kind", "socket-activation").Set("worker.notify_access", "group").Set("worker.command", []string{programs.Hostile, "hands-on", s.Addr})
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
+	}
+	if byCgroup && status(t, s).Master.Cgroup == "" {
+		t.Skip("there are no cgroups here")
 	}
 	first := team(status(t, s))[0]
 	eventually(t, "the third process to be all that is left of the worker", func() bool {

@@ -138,8 +138,22 @@ func lines(out api.Outcome) []string {
 // A port that is no listener's and that both versions bind cannot be: the new one is
 // refused, and told which line is missing. With the line it works.
 func TestSidePort(t *testing.T) {
-	t.Parallel()
-	s := unprepared(t)
+	for _, way := range []string{"plain", "erased", "erased-no-cgroup"} {
+		t.Run(way, func(t *testing.T) {
+			t.Parallel()
+			s := unprepared(t)
+			if way == "erased-no-cgroup" {
+				withoutCgroups(t, s)
+			}
+			if way != "plain" { // whose it is cannot be read from its environment
+				s.Config.Set("worker.env.ERASES", "1")
+			}
+			sidePort(t, s)
+		})
+	}
+}
+
+func sidePort(t *testing.T, s *service.Service) {
 	side := freePort(t)
 	s.Config.Set("worker.command", []string{programs.Hostile, "side-port", s.Addr, side})
 	if err := s.Start(t.Context()); err != nil {

@@ -97,6 +97,19 @@ func (w *Workers) Processes(worker uint64) []int {
 	return nil
 }
 
+// Of is the worker in whose cgroup a process is. What the process says of itself does not
+// count: programs write over the environment that they were started with.
+func (w *Workers) Of(pid int) (worker uint64, ok bool) {
+	for _, g := range w.groups() {
+		for id, dir := range workersBelow(g) {
+			if slices.Contains(members(dir), pid) {
+				return id, true
+			}
+		}
+	}
+	return 0, false
+}
+
 // Left are the workers in whose cgroups processes are. Cgroups that are empty are
 // removed.
 func (w *Workers) Left() (workers []uint64) {

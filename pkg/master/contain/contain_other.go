@@ -26,6 +26,9 @@ func (w *Workers) Place(uint64) (int, error) { return -1, nil }
 // Processes are not known.
 func (w *Workers) Processes(uint64) []int { return nil }
 
+// Of does not know.
+func (w *Workers) Of(int) (uint64, bool) { return 0, false }
+
 // Left are not known.
 func (w *Workers) Left() []uint64 { return nil }
 

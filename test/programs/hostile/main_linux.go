@@ -29,6 +29,9 @@ import (
 
 func main() {
 	way, address := os.Args[1], os.Args[2]
+	if os.Getenv("ERASES") != "" {
+		eraseEnviron()
+	}
 	switch way {
 	case "never-binds":
 		select {}
@@ -300,7 +303,15 @@ func fork(way, address string) (pid string) {
 		f := os.NewFile(3, "listener")
 		cmd.ExtraFiles = []*os.File{f}
 	}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: os.Getenv("OWN_GROUP") != ""}
 	check(cmd.Start())
+	for os.Getenv("ERASES") != "" { // it is known only once it has done that
+		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", cmd.Process.Pid))
+		if check(err); len(env) > 0 && env[0] == 0 {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	return fmt.Sprint(cmd.Process.Pid)
 }
 
@@ -620,4 +631,21 @@ func spoil(fd int, what string) {
 	case "shutdown":
 		check(unix.Shutdown(fd, unix.SHUT_RDWR))
 	}
+}
+
+// eraseEnviron writes over what /proc shows of the environment, as programs do that set
+// their title.
+func eraseEnviron() {
+	text, err := os.ReadFile("/proc/self/stat")
+	check(err)
+	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:])) // from the third on
+	begin, err := strconv.ParseInt(fields[50-3], 10, 64)
+	check(err)
+	end, err := strconv.ParseInt(fields[51-3], 10, 64)
+	check(err)
+	f, err := os.OpenFile("/proc/self/mem", os.O_WRONLY, 0)
+	check(err)
+	_, err = f.WriteAt(make([]byte, end-begin), begin)
+	check(err)
+	check(f.Close())
 }
