@@ -80,10 +80,12 @@ func CheckTrust(c *config.Config) (warnings []string) {
 			each(list.key, "/", args, asMaster)
 		}
 	}
+	if !root { // whose directory it is, and who may install what that user runs, is no matter of root's
+		return warnings
+	}
+	say("worker.directory", c.Worker.Directory, "workers that run as root find there what others put there")
 	for _, dir := range c.Versions.Allow {
-		if root {
-			say("versions.allow", dir, "operators may have run as root what others put there")
-		}
+		say("versions.allow", dir, "operators may have run as root what others put there")
 	}
 	return warnings
 }

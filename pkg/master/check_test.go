@@ -68,6 +68,11 @@ func TestCheckTrust(t *testing.T) {
 			t.Errorf("%s: %q; want %q", name, w, c.want)
 		}
 	}
+	rooted := good()
+	rooted.Worker.User, rooted.Worker.Directory = "", at("other")
+	if w := CheckTrust(rooted); len(w) != 3 || !strings.Contains(w[2], "worker.directory: ") { // and app.py in it
+		t.Errorf("where root's workers are: %q", w)
+	}
 	allow := good()
 	allow.Versions.Allow = []string{at("other")}
 	if w := CheckTrust(allow); len(w) > 0 {
