@@ -79,7 +79,7 @@ const maxSpareThreads = 16
 
 // spareThreads are fewer where the processes are that few.
 func spareThreads() int {
-	if most := memory.Processes(); most > 0 {
+	if most := memory.MostProcesses(); most > 0 {
 		return int(min(maxSpareThreads, most/16))
 	}
 	return maxSpareThreads

@@ -66,6 +66,6 @@ func host() system {
 		find:      proc.FindWorkers,
 		keepLive:  state.KeepLive,
 		prove:     proveBinary,
-		processes: memory.Processes,
+		processes: memory.ProcessesForUser,
 	}
 }

@@ -112,13 +112,17 @@ func (m Machine) walk(fs procfs.FS, c controller, visit func(dir, name string)) 
 	}
 }
 
-// processShare is what a worker's user may have of the processes that bound the master:
-// the rest is left to the master, the keeper and the operator's programs.
-const processShare = 7.0 / 8
+const (
+	// processShare is what a worker's user may have of the processes that bound the
+	// master: the rest is left to the master, the keeper and the operator's programs.
+	processShare = 7.0 / 8
+	// firstPIDs names the machine's own namespace of process ids (PROC_PID_INIT_INO of
+	// the kernel). In others, as a container's, not all of a user's processes are seen.
+	firstPIDs = "pid:[4026531836]"
+)
 
-// Processes is [Processes] on this machine.
-func (m Machine) Processes() uint64 {
-	least := uint64(0)
+// MostProcesses is [MostProcesses] on this machine.
+func (m Machine) MostProcesses() (least uint64) {
 	bound := func(path string) {
 		if n, ok := number(path); ok && (least == 0 || n < least) {
 			least = n
@@ -131,7 +135,15 @@ func (m Machine) Processes() uint64 {
 			m.walk(fs, controller{name: pidsName, version: version}, func(dir, _ string) { bound(filepath.Join(dir, "pids.max")) })
 		}
 	}
-	n := uint64(float64(least) * processShare)
+	return least
+}
+
+// ProcessesForUser is [ProcessesForUser] on this machine.
+func (m Machine) ProcessesForUser() uint64 {
+	if ns, err := os.Readlink(filepath.Join(m.proc(), "self/ns/pid")); err == nil && ns != firstPIDs {
+		return 0
+	}
+	n := uint64(float64(m.MostProcesses()) * processShare)
 	var own unix.Rlimit
 	if m.Root != "" || unix.Getrlimit(unix.RLIMIT_NPROC, &own) != nil || own.Cur == unix.RLIM_INFINITY {
 		return n

@@ -25,6 +25,11 @@ func Pressure() (bool, string) { return Machine{}.Pressure() }
 // descriptors; zero for what cannot be read. It is cheap.
 func Usage(pid int) (rss int64, fds int) { return Machine{}.Usage(pid) }
 
-// Processes is how many processes and threads of one user leave this process room for
-// its own, by all that bounds it; zero: nothing is known to.
-func Processes() uint64 { return Machine{}.Processes() }
+// MostProcesses is how many processes and threads this process, and those in its cgroups,
+// can have at the most; zero: it is not known.
+func MostProcesses() uint64 { return Machine{}.MostProcesses() }
+
+// ProcessesForUser is how many processes and threads one user may have so that this
+// process has room for its own. Zero: that cannot be said. In a container it cannot: the
+// kernel counts what the user has in others, too.
+func ProcessesForUser() uint64 { return Machine{}.ProcessesForUser() }

@@ -196,6 +196,24 @@ func BenchmarkPressure(b *testing.B) {
 	}
 }
 
+// In a container nobody knows what else its user has, and no limit is made up.
+func TestProcessesInAContainer(t *testing.T) {
+	m := with(t, map[string]string{"proc/sys/kernel/threads-max": "16000\n"})
+	if err := os.Mkdir(filepath.Join(m.Proc, "42/ns"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for ns, want := range map[string]uint64{"pid:[4026531836]": 14000, "pid:[4026532561]": 0} {
+		link := filepath.Join(m.Proc, "42/ns/pid")
+		_ = os.Remove(link)
+		if err := os.Symlink(ns, link); err != nil {
+			t.Fatal(err)
+		}
+		if got, most := m.ProcessesForUser(), m.MostProcesses(); got != want || most != 16000 {
+			t.Errorf("%s: %d of %d, want %d", ns, got, most, want)
+		}
+	}
+}
+
 func TestProcesses(t *testing.T) {
 	v2 := "35 25 0:30 / /sys/fs/cgroup rw,nosuid shared:9 - cgroup2 cgroup2 rw,nsdelegate\n"
 	v1 := "36 25 0:31 / /sys/fs/cgroup/pids rw,nosuid shared:10 - cgroup cgroup rw,pids\n"
@@ -222,7 +240,7 @@ func TestProcesses(t *testing.T) {
 		}, 140},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := with(t, c.files).Processes(); got != c.want {
+			if got := with(t, c.files).ProcessesForUser(); got != c.want {
 				t.Errorf("%d, want %d", got, c.want)
 			}
 		})

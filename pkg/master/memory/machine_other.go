@@ -13,5 +13,8 @@ func (m Machine) Pressure() (bool, string) { return false, "" }
 // Usage is not known here.
 func (m Machine) Usage(int) (rss int64, fds int) { return 0, 0 }
 
-// Processes are not known here.
-func (m Machine) Processes() uint64 { return 0 }
+// MostProcesses is not known here.
+func (m Machine) MostProcesses() uint64 { return 0 }
+
+// ProcessesForUser is not known here.
+func (m Machine) ProcessesForUser() uint64 { return 0 }
