@@ -1,6 +1,7 @@
 package proc
 
 import (
+	"encoding/binary"
 	"fmt"
 	"os"
 	"os/exec"
@@ -124,5 +125,37 @@ func TestLimitsOfProcessesAndCores(t *testing.T) {
 		t.Error("there is one more")
 	} else if !strings.Contains(err.Error(), "worker.limits.processes") {
 		t.Error(err)
+	}
+}
+
+// A program with a file capability that it cannot get is refused, and it is said which
+// key that is.
+func TestFileCapabilitiesThatCannotBeHad(t *testing.T) {
+	needRoot(t)
+	program := publicDir(t) + "/true"
+	text, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, program, string(text), 0o755)
+	// struct vfs_cap_data of the kernel, revision 2: effective, and what is permitted.
+	data := [5]uint32{0x02000001, 1 << bindLow}
+	raw := make([]byte, 0, 20)
+	for _, n := range data {
+		raw = binary.LittleEndian.AppendUint32(raw, n)
+	}
+	if err := unix.Setxattr(program, "security.capability", raw, 0); err != nil {
+		t.Skip("no file capabilities here: ", err)
+	}
+	s := Spec{Program: program, User: "65534", Group: "65534", NoNewPrivileges: true}
+	if p, err := Start(s); err == nil {
+		p.Close()
+		t.Error("it runs")
+	} else if !strings.Contains(err.Error(), "worker.no_new_privileges") {
+		t.Error(err)
+	}
+	s.NoNewPrivileges, s.Bounding = false, 1<<bindLow
+	if e := ended(t, mustStart(t, s)); e.Code != 0 {
+		t.Error(e)
 	}
 }

@@ -72,7 +72,7 @@ func whyNotRun(program string, args, env []string, who identity, errno syscall.E
 	case syscall.ENOMEM:
 		return refuse(errno, "there is not enough memory to run it (%s)", errno)
 	case syscall.EPERM:
-		return refuse(errno, "running it is not permitted (%s); a file capability that the master's own bounds do not allow, or a security policy", errno)
+		return refuse(errno, "running it is not permitted (%s): it has a file capability that it cannot get (worker.no_new_privileges: \"no\" leaves those of worker.capabilities; the master's own bounds hold, too), or a security policy forbids it", errno)
 	}
 	return refuse(errno, "%s", errno)
 }
