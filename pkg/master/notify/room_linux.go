@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -136,9 +137,11 @@ func (r *Room) take(w Worker, path string, fd int) error {
 	}
 	who := &access{}
 	who.set(w.granted(w.Access))
+	s := &socket{worker: w, path: path, conn: conn, inode: inodeAt(path), access: who, over: make(chan struct{})}
+	s.passPidfd(true)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.of[w.ID] = &socket{worker: w, path: path, conn: conn, inode: inodeAt(path), access: who, over: make(chan struct{})}
+	r.of[w.ID] = s
 	return nil
 }
 
@@ -237,6 +240,7 @@ func (r *Room) Close() {
 		}
 		r.readers.Wait()
 		for _, s := range all {
+			s.passPidfd(false) // an older masterd would not close them
 			_ = s.conn.Close() // the next master reads what is queued
 		}
 		return nil
@@ -373,12 +377,13 @@ func (r *refusal) Error() string { return r.why }
 // next takes one message from the socket.
 func (s *socket) next() (Message, []int, error) {
 	buf := make([]byte, maxMessage+1)
-	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4*MaxFDs))
+	oob := make([]byte, unix.CmsgSpace(unix.SizeofUcred)+unix.CmsgSpace(4)+unix.CmsgSpace(4*MaxFDs))
 	n, oobn, flags, _, err := s.conn.ReadMsgUnix(buf, oob)
 	if err != nil {
 		return Message{}, nil, err
 	}
-	cred, fds := parse(oob[:oobn])
+	from, fds := parse(oob[:oobn])
+	cred, another := from.cred, from.another()
 	refuse := func(why string) (Message, []int, error) {
 		ipc.DiscardWait(s.over, fds...)
 		return Message{}, nil, &refusal{why}
@@ -388,6 +393,8 @@ func (s *socket) next() (Message, []int, error) {
 		return refuse(fmt.Sprintf("it is longer than %d bytes, or was cut", maxMessage))
 	case cred == nil:
 		return refuse("nobody knows who said it")
+	case another:
+		return refuse(fmt.Sprintf("process %d, which said it, has ended, and another process has its number by now", cred.Pid))
 	case !s.may(*cred):
 		return refuse(fmt.Sprintf("process %d (uid %d) may not speak for the worker; worker.notify_access, and its own NOTIFYACCESS, say who may", cred.Pid, cred.Uid))
 	}
@@ -442,9 +449,38 @@ func inGroup(pid, leader int) bool {
 	return err == nil && group == leader
 }
 
-// parse finds credentials and descriptors in control data, also in some that was
+// passPidfd has each message come with a pidfd of its sender, since Linux 6.5.
+func (s *socket) passPidfd(on bool) {
+	value := 0
+	if on {
+		value = 1
+	}
+	if raw, err := s.conn.SyscallConn(); err == nil {
+		_ = raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_PASSPIDFD, value) })
+	}
+}
+
+// sender is the process that has sent a message.
+type sender struct {
+	cred  *unix.Ucred // nil: the kernel does not say
+	pidfd int         // or an errno of the kernel's, negated; zero: it does not say
+}
+
+// another tells whether the sender's number has been given to another process since,
+// for whom it must not be taken. It closes the pidfd. That of one who has ended and
+// whose number is nobody's stays its own: a worker's last words are read late.
+func (s sender) another() bool {
+	gone := s.pidfd == -int(unix.ESRCH) || s.pidfd == -int(unix.EINVAL)
+	if s.pidfd > 0 {
+		gone = errors.Is(unix.PidfdSendSignal(s.pidfd, 0, nil, 0), unix.ESRCH)
+		_ = unix.Close(s.pidfd)
+	}
+	return gone && s.cred != nil && !errors.Is(unix.Kill(int(s.cred.Pid), 0), unix.ESRCH)
+}
+
+// parse finds the sender and descriptors in control data, also in some that was
 // cut off: what is there is open.
-func parse(oob []byte) (cred *unix.Ucred, fds []int) {
+func parse(oob []byte) (from sender, fds []int) {
 	for len(oob) >= unix.CmsgLen(0) {
 		h, data, rest, err := unix.ParseOneSocketControlMessage(oob)
 		if err != nil {
@@ -454,7 +490,9 @@ func parse(oob []byte) (cred *unix.Ucred, fds []int) {
 		switch {
 		case h.Level != unix.SOL_SOCKET:
 		case h.Type == unix.SCM_CREDENTIALS:
-			cred, _ = unix.ParseUnixCredentials(&m)
+			from.cred, _ = unix.ParseUnixCredentials(&m)
+		case h.Type == unix.SCM_PIDFD && len(data) >= 4:
+			from.pidfd = int(int32(binary.NativeEndian.Uint32(data)))
 		case h.Type == unix.SCM_RIGHTS:
 			if got, err := unix.ParseUnixRights(&m); err == nil {
 				fds = append(fds, got...)
@@ -462,7 +500,7 @@ func parse(oob []byte) (cred *unix.Ucred, fds []int) {
 		}
 		oob = rest
 	}
-	return cred, fds
+	return from, fds
 }
 
 // ID is whose socket the keeper holds by a name.
