@@ -24,7 +24,7 @@ const (
 	// maxQueued bounds the messages that are taken out of a socket before it is closed.
 	maxQueued = 4096
 	// closeWait is how long CloseInTime waits.
-	closeWait = 200 * time.Millisecond
+	closeWait = time.Second
 )
 
 var (
@@ -106,7 +106,7 @@ func CloseConn(c *net.UnixConn) {
 	})
 }
 
-// CloseInTime calls a function that closes sockets. It waits for it only for 200 ms, and
+// CloseInTime calls a function that closes sockets. It waits for it only for a second, and
 // then returns nil.
 func CloseInTime(f func() error) error {
 	result := make(chan error, 1)

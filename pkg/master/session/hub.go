@@ -232,7 +232,7 @@ func (h *Hub) accept() {
 	for {
 		socket := h.current()
 		if now, most := ipc.Closing(); now >= most { // whoever connects may add to it
-			h.pause(acceptMost)
+			h.pause(crowded)
 		}
 		link, cred, err := socket.Accept()
 		switch {

@@ -27,6 +27,9 @@ const (
 	maxText = 1024
 	// logEvery is the least time between two lines about refused connections.
 	logEvery = time.Second
+	// crowded is between two connections while as many closes hang as may: see
+	// ipc.Closing.
+	crowded = 100 * time.Millisecond
 	// acceptFirst and acceptMost bound the wait after an accept that failed
 	// (no descriptors left, mostly).
 	acceptFirst = 5 * time.Millisecond
