@@ -156,6 +156,7 @@ type Master struct {
 		now  int
 		told bool
 	}
+	unreachable time.Time // when it turned out that no slot is reached over loopback
 	orphans     []orphan
 	placing     bool // some of them are tried again in a moment
 	nobody      bool // the machine has said that nobody is alive

@@ -26,6 +26,8 @@ const (
 	// reachAgain is how many connections have to succeed once one has failed: an option
 	// can spoil some of them and leave others alone.
 	reachAgain = 3
+	// reachLater is when it is tried again once it has turned out that it cannot be.
+	reachLater = 10 * time.Minute
 	// reachPause is before the question, so that the worker has accepted and waits for it.
 	reachPause = 2 * time.Millisecond
 )
@@ -55,39 +57,35 @@ func (m *Master) accepts(w *worker) {
 		return checker.Reach(ctx, func(context.Context) (net.Conn, error) { return c, nil })
 	}
 	m.beside(func() {
-		slot := int(w.slot)
 		var err error
 		for _, name := range names {
-			if err = m.reach(slot, name, reach); err == nil {
-				continue
+			if err = m.reach(int(w.slot), name, reach, serving[0].Slot); err != nil {
+				break
 			}
-			// Nothing is known where none of those who serve is reached so either: a
-			// firewall, no loopback, or a machine that is too busy.
-			if len(serving) == 0 || reach(serving[0].Slot, name) != nil {
-				m.log.Debug("it cannot be tried whether clients reach a worker", zap.String("listener", name), zap.Error(err))
-				err = nil
-				continue
-			}
-			err = fmt.Errorf("listener %s: %w", name, err)
-			break
 		}
 		m.at(func() { m.reached(w, err) })
 	})
 }
 
-// reach tries one slot of a listener.
-func (m *Master) reach(slot int, name string, try func(int, string) error) error {
+// errUnknown: it is not the worker's fault that it is not reached.
+var errUnknown = errors.New("who serves is not reached in this way either")
+
+// reach tries one slot of a listener, and another one, of somebody who serves, if that
+// fails: a firewall may be in the way, or the machine be too busy.
+func (m *Master) reach(slot int, name string, try func(int, string) error, serving int) error {
 	for left, failed := 1, false; left > 0; left-- {
 		err := try(slot, name)
 		if err == nil { // another socket may have been in the place of one that is shut down
 			places, bad := m.sockets.Places(slot, []string{name})
 			if bad == nil && len(places) == 1 && !places[0].Listens {
-				return errShut
+				return fmt.Errorf("listener %s: %w", name, errShut)
 			}
 		}
 		switch {
 		case err != nil && failed:
-			return err
+			return fmt.Errorf("listener %s: %w", name, err)
+		case err != nil && try(serving, name) != nil:
+			return errUnknown
 		case err != nil:
 			left, failed = reachAgain+1, true
 		}
@@ -99,14 +97,23 @@ func (m *Master) reach(slot int, name string, try func(int, string) error) error
 // candidate that has been given its slots while somebody else serves.
 func (m *Master) toReach(w *worker) (names []string) {
 	st := m.machine.Status()
-	if w.process == nil || st.Rollout == nil || st.Rollout.Generation != w.generation.id || !st.Serving || steeredTo(m.shares, w.slot) {
+	if w.process == nil || w.reached || st.Rollout == nil || st.Rollout.Generation != w.generation.id ||
+		!st.Serving || len(m.shares) == 0 || steeredTo(m.shares, w.slot) || time.Since(m.unreachable) < reachLater {
 		return nil
 	}
 	shared := m.sockets.Shared()
-	for _, name := range w.generation.names() {
-		if !slices.Contains(shared, name) { // there it would be answered by whoever accepts first
-			names = append(names, name)
+	for _, other := range m.workers {
+		if other.slot != m.shares[0].Slot {
+			continue
 		}
+		for _, name := range w.generation.names() {
+			// A shared one would be answered by whoever accepts first, and of one that is
+			// new nobody can say whether it can be reached at all.
+			if !slices.Contains(shared, name) && slices.Contains(other.generation.names(), name) {
+				names = append(names, name)
+			}
+		}
+		break
 	}
 	return names
 }
@@ -115,10 +122,15 @@ func (m *Master) toReach(w *worker) (names []string) {
 func (m *Master) reached(w *worker, err error) {
 	switch {
 	case m.workers[w.id] != w:
+		return
+	case errors.Is(err, errUnknown):
+		m.unreachable = time.Now()
+		m.log.Info("it cannot be tried whether clients reach a worker by its socket: "+err.Error(), append(m.fields(w), zap.Duration("again_after", reachLater))...)
 	case err != nil:
 		m.step(rollout.Unfit{Worker: w.id, Why: "it passes its checks, but clients do not reach it by its socket (" + err.Error() +
 			"): its program has shut it down, has set an option there that keeps them out, or does not accept; look at what it does with its listeners"})
-	default:
-		m.step(rollout.Accepting{Worker: w.id})
+		return
 	}
+	w.reached = true
+	m.step(rollout.Accepting{Worker: w.id})
 }

@@ -39,6 +39,7 @@ type worker struct {
 	output     output
 	finished   chan struct{} // closed when its output was read to the end
 	handed     bool          // it has its slots
+	reached    bool          // a connection by its slot was answered, or could not be tried
 	killed     bool          // a Kill came before the process did
 	stats      ipc.Stats
 	stopped    bool             // was sent its stop signal, or KILL, because it had to
