@@ -304,6 +304,10 @@ func (m *Master) takeOver(h held) {
 		}
 		w.output = output
 		if w.secret.hash != "" {
+			// The socket is a new one: it was the master's user's so far.
+			if err := m.sessions.Own(w.uid, -1); err != nil {
+				m.log.Error("a worker cannot come back: the control socket cannot be given to its user", append(m.fields(w), zap.Error(err))...)
+			}
 			m.expect(w, "")
 			w.session.SetPID(w.process.PID())
 		}

@@ -1,9 +1,10 @@
 package e2e
 
 import (
-	"bytes"
+	"cmp"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -16,49 +17,24 @@ import (
 	"github.com/masterd/masterd/test/service"
 )
 
-// environOf is what any process of its user can read of a worker.
-func environOf(t *testing.T, pid int) map[string]string {
+// poses has a process of the worker's user, which is none of its workers, say hello as
+// the worker that is process pid, with what is in its environment.
+func poses(t *testing.T, s *service.Service, pid int) string {
 	t.Helper()
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	uid := uint32(os.Getuid())
+	if s.Config["worker"].(map[string]any)["user"] == "nobody" {
+		uid = nobody
+	}
+	c := exec.CommandContext(t.Context(), s.Hostile, "poses", strconv.Itoa(pid))
+	c.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if os.Getuid() == 0 {
+		c.SysProcAttr.Credential = &syscall.Credential{Uid: uid, Gid: uid}
+	}
+	out, err := c.CombinedOutput()
 	if err != nil {
-		t.Fatal(err)
+		t.Fatalf("%v\n%s", err, out)
 	}
-	env := map[string]string{}
-	for kv := range bytes.SplitSeq(text, []byte{0}) {
-		k, v, _ := strings.Cut(string(kv), "=")
-		env[k] = v
-	}
-	return env
-}
-
-// poses says hello as the worker that has this environment, and what the master says.
-func poses(t *testing.T, env map[string]string) string {
-	t.Helper()
-	id, err := strconv.ParseUint(env[ipc.EnvWorker], 10, 64)
-	if err != nil {
-		t.Fatalf("%v in %v", err, env)
-	}
-	generation, err := strconv.ParseUint(env[ipc.EnvGeneration], 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	link, err := ipc.Dial(env[ipc.EnvControl])
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer link.Close()
-	if err := link.Send(ipc.Message{Type: ipc.TypeHello, Hello: &ipc.Hello{Min: 1, Max: ipc.MaxVersion, Worker: id, Generation: generation,
-		Secret: env[ipc.EnvSecret], PID: os.Getpid(), SDK: "attacker", State: ipc.StateActive}}); err != nil {
-		t.Fatal(err)
-	}
-	if err := link.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		t.Fatal(err)
-	}
-	m, _, err := link.Recv()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(m.Type) + ": " + m.Text
+	return string(out)
 }
 
 // onlyWorker is the one that runs, once it has been welcomed.
@@ -77,9 +53,8 @@ func onlyWorker(t *testing.T, s *service.Service) (w api.Worker) {
 // spent waits until the secret in the worker's environment is void.
 func spent(t *testing.T, s *service.Service, pid int) {
 	t.Helper()
-	env := environOf(t, pid)
 	for late := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
-		said := poses(t, env)
+		said := poses(t, s, pid)
 		if strings.Contains(said, "that is not its secret") {
 			return
 		}
@@ -93,23 +68,34 @@ func spent(t *testing.T, s *service.Service, pid int) {
 // serves and after the master has died. The worker is not disturbed, and what was read
 // is void.
 func TestTheSecretInAnEnvironmentIsVoid(t *testing.T) {
-	t.Parallel()
-	s := started(t, nil)
-	baked(t, s)
-	w := onlyWorker(t, s)
-	if w.Protocol != ipc.MaxVersion {
-		t.Errorf("it speaks protocol %d", w.Protocol)
+	for _, user := range []string{"", "nobody"} {
+		t.Run(cmp.Or(user, "the master's user"), func(t *testing.T) {
+			t.Parallel()
+			if user != "" && os.Getuid() != 0 {
+				t.Skip("needs root, to have workers of another user")
+			}
+			s := started(t, func(c service.Config) {
+				if user != "" {
+					c.Set("worker.user", user)
+				}
+			})
+			baked(t, s)
+			w := onlyWorker(t, s)
+			if w.Protocol != ipc.MaxVersion {
+				t.Errorf("it speaks protocol %d", w.Protocol)
+			}
+			spent(t, s, w.PID)
+			s.Kill()
+			if err := s.Start(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			if again := onlyWorker(t, s); again.PID != w.PID {
+				t.Fatalf("worker %d is process %d and was %d\n%s", again.ID, again.PID, w.PID, s.Log(3000))
+			}
+			spent(t, s, w.PID)
+			next(t, s, 2, "baked")
+		})
 	}
-	spent(t, s, w.PID)
-	s.Kill()
-	if err := s.Start(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if again := onlyWorker(t, s); again.PID != w.PID {
-		t.Fatalf("worker %d is process %d and was %d\n%s", again.ID, again.PID, w.PID, s.Log(3000))
-	}
-	spent(t, s, w.PID)
-	next(t, s, 2, "baked")
 }
 
 // The master is killed between any two steps of a renewal. The same process is the
@@ -173,7 +159,7 @@ func TestAWorkerOfProtocol1IsNamed(t *testing.T) {
 	}
 	if w := onlyWorker(t, s); w.Protocol != 1 {
 		t.Errorf("it speaks protocol %d", w.Protocol)
-	} else if said := poses(t, environOf(t, w.PID)); !strings.Contains(said, "which is not in its process group") {
+	} else if said := poses(t, s, w.PID); !strings.Contains(said, "which is not in its process group") {
 		t.Errorf("with its secret the master says %q", said)
 	}
 	if out := cli(t, s, 0, "status"); !strings.Contains(out, "speaks control protocol 1") {

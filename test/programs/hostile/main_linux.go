@@ -71,6 +71,9 @@ func main() {
 		os.Exit(0)
 	case "sdk":
 		speak(os.Args[3])
+	case "poses":
+		pose(address)
+		return
 	case "hangs-control":
 		hangControl()
 		select {}
