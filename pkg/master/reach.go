@@ -20,9 +20,11 @@ import (
 // Workers of other kinds have all their checks that way.
 
 const (
-	// reachTry is how long one connection may take, its answer included. Two of them that
-	// fail, one after the other, end before acceptTimeout does.
+	// reachTry is how long one connection may take, its answer included.
 	reachTry = 1500 * time.Millisecond
+	// reachLimit is how long after the first one another is begun. So all end before
+	// acceptTimeout does.
+	reachLimit = 3300 * time.Millisecond
 	// reachAgain is how many connections have to succeed once one has failed: an option
 	// can spoil some of them and leave others alone.
 	reachAgain = 3
@@ -43,6 +45,7 @@ func (m *Master) accepts(w *worker) {
 		return
 	}
 	checked, checker, serving := checkedListener(w.generation.cfg.Health), w.generation.checker, sharesOf(m.shares)
+	allowed := w.generation.cfg.Health.Active.Timeout
 	reach := func(slot int, name string) error {
 		ctx, cancel := context.WithTimeout(m.life, reachTry)
 		defer cancel()
@@ -54,7 +57,11 @@ func (m *Master) accepts(w *worker) {
 			return err
 		}
 		time.Sleep(reachPause)
-		return checker.Reach(ctx, func(context.Context) (net.Conn, error) { return c, nil })
+		err = checker.Reach(ctx, func(context.Context) (net.Conn, error) { return c, nil })
+		if err != nil && ctx.Err() != nil && allowed > reachTry {
+			return errSlow // a check has more time
+		}
+		return err
 	}
 	m.beside(func() {
 		var err error
@@ -67,13 +74,21 @@ func (m *Master) accepts(w *worker) {
 	})
 }
 
-// errUnknown: it is not the worker's fault that it is not reached.
-var errUnknown = errors.New("who serves is not reached in this way either")
+var (
+	// errUnknown: it is not the worker's fault that it is not reached.
+	errUnknown = errors.New("who serves is not reached in this way either")
+	// errSlow: what answers slowly may be as it should be.
+	errSlow = errors.New("answers take too long to wait for them")
+)
 
 // reach tries one slot of a listener, and another one, of somebody who serves, if that
 // fails: a firewall may be in the way, or the machine be too busy.
 func (m *Master) reach(slot int, name string, try func(int, string) error, serving int) error {
+	end := time.Now().Add(reachLimit)
 	for left, failed := 1, false; left > 0; left-- {
+		if time.Now().After(end) {
+			return errSlow
+		}
 		err := try(slot, name)
 		if err == nil { // another socket may have been in the place of one that is shut down
 			places, bad := m.sockets.Places(slot, []string{name})
@@ -82,6 +97,8 @@ func (m *Master) reach(slot int, name string, try func(int, string) error, servi
 			}
 		}
 		switch {
+		case errors.Is(err, errSlow):
+			return err
 		case err != nil && failed:
 			return fmt.Errorf("listener %s: %w", name, err)
 		case err != nil && try(serving, name) != nil:
@@ -126,6 +143,8 @@ func (m *Master) reached(w *worker, err error) {
 	case errors.Is(err, errUnknown):
 		m.unreachable = time.Now()
 		m.log.Info("it cannot be tried whether clients reach a worker by its socket: "+err.Error(), append(m.fields(w), zap.Duration("again_after", reachLater))...)
+	case errors.Is(err, errSlow):
+		m.log.Info("it was not tried to the end whether clients reach a worker by its socket: "+err.Error(), m.fields(w)...)
 	case err != nil:
 		m.step(rollout.Unfit{Worker: w.id, Why: "it passes its checks, but clients do not reach it by its socket (" + err.Error() +
 			"): its program has shut it down, has set an option there that keeps them out, or does not accept; look at what it does with its listeners"})

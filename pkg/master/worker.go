@@ -242,7 +242,7 @@ func (m *Master) bind(spec *proc.Spec, c *config.Worker, uid int) {
 	if uid == 0 || !spec.NoNewPrivileges {
 		spec.Bounding = c.Bounding()
 	}
-	spec.Processes = cmp.Or(c.NProc, m.system.processes())
+	spec.Processes = cmp.Or(c.NProc, m.system.processes(uid))
 	if size, ok := map[string]int64{"none": 0, "unlimited": -1}[c.Core]; ok {
 		spec.Core = &size
 	}

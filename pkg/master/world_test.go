@@ -123,7 +123,7 @@ func (w *world) master(cfg *config.Config) *Master {
 		memory:    func([][]int) rollout.Memory { w.mu.Lock(); defer w.mu.Unlock(); return w.memory },
 		pressure:  func() (bool, string) { return false, "" },
 		usage:     func(int) (int64, int) { return 0, 0 },
-		processes: func() uint64 { return 0 },
+		processes: func(int) uint64 { return 0 },
 		find:      func(string, func([]string) bool) []proc.Found { return nil },
 		groups:    func() map[int][]int { return nil },
 		conns:     func([]int, []netip.AddrPort, []string) (conns.Open, error) { return w.open(), nil },

@@ -121,9 +121,9 @@ func workerKeys() []Key {
 			Meaning: `How many processes and threads the user of a worker may have when the worker starts one more
 				(RLIMIT_NPROC); all that the user runs on the host count. 0: seven eighths of the least that bounds the
 				master itself (pids.max of its cgroups, which is TasksMax= of its unit, kernel.threads-max and
-				kernel.pid_max), so that a worker that forks without end leaves the master its threads; in a container, where the kernel
-				counts what the user has in others, too, as many as the master. The kernel does not
-				bind root by it: a worker without worker.user is bound only by TasksMax=, together with the master.`},
+				kernel.pid_max), so that a worker that forks without end leaves the master its threads; as many as the master in a
+				container, and for a user who has processes outside of the master's cgroup, as another instance of it: the
+				kernel counts those, too. It does not bind the host's root: a worker without worker.user is bound only by TasksMax=, together with the master.`},
 		{Path: "worker.limits.core", Type: Text, Default: "inherit", Allowed: []string{"inherit", "none", "unlimited"},
 			Meaning: `Core files of workers that crash (RLIMIT_CORE): as large as the master's limit allows (LimitCORE= of its
 				unit), none, or of any size. They hold all that the worker had in memory.`},

@@ -141,12 +141,15 @@ func (r *Room) note(o *Output) {
 	r.sayDropped(o)
 	if stray > 0 {
 		o.out.stray, o.err.stray = 0, 0
-		r.say(o, fmt.Sprintf("%s of the runtime directory's file system were given back, which this worker had taken by its output's file without writing output", humanize.IBytes(uint64(stray))))
+		r.say(o, fmt.Sprintf("%s of the runtime directory's file system were given back, which this worker had taken by its output's file without writing output (if it opens /dev/stdout again: with O_APPEND)", humanize.IBytes(uint64(stray))))
 	}
 }
 
 // overstep gives a worker up that goes on taking space for nothing.
 func (r *Room) overstep(o *Output) {
+	if now := r.opt.Clock(); now.Sub(o.straysFrom) > strayWindow {
+		o.straysFrom, o.out.strays, o.err.strays = now, 0, 0
+	}
 	if !o.overstepped && o.out.strays+o.err.strays >= maxStrays {
 		o.overstepped = true
 		r.opt.Unfit(o.id.Worker, fmt.Sprintf("it has taken space of the runtime directory's file system %d times by its output's file, without writing output", maxStrays))

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 )
 
 // Output is one worker's.
@@ -24,7 +25,8 @@ type Output struct {
 	saidAt    int64  // of the last note, Unix nanoseconds
 	cut       uint64 // lines, ever
 
-	overstepped bool // its worker was given up for the space it took
+	straysFrom  time.Time // when the window began in which they are counted
+	overstepped bool      // its worker was given up for the space it took
 }
 
 // FDs are the descriptors for the worker's standard output and error. They are

@@ -22,9 +22,10 @@ const (
 
 	turnSize     = 4 << 20 // bytes read of one file before somebody else has his turn
 	readSize     = 64 << 10
-	keepFinished = 16      // workers whose last lines are kept after their end
-	keepBytes    = 2 << 20 // of the lines of all of those together
-	maxStrays    = 10      // times that a worker may take space for no output
+	keepFinished = 16          // workers whose last lines are kept after their end
+	keepBytes    = 2 << 20     // of the lines of all of those together
+	maxStrays    = 10          // times that a worker may take space for no output,
+	strayWindow  = time.Minute // in this time: who opens its output again without O_APPEND does so now and then
 )
 
 // Options say where output is kept and what bounds it.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -119,6 +120,26 @@ func TestWhoTakesSpaceAgainAndAgainIsUnfit(t *testing.T) {
 	})
 	if got := strings.Join(hostile.Last(10), "\n"); !strings.Contains(got, "were given back") {
 		t.Errorf("it is said: %q", got)
+	}
+}
+
+// Who opens its output again without O_APPEND does it now and then, and is not given up.
+func TestWhoTakesSpaceNowAndThenIsFit(t *testing.T) {
+	_, r := small(t)
+	c := newClock()
+	r.do(func() {
+		r.opt.Clock = func() time.Time { return c.now }
+		r.opt.Unfit = func(w uint64, why string) { t.Error(why) }
+	})
+	_, takes := add(t, r, 1).FDs()
+	for range 3 * maxStrays {
+		r.do(func() {
+			c.now = c.now.Add(strayWindow / (maxStrays - 2))
+			if err := unix.Fallocate(takes, unix.FALLOC_FL_KEEP_SIZE, 1<<20, disk/2); err != nil {
+				t.Error(err)
+			}
+		})
+		look(r)
 	}
 }
 

@@ -139,8 +139,8 @@ func (m Machine) MostProcesses() (least uint64) {
 }
 
 // ProcessesForUser is [ProcessesForUser] on this machine.
-func (m Machine) ProcessesForUser() uint64 {
-	if ns, err := os.Readlink(filepath.Join(m.proc(), "self/ns/pid")); err == nil && ns != firstPIDs {
+func (m Machine) ProcessesForUser(uid int) uint64 {
+	if ns, err := os.Readlink(filepath.Join(m.proc(), "self/ns/pid")); err == nil && ns != firstPIDs || m.elsewhere(uid) {
 		return 0
 	}
 	n := uint64(float64(m.MostProcesses()) * processShare)
@@ -152,6 +152,46 @@ func (m Machine) ProcessesForUser() uint64 {
 		own.Cur = uint64(float64(own.Cur) * processShare)
 	}
 	return min(n, own.Cur)
+}
+
+// elsewhere tells whether a user has processes outside of our cgroup, as those of another
+// instance are.
+func (m Machine) elsewhere(uid int) bool {
+	fs, err := procfs.NewFS(m.proc())
+	if err != nil {
+		return false
+	}
+	place := func(p procfs.Proc) (string, bool) {
+		all, err := p.Cgroups()
+		if err != nil {
+			return "", false
+		}
+		for version := 1; version <= 2; version++ {
+			if path, ok := (controller{name: pidsName, version: version}).of(all); ok {
+				return path, true
+			}
+		}
+		return "", false
+	}
+	self, err := fs.Self()
+	if err != nil {
+		return false
+	}
+	ours, ok := place(self)
+	if !ok {
+		return false
+	}
+	all, _ := fs.AllProcs()
+	for _, p := range all {
+		status, err := p.NewStatus()
+		if err != nil || status.UIDs[0] != uint64(uid) {
+			continue
+		}
+		if theirs, ok := place(p); ok && theirs != ours && !strings.HasPrefix(theirs, strings.TrimSuffix(ours, "/")+"/") {
+			return true
+		}
+	}
+	return false
 }
 
 // of finds our path in this version's hierarchy.

@@ -29,7 +29,7 @@ func Usage(pid int) (rss int64, fds int) { return Machine{}.Usage(pid) }
 // can have at the most; zero: it is not known.
 func MostProcesses() uint64 { return Machine{}.MostProcesses() }
 
-// ProcessesForUser is how many processes and threads one user may have so that this
-// process has room for its own. Zero: that cannot be said. In a container it cannot: the
-// kernel counts what the user has in others, too.
-func ProcessesForUser() uint64 { return Machine{}.ProcessesForUser() }
+// ProcessesForUser is how many processes and threads a user may have so that this
+// process has room for its own. Zero: that cannot be said. In a container it cannot, and
+// not of a user who has processes outside of this one's cgroup: the kernel counts them, too.
+func ProcessesForUser(uid int) uint64 { return Machine{}.ProcessesForUser(uid) }

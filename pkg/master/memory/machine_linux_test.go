@@ -208,7 +208,7 @@ func TestProcessesInAContainer(t *testing.T) {
 		if err := os.Symlink(ns, link); err != nil {
 			t.Fatal(err)
 		}
-		if got, most := m.ProcessesForUser(), m.MostProcesses(); got != want || most != 16000 {
+		if got, most := m.ProcessesForUser(1000), m.MostProcesses(); got != want || most != 16000 {
 			t.Errorf("%s: %d of %d, want %d", ns, got, most, want)
 		}
 	}
@@ -238,9 +238,18 @@ func TestProcesses(t *testing.T) {
 			"proc/42/cgroup": "8:pids:/a\n4:memory:/b\n0::/c\n", "proc/42/mountinfo": v2 + v1,
 			"sys/fs/cgroup/pids/a/pids.max": "160\n", "sys/fs/cgroup/pids/b/pids.max": "8\n",
 		}, 140},
+		{"its user has a worker below", map[string]string{
+			"proc/42/cgroup": "0::/shop.service\n", "proc/42/mountinfo": v2, "sys/fs/cgroup/shop.service/pids.max": "800\n",
+			"proc/43/cgroup": "0::/shop.service/worker-1\n", "proc/43/status": "Name:\tx\nUid:\t1000\t1000\t1000\t1000\n",
+			"proc/44/cgroup": "0::/shop.service.old\n", "proc/44/status": "Name:\tx\nUid:\t1001\t1001\t1001\t1001\n",
+		}, 700},
+		{"its user has another service", map[string]string{
+			"proc/42/cgroup": "0::/shop.service\n", "proc/42/mountinfo": v2, "sys/fs/cgroup/shop.service/pids.max": "800\n",
+			"proc/43/cgroup": "0::/shop.service.old\n", "proc/43/status": "Name:\tx\nUid:\t1000\t1000\t1000\t1000\n",
+		}, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			if got := with(t, c.files).ProcessesForUser(); got != c.want {
+			if got := with(t, c.files).ProcessesForUser(1000); got != c.want {
 				t.Errorf("%d, want %d", got, c.want)
 			}
 		})

@@ -17,4 +17,4 @@ func (m Machine) Usage(int) (rss int64, fds int) { return 0, 0 }
 func (m Machine) MostProcesses() uint64 { return 0 }
 
 // ProcessesForUser is not known here.
-func (m Machine) ProcessesForUser() uint64 { return 0 }
+func (m Machine) ProcessesForUser(int) uint64 { return 0 }

@@ -1,6 +1,7 @@
 package version
 
 import (
+	"bytes"
 	"errors"
 	"io/fs"
 	"os"
@@ -120,6 +121,17 @@ func TestOthersCouldExchangeIt(t *testing.T) {
 		}
 		f.open()
 		f.runs(v, want)
+		// A version of an earlier masterd may be what serves, and have files beside it.
+		meta := filepath.Join(f.dir, v.ID, metaName)
+		text, err := os.ReadFile(meta)
+		if err != nil || !bytes.Contains(text, []byte(`"guarded": true`)) {
+			t.Fatalf("%s %v", text, err)
+		}
+		if err := os.WriteFile(meta, bytes.Replace(text, []byte(`"guarded": true`), []byte(`"guarded": false`), 1), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		f.open()
+		f.runs(v, src.Program)
 	}
 }
 

@@ -87,7 +87,7 @@ func (s *Store) checkOriginal(ctx context.Context, r record) error {
 	if info.Mode().Perm()&0o111 == 0 {
 		return fmt.Errorf("%s is not executable any more", r.Resolved)
 	}
-	if r.Mode == ModeCopy {
+	if r.Guarded {
 		if err := exchangeable(r.Resolved); err != nil {
 			return err
 		}

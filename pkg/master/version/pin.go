@@ -89,7 +89,7 @@ func (s *Store) pinOnce(ctx context.Context, src Source) (record, error) {
 		Program: src.Program, Resolved: choice.Resolved, Mode: choice.Mode, Why: choice.Why,
 		Args: src.Args, Env: src.Env, EnvFiles: src.EnvFiles, Dir: choice.Dir, Listeners: src.Listeners,
 		Created: now, Last: now, Size: info.Size(),
-		Label: src.Label, Named: src.Label != "", closed: !forAll(choice.Resolved, info),
+		Label: src.Label, Named: src.Label != "", closed: !forAll(choice.Resolved, info), Guarded: choice.Mode == ModeCopy,
 	}
 	// still tells whether what was read is what is there.
 	still := func() error { return unchanged(f, choice.Resolved, info) }
