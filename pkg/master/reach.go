@@ -30,8 +30,10 @@ const (
 	reachAgain = 3
 	// reachLater is when it is tried again once it has turned out that it cannot be.
 	reachLater = 10 * time.Minute
-	// reachPause is before the question, so that the worker has accepted and waits for it.
-	reachPause = 2 * time.Millisecond
+	// reachPause is before the question, so that the worker waits for it; reachAccept is
+	// how long it is waited for that it has accepted.
+	reachPause  = 2 * time.Millisecond
+	reachAccept = 100 * time.Millisecond
 )
 
 var errShut = errors.New("its socket has been shut down")
@@ -56,7 +58,7 @@ func (m *Master) accepts(w *worker) {
 			}
 			return err
 		}
-		time.Sleep(reachPause)
+		m.awaitAccepted(slot, name)
 		err = checker.Reach(ctx, func(context.Context) (net.Conn, error) { return c, nil })
 		if err != nil && ctx.Err() != nil && allowed > reachTry {
 			return errSlow // a check has more time
@@ -72,6 +74,17 @@ func (m *Master) accepts(w *worker) {
 		}
 		m.at(func() { m.reached(w, err) })
 	})
+}
+
+// awaitAccepted waits until a worker has accepted a connection, and most likely waits for
+// what comes by it: some options spoil nothing but that wait.
+func (m *Master) awaitAccepted(slot int, name string) {
+	for end := time.Now().Add(reachAccept); time.Now().Before(end); {
+		time.Sleep(reachPause)
+		if places, err := m.sockets.Places(slot, []string{name}); err != nil || len(places) != 1 || places[0].Queue == 0 {
+			return
+		}
+	}
 }
 
 var (

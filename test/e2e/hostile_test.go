@@ -44,7 +44,7 @@ func TestWhatAWorkerSendsMayHang(t *testing.T) {
 			t.Parallel()
 			s := unprepared(t)
 			s.Config.Set("worker.kind", "socket-activation").Set("worker.fd_store", 2).
-				Set("rollout.bake", "0s").Set("drain.timeout", "500ms").Set("drain.kill_after", "200ms").
+				Set("rollout.bake", "0s").Set("drain.timeout", "20s").
 				Set("worker.command", append([]string{programs.Hostile, "hangs", s.Addr}, texts...))
 			hangs(t, s)
 		})

@@ -10,6 +10,7 @@ type Place struct {
 	Dual    bool           // an IPv6 wildcard that takes IPv4 too
 	Inode   uint64         // of the slot's socket
 	Listens bool           // it was never shut down
+	Queue   int            // connections that nobody has accepted yet; of a TCP socket
 }
 
 // Process is one that has a socket.

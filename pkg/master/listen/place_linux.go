@@ -21,7 +21,8 @@ func (s *Set) Places(slot int, names []string) ([]Place, error) {
 		}
 		k := l.socketOf(slot)
 		on, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-		all[i] = Place{Name: name, At: l.addr, Path: k.hidden, Dual: l.dual, Inode: k.inode, Listens: err == nil && on != 0 && !k.fell}
+		queue, _, _ := tcpQueue(k.fd) // none of a Unix socket
+		all[i] = Place{Queue: queue, Name: name, At: l.addr, Path: k.hidden, Dual: l.dual, Inode: k.inode, Listens: err == nil && on != 0 && !k.fell}
 	}
 	return all, nil
 }

@@ -91,8 +91,11 @@ func main() {
 		}
 	case "hands-on", "hands-on-again": // its place, to a process that does the same
 		next := map[string]string{"hands-on": "hands-on-again", "hands-on-again": "ready"}[way]
+		for way == "hands-on-again" && os.Getenv("PARENT") == fmt.Sprint(os.Getppid()) {
+			time.Sleep(time.Millisecond) // until it has ended, nobody else may speak
+		}
 		notify("MAINPID=" + fork(next, address))
-		time.Sleep(after) // it is heard by then
+		barrier()
 		os.Exit(0)
 	case "main":
 		notify("MAINPID=" + fork("ready", address))
@@ -301,7 +304,7 @@ func number(l net.Listener) (n int) {
 // fork starts the same program in another way, in this one's group.
 func fork(way, address string) (pid string) {
 	cmd := exec.Command("/proc/self/exe", way, address)
-	cmd.Stdout, cmd.Stderr, cmd.Env = os.Stdout, os.Stderr, os.Environ()
+	cmd.Stdout, cmd.Stderr, cmd.Env = os.Stdout, os.Stderr, append(os.Environ(), fmt.Sprintf("PARENT=%d", os.Getpid()))
 	if activated() {
 		f := os.NewFile(3, "listener")
 		cmd.ExtraFiles = []*os.File{f}
@@ -359,15 +362,20 @@ func store(f *os.File) {
 	c, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	check(err)
 	defer unix.Close(c)
-	send := func(text string, fd uintptr) {
-		check(unix.Sendmsg(c, []byte(text), unix.UnixRights(int(fd)), &unix.SockaddrUnix{Name: os.Getenv("NOTIFY_SOCKET")}, 0))
-	}
-	send("FDSTORE=1\nFDNAME=legacy", f.Fd())
+	check(unix.Sendmsg(c, []byte("FDSTORE=1\nFDNAME=legacy"), unix.UnixRights(int(f.Fd())), &unix.SockaddrUnix{Name: os.Getenv("NOTIFY_SOCKET")}, 0))
+	barrier()
+}
+
+// barrier waits until all that was said by sd_notify is done.
+func barrier() {
+	c, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	check(err)
+	defer unix.Close(c)
 	r, w, err := os.Pipe()
 	check(err)
-	send("BARRIER=1", w.Fd())
+	check(unix.Sendmsg(c, []byte("BARRIER=1"), unix.UnixRights(int(w.Fd())), &unix.SockaddrUnix{Name: os.Getenv("NOTIFY_SOCKET")}, 0))
 	_ = w.Close()
-	_, _ = r.Read(make([]byte, 1)) // the end of it: it is done
+	_, _ = r.Read(make([]byte, 1)) // the end of it
 }
 
 // leaves starts the program twice removed, with the socket, in another way. Whoever
@@ -553,8 +561,10 @@ func speak(what string) {
 		w.Header().Set("X-Worker-Version", os.Getenv("RELEASE"))
 		fmt.Fprintf(w, "%s %d\n", os.Getenv("RELEASE"), os.Getpid())
 	})
-	checks := &handed{make(chan net.Conn)}
-	go func() { log.Print(http.Serve(checks, answer)) }()
+	checks := &handed{conns: make(chan net.Conn)}
+	checks.until, checks.over = context.WithCancel(context.Background())
+	server := &http.Server{Handler: answer}
+	go func() { log.Print(server.Serve(checks)) }()
 	buf, oob := make([]byte, 1<<16), make([]byte, unix.CmsgSpace(4*253))
 	for {
 		n, oobn, _, _, err := control.ReadMsgUnix(buf, oob)
@@ -578,20 +588,24 @@ func speak(what string) {
 				c, err := net.FileConn(f)
 				check(err)
 				_ = f.Close()
-				checks.conns <- c
+				select {
+				case checks.conns <- c:
+				case <-checks.until.Done():
+				}
 			}
 		case "activate":
 			for _, fd := range fds {
 				spoil(fd, what)
 				l, err := net.FileListener(os.NewFile(uintptr(fd), "listener"))
 				if err == nil {
-					go func() { log.Print(http.Serve(l, answer)) }()
+					go func() { log.Print(server.Serve(l)) }()
 				}
 			}
 			say(map[string]any{"type": "accepting", "seq": m.Seq})
 		case "park":
 			say(map[string]any{"type": "parked", "seq": m.Seq})
 		case "drain":
+			_ = server.Shutdown(context.Background()) // what was asked is answered
 			say(map[string]any{"type": "drained", "seq": m.Seq})
 			os.Exit(0)
 		}
@@ -607,11 +621,22 @@ func inherited() uintptr {
 }
 
 // handed are connections that came by message.
-type handed struct{ conns chan net.Conn }
+type handed struct {
+	conns chan net.Conn
+	over  context.CancelFunc
+	until context.Context
+}
 
-func (h *handed) Accept() (net.Conn, error) { return <-h.conns, nil }
-func (h *handed) Close() error              { return nil }
-func (h *handed) Addr() net.Addr            { return &net.UnixAddr{} }
+func (h *handed) Close() error { h.over(); return nil }
+func (h *handed) Accept() (net.Conn, error) {
+	select {
+	case c := <-h.conns:
+		return c, nil
+	case <-h.until.Done():
+		return nil, net.ErrClosed
+	}
+}
+func (h *handed) Addr() net.Addr { return &net.UnixAddr{} }
 
 // spoil sets an option on a listener by which no client is served any more.
 func spoil(fd int, what string) {
