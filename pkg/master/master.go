@@ -170,6 +170,7 @@ type Master struct {
 	found       *rollout.Found     // who of its workers lives; nil: nobody
 	unknown     []unknown          // who lives and is not known
 	firstWorker rollout.Worker     // numbers up to this one are theirs
+	uses        uses               // has a lock of its own
 	kept        []byte             // live.json as it was last written
 	keptConfigs map[string]bool    // by digest: those that lie beside it
 	keptStale   bool               // others may lie there, too

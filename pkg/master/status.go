@@ -2,6 +2,7 @@ package master
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"sync"
@@ -55,7 +56,7 @@ func (b backend) Status() api.Status {
 		for i := range s.Generations[g].Workers {
 			w := &s.Generations[g].Workers[i]
 			if leader, runs := leads[w.ID]; runs {
-				m.use(w, m.processesOf(w.ID, leader, groups))
+				m.uses.of(w, func() []int { return m.processesOf(w.ID, leader, groups) }, m.system.usage)
 			}
 			w.Dropped = m.output.Dropped(w.ID)
 		}
@@ -83,14 +84,44 @@ func (m *Master) processesOf(worker uint64, leader int, groups func() map[int][]
 	return pids
 }
 
-// use adds up what a worker's processes use.
-func (m *Master) use(w *api.Worker, pids []int) {
-	w.Processes = len(pids)
-	for _, pid := range pids {
-		rss, fds := m.system.usage(pid)
-		w.RSS += rss
-		w.FDs += fds
+// useShare is how long what a worker uses is not looked at again, in times of what the
+// look took: one with thousands of processes keeps nobody busy who asks for the status.
+const useShare = 10
+
+// uses are what workers use, by worker.
+type uses struct {
+	mu   sync.Mutex
+	last map[uint64]used
+}
+
+type used struct {
+	until          time.Time // it is not looked at again before
+	processes, fds int
+	rss            int64
+}
+
+// of adds up what a worker's processes use. Others who ask wait for that, and get the same.
+func (u *uses) of(w *api.Worker, processes func() []int, usage func(pid int) (rss int64, fds int)) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	begun := time.Now()
+	maps.DeleteFunc(u.last, func(_ uint64, l used) bool { return !begun.Before(l.until) })
+	l, known := u.last[w.ID]
+	if !known {
+		pids := processes()
+		l.processes = len(pids)
+		for _, pid := range pids {
+			rss, fds := usage(pid)
+			l.rss += rss
+			l.fds += fds
+		}
+		l.until = time.Now().Add(useShare * time.Since(begun))
+		if u.last == nil {
+			u.last = map[uint64]used{}
+		}
+		u.last[w.ID] = l
 	}
+	w.Processes, w.RSS, w.FDs = l.processes, l.rss, l.fds
 }
 
 // describeGenerations fills in what the loop knows.

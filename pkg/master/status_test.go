@@ -150,3 +150,47 @@ func TestStrangersHaveTheTimeOfADrain(t *testing.T) {
 		}
 	}
 }
+
+// A worker with very many processes does not keep the master busy for those who ask for
+// the status, however many they are; what has few is looked at each time.
+func TestUseOfManyProcessesIsLookedAtSeldom(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var u uses
+		looks := 0
+		usage := func(int) (int64, int) {
+			looks++
+			time.Sleep(time.Millisecond)
+			return 10, 1
+		}
+		ask := func(id uint64, processes int) {
+			t.Helper()
+			w := api.Worker{ID: id}
+			u.of(&w, func() []int { return make([]int, processes) }, usage)
+			if w.Processes != processes || w.RSS != int64(10*processes) || w.FDs != processes {
+				t.Errorf("%d processes: %+v", processes, w)
+			}
+		}
+		begun := time.Now()
+		for range 1000 {
+			ask(1, 400)
+		}
+		if looks != 400 || time.Since(begun) != 400*time.Millisecond {
+			t.Errorf("for 1,000 who ask %d looks, which took %s", looks, time.Since(begun))
+		}
+		time.Sleep(4 * time.Second)
+		ask(1, 300)
+		looks = 0
+		for range 5 {
+			ask(2, 1)
+			time.Sleep(10 * time.Millisecond)
+		}
+		if looks != 5 {
+			t.Errorf("one process was looked at %d times of 5", looks)
+		}
+		time.Sleep(time.Minute)
+		ask(3, 1)
+		if len(u.last) != 1 {
+			t.Errorf("workers that are gone are kept: %v", u.last)
+		}
+	})
+}

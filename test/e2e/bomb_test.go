@@ -17,7 +17,7 @@ import (
 )
 
 // mostProcesses is how many processes the cgroup of a test's service may have.
-const mostProcesses = 400
+const mostProcesses = 200
 
 // fewProcesses makes a cgroup with a limit of processes, as TasksMax= of a unit does.
 func fewProcesses(t *testing.T) (dir string) {
@@ -75,7 +75,7 @@ func TestForkBomb(t *testing.T) {
 			dir := fewProcesses(t)
 			s, other := unprepared(t), unprepared(t)
 			s.Argv = []string{"sh", "-c", `echo 0 >` + dir + `/cgroup.procs && exec "$@"`, "sh", s.Masterd, "run", "--config", s.File}
-			s.Config.Set("worker.user", user).Set("worker.group", user).Set("drain.timeout", "500ms").Set("drain.kill_after", "200ms")
+			s.Config.Set("worker.user", user).Set("worker.group", user).Set("drain.timeout", "500ms").Set("drain.kill_after", "200ms").Set("health.start.timeout", "30s")
 			for _, s := range []*service.Service{s, other} {
 				s.Config.Set("worker.command", []string{programs.Hostile, "serves", s.Addr})
 				if err := s.Start(t.Context()); err != nil {
@@ -94,8 +94,8 @@ func TestForkBomb(t *testing.T) {
 				var askers sync.WaitGroup
 				for range 20 {
 					askers.Go(func() {
-						for range 10 {
-							ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+						for range 3 {
+							ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 							if _, err := s.API.Status(ctx); err != nil {
 								t.Error(err)
 							}
@@ -113,11 +113,16 @@ func TestForkBomb(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				back, err := s.API.Rollback(t.Context(), api.RollbackRequest{}, nil)
-				if err != nil || back.Result != api.ResultDone {
-					t.Errorf("%+v, %v", back, err)
+				// The version before may fail its checks for now, as it cannot have a thread
+				// either; and that the bomb fails its own may have it rolled back already.
+				if err := s.Wait(t.Context(), time.Minute, "the bomb to be gone", func(st api.Status) bool {
+					if st.Active.Generation == 2 {
+						_, _ = s.API.Rollback(t.Context(), api.RollbackRequest{}, nil)
+					}
+					return st.Active.Generation == 1 && len(st.Generations) == 1
+				}); err != nil {
+					t.Error(err)
 				}
-				wait(t, s, "the bomb to be gone", func(st api.Status) bool { return len(st.Generations) == 1 })
 				eventually(t, "all of it to be gone", func() bool { return processesIn(t, dir) < mostProcesses/4 })
 			})
 			s.Config.Set("worker.command", []string{programs.Hostile, "serves", s.Addr}).Set("rollout.bake", "200ms")
