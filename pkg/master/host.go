@@ -67,5 +67,6 @@ func host() system {
 		keepLive:  state.KeepLive,
 		prove:     proveBinary,
 		processes: memory.ProcessesForUser,
+		bounding:  proc.Bounding,
 	}
 }

@@ -193,6 +193,7 @@ type system struct {
 	load      func(dir string) (rollout.State, error)
 	adopt     func(pid int, begun string, group int) (process, error)
 	find      func(dir string, match func(env []string) bool) []proc.Found
+	bounding  func() uint64                                                    // the capabilities that the master and what it starts can have, a bit for each
 	processes func(uid int) uint64                                             // how many processes a worker's user may have; zero: it is not known
 	keepLive  func(dir string, encoded []byte) error                           // nil: nothing is kept
 	prove     func(ctx context.Context, self Self) (version string, err error) // nil: there are no upgrades

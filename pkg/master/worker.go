@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -241,6 +242,9 @@ func (m *Master) bind(spec *proc.Spec, c *config.Worker, uid int) {
 	spec.NoNewPrivileges = c.NoNewPrivs == "yes" || c.NoNewPrivs == "auto" && uid != os.Geteuid()
 	if uid == 0 || !spec.NoNewPrivileges {
 		spec.Bounding = c.Bounding()
+		if names := c.Beyond(m.system.bounding()); len(names) > 0 {
+			m.log.Warn("worker.capabilities asks for what the master has not got itself, so workers are started without; if a unit started it, type: systemctl edit UNIT, and add CapabilityBoundingSet="+strings.Join(names, " ")+" below [Service]", zap.Strings("capabilities", names))
+		}
 	}
 	spec.Processes = cmp.Or(c.NProc, m.system.processes(uid))
 	if size, ok := map[string]int64{"none": 0, "unlimited": -1}[c.Core]; ok {

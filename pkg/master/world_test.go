@@ -123,6 +123,7 @@ func (w *world) master(cfg *config.Config) *Master {
 		memory:    func([][]int) rollout.Memory { w.mu.Lock(); defer w.mu.Unlock(); return w.memory },
 		pressure:  func() (bool, string) { return false, "" },
 		usage:     func(int) (int64, int) { return 0, 0 },
+		bounding:  func() uint64 { return ^uint64(0) },
 		processes: func(int) uint64 { return 0 },
 		find:      func(string, func([]string) bool) []proc.Found { return nil },
 		groups:    func() map[int][]int { return nil },

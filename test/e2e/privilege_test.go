@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -175,4 +176,27 @@ func TestAmbientCapabilitiesStayWithTheMaster(t *testing.T) {
 		st, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID()))
 		return statusOf(string(st))["CapAmb"] == "0000000000000420"
 	})
+}
+
+// worker.capabilities can give no more than the master's unit or container has: that is
+// said, and the worker serves without.
+func TestCapabilitiesThatTheMasterHasNotGot(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("needs root to take some away")
+	}
+	t.Parallel()
+	s := unprepared(t)
+	s.Config.Set("worker.kind", "socket-activation").Set("worker.command", []string{programs.Hostile, "serves", s.Addr}).
+		Set("worker.capabilities", []string{"CAP_NET_ADMIN", "CAP_NET_RAW"})
+	s.Argv = []string{"setpriv", "--bounding-set=-net_admin", s.Masterd, "run", "--config", s.File}
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	st, _ := privileges(t, s)
+	if set, err := strconv.ParseUint(st["CapBnd"], 16, 64); err != nil || set&(1<<13) == 0 || set&(1<<12) != 0 {
+		t.Errorf("the worker can have %s, %v", st["CapBnd"], err)
+	}
+	if log := s.Log(50); !strings.Contains(log, "add CapabilityBoundingSet=CAP_NET_ADMIN below [Service]") {
+		t.Errorf("nothing is said:\n%s", log)
+	}
 }

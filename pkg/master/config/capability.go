@@ -47,6 +47,17 @@ func capabilitiesOf(names ...string) (set uint64, err error) {
 	return set, nil
 }
 
+// Beyond names those of worker.capabilities that are not in a set: who asks for ALL asks
+// for what there is.
+func (w *Worker) Beyond(has uint64) (names []string) {
+	for _, name := range w.Capabilities {
+		if set, _ := capabilitiesOf(name); set != ^uint64(0) && set&^has != 0 {
+			names = append(names, "CAP_"+strings.TrimPrefix(strings.ToUpper(name), "CAP_"))
+		}
+	}
+	return names
+}
+
 // Bounding is what workers can have of root's capabilities at the most, a bit for each:
 // for those that are root, or become it.
 func (w *Worker) Bounding() uint64 {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 	"testing"
 )
@@ -21,6 +22,10 @@ func TestBounding(t *testing.T) {
 		if got := c.Worker.Bounding(); got&want.has != want.has || got&want.hasNot != 0 {
 			t.Errorf("%s: %x", given, got)
 		}
+	}
+	w := Worker{Capabilities: []string{"net_admin", "CAP_CHOWN", "ALL", "BPF"}}
+	if names := w.Beyond(chown); !slices.Equal(names, []string{"CAP_NET_ADMIN", "CAP_BPF"}) {
+		t.Errorf("%v", names)
 	}
 	for _, p := range presets() {
 		if _, err := capabilitiesOf(strings.Fields(p.capabilities)...); err != nil {

@@ -39,6 +39,16 @@ func confine(bounding uint64) error {
 	return nil
 }
 
+// Bounding is the set of capabilities that this process, and what it starts, can have.
+func Bounding() (set uint64) {
+	for c := range uintptr(64) {
+		if in, err := unix.PrctlRetInt(unix.PR_CAPBSET_READ, c, 0, 0, 0); err == nil && in == 1 {
+			set |= 1 << c
+		}
+	}
+	return set
+}
+
 func capHeader() unix.CapUserHeader {
 	return unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 }
