@@ -59,7 +59,7 @@ func stage(cgroup string) error {
 		{"make /dev", makeDev},
 		{"make /run", func() error { return mountTmpfs("/run") }},
 		{"make /var", makeVar},
-		{"make /tmp", func() error { return errors.Join(mountTmpfs("/tmp"), os.Chmod("/tmp", 0o1777)) }},
+		{"make /tmp", func() error { return errors.Join(mountTmpfs("/tmp"), os.Chmod("/tmp", 0o777|fs.ModeSticky)) }},
 		{"make /usr/local", func() error {
 			return errors.Join(mountTmpfs("/usr/local"), os.Mkdir("/usr/local/bin", 0o755))
 		}},
@@ -170,7 +170,7 @@ func makeVar() error {
 			return err
 		}
 	}
-	return errors.Join(os.Chmod("/var/tmp", 0o1777), os.Symlink("/run", "/var/run"))
+	return errors.Join(os.Chmod("/var/tmp", 0o777|fs.ModeSticky), os.Symlink("/run", "/var/run"))
 }
 
 func loopbackUp() error {

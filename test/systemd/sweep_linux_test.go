@@ -184,6 +184,15 @@ func TestStrictSet(t *testing.T) {
 	u.must("systemctl", "reload", u.name)
 	u.serves("v2")
 	u.baked()
+	before, workers := u.master()
+	before.signal(t, syscall.SIGKILL)
+	u.becomes("NRestarts", "1")
+	u.becomes("ActiveState", "active")
+	if after, now := u.master(); after.pid == before.pid || fmt.Sprint(now) != fmt.Sprint(workers) {
+		t.Errorf("after a kill: master %+v, then %+v; workers %+v, then %+v", before, after, workers, now)
+	}
+	u.must("masterd", "upgrade")
+	u.serves("v2")
 	u.must("systemctl", "stop", u.name)
 	u.wants("ActiveState=inactive", "Result=success")
 	u.nobody()
