@@ -34,7 +34,7 @@ install: build ## programs, units, man pages, completions and examples, below PR
 	  chmod 0644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
 	install -D -m 0644 docs/man/masterd.8 $(DESTDIR)$(PREFIX)/share/man/man8/masterd.8
 	install -D -m 0644 docs/man/masterd.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/masterd.yaml.5
-	install -m 0644 docs/operating.md docs/moving.md $(DESTDIR)$(DOCDIR)/
+	install -m 0644 docs/operating.md docs/moving.md docs/security.md SECURITY.md $(DESTDIR)$(DOCDIR)/
 	install -m 0644 configs/full.yaml configs/minimal.yaml configs/examples/*.yaml deploy/systemd/strict.conf $(DESTDIR)$(DOCDIR)/examples/
 	install -m 0644 deploy/container/* $(DESTDIR)$(DOCDIR)/examples/container/
 	@# By this machine's own Go: what was built may be for another.
