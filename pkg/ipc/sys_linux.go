@@ -70,7 +70,7 @@ func parseRights(oob []byte) []int {
 			break
 		}
 		if header.Level == unix.SOL_SOCKET && header.Type == unix.SCM_RIGHTS {
-			m := unix.SocketControlMessage{Header: header, Data: data}
+			m := unix.SocketControlMessage{Header: header, Data: data[:len(data)&^3]} // x/sys panics of a part of one
 			if got, err := unix.ParseUnixRights(&m); err == nil {
 				fds = append(fds, got...)
 			}

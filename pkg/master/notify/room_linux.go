@@ -489,11 +489,12 @@ func parse(oob []byte) (from sender, fds []int) {
 		m := unix.SocketControlMessage{Header: h, Data: data}
 		switch {
 		case h.Level != unix.SOL_SOCKET:
-		case h.Type == unix.SCM_CREDENTIALS:
+		case h.Type == unix.SCM_CREDENTIALS && len(data) >= unix.SizeofUcred: // x/sys reads on behind a part of them
 			from.cred, _ = unix.ParseUnixCredentials(&m)
 		case h.Type == unix.SCM_PIDFD && len(data) >= 4:
 			from.pidfd = int(int32(binary.NativeEndian.Uint32(data)))
 		case h.Type == unix.SCM_RIGHTS:
+			m.Data = data[:len(data)&^3] // x/sys panics of a part of one
 			if got, err := unix.ParseUnixRights(&m); err == nil {
 				fds = append(fds, got...)
 			}

@@ -54,22 +54,9 @@ func TCP(q Query, each func(Socket)) error {
 	req := nl.NewNetlinkRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP)
 	req.AddRawData(b)
 	err := req.ExecuteIter(unix.NETLINK_INET_DIAG, nl.SOCK_DIAG_BY_FAMILY, func(m []byte) bool {
-		if len(m) < message {
-			return true
+		if s, ok := parse(m, q); ok {
+			each(s)
 		}
-		s := Socket{
-			Flow:  Flow{address(m[0], m[8:24], m[4:6]), address(m[0], m[24:40], m[6:8])},
-			State: m[1], Unread: binary.NativeEndian.Uint32(m[56:]), Unsent: binary.NativeEndian.Uint32(m[60:]),
-			Expires: time.Duration(binary.NativeEndian.Uint32(m[52:])) * time.Millisecond,
-			UID:     binary.NativeEndian.Uint32(m[64:]), Inode: uint64(binary.NativeEndian.Uint32(m[68:])),
-		}
-		if q.Port != 0 && s.Local.Port() != q.Port {
-			return true // the kernel gives all that are bound and do not listen, whatever their port
-		}
-		if q.Info {
-			s.Info = tcpInfo(m[message:])
-		}
-		each(s)
 		return true
 	})
 	if err != nil {
@@ -78,10 +65,30 @@ func TCP(q Query, each func(Socket)) error {
 	return nil
 }
 
+// parse reads one answer; false: it is not of a socket that is meant.
+func parse(m []byte, q Query) (s Socket, ok bool) {
+	if len(m) < message {
+		return s, false
+	}
+	s = Socket{
+		Flow:  Flow{address(m[0], m[8:24], m[4:6]), address(m[0], m[24:40], m[6:8])},
+		State: m[1], Unread: binary.NativeEndian.Uint32(m[56:]), Unsent: binary.NativeEndian.Uint32(m[60:]),
+		Expires: time.Duration(binary.NativeEndian.Uint32(m[52:])) * time.Millisecond,
+		UID:     binary.NativeEndian.Uint32(m[64:]), Inode: uint64(binary.NativeEndian.Uint32(m[68:])),
+	}
+	if q.Port != 0 && s.Local.Port() != q.Port {
+		return s, false // the kernel gives all that are bound and do not listen, whatever their port
+	}
+	if q.Info {
+		s.Info = tcpInfo(m[message:])
+	}
+	return s, true
+}
+
 // tcpInfo finds TCP_INFO among the attributes. An older kernel's is shorter: what
 // it does not say is zero.
 func tcpInfo(attributes []byte) *unix.TCPInfo {
-	all, err := nl.ParseRouteAttr(attributes)
+	all, err := nl.ParseRouteAttr(attributes[:len(attributes)&^3]) // it panics of a last one without its padding
 	if err != nil {
 		return nil
 	}
