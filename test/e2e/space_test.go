@@ -21,17 +21,7 @@ func TestWorkerThatFillsTheRuntimeDirectory(t *testing.T) {
 		t.Skip("needs root for a file system of its own")
 	}
 	s, other := unprepared(t), unprepared(t)
-	shared := filepath.Join(tmpfs(t, s.Dir, "run", "size=16m"), "other")
-	beside := filepath.Join(other.Dir, "run")
-	for _, dir := range []string{shared, beside} {
-		if err := os.Mkdir(dir, 0o711); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if out, err := exec.Command("mount", "--bind", shared, beside).CombinedOutput(); err != nil {
-		t.Fatalf("%v %s", err, out)
-	}
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", beside).Run() })
+	sharedRuntime(t, s, other)
 	for _, s := range []*service.Service{s, other} {
 		s.Config.Set("worker.command", []string{programs.Hostile, "serves", s.Addr})
 		if err := s.Start(t.Context()); err != nil {
@@ -71,4 +61,21 @@ func TestWorkerThatFillsTheRuntimeDirectory(t *testing.T) {
 			t.Error(err)
 		}
 	}
+}
+
+// sharedRuntime has two services' runtime directories in one small file system, as those
+// of services below /run are.
+func sharedRuntime(t *testing.T, s, other *service.Service) {
+	t.Helper()
+	shared := filepath.Join(tmpfs(t, s.Dir, "run", "size=16m"), "other")
+	beside := filepath.Join(other.Dir, "run")
+	for _, dir := range []string{shared, beside} {
+		if err := os.Mkdir(dir, 0o711); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("mount", "--bind", shared, beside).CombinedOutput(); err != nil {
+		t.Fatalf("%v %s", err, out)
+	}
+	t.Cleanup(func() { _ = exec.Command("umount", "-l", beside).Run() })
 }

@@ -124,8 +124,15 @@ func main() {
 	case "leads":
 		leaves(os.Args[3], l)
 		os.Exit(0)
+	case "attacks-after":
+		awaitLost(fd)
+		attack(fd)
 	case "attacks":
 		attack(fd)
+	case "storms":
+		storm(l)
+	case "storms-later":
+		go stormLater(l)
 	case "spoils":
 		spoil(fd, os.Args[3])
 	}
@@ -464,7 +471,7 @@ func say(text string, fd int) (sent bool) {
 	c, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	check(err)
 	defer unix.Close(c)
-	defer unix.Close(fd)
+	defer func() { go unix.Close(fd) }() // if the receiver has closed its own already, this one hangs
 	err = unix.Sendmsg(c, []byte(text), unix.UnixRights(fd), &unix.SockaddrUnix{Name: os.Getenv("NOTIFY_SOCKET")}, unix.MSG_DONTWAIT)
 	if err != unix.EAGAIN {
 		check(err)
