@@ -79,10 +79,14 @@ sim: ## at least a million steps of the seeded simulation, and the mutations
 	$(GO) test ./pkg/master/rollout -run 'TestSimulation' -count=1 -timeout 30m -sim.steps=$(SIMSTEPS)
 	scripts/mutate.sh
 
+# A line for each fuzz target: its package and its name. A test looks that none is missing.
+FUZZERS = grep -rHoE '^func Fuzz[A-Za-z0-9_]+' --include='*_test.go' cmd pkg test | sed -E 's|/[^/]*:func | |' | sort -u
 fuzz: ## each fuzz target for FUZZTIME
-	@for t in $$(grep -rlE '^func Fuzz' --include='*_test.go' pkg | xargs -n1 dirname | sort -u); do \
-	  for f in $$(grep -hoE '^func Fuzz[A-Za-z0-9_]+' $$t/*_test.go | awk '{print $$2}'); do \
-	    echo "== $$t $$f"; $(GO) test ./$$t -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; done; done
+	@$(FUZZERS) | while read -r t f; do \
+	  echo "== $$t $$f"; $(GO) test ./$$t -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) || exit 1; done
+
+fuzzers:
+	@$(FUZZERS)
 
 e2e: build ## real processes under a strict load, in full
 	$(GO) test ./test/e2e -count=1 -v -timeout 60m -e2e.full
@@ -110,4 +114,4 @@ lint: ## formatting, vet on every platform, staticcheck
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build install deb run tour test race sim fuzz e2e examples programs h2spec bench lint clean
+.PHONY: help build install deb run tour test race sim fuzz fuzzers e2e examples programs h2spec bench lint clean

@@ -215,3 +215,38 @@ func TestPromisesAreTried(t *testing.T) {
 		}
 	}
 }
+
+// What is there to be fuzzed is fuzzed: `make fuzz` runs every fuzz target of the module.
+func TestEveryFuzzTargetIsRun(t *testing.T) {
+	if _, err := exec.LookPath("make"); err != nil {
+		t.Skip(err)
+	}
+	out, err := exec.Command("make", "--no-print-directory", "-s", "-C", "../..", "fuzzers").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run := strings.Split(strings.TrimSpace(string(out)), "\n")
+	var there []string
+	for _, p := range packages(t) {
+		files, err := filepath.Glob(filepath.Join(p.Dir, "*_test.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			f, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.SkipObjectResolution)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, d := range f.Decls {
+				if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && strings.HasPrefix(fn.Name.Name, "Fuzz") {
+					there = append(there, strings.TrimPrefix(p.ImportPath, module)+" "+fn.Name.Name)
+				}
+			}
+		}
+	}
+	slices.Sort(there)
+	slices.Sort(run)
+	if !slices.Equal(there, run) {
+		t.Errorf("there are\n  %s\nand make fuzz runs\n  %s", strings.Join(there, "\n  "), strings.Join(run, "\n  "))
+	}
+}

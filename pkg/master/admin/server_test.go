@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -34,13 +35,13 @@ const (
 // stage is a server whose next connections come from whom the test says.
 type stage struct {
 	*Server
-	t    *testing.T
+	t    testing.TB
 	path string
 	as   atomic.Pointer[ipc.Cred]
 }
 
 // begin serves a backend as a service "shop" until the test ends.
-func begin(t *testing.T, b Backend, change func(*Options)) *stage {
+func begin(t testing.TB, b Backend, change func(*Options)) *stage {
 	t.Helper()
 	o := Options{
 		Path: filepath.Join(shortDir(t), "admin.sock"), Backend: b, Log: zap.NewNop(),
@@ -67,7 +68,7 @@ func begin(t *testing.T, b Backend, change func(*Options)) *stage {
 }
 
 // shortDir is one whose sockets' paths are not too long.
-func shortDir(t *testing.T) string {
+func shortDir(t testing.TB) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "adm")
 	if err != nil {
@@ -416,4 +417,31 @@ func TestWhatAPeerSendsMayHang(t *testing.T) {
 	if took := time.Since(began); took > 5*time.Second {
 		t.Errorf("the end has waited for %v", took)
 	}
+}
+
+// Whatever a body and a query say is done or refused in words: it is never masterd's own
+// fault, and the answer is JSON.
+func FuzzAsk(f *testing.F) {
+	for _, body := range []string{"", "{}", `{"label":"v2","until":"baked"}`, `{"reason":1}`, `{"lable":"v2"}`, "[]", "null", "{}{}", "\xff", `{"processes":1e99}`} {
+		f.Add(body, "1")
+	}
+	f.Add("", "-1&\x00")
+	st := begin(f, &admintest.Backend{}, nil)
+	f.Fuzz(func(t *testing.T, body, query string) {
+		st.t = t
+		for _, path := range []string{"/v1/reload", "/v1/scale", "/v1/hold"} {
+			code, answer := st.do("POST", path, body)
+			if code >= 500 || code < 200 {
+				t.Errorf("%s: %d %s", path, code, answer)
+			}
+			for line := range strings.Lines(answer) {
+				if !json.Valid([]byte(line)) {
+					t.Errorf("%s: %d %q", path, code, line)
+				}
+			}
+		}
+		if code, answer := st.do("GET", "/v1/history?n="+url.QueryEscape(query), ""); code >= 500 {
+			t.Errorf("%d %s", code, answer)
+		}
+	})
 }

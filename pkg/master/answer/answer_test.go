@@ -2,6 +2,7 @@ package answer
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -184,4 +185,41 @@ func TestUnix(t *testing.T) {
 	if _, err := c.Read(make([]byte, 1)); err == nil {
 		t.Error("it is open")
 	}
+}
+
+// A client's head is read up to its end, in whatever pieces it comes, and no further than
+// is allowed.
+func FuzzHead(f *testing.F) {
+	f.Add([]byte("GET / HTTP/1.1\r\nHost: shop\r\n\r\nbody"), []byte{1, 30, 3})
+	f.Add([]byte("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), []byte{})
+	f.Add([]byte{22, 3, 1, 0, 100}, []byte{2})
+	f.Add([]byte("POST\n\n"), []byte{1, 1, 1, 1, 1})
+	a := New(Mode503, 0, 1500*time.Millisecond)
+	f.Cleanup(a.Close)
+	f.Fuzz(func(t *testing.T, head, pieces []byte) {
+		client, server := net.Pipe()
+		defer client.Close()
+		go func() {
+			defer server.Close()
+			for rest := head; len(rest) > 0; {
+				n := len(rest)
+				if len(pieces) > 0 {
+					n, pieces = min(n, 1+int(pieces[0])), pieces[1:]
+				}
+				if _, err := server.Write(rest[:n]); err != nil {
+					return
+				}
+				rest = rest[n:]
+			}
+		}()
+		method, ok := a.readHead(client)
+		upper := len(head) > 0 && head[0] >= 'A' && head[0] <= 'Z'
+		ends := bytes.Contains(head, []byte("\r\n\r\n")) || bytes.Contains(head, []byte("\n\n"))
+		if ok && (!upper || !ends || method == "PRI" || !bytes.HasPrefix(head, []byte(method))) {
+			t.Errorf("%q is taken for the head of a %q", head, method)
+		}
+		if !ok && upper && ends && len(head) < maxHead && method != "PRI" && bytes.Count(head, []byte("\n\n")) > 0 {
+			t.Errorf("%q is not taken for a head", head)
+		}
+	})
 }

@@ -61,3 +61,17 @@ func TestMakeable(t *testing.T) {
 		}
 	}
 }
+
+// What is gleaned from a file is there or is not; no file is too broken to be looked at.
+func FuzzGlean(f *testing.F) {
+	f.Add([]byte("service: shop\nruntime_dir: /run/x\nstate_dir: [\n"))
+	f.Add([]byte("service: &a [*a]\n"))
+	f.Add([]byte("\xff: ? {{"))
+	f.Fuzz(func(t *testing.T, text []byte) {
+		for _, found := range func() []string { a, b, c := Glean("/etc/m/x.yaml", text); return []string{a, b, c} }() {
+			if len(found) > len("/etc/m/")+len(text) {
+				t.Errorf("%q", found)
+			}
+		}
+	})
+}

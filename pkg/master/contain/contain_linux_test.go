@@ -473,3 +473,25 @@ func TestMountedAt(t *testing.T) {
 		}
 	}
 }
+
+// A cgroup is found below where it is mounted, and nowhere else.
+func FuzzMountedAt(f *testing.F) {
+	f.Add("36 35 0:30 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n", "/a.service")
+	f.Add("36 35 0:30 /a /mnt/with\\040blank rw - cgroup2 none rw\n1 2\n", "/a/../../b")
+	f.Add("36 35 0:30 /../.. - cgroup2 \n", "/..")
+	f.Fuzz(func(t *testing.T, mounts, path string) {
+		dir, err := mountedAt(strings.NewReader(mounts), path)
+		if err != nil {
+			return
+		}
+		for line := range strings.Lines(mounts) {
+			if fields := strings.Fields(line); len(fields) > 4 {
+				at := filepath.Clean(unescape(fields[4]))
+				if dir == at || strings.HasPrefix(dir, strings.TrimSuffix(at, "/")+"/") || at == "." {
+					return
+				}
+			}
+		}
+		t.Errorf("%q in %q: %q", path, mounts, dir)
+	})
+}

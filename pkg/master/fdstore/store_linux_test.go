@@ -15,7 +15,7 @@ type keeper struct {
 	fds  map[string]int
 }
 
-func (k *keeper) options(t *testing.T) Options {
+func (k *keeper) options(t testing.TB) Options {
 	return Options{
 		Keep: func(name string, meta []byte, fd int) {
 			n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
@@ -36,7 +36,7 @@ func (k *keeper) options(t *testing.T) Options {
 	}
 }
 
-func open(t *testing.T) (*Store, *keeper) {
+func open(t testing.TB) (*Store, *keeper) {
 	t.Helper()
 	k := &keeper{meta: map[string]string{}, fds: map[string]int{}}
 	s, err := New(k.options(t))
@@ -180,4 +180,24 @@ func TestNextMasterHasThem(t *testing.T) {
 	if err := next.Add("more", []int{r2}, true, 5); err != nil || next.Count() != 2 {
 		t.Error(err, next.Count())
 	}
+}
+
+// Whatever the keeper says that it holds for the store is taken over within the limit, and
+// kept by what it says, or let go.
+func FuzzAdopt(f *testing.F) {
+	f.Add(HeldPrefix+"1", []byte(`{"worker":1,"name":"a","poll":true}`))
+	f.Add(HeldPrefix+"9223372036854775807", []byte(`{}`))
+	f.Add(HeldPrefix+"-1", []byte(`{"name":"\u0000"}`))
+	f.Add("1", []byte(`{`))
+	f.Fuzz(func(t *testing.T, name string, meta []byte) {
+		s, k := open(t)
+		fd, err := unix.Dup(0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Adopt([]Held{{Name: name, Meta: meta, FD: fd}})
+		if n := s.Count(); n > 1 || n != k.count() {
+			t.Errorf("%d are stored, %d kept", n, k.count())
+		}
+	})
 }

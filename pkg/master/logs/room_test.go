@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/sys/unix"
 
@@ -670,4 +671,37 @@ func BenchmarkLines(b *testing.B) {
 		say(b, out, chunk)
 		look(r)
 	}
+}
+
+// However a worker's output comes in pieces, the same lines come of it: whole ones, valid
+// text, no longer than is allowed.
+func FuzzLines(f *testing.F) {
+	f.Add([]byte("one\ntwo\r\n\n\xff\xfe\nrest"), []byte{1, 200, 3})
+	f.Add([]byte(strings.Repeat("long", 20)+"\n"), []byte{7})
+	f.Add([]byte(`{"msg":"history","by":"root"}`+"\n"), []byte{})
+	f.Fuzz(func(t *testing.T, text, pieces []byte) {
+		const limit = 16
+		lines := func(pieces []byte) (all []string) {
+			r := &Room{opt: Options{Clock: time.Now, Emit: func(e Entry, raw []byte) {
+				if len(raw) > limit || bytes.ContainsRune(raw, '\n') || !utf8.ValidString(e.Text) {
+					t.Errorf("%q, %q", e.Text, raw)
+				}
+				all = append(all, e.Text)
+			}}}
+			o := &Output{room: r, id: Ident{Line: limit, PID: func() int { return 1 }}, out: newStream("stdout"), err: newStream("stderr")}
+			for rest := text; len(rest) > 0; {
+				n := len(rest)
+				if len(pieces) > 0 {
+					n, pieces = min(n, 1+int(pieces[0])), pieces[1:]
+				}
+				r.split(o, o.out, rest[:n])
+				rest = rest[n:]
+			}
+			return all
+		}
+		whole, cut := lines(nil), lines(pieces)
+		if !slices.Equal(whole, cut) || len(whole) != bytes.Count(text, []byte{'\n'}) {
+			t.Errorf("%q and %q", whole, cut)
+		}
+	})
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -379,4 +380,30 @@ func BenchmarkHTTP(b *testing.B) {
 			b.Fatal(err)
 		}
 	}
+}
+
+// answers is a worker that says what it likes.
+type answers struct {
+	io.Reader
+	io.Writer
+}
+
+// Whatever a worker answers to a check, with HTTP/1 and with HTTP/2, it comes to an end
+// within the limits, and to a status or to an error.
+func FuzzAnswer(f *testing.F) {
+	f.Add([]byte("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"), false)
+	f.Add([]byte("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 302 Found\r\nLocation: /x\nTransfer-Encoding: chunked\r\n\r\n5\r\nab"), false)
+	f.Add([]byte("\x00\x00\x00\x04\x00\x00\x00\x00\x00"+"\x00\x00\x01\x01\x05\x00\x00\x00\x01\x88"), true)
+	f.Add([]byte("\x00\x00\x08\x07\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02"), true)
+	r := newRequest(httpCheck(), "GET", "/healthz")
+	f.Fuzz(func(t *testing.T, text []byte, two bool) {
+		speak := r.http1
+		if two {
+			speak = r.http2
+		}
+		a, err := speak(answers{bytes.NewReader(text), io.Discard}, func() {})
+		if err == nil && (a.status < 100 || a.status > 999 || len(a.body) > maxAnswer) {
+			t.Errorf("%+v", a)
+		}
+	})
 }

@@ -1,6 +1,9 @@
 package sweep
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestOwnGroup(t *testing.T) {
 	for _, c := range []struct{ text, want string }{
@@ -48,4 +51,24 @@ func TestUnitGroupIsAService(t *testing.T) {
 			t.Errorf("%q is taken for a service: %v", path, g)
 		}
 	}
+}
+
+// Whatever the kernel says, and whatever groups are called, only a service's is ended, and
+// whoever says that it is in it.
+func FuzzOwnGroup(f *testing.F) {
+	f.Add("0::/system.slice/masterd.service\n", "1:name=systemd:/system.slice/masterd.service/child\n0::/\n")
+	f.Add("0::/a.service/.service/x\n", "0::")
+	f.Add("4:memory:/system.slice/masterd.service\n0::/\n", "0:::")
+	f.Fuzz(func(t *testing.T, text, other string) {
+		g, err := OwnGroup(text)
+		if err != nil {
+			return
+		}
+		if !strings.HasSuffix(g.path, ".service") || !strings.Contains(text, g.path) || !g.has(text) {
+			t.Errorf("%q is said to be in %q", text, g.path)
+		}
+		if g.has(other) && !strings.Contains(other, g.path) {
+			t.Errorf("%q is said to be in %q", other, g.path)
+		}
+	})
 }
