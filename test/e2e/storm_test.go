@@ -15,9 +15,14 @@ import (
 	"github.com/masterd/masterd/test/service"
 )
 
-// answerSoon is how long a master may take to tell its status while a worker does its
-// worst, on a machine where nothing else runs.
-const answerSoon = 200 * time.Millisecond
+const (
+	// answerSoon is how long a master may take to tell its status while a worker does its
+	// worst, on a machine where nothing else runs.
+	answerSoon = 200 * time.Millisecond
+	// quietAnswer is how long it takes at the most before that on such a machine, in the
+	// time of quietTime. On any other, answerSoon would say more of the machine.
+	quietAnswer, quietTime = 40 * time.Millisecond, 5 * time.Second
+)
 
 // A version that does all that a worker can do against its master, at one time, first as
 // a candidate that is refused and then as a version that was rolled back, costs no client
@@ -77,6 +82,15 @@ func storms(t *testing.T, uid int, cgroups bool) {
 		runAs(s, uid+1-strings.Count(way, "storms"))
 		s.Config.Set("worker.command", []string{programs.Hostile, way, s.Addr}).Set("worker.env.RELEASE", release).Set("rollout.bake", bake)
 	}
+	quiet := false
+	if *full {
+		calm := []func() time.Duration{slowestAnswer(t, s), slowestAnswer(t, other)}
+		time.Sleep(quietTime)
+		before := max(calm[0](), calm[1]())
+		if quiet = before <= quietAnswer; !quiet {
+			t.Logf("this machine is busy: the slowest answer took %s before anything was done, and no later one is judged by its time", before)
+		}
+	}
 	slowest := []func() time.Duration{slowestAnswer(t, s), slowestAnswer(t, other)}
 	processes := most(func() time.Duration { return time.Duration(processesIn(t, dir)) })
 	t.Cleanup(func() { processes() })
@@ -106,7 +120,7 @@ func storms(t *testing.T, uid int, cgroups bool) {
 	for i, s := range []*service.Service{s, other} {
 		took := slowest[i]()
 		t.Logf("the slowest answer of master %d took %s", i+1, took)
-		if *full && took > answerSoon {
+		if quiet && took > answerSoon {
 			t.Errorf("master %d took %s to answer, not %s", i+1, took, answerSoon)
 		}
 		if s.PID() != masters[i] {
