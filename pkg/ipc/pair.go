@@ -40,6 +40,7 @@ func Inherit(value string) (*Link, error) {
 	if is, err := socketInode(descriptor); err != nil || is != inode {
 		return nil, fmt.Errorf("descriptor %d is not the control socket that %s tells of", descriptor, EnvControlFD)
 	}
+	syscall.CloseOnExec(descriptor) // the worker's own programs do not inherit it
 	return Adopt(descriptor)
 }
 
