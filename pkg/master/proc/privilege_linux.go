@@ -60,6 +60,9 @@ func dropInherited() error {
 	if err := unix.Capget(&h, &caps[0]); err != nil {
 		return err
 	}
+	if caps[0].Inheritable|caps[1].Inheritable == 0 {
+		return nil // the call itself may be forbidden, as by SystemCallFilter=~@privileged
+	}
 	caps[0].Inheritable, caps[1].Inheritable = 0, 0
 	return unix.Capset(&h, &caps[0]) // what is not inheritable is not ambient either
 }

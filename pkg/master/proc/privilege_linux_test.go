@@ -8,7 +8,9 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"unsafe"
 
+	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -157,5 +159,45 @@ func TestFileCapabilitiesThatCannotBeHad(t *testing.T) {
 	s.NoNewPrivileges, s.Bounding = false, 1<<bindLow
 	if e := ended(t, mustStart(t, s)); e.Code != 0 {
 		t.Error(e)
+	}
+}
+
+// In a unit with SystemCallFilter=~@privileged the master may not set capabilities. Where
+// there is nothing to take away it need not.
+func TestNothingIsInheritedWhereCapsetIsForbidden(t *testing.T) {
+	runtime.LockOSThread() // never used again
+	raw, err := bpf.Assemble([]bpf.Instruction{
+		bpf.LoadAbsolute{Off: dataNumber, Size: 4},
+		bpf.JumpIf{Cond: bpf.JumpEqual, Val: unix.SYS_CAPSET, SkipFalse: 1},
+		bpf.RetConstant{Val: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		bpf.RetConstant{Val: unix.SECCOMP_RET_ALLOW},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var code []unix.SockFilter
+	for _, r := range raw {
+		code = append(code, unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K})
+	}
+	h, caps := capHeader(), [2]unix.CapUserData{}
+	if err := unix.Capget(&h, &caps[0]); err != nil {
+		t.Fatal(err)
+	}
+	caps[0].Inheritable, caps[1].Inheritable = 0, 0
+	if err := unix.Capset(&h, &caps[0]); err != nil {
+		t.Fatal(err)
+	}
+	p := unix.SockFprog{Len: uint16(len(code)), Filter: &code[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&p)), 0, 0); err != nil {
+		t.Skip(err)
+	}
+	if err := unix.Capset(&h, &caps[0]); err != unix.EPERM {
+		t.Fatalf("capset is not forbidden: %v", err)
+	}
+	if err := confine(0); err != nil {
+		t.Error(err)
 	}
 }
