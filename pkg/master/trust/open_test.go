@@ -66,6 +66,9 @@ func TestOpenAndAppend(t *testing.T) {
 		"a second name of root's link in a sticky one": {dir: sticky, read: "not followed", log: "not followed", make: func(at string) error {
 			return errors.Join(link(0)(at+"1"), os.Link(at+"1", at))
 		}},
+		"a second name in a sticky one": {dir: sticky, read: "hard link", log: "hard link", make: func(at string) error {
+			return os.Link(secret(t), at)
+		}},
 		"a FIFO":      {make: func(at string) error { return syscall.Mkfifo(at, 0o666) }, read: "not a regular file", log: "not a regular file"},
 		"a directory": {make: func(at string) error { return os.Mkdir(at, 0o755) }, read: "is a directory", log: "is a directory"},
 		"none":        {make: func(string) error { return nil }, read: "no such file", log: "no such file"},

@@ -196,6 +196,8 @@ func (w *walk) step(path string, parent, info fs.FileInfo, last bool) error {
 		return fmt.Errorf("%s is there and is not a directory", path)
 	case (last || !w.loose) && sticky(parent) && !w.owners.owns(info) && w.owners.shared(filepath.Dir(path), parent):
 		return w.stranger(path, info)
+	case last && !info.IsDir() && names(info) > 1 && w.owners.shared(filepath.Dir(path), parent):
+		return refused("%s is a second name (a hard link) of a file that may be another's: it is not used%s", path, w.advice(info))
 	case w.client && !w.given && !w.owners.owns(info): // in a directory that is an owner's alone
 		w.given = true
 		w.owners = append(w.owners, Owner(info))
