@@ -42,6 +42,13 @@ func fullFiles(path string) ([]string, error) {
 	return full, nil
 }
 
+// numberOf is the number of the last line of a full file, by its name.
+func numberOf(path, full string) uint64 {
+	ext := filepath.Ext(path)
+	n, _ := lineOf(filepath.Base(full), filepath.Base(strings.TrimSuffix(path, ext))+"-", ext)
+	return n
+}
+
 func lineOf(name, before, ext string) (uint64, bool) {
 	digits, is := strings.CutPrefix(name, before)
 	digits, ends := strings.CutSuffix(digits, ext)
@@ -56,7 +63,7 @@ func (l *Log) rotate() {
 	if _, err := os.Lstat(full); err == nil || os.Rename(l.path, full) != nil {
 		return
 	}
-	f, err := openFile(l.path, os.O_CREATE|os.O_EXCL)
+	f, err := openFile(l.path, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		_ = os.Rename(full, l.path)
 		return
@@ -93,9 +100,7 @@ func (l *Log) prune() {
 	for _, path := range full[:len(full)-keep] {
 		name := filepath.Base(path)
 		if os.Remove(path) == nil {
-			ext := filepath.Ext(l.path)
-			n, _ := lineOf(name, filepath.Base(strings.TrimSuffix(l.path, ext))+"-", ext)
-			l.ended(End{File: name, Line: n, Why: "removed"})
+			l.ended(End{File: name, Line: numberOf(l.path, path), Why: "removed"})
 		}
 	}
 }

@@ -44,8 +44,9 @@ type End struct {
 // Log is one service's history. It may be used by several goroutines; readers
 // never wait for the disk.
 type Log struct {
-	path  string
-	ended func(End)
+	path      string
+	ended     func(End)
+	unwritten error // why there is no file; nil: there is, or was until Close
 
 	mu      sync.Mutex // of these
 	entries []api.Entry
@@ -64,32 +65,38 @@ type Log struct {
 }
 
 // Open reads the history at path, which need not exist. A line that is torn (a
-// power cut) or not an entry is skipped and counted. An error means that the
-// file cannot be read or made at all. ended is told where each file ends; nil: nobody is.
+// power cut) or not an entry is skipped and counted. ended is told where each file ends;
+// nil: nobody is. Whatever is wrong, there is a log. An error says that something cannot
+// be read; if that is the growing file, see [Log.Unwritten], the log is in memory alone.
 func Open(path string, ended func(End)) (*Log, error) {
-	f, err := openFile(path, os.O_CREATE)
-	if errors.Is(err, syscall.ELOOP) {
-		return nil, fmt.Errorf("open history %s: it is a symbolic link, which is never followed here", path)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open history: %w", err)
-	}
 	if ended == nil {
 		ended = func(End) {}
 	}
-	l := &Log{path: path, ended: ended, file: f}
-	if err := l.read(); err != nil {
-		f.Close()
-		return nil, fmt.Errorf("open history %s: %w", path, err)
+	l := &Log{path: path, ended: ended}
+	before := l.readFull()
+	f, err := openFile(path, os.O_RDWR|os.O_CREATE)
+	if errors.Is(err, syscall.ELOOP) {
+		err = fmt.Errorf("%s is a symbolic link, which is never followed here", path)
+	}
+	if err == nil {
+		l.file = f
+		if err = l.read(); err != nil {
+			f.Close()
+			l.file = nil
+		}
+	}
+	if err != nil {
+		l.unwritten = fmt.Errorf("open history: %w", err)
+		return l, errors.Join(before, l.unwritten)
 	}
 	l.shown = l.head
 	l.tell("opened", filepath.Base(path))
 	l.prune()
-	return l, nil
+	return l, before
 }
 
 func openFile(path string, how int) (*os.File, error) {
-	f, err := os.OpenFile(path, how|os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
+	f, err := os.OpenFile(path, how|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, err
 	}
@@ -104,22 +111,36 @@ func openFile(path string, how int) (*os.File, error) {
 	return f, nil
 }
 
-// read fills the log from its files: the last full one, whose last line is what the
-// first of the growing one follows, and that.
-func (l *Log) read() error {
-	if full, err := fullFiles(l.path); err != nil {
-		return err
-	} else if len(full) > 0 {
-		f, err := openFile(full[len(full)-1], 0)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := scan(f, func(s scanned) error { l.take(s); return nil }); err != nil {
-			return err
-		}
-		l.first = time.Time{}
+// readFull fills the log from the last full file, whose last line is what the first of the
+// growing one follows. It is only read: it may be immutable. If it cannot be, what is
+// there in the growing one says what follows; if nothing is, the name gives the number.
+func (l *Log) readFull() error {
+	full, err := fullFiles(l.path)
+	if err != nil || len(full) == 0 {
+		return unreadable(l.path, err)
 	}
+	last := full[len(full)-1]
+	defer func() { l.first = time.Time{} }()
+	f, err := openFile(last, os.O_RDONLY)
+	if err == nil {
+		defer f.Close()
+		err = scan(f, func(s scanned) error { l.take(s); return nil })
+	}
+	if err != nil {
+		l.head = head{line: numberOf(l.path, last)}
+	}
+	return unreadable(last, err)
+}
+
+func unreadable(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("read history %s: %w", path, unnamed(err))
+}
+
+// read fills the log from the growing file.
+func (l *Log) read() error {
 	return scan(l.file, func(s scanned) error {
 		e := l.take(s)
 		switch {
@@ -167,7 +188,7 @@ func (l *Log) Append(e api.Entry) error {
 	e.Why, e.Reason = cut(e.Why), cut(e.Reason)
 	l.disk.Lock()
 	defer l.disk.Unlock()
-	if l.file == nil {
+	if l.file == nil && l.unwritten == nil {
 		return fmt.Errorf("write history %s: it was closed", l.path)
 	}
 	l.mu.Lock()
@@ -237,6 +258,9 @@ func withoutNumbers(text string) string {
 func (l *Log) flush(more ...api.Entry) error {
 	l.todo = append(l.todo, more...)
 	l.todo = l.todo[max(0, len(l.todo)-maxEntries):]
+	if l.unwritten != nil {
+		return fmt.Errorf("%w (kept in memory)", l.unwritten)
+	}
 	text, next := encode(l.head, l.todo)
 	if l.size > 0 && (l.size+int64(len(text)) > maxFile || l.todo[len(l.todo)-1].At.Sub(l.first) > maxSpan) {
 		l.rotate() // if it cannot be, the file grows
@@ -290,6 +314,9 @@ func (l *Log) End() End {
 	defer l.mu.Unlock()
 	return End{File: l.path, Line: l.shown.line, Digest: l.shown.digest}
 }
+
+// Unwritten says why entries are in memory alone; nil: they are not.
+func (l *Log) Unwritten() error { return l.unwritten }
 
 // Skipped tells how many lines of the file were torn or not entries.
 func (l *Log) Skipped() int {

@@ -3,11 +3,13 @@ package history
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -392,6 +394,39 @@ func TestRefusedPaths(t *testing.T) {
 	for _, path := range []string{link, pipe, dir, filepath.Join(dir, "no", "file")} {
 		if l, err := Open(path, nil); err == nil || !strings.Contains(err.Error(), path) {
 			t.Errorf("%s: %v, %v", path, l, err)
+		}
+	}
+}
+
+// Whatever cannot be read or written there is a log, and it is bounded.
+func TestThereIsAlwaysALog(t *testing.T) {
+	for name, growing := range map[string]bool{"the growing file": true, "the full one": false} {
+		path := filepath.Join(t.TempDir(), "history.jsonl")
+		full := fullName(path, 7)
+		in, other := path, full
+		if !growing {
+			in, other = full, path
+		}
+		if err := errors.Join(os.Mkdir(in, 0o700), os.WriteFile(other, []byte(old(1)), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		l, err := Open(path, nil)
+		if err == nil || !strings.Contains(err.Error(), in) || (l.Unwritten() != nil) != growing {
+			t.Fatalf("%s: %v, %v", name, err, l.Unwritten())
+		}
+		for n := range 2 * maxEntries {
+			if err := l.Append(entry(n + 2)); (err != nil) != growing {
+				t.Fatalf("%s: %v", name, err)
+			}
+		}
+		if got := numbers(l.Last(1)); got != strconv.Itoa(2*maxEntries+1) || len(l.todo) > maxEntries {
+			t.Errorf("%s: the last one is %s, %d wait", name, got, len(l.todo))
+		}
+		if end := l.End().Line; !growing && end != 7+1+2*maxEntries { // by the full one's name
+			t.Errorf("%s: it ends at line %d", name, end)
+		}
+		if err := l.Close(); err != nil {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
