@@ -28,9 +28,14 @@ func startMaster(o daemonOptions) (daemon, error) {
 	if err != nil {
 		return nil, err
 	}
+	logFile, toStdout := cfg.Log.Path()
+	stream := os.Stderr
+	if toStdout {
+		stream = os.Stdout
+	}
 	j, err := journal.Open(journal.Options{
-		Level: cfg.Log.Level, Format: cfg.Log.Format, File: cfg.Log.File, Service: cfg.Service, PID: os.Getpid(), Stderr: os.Stderr,
-		Color: cfg.Log.File == "" && term.IsTerminal(int(os.Stderr.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
+		Level: cfg.Log.Level, Format: cfg.Log.Format, File: logFile, Service: cfg.Service, PID: os.Getpid(), Stderr: stream,
+		Color: logFile == "" && term.IsTerminal(int(stream.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 	})
 	if err != nil {
 		return nil, err

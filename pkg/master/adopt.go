@@ -190,7 +190,7 @@ func (m *Master) generationLeft(l *state.Live, lg state.LiveGeneration, ran roll
 	id := rollout.Generation(lg.ID)
 	m.generations[id] = &generation{
 		id: id, cfg: cfg, version: v, checker: m.system.checker(cfg.Health), by: lg.By, why: lg.Why,
-		rollout: rollout.Rollout(lg.Rollout), activated: lg.Activated,
+		rollout: rollout.Rollout(lg.Rollout), activated: lg.Activated, vetted: lg.Vetted,
 	}
 	m.lastRollout = max(m.lastRollout, rollout.Rollout(lg.Rollout))
 }

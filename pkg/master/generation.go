@@ -31,6 +31,7 @@ type generation struct {
 	by, why   string
 	rollout   rollout.Rollout
 	digest    string         // of the configuration's text, once asked for
+	vetted    bool           // this masterd, or one like it, has looked at its paths: see config.Refused
 	activated bool           // one of its workers was told that it is active, once
 	last      rollout.Worker // the one that was started last: its output explains a failure that names none
 }
@@ -54,7 +55,7 @@ func (m *Master) generationOf(id rollout.Generation) *generation {
 	}
 	g := &generation{
 		id: id, cfg: p.cfg, version: p.version, checker: m.system.checker(p.cfg.Health),
-		by: st.Rollout.By, why: st.Rollout.Why, rollout: st.Rollout.ID,
+		by: st.Rollout.By, why: st.Rollout.Why, rollout: st.Rollout.ID, vetted: true,
 	}
 	m.generations[id] = g
 	return g
@@ -76,7 +77,7 @@ func (m *Master) followTraffic(st rollout.Status) {
 	m.log.Info("the traffic has moved", zap.Uint64("generation", uint64(g.id)), zap.String("version", g.version.Label))
 	if g.cfg != m.cfg {
 		m.setEnvironment(g.cfg.Environment)
-		m.cfg, m.degraded = g.cfg, ""
+		m.cfg, m.degraded, m.refused = g.cfg, "", nil
 		m.setWatch()
 		m.settle()
 	}

@@ -72,7 +72,7 @@ func (m *Master) live() state.Live {
 			l.Configs = append(l.Configs, c)
 		}
 		l.Generations = append(l.Generations, state.LiveGeneration{
-			ID: uint64(g.id), Config: i, Version: g.version.ID, By: g.by, Why: g.why, Rollout: uint64(g.rollout), Activated: g.activated,
+			ID: uint64(g.id), Config: i, Version: g.version.ID, By: g.by, Why: g.why, Rollout: uint64(g.rollout), Activated: g.activated, Vetted: g.vetted,
 		})
 	}
 	for _, w := range sorted(m.workers) {

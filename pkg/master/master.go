@@ -137,6 +137,7 @@ type Master struct {
 	stepping    bool            // it is being told
 	cfg         *config.Config  // in force
 	degraded    string          // why cfg is not what the file says
+	refused     error           // why cfg would not be taken anew
 	looking     bool            // whether it still is not
 	saved       rollout.State   // by the last master
 	workers     map[rollout.Worker]*worker
@@ -201,7 +202,7 @@ func New(o Options) (*Master, error) {
 		close(m.done)
 		m.close()
 		m.blobs.Close()
-		if m.inherits && !m.deserted {
+		if m.servesOn(err) {
 			err = &ServesOnError{err}
 		}
 		return nil, err
@@ -219,6 +220,18 @@ func (e *ServesOnError) Error() string {
 
 // Unwrap gives the cause.
 func (e *ServesOnError) Unwrap() error { return e.Err }
+
+// servesOn: workers of another master's live, who is gone, also where opening came to its
+// end before anybody looked for them.
+func (m *Master) servesOn(err error) bool {
+	if _, held := errors.AsType[*state.HeldError](err); held {
+		return false
+	}
+	if m.boot == "" {
+		return len(m.processesOfService()) > 0
+	}
+	return m.inherits && !m.deserted
+}
 
 // newMaster makes a master without its rooms.
 func newMaster(o Options) *Master {
@@ -248,7 +261,7 @@ func (m *Master) open() (err error) {
 		return err
 	}
 	if m.history, err = history.Open(filepath.Join(cfg.StateDir, HistoryFile), m.historyEnds); err != nil {
-		return err
+		m.log.Error("the history is not whole; the service is not kept from starting", zap.Error(err))
 	}
 	store, err := version.Open(filepath.Join(cfg.StateDir, versionsDir), version.Options{})
 	if err != nil {
@@ -316,6 +329,7 @@ func (m *Master) open() (err error) {
 	m.notices = heard
 	if m.found != nil {
 		m.takeOver(held)
+		m.lookAtRefused()
 	}
 	control.Begin()
 	if err := heard.Sweep(); err != nil {

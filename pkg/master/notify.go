@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
@@ -121,6 +122,9 @@ func (m *Master) statusLine(st rollout.Status) string {
 	if m.degraded != "" {
 		add("degraded: %s", m.degraded)
 	}
+	for _, why := range m.lacks(m.refused) {
+		add("degraded: %s", why)
+	}
 	if loop, ended := looping(st, time.Now()); loop != "" {
 		add("degraded: %s The last one, worker %d, %s", loop, ended.Worker, ended.How)
 	}
@@ -187,17 +191,24 @@ func (m *Master) lookAtClosing() {
 	m.closing.now, m.closing.told = now, told && now > 0
 }
 
-// lookAtFile ends the complaint about a configuration that could not be used, once
-// it can be.
+// lookAtFile ends the complaint about a configuration that could not be used, or names
+// what is refused, once that is over.
 func (m *Master) lookAtFile() {
-	if m.degraded == "" || m.looking {
+	if m.degraded == "" && m.refused == nil || m.looking {
 		return
 	}
 	m.looking = true
+	cfg, refused := m.cfg, m.refused
 	m.beside(func() {
 		usable := m.fileUsable()
+		if refused != nil {
+			refused = config.Refused(cfg)
+		}
 		m.at(func() {
 			m.looking = false
+			if m.cfg == cfg {
+				m.refused = refused
+			}
 			if usable && m.degraded != "" {
 				m.degraded = ""
 				m.log.Info("the configuration on disk can be used again; `masterd reload` takes it over", zap.String("file", m.opt.Config.File))

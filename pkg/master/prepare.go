@@ -45,6 +45,9 @@ func (m *Master) prepare(c rollout.Prepare) {
 			m.log.Error("something in the runtime directory is gone and cannot be made again", zap.String("what", what), zap.Error(err))
 		})
 		v, err := m.pin(ctx, p, c.Version)
+		if err == nil && c.Version == nil {
+			err = config.Refused(p.cfg)
+		}
 		cfg := p.cfg
 		if c.Version != nil {
 			cfg = asRunBy(cfg, v)

@@ -27,12 +27,13 @@ func (b backend) Status() api.Status {
 	var (
 		cfg      *config.Config
 		degraded string
+		refused  error
 		running  version.Version
 		st       rollout.Status
 		leads    = map[uint64]int{} // the groups of workers
 	)
 	if !m.ask(func() {
-		cfg, degraded, st = m.cfg, m.degraded, m.machine.Status()
+		cfg, degraded, refused, st = m.cfg, m.degraded, m.refused, m.machine.Status()
 		if g := m.generations[st.Active]; g != nil {
 			running = g.version
 		}
@@ -67,7 +68,11 @@ func (b backend) Status() api.Status {
 		degraded = "" // FileDiffers says how the file and what runs differ
 	}
 	s.State, s.Reasons = judge(st, s, degraded, m.lastLine)
-	s.Reasons = append(s.Reasons, m.weak()...)
+	lacks := m.lacks(refused)
+	if s.State == "serving" && len(lacks) > 0 {
+		s.State = "degraded"
+	}
+	s.Reasons = append(append(s.Reasons, lacks...), m.weak()...)
 	return s
 }
 

@@ -286,7 +286,7 @@ func (m *Master) weak() (reasons []string) {
 // Prove says whether a masterd of this build could take over the service of a
 // configuration: it reads what it would have to, and changes nothing.
 func Prove(cfg *config.Config, parse func([]byte) (*config.Config, error)) error {
-	if err := errors.Join(state.TryDirs(cfg.RuntimeDir, cfg.StateDir), config.Refused(cfg)); err != nil {
+	if err := errors.Join(state.TryDirs(cfg.RuntimeDir, cfg.StateDir), config.Refused(cfg), config.RefusedLog(cfg)); err != nil {
 		return err
 	}
 	var recovered *state.RecoveredError

@@ -192,7 +192,7 @@ func (m *Master) spawn(w *worker, secret string, as *version.User) (process, err
 	}
 	var fromFiles []string
 	for _, f := range g.version.EnvFiles {
-		vars, err := config.LoadEnvFile(f)
+		vars, err := g.variables(f)
 		if err != nil {
 			return nil, err
 		}

@@ -215,3 +215,16 @@ type Log struct {
 	PerWorker uint64 // bytes a second
 	Line      int    // bytes; longer ones are cut
 }
+
+// Path is where the log goes; empty: to standard error, or out: to standard output.
+// These two have names in /dev, which lead to what masterd was started with. That need
+// not be a file, and is used as it is.
+func (l Log) Path() (path string, out bool) {
+	switch l.File {
+	case "/dev/stdout":
+		return "", true
+	case "/dev/stderr":
+		return "", false
+	}
+	return l.File, false
+}

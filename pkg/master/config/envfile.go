@@ -7,6 +7,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"syscall"
 	"unicode/utf8"
 
 	"github.com/masterd/masterd/pkg/master/trust"
@@ -25,7 +26,19 @@ const maxValue = 64 << 10
 // names the line but never shows a value. What somebody else could have put there is not
 // read: it may be another service's secret.
 func LoadEnvFile(path string) ([]string, error) {
-	f, err := trust.Own().Open(path)
+	return loadEnvFile(path, trust.Own().Open)
+}
+
+// LoadEnvFileOfAnybody is LoadEnvFile, wherever the file lies: for what was started with
+// it by a masterd that did not look.
+func LoadEnvFileOfAnybody(path string) ([]string, error) {
+	return loadEnvFile(path, func(path string) (*os.File, error) {
+		return os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO is empty
+	})
+}
+
+func loadEnvFile(path string, open func(string) (*os.File, error)) ([]string, error) {
+	f, err := open(path)
 	var data []byte
 	if err == nil {
 		defer f.Close()

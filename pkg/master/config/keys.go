@@ -350,7 +350,8 @@ func masterKeys() []Key {
 		{Path: "log.file", Type: Path, Restart: true, Example: "/var/log/masterd/shop.log",
 			Meaning: `Where the log goes; when empty, to standard error. USR1 opens it anew after a rotation. It is a regular
 				file with one name; a symbolic link is followed only if nobody but root and the master's user could have
-				put it there.`},
+				put it there. /dev/stdout and /dev/stderr are what masterd was started with. One that cannot be opened does
+				not keep a master from starting: see status.`},
 		{Path: "log.per_worker", Type: Rate, Default: "1MiB/s", Min: "1KiB/s", Max: "1GiB/s",
 			Meaning: `How much output of one worker is passed on; more is dropped and counted. The master's own lines never are.`},
 		{Path: "log.line", Type: Size, Default: "16KiB", Min: "256B", Max: "1MiB",

@@ -59,8 +59,12 @@ func Try(c *Config) []Finding {
 			t.directory("listeners", filepath.Dir(l.Path))
 		}
 	}
-	if c.Log.File != "" {
-		t.logFile(c.Log.File)
+	if path, _ := c.Log.Path(); path != "" {
+		if err := RefusedLog(c); err != nil {
+			t.bad("log.file", "%v", err)
+		} else {
+			t.directory("log.file", filepath.Dir(path)) // it is made anew after a rotation
+		}
 	}
 	return t.found
 }
@@ -81,6 +85,22 @@ func Refused(c *Config) error {
 		}
 	}
 	return nil
+}
+
+// RefusedLog says why a master could not write to the log file that is there.
+func RefusedLog(c *Config) error {
+	path, _ := c.Log.Path()
+	if path == "" {
+		return nil
+	}
+	f, err := trust.Own().Append(path, false, 0)
+	if err == nil {
+		return f.Close()
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it is made
+	}
+	return err
 }
 
 func (l Listener) refused() error {
@@ -319,19 +339,6 @@ func (t *trial) envFiles() {
 			t.warn("worker.env_files", "every user may read %s; if it holds secrets, chmod o-r it", f)
 		}
 	}
-}
-
-// logFile tries whether it could be written to.
-func (t *trial) logFile(path string) {
-	f, err := trust.Own().Append(path, false, 0)
-	switch {
-	case err == nil:
-		_ = f.Close()
-	case !errors.Is(err, fs.ErrNotExist):
-		t.bad("log.file", "%v", err)
-		return
-	}
-	t.directory("log.file", filepath.Dir(path)) // it is made anew after a rotation
 }
 
 // helpers tries the programs that the master itself runs.

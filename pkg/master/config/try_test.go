@@ -170,6 +170,38 @@ func TestTryFindsWhatOthersCouldSwap(t *testing.T) {
 	}
 }
 
+// A log file that a master could not write to is said before another one takes over, and
+// what the master was started with is no file.
+func TestRefusedLog(t *testing.T) {
+	for name, test := range map[string]struct {
+		make func(path string) error
+		want string
+	}{
+		"none":   {func(string) error { return nil }, ""},
+		"a file": {func(path string) error { return os.WriteFile(path, nil, 0o600) }, ""},
+		"a FIFO": {func(path string) error { return syscall.Mkfifo(path, 0o600) }, "not a regular file"},
+		"a second name": {func(path string) error {
+			return errors.Join(os.WriteFile(path+"1", nil, 0o600), os.Link(path+"1", path))
+		}, "hard link"},
+	} {
+		c, _ := ready(t)
+		if err := test.make(c.Log.File); err != nil {
+			t.Fatal(err)
+		}
+		if err := RefusedLog(c); (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	c, _ := ready(t)
+	for file, out := range map[string]bool{"/dev/stdout": true, "/dev/stderr": false} {
+		c.Log.File = file
+		path, toOut := c.Log.Path()
+		if found := Try(c); path != "" || toOut != out || RefusedLog(c) != nil || len(found) > 0 {
+			t.Errorf("%s: %q, %v, %v", file, path, toOut, found)
+		}
+	}
+}
+
 // Every directory on the way must let the worker's user through, also on the
 // way that symbolic links make of it.
 func TestReach(t *testing.T) {

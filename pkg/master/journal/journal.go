@@ -41,7 +41,9 @@ type Journal struct {
 	pass  func(l api.LogLine, pid int) []byte
 }
 
-// Open opens the file, if there is one, and starts the writing.
+// Open opens the file, if there is one, and starts the writing. A file that cannot be
+// opened keeps no master from what it is for: lines go to standard error then, see
+// [Journal.Unopened].
 func Open(o Options) (*Journal, error) {
 	level, err := levelOf(o.Level)
 	if err != nil {
@@ -60,11 +62,12 @@ func Open(o Options) (*Journal, error) {
 	default:
 		return nil, fmt.Errorf("a log format %q does not exist: it is %s, %s or %s", format, FormatAuto, FormatConsole, FormatJSON)
 	}
-	if j.out, err = newWriter(o.File, o.Stderr, core.note); err != nil {
-		return nil, err
-	}
+	j.out = newWriter(o.File, o.Stderr, core.note)
 	core.out = j.out
 	j.log = zap.New(core, zap.ErrorOutput(zapcore.AddSync(discard{})))
+	if err := j.Unopened(); err != nil {
+		j.log.Error("the log goes to standard error until its file can be opened by USR1", zap.Error(err))
+	}
 	return j, nil
 }
 
@@ -85,6 +88,9 @@ func (j *Journal) SetLevel(level string) error {
 	}
 	return err
 }
+
+// Unopened says why the file has not been opened so far; nil: it was, or there is none.
+func (j *Journal) Unopened() error { return j.out.unopened() }
 
 // Reopen opens the file again by its name, after it was moved away. If that
 // fails the old one stays in use, and both the error and the log say so.

@@ -45,6 +45,7 @@ type writer struct {
 	queue   []line
 	waiting int      // bytes queued or being written
 	next    *os.File // opened again, to be used from the next line on
+	broken  error    // why there is no file yet
 	closing bool
 	lost    losses
 	unsaid  uint64 // lines lost for want of room since it was last said
@@ -58,18 +59,14 @@ type writer struct {
 	why    error
 }
 
-func newWriter(path string, stderr *os.File, note func(string) []byte) (*writer, error) {
+func newWriter(path string, stderr *os.File, note func(string) []byte) *writer {
 	w := &writer{path: path, stderr: duplicate(stderr), note: note, ended: make(chan struct{})}
 	w.wake = sync.NewCond(&w.mu)
 	if path != "" {
-		f, err := openFile(path)
-		if err != nil {
-			return nil, errors.Join(err, w.closeFiles())
-		}
-		w.file = f
+		w.file, w.broken = openFile(path)
 	}
 	go w.run()
-	return w, nil
+	return w
 }
 
 // openFile waits for nobody, and appends to no file that another's link leads to.
@@ -201,7 +198,7 @@ func (w *writer) reopen() error {
 	if w.next != nil {
 		w.next.Close()
 	}
-	w.next = f
+	w.next, w.broken = f, nil
 	w.wake.Broadcast()
 	return nil
 }
@@ -248,6 +245,12 @@ func (w *writer) closeFiles() error {
 		}
 	}
 	return err
+}
+
+func (w *writer) unopened() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.broken
 }
 
 func (w *writer) losses() losses {

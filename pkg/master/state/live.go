@@ -91,6 +91,7 @@ type LiveGeneration struct {
 	Why       string `json:"why,omitempty"`
 	Rollout   uint64 `json:"rollout"`
 	Activated bool   `json:"activated,omitempty"`
+	Vetted    bool   `json:"vetted,omitempty"` // who could exchange its files of variables was looked at; an earlier masterd did not
 }
 
 // LiveWorker is what the master knows of a worker and the machine does not.
