@@ -233,6 +233,10 @@ type Stats struct {
 	Goroutines int    `json:"goroutines,omitempty"`
 	LongestMS  int64  `json:"longest_ms,omitempty"` // for how long the longest running request runs now
 
+	// Of clients that were over a bound which the program has set.
+	Refused    uint64 `json:"refused,omitempty"`     // connections reset, their address had too many
+	SlowBodies uint64 `json:"slow_bodies,omitempty"` // requests whose bodies came too slowly
+
 	// Of what was running when a deadline came; nothing, if nothing was.
 	CutRequests  uint64 `json:"cut_requests,omitempty"`
 	CutLongestMS int64  `json:"cut_longest_ms,omitempty"` // for how long the longest of them had run

@@ -32,7 +32,8 @@ type socket interface {
 type acceptor struct {
 	socket
 	id    inode
-	admit func(net.Conn) net.Conn
+	admit func(net.Conn) net.Conn // nil: it was refused
+	caps  *caps                   // nil: accepting waits for no room
 	log   *slog.Logger
 
 	mu     sync.Mutex
@@ -65,6 +66,9 @@ func (a *acceptor) Accept() (net.Conn, error) {
 		}
 		wake := a.exit()
 		if err == nil {
+			if c == nil {
+				continue
+			}
 			return c, nil
 		}
 		if errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, net.ErrClosed) {
@@ -82,15 +86,22 @@ func (a *acceptor) Accept() (net.Conn, error) {
 	return nil, net.ErrClosed
 }
 
-// enter waits until accepting is allowed; false: never again.
+// enter waits until accepting is allowed, and there is room; false: never again.
 func (a *acceptor) enter() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for a.paused && !a.shut {
+	for !a.shut && (a.paused || a.caps.full(a)) {
 		a.cond.Wait()
 	}
 	a.inside = !a.shut
 	return !a.shut
+}
+
+// lookAgain is called when there may be room.
+func (a *acceptor) lookAgain() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.cond.Broadcast()
 }
 
 // exit returns a channel that is closed by the next pause, resume or Close.
@@ -170,7 +181,9 @@ func (a *acceptor) take() ([]net.Conn, error) {
 		if err != nil {
 			return taken, err
 		}
-		taken = append(taken, a.admit(c))
+		if c = a.admit(c); c != nil {
+			taken = append(taken, c)
+		}
 	}
 	return taken, nil
 }

@@ -49,12 +49,14 @@ func (c *unixConn) move() *mover                      { return &c.mover }
 // otherConn is any connection without a type of its own here.
 type otherConn struct {
 	net.Conn
-	in *census
+	seat *seat
+	in   *census
 }
 
 func (c *otherConn) Close() error {
 	err := c.Conn.Close()
 	c.in.leave(c)
+	c.seat.free()
 	return err
 }
 
@@ -85,18 +87,18 @@ type guest interface {
 }
 
 // admit counts a client's connection. With a handover it may leave by that.
-func (c *census) admit(nc net.Conn, listener string, h *handover) guest {
+func (c *census) admit(nc net.Conn, listener string, h *handover, s *seat) guest {
 	switch nc := nc.(type) {
 	case *net.TCPConn:
-		t := &tcpConn{TCPConn: nc, mover: mover{stream: nc, listener: listener, handover: h, fresh: true}, in: c}
+		t := &tcpConn{TCPConn: nc, mover: mover{stream: nc, listener: listener, handover: h, seat: s, fresh: true}, in: c}
 		c.join(t)
 		return t
 	case *net.UnixConn:
-		u := &unixConn{UnixConn: nc, mover: mover{stream: nc, listener: listener, handover: h, fresh: true}, in: c}
+		u := &unixConn{UnixConn: nc, mover: mover{stream: nc, listener: listener, handover: h, seat: s, fresh: true}, in: c}
 		c.join(u)
 		return u
 	default:
-		o := &otherConn{Conn: nc, in: c}
+		o := &otherConn{Conn: nc, seat: s, in: c}
 		c.join(o)
 		return o
 	}

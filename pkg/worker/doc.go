@@ -76,6 +76,12 @@
 // (stop_announce); without one, [Options.Announce] does: for that long it answers
 // 503 and everything else goes on in full. Then the drain begins.
 //
+// # Bounds of clients
+//
+// [MinBodyRate], [MaxConns] and [MaxConnsPerAddress] bound slow uploads and many
+// connections, where a listener asks for them: each ends, or holds up, what could have
+// been served. Headers, handshakes and idle connections have bounds by default.
+//
 // # State that survives
 //
 // What a worker has in memory ends with its process, which each reload replaces.

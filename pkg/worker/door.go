@@ -10,11 +10,16 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // maxProbes is how many health checks one worker serves at one time; a master
 // that does not close them is told so instead of being given descriptors.
 const maxProbes = 64
+
+// warnApart is between two lines of the log about clients that are over a bound.
+const warnApart = time.Minute
 
 // door is a listener being served: the sockets that clients come from, and two
 // servers, one for them and one for the master's health checks.
@@ -23,6 +28,8 @@ type door struct {
 	log      *slog.Logger
 	traffic  *traffic
 	handover *handover // nil: its connections cannot move
+	caps     *caps     // nil: nothing bounds how many there are
+	warned   atomic.Int64
 
 	public, probe server
 	handshake     *tls.Config // nil without TLS; the servers change their own copies
@@ -61,7 +68,7 @@ func (l *listener) open(t *traffic, h *handover, log *slog.Logger) (*door, error
 	log = log.With("listener", l.name)
 	public, probe := l.server(certs, log), l.server(certs, log)
 	passed, checks := newHandIn(), newHandIn()
-	d := &door{listener: l, log: log, traffic: t, public: public, probe: probe, passed: passed, checks: checks}
+	d := &door{listener: l, log: log, traffic: t, public: public, probe: probe, passed: passed, checks: checks, caps: newCaps(l.maxConns, l.maxPerAddress)}
 	if l.tls {
 		if public.TLSConfig == nil {
 			return nil, fmt.Errorf("listener %q: worker.TLS was asked for, but worker.Server took the TLSConfig away", l.name)
@@ -76,7 +83,7 @@ func (l *listener) open(t *traffic, h *handover, log *slog.Logger) (*door, error
 		// The program wants none; a client must not be offered it.
 		d.handshake.NextProtos = slices.DeleteFunc(d.handshake.NextProtos, func(p string) bool { return p == protoH2 })
 	}
-	public.Handler = &counted{next: l.handler, t: t, parting: d.parting}
+	public.Handler = &counted{next: l.handler, t: t, parting: d.parting, rate: l.bodyRate, slow: d.slowBody}
 	probe.Handler = l.handler
 	for _, s := range []*http.Server{public, probe} {
 		s.BaseContext = withNotice(s.BaseContext, t.leaving)
@@ -129,8 +136,36 @@ func (d *door) parting() bool {
 	return !d.moves() || d.handover.parting(d.traffic.leaving, d.name)
 }
 
-// admit counts a client's connection.
-func (d *door) admit(c net.Conn) guest { return d.traffic.clients.admit(c, d.name, d.handover) }
+// admit counts a client's connection that is new; nil: its address has too many, and
+// it is closed.
+func (d *door) admit(c net.Conn) guest {
+	s, ok := d.caps.sit(c, true)
+	if !ok {
+		reset(c)
+		d.overLimit(&d.traffic.refused, "connections of an address that has too many are reset", c.RemoteAddr().String())
+		return nil
+	}
+	return d.traffic.clients.admit(c, d.name, d.handover, s)
+}
+
+// adopt counts a client's connection that another worker has served.
+func (d *door) adopt(c net.Conn) guest {
+	s, _ := d.caps.sit(c, false)
+	return d.traffic.clients.admit(c, d.name, d.handover, s)
+}
+
+func (d *door) slowBody(r *http.Request) {
+	d.overLimit(&d.traffic.slow, "a request's body came too slowly", r.RemoteAddr)
+}
+
+// overLimit counts a client that was over a bound. The log has a line for the
+// first, and then at most one in each warnApart.
+func (d *door) overLimit(n *atomic.Uint64, what, from string) {
+	sum, now, before := n.Add(1), time.Now().UnixNano(), d.warned.Load()
+	if now-before >= int64(warnApart) && d.warned.CompareAndSwap(before, now) {
+		d.log.Warn("worker: "+what, "from", from, "so_far", sum)
+	}
+}
 
 // serve runs one of the servers on one source of connections until that ends.
 func (d *door) serve(s server, from net.Listener) {
@@ -153,6 +188,7 @@ func (d *door) add(s socket, paused bool) error {
 		s.Close()
 		return err
 	}
+	a.caps = d.caps
 	for _, known := range d.sockets {
 		if known.id == a.id {
 			return a.Close()
@@ -202,7 +238,11 @@ func (d *door) shut(take bool) {
 }
 
 // pass serves a client's connection that came by another way.
-func (d *door) pass(c net.Conn) { d.deliver(d.passed, d.admit(c)) }
+func (d *door) pass(c net.Conn) {
+	if g := d.admit(c); g != nil {
+		d.deliver(d.passed, g)
+	}
+}
 
 // check serves a health check's connection.
 func (d *door) check(c net.Conn) error {

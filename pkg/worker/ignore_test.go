@@ -272,7 +272,7 @@ func TestTheLobbyLeavesARequestInTheKernelAlone(t *testing.T) {
 			}
 			arrived(t, k.c)
 		}
-		d.linger(d.admit(nc))
+		d.linger(d.adopt(nc))
 		if !sends {
 			k.wantEnd(t)
 			continue

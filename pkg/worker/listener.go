@@ -24,6 +24,10 @@ type listener struct {
 	tls               bool
 	h2c               bool
 	adjust            []func(*http.Server)
+
+	// Bounds of clients; zero: none.
+	bodyRate                bodyRate
+	maxConns, maxPerAddress int
 }
 
 // ListenerOption changes how one listener is served.

@@ -39,6 +39,7 @@ type mover struct {
 	stream   stream
 	listener string
 	handover *handover // nil: it never moves
+	seat     *seat     // nil: nothing bounds how many there are
 
 	mu     sync.Mutex
 	unread []byte // of a connection that was handed off: comes before what the kernel has
@@ -298,6 +299,7 @@ func (m *mover) end(as member, in *census) error {
 	m.mu.Unlock()
 	err := m.stream.Close()
 	in.leave(as)
+	m.seat.free()
 	return err
 }
 

@@ -11,7 +11,7 @@ import (
 func (l *listener) openOwn(t *traffic, log *slog.Logger) *door {
 	log = log.With("listener", l.name)
 	own, checks := newShifts(l.name, l.make, t.look, log), newShifts(l.name, l.make, func() {}, log)
-	return &door{listener: l, log: log, traffic: t, public: own, passed: own, probe: checks, checks: checks, own: own}
+	return &door{listener: l, log: log, traffic: t, public: own, passed: own, probe: checks, checks: checks, own: own, caps: newCaps(l.maxConns, l.maxPerAddress)}
 }
 
 // makeShifts makes the first servers; what they need is ready. It runs beside the life,

@@ -15,14 +15,28 @@ type counted struct {
 	next    http.Handler
 	t       *traffic
 	parting func() bool
+	rate    bodyRate // zero: none
+	slow    func(*http.Request)
 }
 
 func (h *counted) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := h.t.running.begin(h.t.requests.Add(1))
 	h.t.inFlight.Add(1)
 	defer h.end(begun)
+	var b *body
+	if h.rate.perSecond > 0 {
+		if b, r = h.rate.watch(w, r, h.slow); b != nil {
+			defer b.leave()
+		}
+	}
 	if r.ProtoMajor == 1 {
 		if w1, ok := w.(writer1); ok {
+			if b != nil {
+				p := &watched1{polite1: polite1{writer1: w1, parting: h.parting}, body: b}
+				h.next.ServeHTTP(p, r)
+				p.finish()
+				return
+			}
 			p := &polite1{writer1: w1, parting: h.parting}
 			h.next.ServeHTTP(p, r)
 			p.headers(http.StatusOK) // a handler that wrote nothing

@@ -38,8 +38,8 @@ type GracefulServer interface {
 // returns that; at a park the current server goes on.
 //
 // Connections are counted as everywhere, requests cannot be: InFlight and
-// Requests of [Stats] do not know them. Of the options only [Address] makes
-// sense here.
+// Requests of [Stats] do not know them. Of the options [Address], [MaxConns]
+// and [MaxConnsPerAddress] make sense here.
 func (w *Worker) Serve(name string, make func() GracefulServer, opts ...ListenerOption) {
 	l := &listener{name: name, make: make}
 	for _, opt := range opts {
@@ -52,8 +52,8 @@ func (w *Worker) Serve(name string, make func() GracefulServer, opts ...Listener
 		w.mistake("Serve(%q) needs a function that makes the server, it was given nil", name)
 	case w.listener(name) != nil:
 		w.mistake("Serve(%q): the listener is served already, by Handle or Serve", name)
-	case l.tls || l.h2c || len(l.adjust) > 0:
-		w.mistake("Serve(%q): worker.TLS, worker.H2C and worker.Server are for Handle; tell the server itself what it needs", name)
+	case l.tls || l.h2c || len(l.adjust) > 0 || l.bodyRate.perSecond > 0:
+		w.mistake("Serve(%q): worker.TLS, worker.H2C, worker.Server and worker.MinBodyRate are for Handle; tell the server itself what it needs", name)
 	default:
 		w.listeners = append(w.listeners, l)
 	}

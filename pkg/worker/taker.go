@@ -210,9 +210,9 @@ func (t *taker) serve(h held) {
 			continue
 		}
 		if h.offer.Kind == "" {
-			d.linger(d.admit(c))
+			d.linger(d.adopt(c))
 		} else {
-			d.receive(t.kinds[h.offer.Kind], d.admit(c), h.offer)
+			d.receive(t.kinds[h.offer.Kind], d.adopt(c), h.offer)
 		}
 	}
 }

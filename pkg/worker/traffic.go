@@ -22,6 +22,8 @@ type traffic struct {
 	inFlight atomic.Int64
 	requests atomic.Uint64
 	cut      atomic.Uint64
+	refused  atomic.Uint64 // connections of addresses that had too many
+	slow     atomic.Uint64 // requests whose bodies came too slowly
 	running  *register
 	ended    atomic.Pointer[ages] // of what ran when the rest was cut; nil: nothing was
 
@@ -69,6 +71,8 @@ func (t *traffic) stats() Stats {
 		Accepted:   t.clients.total(),
 		Requests:   t.requests.Load(),
 		Cut:        t.cut.Load(),
+		Refused:    t.refused.Load(),
+		SlowBodies: t.slow.Load(),
 		Goroutines: runtime.NumGoroutine(),
 		LongestMS:  t.running.ages().longest.Milliseconds(),
 	}

@@ -1,0 +1,304 @@
+//go:build linux
+
+package worker
+
+import (
+	"errors"
+	"io"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/masterd/masterd/pkg/ipc"
+)
+
+// dialAs dials from one of the loopback's addresses.
+func dialAs(t *testing.T, from, addr string) *client {
+	t.Helper()
+	c, err := tryAs(t, from, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func tryAs(t *testing.T, from, addr string) (*client, error) {
+	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patience}
+	c, err := d.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { c.Close() })
+	return on(c), nil
+}
+
+const attacker = "127.0.0.2"
+
+// refusedAs wants a connection to be reset, which may be before the dial has returned.
+func refusedAs(t *testing.T, from, addr string) {
+	t.Helper()
+	c, err := tryAs(t, from, addr)
+	if err == nil {
+		_, err = c.br.ReadByte()
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Fatalf("got %v, wanted a reset", err)
+	}
+}
+
+// One address that opens connection after connection has as many as it may, and
+// costs others nothing.
+func TestOneAddressOpensManyConnections(t *testing.T) {
+	const most, tries = 5, 300
+	s := newSlot(t, "http")
+	_, k := managed(t, func(w *Worker) { w.Handle("http", pong, MaxConns(most+10), MaxConnsPerAddress(most)) })
+	k.activate(s)
+	var held []*client
+	for i := range tries {
+		if i < most {
+			c := dialAs(t, attacker, s.addr)
+			c.want(t, "/", "pong", false)
+			held = append(held, c)
+		} else {
+			refusedAs(t, attacker, s.addr)
+		}
+		if i%10 == 0 {
+			other := dial(t, s.addr)
+			other.want(t, "/", "pong", false)
+			other.c.Close()
+		}
+	}
+	k.wait("its connections", func(n ipc.Stats) bool { return n.Refused == tries-most && n.Open == most })
+	held[0].c.Close()
+	k.wait("one less", func(n ipc.Stats) bool { return n.Open == most-1 })
+	dialAs(t, attacker, s.addr).want(t, "/", "pong", false)
+	refusedAs(t, attacker, s.addr)
+	held[1].want(t, "/", "pong", false) // who is in stays in
+}
+
+// Over the listener's bound nobody is refused: they wait, and a drain serves them.
+func TestAFullListenerHasOthersWait(t *testing.T) {
+	const most, more = 3, 4
+	s := newSlot(t, "http")
+	w, k := managed(t, func(w *Worker) { w.Handle("http", pong, MaxConns(most)) })
+	k.activate(s)
+	var all []*client
+	for range most {
+		c := dial(t, s.addr)
+		c.want(t, "/", "pong", false)
+		all = append(all, c)
+	}
+	for range more {
+		c := dial(t, s.addr)
+		c.write("GET", "/", "")
+		all = append(all, c)
+	}
+	k.wait("a beat later", func(n ipc.Stats) bool { return n.Open == most })
+	if n := s.queued(t); n != more {
+		t.Fatalf("%d wait in the queue, wanted %d", n, more)
+	}
+	all[0].c.Close()
+	if got, _, err := all[most].read(); got != "pong" || err != nil {
+		t.Fatalf("who waited longest: %q, %v", got, err)
+	}
+	if n := s.queued(t); n != more-1 || w.Stats().Open != most {
+		t.Fatalf("%d wait in the queue, %+v", n, w.Stats())
+	}
+	k.park() // which does not wait for room
+	k.drain(0)
+	for _, c := range all[most+1:] {
+		if got, closing, err := c.read(); got != "pong" || !closing || err != nil {
+			t.Errorf("who waited when the drain came: %q, close %v, %v", got, closing, err)
+		}
+	}
+	for _, c := range all[1 : most+1] {
+		c.want(t, "/", "pong", true)
+	}
+	if n := k.drained(); n.Cut != 0 || n.Refused != 0 || n.Accepted != most+more {
+		t.Errorf("%+v", n)
+	}
+	w.wait()
+}
+
+// Connections that move are counted where they are, whatever the bounds of the
+// new worker say, and none is closed.
+func TestCapsWhileIdleConnectionsMove(t *testing.T) {
+	const most, perAddress = 8, 4
+	c := newCouple(t, func(name string, w *Worker) {
+		named(name, w)
+		MaxConns(most)(w.listeners[0])
+		MaxConnsPerAddress(perAddress)(w.listeners[0])
+	})
+	other := newSlot(t, "http") // what the new one accepts from
+	c.toNew.activate(other)
+	open := func(what string, n ...int64) {
+		t.Helper()
+		eventually(t, what, func() bool { return slices.Contains(n, c.new.Stats().Open) })
+	}
+	get := func(addr string) *client {
+		t.Helper()
+		k := dialAs(t, attacker, addr)
+		k.write("GET", "/", "")
+		if _, closing, err := k.read(); closing || err != nil {
+			t.Fatalf("close %v, %v", closing, err)
+		}
+		return k
+	}
+	var moving, fresh []*client
+	for range perAddress {
+		moving, fresh = append(moving, get(c.slot.addr)), append(fresh, get(other.addr))
+	}
+	refusedAs(t, attacker, other.addr)
+	c.switchOver()
+	open("all have moved", 2*perAddress)
+	// The old one, which they have left, is empty: as many again get in, and move.
+	for range perAddress {
+		moving = append(moving, get(c.slot.addr))
+	}
+	open("those have moved", 3*perAddress)
+	eventually(t, "none is left in the old worker", func() bool { return c.old.Stats().Open == 0 })
+	for _, k := range append(moving, fresh...) {
+		k.want(t, "/", "new", false)
+	}
+	// The new one is beyond its bound: but for one that its acceptor may have been
+	// waiting for before, who comes waits.
+	var waiting []*client
+	for range 3 {
+		k := dial(t, other.addr)
+		k.write("GET", "/", "")
+		waiting = append(waiting, k)
+	}
+	for _, k := range fresh {
+		k.c.Close()
+	}
+	open("still more than it may", 2*perAddress, 2*perAddress+1)
+	if n := other.queued(t); n < 2 {
+		t.Fatalf("%d wait, wanted 2 at least", n)
+	}
+	for _, k := range moving[2:] {
+		k.c.Close()
+	}
+	for _, k := range waiting {
+		if got, _, err := k.read(); got != "new" || err != nil {
+			t.Fatalf("who waited: %q, %v", got, err)
+		}
+	}
+	open("two that moved, and the three", 5)
+	all := append(moving[:2], waiting...)
+	all = append(all, get(other.addr), get(other.addr))
+	refusedAs(t, attacker, other.addr) // what moved counts for its address
+	c.switchBack()
+	eventually(t, "all are back", func() bool { return c.new.Stats().Open == 0 && c.old.Stats().Open == most-1 })
+	for _, k := range all {
+		k.want(t, "/", "old", false)
+	}
+	if n := c.old.Stats().Refused + c.new.Stats().Refused; n != 2 {
+		t.Errorf("%d were refused, wanted 2", n)
+	}
+}
+
+// What comes by the master is new too.
+func TestCapsOfServersOfTheProgramsOwn(t *testing.T) {
+	addr := freeAddress(t)
+	w := workerWith(t, Options{}, nil)
+	w.Serve("lines", (&makeLines{}).make, Address(addr), MaxConns(2), MaxConnsPerAddress(1))
+	r := run(t, w)
+	eventually(t, "it serves", func() bool { return w.State() == StateActive })
+	a := call(t, addr)
+	a.wants(t, 1)
+	refusedAs(t, "127.0.0.1", addr)
+	b := dialAs(t, attacker, addr)
+	b.c.Write([]byte("x\n"))
+	eventually(t, "both are in", func() bool { return w.Stats().Open == 2 })
+	b.c.Close()
+	a.c.Close()
+	eventually(t, "both are out", func() bool { return w.Stats().Open == 0 })
+	call(t, addr).wants(t, 1)
+	r.stop()
+}
+
+func TestClientAddresses(t *testing.T) {
+	for a, want := range map[string]string{
+		"192.0.2.7":            "192.0.2.7",
+		"::ffff:192.0.2.7":     "192.0.2.7",
+		"2001:db8:1:2:3:4:5:6": "2001:db8:1:2::",
+		"2001:db8:1:2::9":      "2001:db8:1:2::",
+		"fe80::1%eth0":         "fe80::",
+		"2001:db8:1:3::":       "2001:db8:1:3::",
+	} {
+		if got := clientOf(netip.MustParseAddr(a)); got.String() != want {
+			t.Errorf("%s is counted as %s, not %s", a, got, want)
+		}
+	}
+}
+
+// Whoever comes and goes, at the same time, nothing is left counted.
+func TestCapsCountDown(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	tr := newTraffic()
+	l := &listener{name: "http", handler: pong, maxConns: 4, maxPerAddress: 3}
+	d, err := l.open(tr, newHandover(tr.clients, discard()), discard())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.add(ln.(socket), false); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	for i := range 12 {
+		wg.Go(func() {
+			from := []string{"127.0.0.1", attacker, "127.0.0.3"}[i%3]
+			for range 40 {
+				dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: patience}
+				nc, err := dialer.Dial("tcp", ln.Addr().String())
+				if errors.Is(err, syscall.ECONNRESET) {
+					continue // refused, so quickly
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				c := on(nc)
+				if rand.IntN(3) > 0 {
+					if got, _, err := c.do("GET", "/", ""); err == nil && got != "pong" || errors.Is(err, io.ErrUnexpectedEOF) {
+						t.Errorf("%q, %v", got, err)
+					}
+				}
+				nc.(*net.TCPConn).SetLinger(0)
+				nc.Close()
+			}
+		})
+	}
+	most := 0
+	done := make(chan struct{})
+	go func() { wg.Wait(); close(done) }()
+	for open := true; open; {
+		select {
+		case <-done:
+			open = false
+		case <-time.After(time.Millisecond):
+		}
+		d.caps.mu.Lock()
+		most = max(most, d.caps.open)
+		d.caps.mu.Unlock()
+	}
+	if most > 4 {
+		t.Errorf("%d were open", most)
+	}
+	eventually(t, "nothing is counted", func() bool {
+		d.caps.mu.Lock()
+		defer d.caps.mu.Unlock()
+		return d.caps.open == 0 && len(d.caps.from) == 0
+	})
+	d.close()
+	d.serving.Wait()
+}
