@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"runtime"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -27,6 +28,9 @@ const (
 	closeWait = time.Second
 )
 
+// lingerMost is how long one close waits for a socket's data to be acknowledged.
+var lingerMost = 100 * time.Millisecond
+
 var (
 	closing   = make(chan struct{}, maxClosing)
 	discarded atomic.Int64 // closes that were begun or wait to be
@@ -37,8 +41,7 @@ var (
 func Closing() (now, most int) { return int(discarded.Load()), maxClosing }
 
 // Discard closes descriptors that somebody else has made, and does not wait for it. They
-// are not the caller's any more. A socket's SO_LINGER is switched off before: the kernel
-// still sends its data, and nobody waits.
+// are not the caller's any more.
 func Discard(fds ...int) { discard(fds) }
 
 // DiscardWait is Discard, and waits until the descriptors are closed, or stop is closed.
@@ -60,10 +63,47 @@ func discard(fds []int) (done <-chan struct{}) {
 	}
 	return closeLater(func() {
 		for _, fd := range fds {
-			noLinger(fd)
 			_ = syscall.Close(fd)
 		}
 	})
+}
+
+// CloseCopies closes copies of what the caller has passed on, and waits for it. They have
+// no place among the closes that may hang: whoever waits for their end would wait for
+// those, too.
+func CloseCopies(fds ...int) {
+	if len(fds) == 0 {
+		return
+	}
+	lingerless(func() { // it may have the last copy by now
+		for _, fd := range fds {
+			_ = syscall.Close(fd)
+		}
+	})
+}
+
+// lingerless makes a call that closes. Its sockets with SO_LINGER, also those that are
+// queued in others, wait for lingerMost at most: the wait ends as soon as the thread gets
+// a signal, and the kernel still sends the data. To switch the option off would be no
+// better: it is the open file's, which others may be using.
+func lingerless(f func()) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	interrupt, over := interrupter(), make(chan struct{})
+	defer close(over)
+	go func(every time.Duration) {
+		tick := time.NewTicker(every) // once could be before the wait
+		defer tick.Stop()
+		for {
+			select {
+			case <-tick.C:
+				interrupt()
+			case <-over:
+				return
+			}
+		}
+	}(lingerMost)
+	f()
 }
 
 // closeLater makes a call that closes, once there is a place for it.
@@ -72,7 +112,7 @@ func closeLater(f func()) (done <-chan struct{}) {
 	discarded.Add(1)
 	go func() { // ends when the kernel lets it
 		closing <- struct{}{}
-		f()
+		lingerless(f)
 		<-closing
 		discarded.Add(-1)
 		close(over)
@@ -85,7 +125,6 @@ func DiscardConn(fd int) {
 	_ = syscall.Shutdown(fd, syscall.SHUT_RDWR)
 	closeLater(func() {
 		closeQueued(fd)
-		noLinger(fd)
 		_ = syscall.Close(fd)
 	})
 }
@@ -121,9 +160,11 @@ func CloseInTime(f func() error) error {
 	}
 }
 
-// Stream is a Unix stream whose other side may send descriptors that nobody wants. A
-// plain read would have the kernel close them.
+// Stream is a Unix stream whose other side is to send no descriptors. The first that it
+// sends ends the connection. A plain read would have the kernel close them.
 type Stream struct{ *net.UnixConn }
+
+var errBroughtFDs = errors.New("it has sent descriptors, which nobody takes here")
 
 // Guard makes a Stream of a Unix connection, and returns others as they are.
 func Guard(c net.Conn) net.Conn {
@@ -140,8 +181,10 @@ func (s Stream) Read(p []byte) (int, error) {
 	}
 	oob := make([]byte, rightsSpace(MaxFDs))
 	n, oobn, _, _, err := s.ReadMsgUnix(p, oob)
-	if oobn > 0 {
-		Discard(parseRights(oob[:oobn])...)
+	if fds := parseRights(oob[:max(oobn, 0)]); len(fds) > 0 {
+		CloseConn(s.UnixConn) // each byte could bring others
+		Discard(fds...)
+		return 0, errBroughtFDs
 	}
 	if errors.Is(err, io.EOF) {
 		err = io.EOF // which net wraps here

@@ -56,8 +56,18 @@ func lingering(t *testing.T) (fd int, release func()) {
 	return fd, release
 }
 
-// hanging is a Unix socket in whose queue there is a lingering one.
+// hanging is a queued one of which nothing ends the wait.
 func hanging(t *testing.T) (fd int, release func()) {
+	t.Helper()
+	if was := lingerMost; was != time.Hour {
+		lingerMost = time.Hour
+		t.Cleanup(func() { lingerMost = was })
+	}
+	return queued(t)
+}
+
+// queued is a Unix socket in whose queue there is a lingering one.
+func queued(t *testing.T) (fd int, release func()) {
 	t.Helper()
 	inner, release := lingering(t)
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
@@ -104,6 +114,24 @@ func settled(t *testing.T) { t.Helper(); closingNow(t, 0) }
 func TestALingeringSocketIsClosedAtOnce(t *testing.T) {
 	fd, _ := lingering(t)
 	soon(t, "its close", func() { DiscardWait(nil, fd) })
+	fd, _ = queued(t)
+	soon(t, "the close of one that is queued", func() { DiscardWait(nil, fd) })
+	fd, _ = lingering(t)
+	soon(t, "the close of a copy", func() { CloseCopies(fd) })
+}
+
+// Others go on using what is closed here, as they have set it up.
+func TestAnotherCopyKeepsItsOptions(t *testing.T) {
+	fd, _ := lingering(t)
+	copied, err := unix.Dup(fd)
+	if err != nil {
+		t.Fatal(err)
+	}
+	DiscardWait(nil, copied)
+	if l, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER); err != nil || l.Onoff == 0 || l.Linger != 120 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	DiscardWait(nil, fd)
 }
 
 func TestAHangingCloseIsNotWaitedFor(t *testing.T) {
@@ -138,7 +166,16 @@ func TestHangingClosesAreBounded(t *testing.T) {
 		release = append(release, r)
 		soon(t, "Discard", func() { Discard(fd) })
 	}
-	if now, most := Closing(); now != maxClosing+10 || len(closing) > most {
+	mine, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mine.Close()
+	n, _ := unix.Dup(int(w.Fd()))
+	w.Close()
+	CloseCopies(n)
+	soon(t, "the end of what was passed on", func() { _, _ = mine.Read(make([]byte, 1)) })
+	if now, most := Closing(); now <= most || len(closing) > most { // a signal of the runtime may have ended one
 		t.Errorf("%d of %d are closed at once", len(closing), now)
 	}
 	for _, r := range release {
@@ -175,6 +212,7 @@ func TestALinkDoesNotWaitForWhatItsPeerSends(t *testing.T) {
 	settled(t)
 }
 
+// However short the pieces are in which it is sent, one answer brings descriptors once.
 func TestAStreamTakesNoDescriptors(t *testing.T) {
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -189,15 +227,22 @@ func TestAStreamTakesNoDescriptors(t *testing.T) {
 	}
 	s := Guard(c)
 	fd, release := hanging(t)
-	for range 2 { // one is read, one is queued when it is closed
+	for range 20 { // one is read, the others are queued when it is closed
 		if err := unix.Sendmsg(fds[0], []byte("ab"), unix.UnixRights(fd), nil, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
 	unix.Close(fd)
 	soon(t, "Read", func() {
-		b := make([]byte, 1)
-		if n, err := io.ReadFull(s, b); err != nil || b[0] != 'a' {
+		if n, err := s.Read(make([]byte, 1)); n != 0 || !errors.Is(err, errBroughtFDs) {
+			t.Error(n, err)
+		}
+		if n, err := s.Read(make([]byte, 1)); n != 0 || err == nil {
+			t.Errorf("%d bytes after the connection was ended", n)
+		}
+	})
+	soon(t, "the other side", func() {
+		if n, err := unix.Read(fds[0], make([]byte, 1)); n > 0 || err == unix.EAGAIN {
 			t.Error(n, err)
 		}
 	})

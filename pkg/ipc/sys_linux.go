@@ -87,16 +87,11 @@ func outOfRoom(err error) bool {
 	return errors.Is(err, unix.ETOOMANYREFS) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
 }
 
-// noLinger has the close of a socket not wait for its data to be acknowledged. That of
-// one that listens does not wait, and its connections take the option from it.
-func noLinger(fd int) {
-	l, err := unix.GetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER)
-	if err != nil || l.Onoff == 0 || l.Linger == 0 {
-		return
-	}
-	if listens, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN); err == nil && listens == 0 {
-		_ = unix.SetsockoptLinger(fd, unix.SOL_SOCKET, unix.SO_LINGER, &unix.Linger{})
-	}
+// interrupter makes a function that ends what this thread waits for. The runtime uses
+// the same signal to stop its goroutines.
+func interrupter() func() {
+	pid, thread := unix.Getpid(), unix.Gettid()
+	return func() { _ = unix.Tgkill(pid, thread, unix.SIGURG) }
 }
 
 // closeQueued closes the descriptors that are queued in a Unix socket.
@@ -108,7 +103,6 @@ func closeQueued(fd int) {
 	for range maxQueued {
 		n, oobn, _, _, err := unix.Recvmsg(fd, buf, oob, unix.MSG_DONTWAIT|unix.MSG_CMSG_CLOEXEC)
 		for _, got := range parseRights(oob[:max(oobn, 0)]) {
-			noLinger(got)
 			_ = unix.Close(got)
 		}
 		if err != nil || n == 0 && oobn == 0 {

@@ -25,7 +25,7 @@ func makeRights([]int) []byte                      { return nil }
 func parseRights([]byte) []int                     { return nil }
 func wasTruncated(int) bool                        { return false }
 func outOfRoom(error) bool                         { return false }
-func noLinger(int)                                 {}
+func interrupter() func()                          { return func() {} }
 func closeQueued(int)                              {}
 func peerCred(int) (Cred, error)                   { return Cred{}, supported() }
 func peerGone(int, Cred) bool                      { return true }

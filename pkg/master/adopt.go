@@ -439,6 +439,7 @@ func (noNotices) Main(uint64, int)                  {}
 func (noNotices) Heard(uint64, time.Duration)       {}
 func (noNotices) Forget(uint64)                     {}
 func (noNotices) KeepAgain()                        {}
+func (noNotices) PassPidfds()                       {}
 func (noNotices) Close()                            {}
 
 // noStore stands where no descriptors are stored.

@@ -310,5 +310,3 @@ func (w *worker) saying() string {
 		return r
 	}, w.says)
 }
-
-func closeFDs(fds []int) { ipc.Discard(fds...) }

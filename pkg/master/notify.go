@@ -184,7 +184,7 @@ func (m *Master) lookAtClosing() {
 	before, told := m.closing.now, m.closing.told
 	now, most := ipc.Closing()
 	if now > 0 && before > 0 && !told {
-		m.log.Warn("descriptors that workers or clients have sent take long to be closed; they stay open meanwhile, and whoever sent them is not read from",
+		m.log.Warn("descriptors that workers or clients have sent take long to be closed; they stay open meanwhile",
 			zap.Int("now", now), zap.Int("at_once", most))
 		told = true
 	}

@@ -68,6 +68,7 @@ type notices interface {
 	Heard(id uint64, limit time.Duration)
 	Forget(id uint64)
 	KeepAgain()
+	PassPidfds()
 	Close()
 }
 

@@ -231,7 +231,9 @@ func (m *Master) proven() {
 	m.upgrade = nil
 	if err := errors.Join(m.keeper.Unguard(), keeper.Unguarded(m.opt.Report)); err != nil {
 		m.log.Warn("the keeper cannot be told that this masterd is well", zap.Error(err))
+		return
 	}
+	m.notices.PassPidfds()
 }
 
 // recordMasterd adds to the history what has become of masterd itself.

@@ -219,11 +219,11 @@ func (m *Master) spawn(w *worker, secret string, as *version.User) (process, err
 		if fd, err := m.inherit(w, &spec, extra); err != nil {
 			m.log.Warn("a worker is started without its control connection, and will look for the control socket by its path", append(m.fields(w), zap.Error(err))...)
 		} else {
-			defer closeFD(fd)
+			defer ipc.CloseCopies(fd)
 		}
 	} else {
 		files, err := m.equip(w, &spec, extra)
-		defer closeFDs(files)
+		defer ipc.CloseCopies(files...)
 		if err != nil {
 			return nil, err
 		}
@@ -232,7 +232,7 @@ func (m *Master) spawn(w *worker, secret string, as *version.User) (process, err
 	group := m.place(w, &spec)
 	p, err := m.system.spawn(spec)
 	if group >= 0 {
-		closeFD(group)
+		ipc.CloseCopies(group)
 	}
 	return p, err
 }

@@ -22,8 +22,8 @@ const HeldPrefix = "bind/"
 
 const (
 	// perSecond is how many calls of one worker are answered in a second, and share the
-	// part of the time that is spent on them, one in so many; more wait. A call can take
-	// a look at all processes there are.
+	// part of the time that is spent on looking at all processes there are, one in so
+	// many; more wait.
 	perSecond = 1000
 	share     = 20
 	// burst is how much is not made to wait: calls for so long, at perSecond.

@@ -16,7 +16,6 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/proc"
 )
 
@@ -41,6 +40,7 @@ type Room struct {
 	elsewhere []string
 	ready     bool
 	told      time.Time
+	looked    time.Duration // at all processes, in the call
 }
 
 // notification is struct seccomp_notif of the kernel.
@@ -147,12 +147,11 @@ func (r *Room) run() {
 	}
 	var p pace
 	for r.wait() {
-		began := time.Now()
+		r.looked = 0
 		if !r.one() {
 			return
 		}
-		now := time.Now()
-		if pause := p.after(now, now.Sub(began)); pause > 0 {
+		if pause := p.after(time.Now(), r.looked); pause > 0 {
 			r.tell("a worker calls bind or listen more often than is answered; it waits", zap.Int("calls a second", perSecond), zap.Int("of the time, one in", share))
 			time.Sleep(pause)
 		}
@@ -162,7 +161,8 @@ func (r *Room) run() {
 // pace says how long to wait, so that calls get their share of the time and no more.
 type pace struct{ paid time.Time } // when all calls so far will have been paid for
 
-// after is the wait after a call that has taken so long.
+// after is the wait after a call in which all processes were looked at for so long. Other
+// calls take next to nothing: what passes meanwhile on a busy machine is not theirs.
 func (p *pace) after(now time.Time, took time.Duration) time.Duration {
 	if p.paid.Before(now) {
 		p.paid = now
@@ -259,7 +259,9 @@ func (r *Room) handle(n *notification) (done bool, errno unix.Errno) {
 		}
 		return false, 0
 	}
-	defer ipc.Discard(old)
+	// At once, as the program may close its own and bind the address again when it is
+	// answered. If this close hangs, it is the program's own call that does.
+	defer unix.Close(old)
 	c, ok := r.called(caller, n, old)
 	if !ok {
 		return false, 0
@@ -276,7 +278,10 @@ func (r *Room) handle(n *notification) (done bool, errno unix.Errno) {
 		}
 		return true, 0
 	case c.at.Port() != 0 && !c.reuse:
-		if rival := r.o.Rival(c.at, c.dual); rival != "" {
+		began := time.Now()
+		rival := r.o.Rival(c.at, c.dual)
+		r.looked = time.Since(began)
+		if rival != "" {
 			r.o.Fact(Refused{c.refuseRival(rival)})
 			return false, unix.EADDRINUSE
 		}
@@ -423,7 +428,7 @@ func (r *Room) listensElsewhere(caller thread, fd int) {
 	if err != nil {
 		return
 	}
-	defer ipc.Discard(old)
+	defer unix.Close(old)
 	sa, err := unix.Getsockname(old)
 	if err != nil {
 		return

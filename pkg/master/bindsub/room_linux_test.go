@@ -84,6 +84,27 @@ func program(args []string) {
 			}
 		}()
 		program([]string{"serve", args[1], args[2]})
+	case "again": // binds a port that it has just closed
+		at := &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}
+		for range 500 {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+			fail(err)
+			fail(unix.Bind(fd, at))
+			has, err := unix.Getsockname(fd)
+			fail(err)
+			at = has.(*unix.SockaddrInet4)
+			fail(unix.Close(fd))
+		}
+		program([]string{"serve", args[1], args[2]})
+	case "often": // binds its slot
+		at := netip.MustParseAddrPort(args[2])
+		for range 50 {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0)
+			fail(err)
+			fail(unix.Bind(fd, &unix.SockaddrInet4{Addr: at.Addr().As4(), Port: int(at.Port())}))
+			fail(unix.Close(fd))
+		}
+		program([]string{"serve", args[1], args[2]})
 	case "nonsense": // every call of bind that makes no sense
 		text := make([]byte, 1<<16)
 		raw := func(fd int, at uintptr, size int) {
@@ -118,6 +139,7 @@ type stage struct {
 	dual  bool
 	rival string
 	takes time.Duration // to find the rival
+	gives time.Duration // what it takes to give the slot
 	took  atomic.Int64  // in all
 	user  string
 	facts chan Fact
@@ -187,6 +209,7 @@ func (s *stage) options(fd int) Options {
 	return Options{
 		FD: fd, Listeners: []Listener{{Name: "http", At: s.at, Dual: s.dual}},
 		Give: func(string) (int, bool, error) {
+			time.Sleep(s.gives)
 			fd, err := unix.FcntlInt(uintptr(s.slot), unix.F_DUPFD_CLOEXEC, 3)
 			return fd, false, err
 		},
@@ -530,6 +553,29 @@ func TestFloodOfBindsTakesNoCore(t *testing.T) {
 	if took < s.takes {
 		t.Errorf("they took %v: none was answered", took)
 	}
+}
+
+// A call that looks at no other process does not pay for the time in which the master
+// had to wait for a processor.
+func TestCallsOfABusyMachineDoNotWait(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, "127.0.0.1:0", false)
+	s.gives = 40 * time.Millisecond
+	began := time.Now()
+	s.start("often", "tcp", "127.0.0.1:PORT")
+	hears[Listens](s)
+	if took, most := time.Since(began), 50*s.gives+9*time.Second; took > most {
+		t.Errorf("50 calls took %v, at most %v", took, most)
+	}
+}
+
+// A port that the program has closed is free: nobody else has its socket any more.
+func TestAPortIsBoundAgainAtOnce(t *testing.T) {
+	t.Parallel()
+	s := newStage(t, "127.0.0.1:0", false)
+	s.start("again", "tcp", "127.0.0.1:PORT")
+	hears[Listens](s)
+	s.asks(s.at.String())
 }
 
 // Nothing that a program can say by bind costs the master anything.

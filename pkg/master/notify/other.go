@@ -24,6 +24,9 @@ func (*Room) Adopt(Worker, int) error { return nil }
 // KeepAgain is for Linux.
 func (*Room) KeepAgain() {}
 
+// PassPidfds is for Linux.
+func (*Room) PassPidfds() {}
+
 // Begin is for Linux.
 func (*Room) Begin(uint64, int) {}
 

@@ -21,6 +21,7 @@ func TestANumberThatWasGivenAgainDoesNotSpeak(t *testing.T) {
 	for name, group := range map[string]bool{"main": false, "group": true} {
 		t.Run(name, func(t *testing.T) {
 			h := hallOf(t, t.TempDir())
+			h.PassPidfds()
 			path := h.add(1, group)
 			dead := exec.Command("/proc/self/exe")
 			dead.Env = []string{"NOTIFY_TEST_SAY=READY=1", "NOTIFY_SOCKET=" + path}
@@ -78,11 +79,19 @@ func TestLastWordsOfTheDead(t *testing.T) {
 }
 
 // No pidfd of a sender's stays open, and an older masterd that goes on with the socket
-// is sent none.
+// is sent none: neither after an orderly end nor, as long as one stands by, after any other.
 func TestNoPidfdIsLeft(t *testing.T) {
 	h := hallOf(t, t.TempDir())
 	path := h.add(1, false)
 	h.Begin(1, os.Getpid())
+	passes := func() bool {
+		on, err := unix.GetsockoptInt(h.kept[name(1)], unix.SOL_SOCKET, unix.SO_PASSPIDFD)
+		return err == nil && on != 0
+	}
+	if passes() {
+		t.Error("the masterd that stands by would be sent pidfds")
+	}
+	h.PassPidfds()
 	count := func() (n int) {
 		fds, err := os.ReadDir("/proc/self/fd")
 		if err != nil {
@@ -105,9 +114,8 @@ func TestNoPidfdIsLeft(t *testing.T) {
 	if now := count(); now > before {
 		t.Errorf("%d pidfds are open, and were %d", now, before)
 	}
-	kept := h.kept[name(1)]
 	h.Close()
-	if on, err := unix.GetsockoptInt(kept, unix.SOL_SOCKET, unix.SO_PASSPIDFD); err == nil && on != 0 {
+	if passes() {
 		t.Error("an older masterd would be sent pidfds")
 	}
 }

@@ -29,6 +29,7 @@ type Room struct {
 	of      map[uint64]*socket
 	mending sync.Mutex // held while sockets are made again; before mu
 	closed  bool       // guarded by mending
+	pidfds  bool       // PassPidfds was called; guarded by mu
 }
 
 // socket is one worker's.
@@ -138,9 +139,9 @@ func (r *Room) take(w Worker, path string, fd int) error {
 	who := &access{}
 	who.set(w.granted(w.Access))
 	s := &socket{worker: w, path: path, conn: conn, inode: inodeAt(path), access: who, over: make(chan struct{})}
-	s.passPidfd(true)
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	s.passPidfd(r.pidfds)
 	r.of[w.ID] = s
 	return nil
 }
@@ -236,11 +237,11 @@ func (r *Room) Close() {
 	_ = ipc.CloseInTime(func() error {
 		for _, s := range all {
 			close(s.over)
+			s.passPidfd(false) // an older masterd would not close them
 			_ = s.conn.SetReadDeadline(time.Unix(1, 0))
 		}
 		r.readers.Wait()
 		for _, s := range all {
-			s.passPidfd(false) // an older masterd would not close them
 			_ = s.conn.Close() // the next master reads what is queued
 		}
 		return nil
@@ -447,6 +448,19 @@ func (s *socket) may(c unix.Ucred) bool {
 func inGroup(pid, leader int) bool {
 	group, err := unix.Getpgid(pid)
 	return err == nil && group == leader
+}
+
+// PassPidfds has the kernel say who has sent a message so that a number that was given
+// again is noticed. The keeper's sockets stay so if this master is killed, and a masterd
+// that does not know of it never closes what it is sent: it is for when no older one
+// stands by.
+func (r *Room) PassPidfds() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.pidfds = true
+	for _, s := range r.of {
+		s.passPidfd(true)
+	}
 }
 
 // passPidfd has each message come with a pidfd of its sender, since Linux 6.5.

@@ -241,6 +241,9 @@ func visit(t *testing.T) {
 
 func countFDs(t *testing.T) int {
 	t.Helper()
+	for now, _ := ipc.Closing(); now > 0; now, _ = ipc.Closing() {
+		time.Sleep(time.Millisecond) // they are closed beside whoever lets go of them
+	}
 	entries, err := os.ReadDir("/proc/self/fd")
 	if err != nil {
 		t.Fatal(err)

@@ -147,8 +147,10 @@ func (s *Session) write(w *wire) {
 		select {
 		case f := <-w.queue:
 			err := w.link.Send(f.message, f.fds...)
-			ipc.Discard(f.fds...)
-			if err != nil {
+			if err == nil {
+				ipc.CloseCopies(f.fds...)
+			} else {
+				ipc.Discard(f.fds...)
 				s.mu.Lock()
 				w.cut(err.Error())
 				s.mu.Unlock()
