@@ -202,7 +202,7 @@ func TestCapsWhileIdleConnectionsMove(t *testing.T) {
 	}
 }
 
-// What comes by the master is new too.
+// The caps count for servers of the program's own as well.
 func TestCapsOfServersOfTheProgramsOwn(t *testing.T) {
 	addr := freeAddress(t)
 	w := workerWith(t, Options{}, nil)
