@@ -67,8 +67,9 @@ func (m *Master) accepts(w *worker) {
 	}
 	m.beside(func() {
 		var err error
+		end := time.Now().Add(reachLimit)
 		for _, name := range names {
-			if err = m.reach(int(w.slot), name, reach, serving[0].Slot); err != nil {
+			if err = m.reach(int(w.slot), name, reach, serving[0].Slot, end); err != nil {
 				break
 			}
 		}
@@ -96,8 +97,7 @@ var (
 
 // reach tries one slot of a listener, and another one, of somebody who serves, if that
 // fails: a firewall may be in the way, or the machine be too busy.
-func (m *Master) reach(slot int, name string, try func(int, string) error, serving int) error {
-	end := time.Now().Add(reachLimit)
+func (m *Master) reach(slot int, name string, try func(int, string) error, serving int, end time.Time) error {
 	for left, failed := 1, false; left > 0; left-- {
 		if time.Now().After(end) {
 			return errSlow

@@ -37,7 +37,7 @@ func TestReach(t *testing.T) {
 						c.tries = c.tries[1:]
 					}
 					return err
-				}, 0)
+				}, 0, begun.Add(reachLimit))
 				if !errors.Is(err, c.want) {
 					t.Errorf("%v, want %v", err, c.want)
 				}

@@ -3,9 +3,11 @@ package proc
 import (
 	"encoding/binary"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"unsafe"
@@ -104,16 +106,17 @@ func TestOperatorsProgramsGetNoPrivileges(t *testing.T) {
 // it is.
 func TestLimitsOfProcessesAndCores(t *testing.T) {
 	needRoot(t)
-	none := int64(0)
-	text := run(t, Spec{Program: "/bin/cat", Args: []string{"cat", "/proc/self/limits"}, User: "65533", Group: "65533", Processes: 40, Core: &none})
+	user, none := strconv.Itoa(1_000_000+rand.IntN(1_000_000_000)), int64(0) // nobody else's
+	text := run(t, Spec{Program: "/bin/cat", Args: []string{"cat", "/proc/self/limits"}, User: user, Group: user, Processes: 40, Core: &none})
 	for _, want := range []string{"Max processes             40                   40", "Max core file size        0                    0"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
 	// It ends when it can start no more of them, and they stay.
-	bomb := Spec{Program: "/bin/sh", Args: []string{"sh", "-c", "while sleep 1000 & do :; done"}, Env: []string{"PATH=/bin:/usr/bin"}, User: "65533", Group: "65533", Processes: 40}
+	bomb := Spec{Program: "/bin/sh", Args: []string{"sh", "-c", "while sleep 1000 & do :; done"}, Env: []string{"PATH=/bin:/usr/bin"}, User: user, Group: user, Processes: 40}
 	p := mustStart(t, bomb)
+	p.Spare(true)
 	t.Cleanup(func() { unix.Kill(-p.PID(), unix.SIGKILL) })
 	if e := ended(t, p); e.Code == 0 {
 		t.Fatal(e)
@@ -121,8 +124,20 @@ func TestLimitsOfProcessesAndCores(t *testing.T) {
 	if n := len(Group(p.PID())); n < 30 || n > 40 {
 		t.Errorf("%d processes are there", n)
 	}
+	// Who has more already, where there was no limit, gets no further one.
+	crowd := bomb
+	crowd.Args, crowd.Processes = []string{"sh", "-c", "for i in 1 2 3 4 5 6 7 8 9 10; do sleep 1000 & done"}, 0
+	for range 2 {
+		c := mustStart(t, crowd)
+		c.Spare(true)
+		t.Cleanup(func() { unix.Kill(-c.PID(), unix.SIGKILL) })
+		if e := ended(t, c); e.Code != 0 {
+			t.Fatal(e)
+		}
+	}
 	if p, err := Start(bomb); err == nil {
 		p.Signal(unix.SIGKILL)
+		<-p.Done()
 		p.Close()
 		t.Error("there is one more")
 	} else if !strings.Contains(err.Error(), "worker.limits.processes") {

@@ -280,7 +280,7 @@ func (p *Process) abandon(why error) error {
 	select {
 	case <-p.Done():
 		if _, ok := errors.AsType[shimDied](why); ok {
-			return fmt.Errorf("%w: %s", why, p.Exit())
+			return fmt.Errorf("%w: %s; if it was not killed, its user may have as many processes as it may (worker.limits.processes)", why, p.Exit())
 		}
 		return why
 	case <-limit.C:

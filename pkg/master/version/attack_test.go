@@ -132,6 +132,9 @@ func TestOthersCouldExchangeIt(t *testing.T) {
 		}
 		f.open()
 		f.runs(v, src.Program)
+		f.pin(src) // by this one
+		f.open()
+		f.runs(v, want)
 	}
 }
 

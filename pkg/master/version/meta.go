@@ -45,8 +45,9 @@ type record struct {
 	Size      int64             `json:"size"`
 	Held      bool              `json:"held,omitempty"`
 	Build     string            `json:"build,omitempty"` // Go build information, for Diff
-	// Guarded: where others could exchange the original, the copy is run. A version of an
-	// earlier masterd runs as it did, with its files beside it: it may be what serves.
+	// Guarded: where others could exchange the original, the copy is run. A version that an
+	// earlier masterd has pinned runs as it did, with its files beside it, as it may be what
+	// serves: until it is pinned anew.
 	Guarded bool `json:"guarded,omitempty"`
 
 	copy   string // the copy's name in the entry that is executed; empty: programName

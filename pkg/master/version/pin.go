@@ -170,7 +170,8 @@ func (s *Store) again(old, r record) (record, error) {
 		}
 	}
 	next.Program, next.Resolved, next.Why, next.Last, next.Listeners = r.Program, r.Resolved, r.Why, r.Last, r.Listeners
-	if next.Resolved != old.Resolved || next.Program != old.Program || !slices.Equal(next.Listeners, old.Listeners) {
+	next.Guarded = r.Guarded
+	if next.Guarded != old.Guarded || next.Resolved != old.Resolved || next.Program != old.Program || !slices.Equal(next.Listeners, old.Listeners) {
 		next.nameCopy(filepath.Join(s.dir, next.ID))
 		return next, s.rewrite(next)
 	}
