@@ -211,7 +211,7 @@ func (b *body) leave() {
 
 // watched1 is an HTTP/1 answer to a request whose body is watched. Before an answer's
 // headers go out net/http reads what the handler has left of the body, unless both go
-// on at once.
+// on at once or the connection is closed after the answer.
 type watched1 struct {
 	polite1
 	body   *body
@@ -226,9 +226,15 @@ func (p *watched1) adds(n int) {
 }
 
 func (p *watched1) sends() {
-	if !p.duplex {
+	p.headers(http.StatusOK)
+	if !p.duplex && !p.closes() {
 		p.body.discard()
 	}
+}
+
+// closes tells whether the connection ends with this answer.
+func (p *watched1) closes() bool {
+	return p.body.original.Close || p.Header().Get("Connection") == "close"
 }
 
 func (p *watched1) Write(b []byte) (int, error) {
@@ -272,6 +278,9 @@ func (p *watched1) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 // finish is called when the handler has returned.
 func (p *watched1) finish() {
 	p.headers(http.StatusOK) // a handler that wrote nothing
+	if !p.duplex && p.closes() {
+		return
+	}
 	if p.body.discard() || !p.duplex {
 		return
 	}

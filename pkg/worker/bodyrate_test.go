@@ -161,6 +161,29 @@ func TestSlowBodiesThatNobodyReads(t *testing.T) {
 	}
 }
 
+// Who refuses a body and ends the connection answers at once, whatever is still to come.
+func TestARefusedBodyIsNotWaitedFor(t *testing.T) {
+	s := newSlot(t, "http")
+	_, k := managed(t, func(w *Worker) {
+		w.Handle("http", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+			rw.Header().Set("Connection", "close")
+			io.WriteString(rw, r.URL.Path)
+			if r.URL.Path == "/flushes" {
+				rw.(http.Flusher).Flush()
+			}
+		}), MinBodyRate(1000, time.Hour))
+	})
+	k.activate(s)
+	for _, path := range []string{"/returns", "/flushes"} {
+		c := dial(t, s.addr)
+		fmt.Fprintf(c.c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nbegins", path)
+		if got, closing, err := c.read(); strings.TrimSpace(got) != path || !closing || err != nil {
+			t.Errorf("%s: %q, close %v, %v", path, got, closing, err)
+		}
+		c.c.Close()
+	}
+}
+
 // What is read slowly by the handler, or left to net/http and comes, costs the client
 // neither its answer nor its connection, which still moves when it is idle.
 func TestHonestBodiesKeepTheirConnections(t *testing.T) {
