@@ -60,8 +60,9 @@ func lingering(t *testing.T) (fd int, release func()) {
 func hanging(t *testing.T) (fd int, release func()) {
 	t.Helper()
 	if was := lingerMost; was != time.Hour {
+		settled(t) // what is being closed looks at it
 		lingerMost = time.Hour
-		t.Cleanup(func() { lingerMost = was })
+		t.Cleanup(func() { settled(t); lingerMost = was })
 	}
 	return queued(t)
 }

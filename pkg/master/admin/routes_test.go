@@ -184,15 +184,19 @@ func TestProductionIsNotStoppedByASlip(t *testing.T) {
 }
 
 func TestBackendErrors(t *testing.T) {
-	var err error
-	s := begin(t, &admintest.Backend{Change: func(admintest.Call) (<-chan api.Event, error) { return nil, err }}, nil)
-	err = &api.Problem{Status: 422, Message: "shop.yaml:3: no such key.", Result: api.ResultFailed}
-	if code, body := s.do("POST", "/v1/reload", ""); code != 422 || body != `{"error":"shop.yaml:3: no such key.","result":"failed"}` {
-		t.Errorf("answered %d %s", code, body)
-	}
-	err = timeoutError{}
-	if code, body := s.do("POST", "/v1/versions/1/pin", ""); code != 500 || body != `{"error":"too slow"}` {
-		t.Errorf("answered %d %s", code, body)
+	for _, c := range []struct {
+		path string
+		err  error
+		code int
+		body string
+	}{
+		{"/v1/reload", &api.Problem{Status: 422, Message: "shop.yaml:3: no such key.", Result: api.ResultFailed}, 422, `{"error":"shop.yaml:3: no such key.","result":"failed"}`},
+		{"/v1/versions/1/pin", timeoutError{}, 500, `{"error":"too slow"}`},
+	} {
+		s := begin(t, &admintest.Backend{Change: func(admintest.Call) (<-chan api.Event, error) { return nil, c.err }}, nil)
+		if code, body := s.do("POST", c.path, ""); code != c.code || body != c.body {
+			t.Errorf("answered %d %s", code, body)
+		}
 	}
 }
 
