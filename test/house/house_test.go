@@ -58,6 +58,7 @@ var may = map[string][]string{
 	"pkg/master/history":         {"pkg/api", "pkg/master/atomicfile"},
 	"pkg/master/admin":           {"pkg/api", "pkg/ipc"},
 	"pkg/master/admin/admintest": {"pkg/api"},
+	"pkg/master/proc/proctest":   {},
 	"pkg/master/rollout/mutate":  {},
 	"pkg/master":                 {"pkg/api", "pkg/ipc", "pkg/master/..."},
 	"cmd/masterd":                {"pkg/api", "pkg/master", "pkg/master/..."},

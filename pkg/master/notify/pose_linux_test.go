@@ -3,12 +3,12 @@ package notify
 import (
 	"os"
 	"os/exec"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/proc/proctest"
 )
 
 // A process that may send to a candidate's socket does so before there is a candidate,
@@ -29,7 +29,7 @@ func TestANumberThatWasGivenAgainDoesNotSpeak(t *testing.T) {
 				t.Fatal(err)
 			}
 			pid := dead.Process.Pid
-			numbered(t, pid)
+			proctest.Numbered(t, pid)
 			h.Begin(1, pid)
 			h.refused("another process has its number by now")
 			select {
@@ -39,28 +39,6 @@ func TestANumberThatWasGivenAgainDoesNotSpeak(t *testing.T) {
 			}
 		})
 	}
-}
-
-// numbered starts a process that gets this number.
-func numbered(t *testing.T, pid int) {
-	t.Helper()
-	for range 1000 {
-		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0); err != nil {
-			t.Skipf("the kernel's next process number cannot be set: %v", err)
-		}
-		c := exec.Command("sleep", "60")
-		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		end := func() { _ = c.Process.Kill(); _ = c.Wait() }
-		if c.Process.Pid == pid {
-			t.Cleanup(end)
-			return
-		}
-		end()
-	}
-	t.Skipf("process number %d was always somebody else's", pid)
 }
 
 // A worker's last words are heard, although it is gone by then.

@@ -6,14 +6,13 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"strconv"
-	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/master/proc/proctest"
 )
 
 // What a process of the workers' user may do with a secret that it has read from
@@ -62,29 +61,6 @@ func (h *house) connectedByTheDead() (peer, int) {
 	return peer{link, h.T}, c.Process.Pid
 }
 
-// processNumbered starts a process that gets this number, as the kernel gives numbers
-// again once it has been through all of them. Only root may have it begin there.
-func processNumbered(t *testing.T, pid int) {
-	t.Helper()
-	for range 1000 {
-		if err := os.WriteFile("/proc/sys/kernel/ns_last_pid", []byte(strconv.Itoa(pid-1)), 0); err != nil {
-			t.Skipf("the kernel's next process number cannot be set: %v", err)
-		}
-		c := exec.Command("sleep", "60")
-		c.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-		if err := c.Start(); err != nil {
-			t.Fatal(err)
-		}
-		end := func() { _ = c.Process.Kill(); _ = c.Wait() }
-		if c.Process.Pid == pid {
-			t.Cleanup(end)
-			return
-		}
-		end()
-	}
-	t.Skipf("process number %d was always somebody else's", pid)
-}
-
 // A connection is its maker's, not of whoever has its number later: a sibling that
 // knows the candidate's secret connects, dies, and has the kernel give its number to
 // the candidate.
@@ -94,7 +70,7 @@ func TestANumberThatWasGivenAgainIsNotTheWorker(t *testing.T) {
 	}
 	h := newPatientHouse(t, time.Minute)
 	p, pid := h.connectedByTheDead()
-	processNumbered(t, pid)
+	proctest.Numbered(t, pid)
 	e := expectation(func(f Fact) { t.Errorf("told %+v", f) })
 	h.hub.Expect(e).SetPID(pid)
 	p.say((&expected{e: e}).hello(ipc.StateNew))

@@ -24,9 +24,10 @@ func (e errDiffers) Error() string {
 
 // Executable returns the path to be executed for a version, now: the original
 // while it has the pinned digest (os.Executable then says what people expect) and
-// nobody else could exchange it before the exec, else the pinned copy while that has it. Files that have not changed since
-// they were last read are not read again. When neither can be run, the error
-// says why and what to do. Ask before each exec.
+// nobody else could exchange it before the exec, else the pinned copy while that has
+// the digest. Files that have not changed since they were last read are not read
+// again. When neither can be run, the error says why and what to do. Ask before each
+// exec.
 func (s *Store) Executable(ctx context.Context, id string) (path string, err error) {
 	return s.ExecutableBy(ctx, id, nil)
 }
