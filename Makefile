@@ -3,7 +3,7 @@ GO      ?= go
 BIN     := bin
 PREFIX  ?= /usr/local
 DESTDIR ?=
-VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+VERSION ?= $(shell git describe --tags --match 'v[0-9]*' --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X main.version=$(VERSION)
 UNITDIR ?= /etc/systemd/system
 DOCDIR  ?= $(PREFIX)/share/doc/masterd
@@ -11,8 +11,21 @@ BASHDIR ?= $(PREFIX)/share/bash-completion/completions
 ZSHDIR  ?= $(PREFIX)/share/zsh/site-functions
 FISHDIR ?= $(PREFIX)/share/fish/vendor_completions.d
 DEBOUT  ?= $(BIN)
+# All packages of all modules of go.work: ./... is those of one module, and says nothing of
+# the others. A test looks that none is missing.
+ALL := work
+# The SDK's modules, in the order in which they need each other, and each release of Go that
+# they support, the oldest first.
+SDK := pkg/ipc pkg/worker pkg/worker/ginworker
+SDKGO ?= go1.24.13 go1.25.14 local
+SDKTESTS ?= .
+# Tests of how connections move: that rests on how net/http is made, so the gate runs these
+# with each release.
+MIGRATION := Move|HandOff|Idle|Stays|Taker
 # Linux is the home; elsewhere masterd's verbs, the SDK without a master and the
-# plain packages build and run.
+# plain packages build and run: these. A test looks that none is missing.
+PORTABLE := ./cmd/... ./docs/man ./pkg/api ./pkg/ipc/... ./pkg/worker/... ./pkg/worker/ginworker/... ./test/load/... \
+  $(addprefix ./pkg/master/,admin/... answer atomicfile check config disk history journal loop proc process rollout state supervisord trust version)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SIMSTEPS ?= 1000000
 FUZZTIME ?= 20s
@@ -26,15 +39,16 @@ build: ## masterd and the demo worker, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/masterd
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/demo-worker
 
-install: build ## programs, units, man pages, completions and examples, below PREFIX (and DESTDIR)
+install: build ## programs, units, man pages, pages, completions and examples, below PREFIX (and DESTDIR)
 	install -D -m 0755 $(BIN)/masterd $(DESTDIR)$(PREFIX)/bin/masterd
-	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)/examples/container $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR)/examples/container $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	for u in masterd.service masterd@.service masterd@.socket masterd-sweep@.service; do \
 	  sed 's|=/usr/local/bin/|=$(PREFIX)/bin/|' deploy/systemd/$$u >$(DESTDIR)$(UNITDIR)/$$u && \
 	  chmod 0644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
 	install -D -m 0644 docs/man/masterd.8 $(DESTDIR)$(PREFIX)/share/man/man8/masterd.8
 	install -D -m 0644 docs/man/masterd.yaml.5 $(DESTDIR)$(PREFIX)/share/man/man5/masterd.yaml.5
-	install -m 0644 docs/operating.md docs/moving.md docs/security.md SECURITY.md $(DESTDIR)$(DOCDIR)/
+	install -m 0644 SECURITY.md GLOSSARY.md COMPATIBILITY.md $(DESTDIR)$(DOCDIR)/
+	install -m 0644 docs/*.md $(DESTDIR)$(DOCDIR)/docs/
 	install -m 0644 configs/full.yaml configs/minimal.yaml configs/examples/*.yaml deploy/systemd/strict.conf $(DESTDIR)$(DOCDIR)/examples/
 	install -m 0644 deploy/container/* $(DESTDIR)$(DOCDIR)/examples/container/
 	@# By this machine's own Go: what was built may be for another.
@@ -67,13 +81,26 @@ run: build ## serve the demo on 127.0.0.1:8080 under a master in the foreground
 tour: build ## the story in a terminal, with the numbers of this run at its end
 	$(GO) run ./test/tour
 
+# The programs that tests of several packages run are built once, as test/service builds
+# them, into a directory that everybody may enter: workers run as other users, too.
+PROGRAMS := set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; trap 'exit 1' INT TERM; chmod 755 "$$dir"; \
+  $(GO) build -ldflags='-s -w' -o "$$dir/" ./cmd/masterd ./cmd/demo-worker ./test/programs/...; \
+  export MASTERD_TEST_PROGRAMS="$$dir"
+
+# Most tests wait for most of their time: more of them than there are cores may run
+# beside each other. Those that take longest begin first.
+BESIDE ?= -p 4 -parallel 8
+LONG := ./test/e2e ./test/systemd ./pkg/worker ./test/programs ./pkg/master/listen
 test: ## what the README promises
-	$(GO) test ./...
+	@$(PROGRAMS); $(GO) test $(BESIDE) $(LONG) $(ALL)
+
+tested:
+	@echo $(LONG) $(ALL)
 
 # These run programs that were built without the race detector, and little besides.
-NORACE := /test/(systemd|container|programs)($$|/)
+NORACE := /test/(systemd|container|programs|release)$$
 race: ## the same under the race detector
-	$(GO) test -race $$($(GO) list ./... | grep -vE '$(NORACE)')
+	@$(PROGRAMS); $(GO) test -race $$($(GO) list $(ALL) | grep -vE '$(NORACE)')
 
 sim: ## at least a million steps of the seeded simulation, and the mutations
 	$(GO) test ./pkg/master/rollout -run 'TestSimulation' -count=1 -timeout 30m -sim.steps=$(SIMSTEPS)
@@ -88,30 +115,46 @@ fuzz: ## each fuzz target for FUZZTIME
 fuzzers:
 	@$(FUZZERS)
 
+portable:
+	@echo $(PORTABLE)
+
 e2e: build ## real processes under a strict load, in full
 	$(GO) test ./test/e2e -count=1 -v -timeout 60m -e2e.full
 
-examples: ## the modules below examples/, each with its own tests
-	@for m in examples/*/go.mod; do d=$$(dirname $$m); echo "== $$d"; \
-	  (cd $$d && $(GO) vet ./... && $(GO) test ./...) || exit 1; done
+sdk: ## the SDK's modules, each by itself, with each release of Go that they support
+	@for go in $(SDKGO); do for m in $(SDK); do echo "== $$m, $$go"; \
+	  (cd $$m && export GOWORK=off GOTOOLCHAIN=$$go && $(GO) vet ./... && $(GO) test -run '$(SDKTESTS)' ./...) || exit 1; done; done
+
+supported:
+	@echo $(SDKGO)
+
+migration:
+	@echo '$(MIGRATION)'
+
+examples: ## the programs below examples/, modules of their own, and their tests
+	@for m in examples/*/go.mod test/examples/go.mod; do d=$$(dirname $$m); echo "== $$d"; \
+	  (cd $$d && export GOWORK=off && $(GO) vet ./... && $(GO) test ./...) || exit 1; done
 
 programs: ## servers as they are packaged, each reloaded 30 times; all of them must be installed
 	$(GO) test ./test/programs -count=1 -v -timeout 60m -programs.reloads 30 -programs.must
+	$(GO) test ./test/systemd -count=1 -v -timeout 20m -run TestProgramsWithinTheUnits -systemd.full
 
 h2spec: build ## HTTP/2's specification against a worker, with and without reloads: the same verdicts
-	cd test/h2spec && $(GO) run . -programs $(CURDIR)/$(BIN)
+	cd test/h2spec && GOWORK=off $(GO) run . -programs $(CURDIR)/$(BIN)
 
 bench: build ## what a reload, a request and an idle master cost
 	$(GO) run ./test/bench
 
 lint: ## formatting, vet on every platform, staticcheck
 	@test -z "$$(gofmt -l .)" || { echo "not gofmt'd:"; gofmt -l .; exit 1; }
-	$(GO) vet ./...
-	GOOS=linux GOARCH=arm64 $(GO) vet ./...
-	GOOS=darwin GOARCH=arm64 $(GO) build ./...
-	$(GO) run $(STATICCHECK) ./...
+	GOWORK=off $(GO) build ./...
+	$(GO) vet $(ALL)
+	GOOS=linux GOARCH=arm64 $(GO) vet $(ALL)
+	GOOS=darwin GOARCH=arm64 $(GO) vet $(PORTABLE)
+	GOOS=darwin GOARCH=arm64 $(GO) build -o /dev/null ./cmd/...
+	$(GO) run $(STATICCHECK) $(ALL)
 
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build install deb run tour test race sim fuzz fuzzers e2e examples programs h2spec bench lint clean
+.PHONY: help build install deb run tour test tested race sdk supported migration sim fuzz fuzzers portable e2e examples programs h2spec bench lint clean

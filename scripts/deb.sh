@@ -2,6 +2,7 @@
 # Makes a Debian package of what make install has put below STAGE, with dpkg-deb
 # alone:
 #   scripts/deb.sh STAGE VERSION ARCH OUT
+# DEBCOMPRESSION=none is for who makes one to try it at once.
 set -eu
 stage=$1 version=$2 arch=$3 out=$4
 here=$(dirname "$0")/../deploy/debian
@@ -31,4 +32,4 @@ chmod 0644 "$stage/DEBIAN/control" "$stage/DEBIAN/md5sums"
 
 install -d "$out"
 find "$stage" -newermt "$date" -exec touch -h -d "$date" {} + # the same input makes the same file
-dpkg-deb --root-owner-group -Zxz --build "$stage" "$out/masterd_${version}_$arch.deb"
+dpkg-deb --root-owner-group -Z"${DEBCOMPRESSION:-xz}" --build "$stage" "$out/masterd_${version}_$arch.deb"

@@ -3,4 +3,4 @@
 # of the machine, one at a time; every one must be caught by its tests.
 set -eu
 cd "$(dirname "$0")/.."
-exec go run ./pkg/master/rollout/mutate "$@"
+exec go run ./test/mutate "$@"

@@ -17,26 +17,7 @@ import (
 	"github.com/masterd/masterd/pkg/ipc"
 )
 
-// faults are the ways in which this program has been told to fail:
-//
-//	DEMO_EXIT=CODE            exits at start with this code
-//	DEMO_EXIT_MESSAGE=TEXT    ... and says this (default: that it was told to)
-//	DEMO_START_DELAY=2s       takes so long to be ready
-//	DEMO_HANG=1               is never ready
-//	DEMO_UNHEALTHY=1          /healthz answers 500
-//	DEMO_UNHEALTHY_AFTER=10s  ... from so long after the start on
-//	DEMO_UNHEALTHY_ONE=odd    ... if the worker's id is odd
-//	DEMO_UNHEALTHY_ONE=FILE   ... if this process is the first to create FILE
-//	DEMO_HEALTH_DELAY=5s      /healthz takes so long
-//	DEMO_FAIL=all|users       every answer is 500; users: all but /healthz
-//	DEMO_CRASH=1              POST /crash ends the process at once (exit 3)
-//	DEMO_CRASH_AFTER=5s       the process ends so long after its start (exit 3)
-//	DEMO_FREEZE_AFTER=5s      the process stops itself so long after its start (SIGSTOP)
-//	DEMO_LEAK_MEMORY=10       keeps so many MiB more each second
-//	DEMO_LEAK_FDS=100         opens so many descriptors more each second
-//	DEMO_LOG_FLOOD=10000      writes so many lines to standard error each second
-//	DEMO_CHAT_STATE=2         the form of what the chat's members bring along (default 1); 0: takes none
-//	DEMO_IGNORE_TERM=1        ignores TERM and INT, and hangs instead of exiting
+// faults are the ways in which this program has been told to fail: those of faultTable.
 type faults struct {
 	worker uint64 // this worker's id; zero without a master
 	start  time.Time
@@ -51,15 +32,12 @@ type faults struct {
 	fail           string
 	crash          bool
 	crashAfter     time.Duration
-	freezeAfter    time.Duration
 	leakMemory     int
-	leakFDs        int
 	logFlood       int
-	chatState      int
 	ignoreTerm     bool
 }
 
-// faultTable is the table above, for -h.
+// faultTable says which switches there are, for -h.
 func faultTable() string {
 	var b strings.Builder
 	t := tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)
@@ -76,11 +54,8 @@ func faultTable() string {
 		{"DEMO_FAIL=all|users", "every answer is 500; users: all but /healthz"},
 		{"DEMO_CRASH=1", "POST /crash ends the process at once (exit 3)"},
 		{"DEMO_CRASH_AFTER=5s", "the process ends so long after its start (exit 3)"},
-		{"DEMO_FREEZE_AFTER=5s", "the process stops itself so long after its start (SIGSTOP)"},
 		{"DEMO_LEAK_MEMORY=10", "keeps so many MiB more each second"},
-		{"DEMO_LEAK_FDS=100", "opens so many descriptors more each second"},
 		{"DEMO_LOG_FLOOD=10000", "writes so many lines to standard error each second"},
-		{"DEMO_CHAT_STATE=2", "the form of what the chat's members bring along (default 1); 0: takes none"},
 		{"DEMO_IGNORE_TERM=1", "ignores TERM and INT, and hangs instead of exiting"},
 	} {
 		fmt.Fprintf(t, "  %s\t%s\n", row[0], row[1])
@@ -125,14 +100,8 @@ func readFaults(getenv func(string) string) (*faults, error) {
 	f.healthDelay = duration("DEMO_HEALTH_DELAY")
 	f.crash = flag("DEMO_CRASH")
 	f.crashAfter = duration("DEMO_CRASH_AFTER")
-	f.freezeAfter = duration("DEMO_FREEZE_AFTER")
 	f.leakMemory = number("DEMO_LEAK_MEMORY")
-	f.leakFDs = number("DEMO_LEAK_FDS")
 	f.logFlood = number("DEMO_LOG_FLOOD")
-	f.chatState = stateVersion
-	if getenv("DEMO_CHAT_STATE") != "" {
-		f.chatState = number("DEMO_CHAT_STATE")
-	}
 	f.ignoreTerm = flag("DEMO_IGNORE_TERM")
 	if f.fail = getenv("DEMO_FAIL"); f.fail != "" && f.fail != "all" && f.fail != "users" {
 		bad = append(bad, fmt.Errorf("DEMO_FAIL=%q is neither all nor users", f.fail))
@@ -185,10 +154,7 @@ func (f *faults) install(r *gin.Engine) {
 	if f.crashAfter > 0 {
 		time.AfterFunc(f.crashAfter, func() { die("DEMO_CRASH_AFTER") })
 	}
-	if f.freezeAfter > 0 {
-		time.AfterFunc(f.freezeAfter, func() { syscall.Kill(os.Getpid(), syscall.SIGSTOP) })
-	}
-	if f.leakMemory+f.leakFDs+f.logFlood > 0 {
+	if f.leakMemory+f.logFlood > 0 {
 		go f.leak() // until the process ends, as leaks do
 	}
 	if f.ignoreTerm {

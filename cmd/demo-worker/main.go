@@ -14,11 +14,12 @@
 //	POST /upload          the size and SHA-256 of the body
 //	GET  /stream?every=1s Server-Sent Events, until either side leaves
 //	GET  /ws              WebSocket echo
-//	GET  /chat?after=SEQ  WebSocket of a chat room; what is sent comes to all as {"seq":…,"text":…}
-//	GET  /events          the room as Server-Sent Events, after Last-Event-ID
 //	GET  /table           with -table: a large table that the versions share
 //	GET  /list            a list that outlives this process; POST adds the body as an item
 //	POST /crash           with DEMO_CRASH=1: the end of this process
+//
+// How a connection moves to the next version is in test/programs/chat: a room whose
+// members stay connected.
 //
 // Every answer carries X-Worker-Version and X-Worker-Pid. Environment switches
 // make it fail in every way that a deployment can; "demo-worker -h" lists them,
@@ -104,7 +105,6 @@ func run(args []string) (int, error) {
 	if o.cert != "" {
 		w.Handle("https", r, worker.Address(o.tlsAddress), worker.TLS(o.cert, o.key))
 	}
-	newChat(w, kept{w}, f.chatState).install(r)
 	w.BeforeReady(f.beforeReady)
 	w.BeforeReady(tab.load)
 	w.OnActive(j.run)

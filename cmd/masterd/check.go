@@ -1,13 +1,12 @@
 package main
 
 import (
-	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
-	"github.com/masterd/masterd/pkg/api"
-	"github.com/masterd/masterd/pkg/master"
+	"github.com/masterd/masterd/pkg/master/check"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/state"
 )
@@ -17,12 +16,15 @@ func (a *app) checkCommand() *cobra.Command {
 		Use:     "check",
 		GroupID: groupDaemon,
 		Short:   "Check the configuration, and what can be tried of it",
-		Long: `Read the configuration, print what it comes to with all defaults, and try what
-can be tried without disturbing a running master: ports, directories, whether
-the worker's user can run the program, steering, whether the calls of a program
-that binds by itself can be answered. Warnings are of workers that run as root,
-and of programs and files that others than root and the master's user could
-exchange.`,
+		Long: `Read the configuration, and try what can be tried without disturbing a running
+master: ports, directories, whether the worker's user can run the program,
+steering, whether the calls of a program that binds by itself can be answered,
+whether workers can have their limits. Warnings are of workers that run as root,
+of programs and files that others than root and the master's user could
+exchange, of a program that is not what worker.kind says, and of variables in
+values, which are not expanded. The first line says whether the configuration
+is good; what is wrong follows, then the rest, then what the configuration
+comes to with all defaults.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.check(cmd) },
 	}
@@ -37,75 +39,61 @@ func (a *app) check(cmd *cobra.Command) error {
 	if err != nil {
 		return &exit{exitUsage, err.Error()}
 	}
+	var f findings
+	for _, w := range slices.Concat(cfg.Warnings(), check.Kind(cfg), check.Trust(cfg)) {
+		f.note("warning: %s", w)
+	}
+	for _, one := range config.Try(cfg) {
+		if one.Warning {
+			f.note("%s", one)
+		} else {
+			f.bad("%s", one)
+		}
+	}
+	if err := check.Store(cfg); err != nil {
+		f.bad("state_dir: %v", err)
+	}
+	a.tryWorkers(cmd.Context(), cfg, &f)
+	if err := state.TryDirs(cfg.RuntimeDir, cfg.StateDir); err != nil {
+		f.bad("%v", err)
+	}
+	a.tryListeners(cmd.Context(), cfg, &f)
+	fmt.Fprintf(a.err, "masterd: %s\n", f.verdict(file, cfg))
+	for _, line := range slices.Concat(f.wrong, f.notes) {
+		fmt.Fprintf(a.err, "masterd: %s\n", cleanLines(line))
+	}
 	if _, err := fmt.Fprint(a.out, config.Effective(cfg)); err != nil {
 		return exitf(exitFailed, "writing the configuration: %v", err)
 	}
-	for _, w := range cfg.Warnings() {
-		fmt.Fprintf(a.err, "masterd: warning: %s\n", cleanLines(w))
+	if len(f.wrong) > 0 {
+		return &exit{code: exitUsage}
 	}
-	for _, w := range master.CheckTrust(cfg) {
-		fmt.Fprintf(a.err, "masterd: warning: %s\n", cleanLines(w))
-	}
-	wrong := 0
-	for _, f := range config.Try(cfg) {
-		fmt.Fprintf(a.err, "masterd: %s\n", cleanLines(f.String()))
-		if !f.Warning {
-			wrong++
-		}
-	}
-	if err := master.CheckStore(cfg); err != nil {
-		fmt.Fprintf(a.err, "masterd: state_dir: %s\n", cleanLines(err.Error()))
-		wrong++
-	}
-	if err := master.CheckCalls(cfg, nil); err != nil {
-		fmt.Fprintf(a.err, "masterd: %s\n", cleanLines(err.Error()))
-		wrong++
-	}
-	if err := state.TryDirs(cfg.RuntimeDir, cfg.StateDir); err != nil {
-		fmt.Fprintf(a.err, "masterd: %s\n", cleanLines(err.Error()))
-		wrong++
-	}
-	wrong += a.tryListeners(cmd.Context(), cfg)
-	if wrong > 0 {
-		return exitf(exitUsage, "%s: %s would not start", clean(file), cfg.Service)
-	}
-	fmt.Fprintf(a.err, "masterd: %s is good\n", clean(file))
 	return nil
 }
 
-// tryListeners opens what the service would listen on, unless it runs, and says
-// how each listener would steer.
-func (a *app) tryListeners(ctx context.Context, cfg *config.Config) (wrong int) {
-	client := a.client(cfg.RuntimeDir, a.owners(cfg.File))
-	if client.Alive(ctx) == nil {
-		return a.tryNewListeners(ctx, client, cfg)
-	}
-	listeners, err := master.CheckListeners(cfg)
-	if err != nil {
-		fmt.Fprintf(a.err, "masterd: %s\n", cleanLines(err.Error()))
-		return 1
-	}
-	for _, l := range listeners {
-		how := l.Steering
-		if l.Reason != "" {
-			how += ": " + l.Reason
-		}
-		fmt.Fprintf(a.err, "masterd: listener %s on %s is free, steering %s\n", l.Name, l.Address, clean(how))
-	}
-	return 0
+// findings are what a check has found, a line each.
+type findings struct {
+	wrong []string // keeps the service from starting, or from being reloaded
+	notes []string // all else
 }
 
-// tryNewListeners tries what a reload of the running service would open.
-func (a *app) tryNewListeners(ctx context.Context, client *api.Client, cfg *config.Config) (wrong int) {
-	running, err := client.Status(ctx)
-	if err != nil {
-		fmt.Fprintf(a.err, "masterd: %s runs and cannot be asked what it listens on: its listeners were not tried: %s\n", cfg.Service, cleanLines(err.Error()))
-		return 0
+func (f *findings) bad(format string, args ...any) {
+	f.wrong = append(f.wrong, fmt.Sprintf(format, args...))
+}
+
+func (f *findings) note(format string, args ...any) {
+	f.notes = append(f.notes, fmt.Sprintf(format, args...))
+}
+
+// verdict is the line that is read first, and often alone.
+func (f *findings) verdict(file string, cfg *config.Config) string {
+	switch n := len(f.wrong); {
+	case n == 1:
+		return fmt.Sprintf("%s: %s would not start: one thing is wrong", clean(file), cfg.Service)
+	case n > 1:
+		return fmt.Sprintf("%s: %s would not start: %d things are wrong", clean(file), cfg.Service, n)
+	case len(cfg.Listeners) == 0:
+		return clean(file) + " is good; it has no listeners, as consumers and jobs have none: no client could connect"
 	}
-	if err := master.CheckNewListeners(cfg, running); err != nil {
-		fmt.Fprintf(a.err, "masterd: a reload would be refused: %s\n", cleanLines(err.Error()))
-		return 1
-	}
-	fmt.Fprintf(a.err, "masterd: %s runs: listeners that it does not have yet were tried\n", cfg.Service)
-	return 0
+	return clean(file) + " is good"
 }

@@ -17,7 +17,7 @@ const (
 	exitNoMaster   = 3
 	exitRolledBack = 4
 	exitHeld       = 5 // held or superseded
-	exitUnknown    = 6 // the connection broke or patience ended before the outcome was known
+	exitUnknown    = 6 // the connection broke, or patience or the bake's time ended, before the outcome was known
 	exitOpen       = 7 // written, but something is left to do by a person (import)
 
 	// Those of status that differ, after the LSB.

@@ -42,6 +42,10 @@ func TestOutcomes(t *testing.T) {
 	}{
 		{api.Outcome{Result: api.ResultAccepted, Reason: "Accepted; it goes on without you."}, 0, "Accepted; it goes on without you.\n", ""},
 		{api.Outcome{Result: api.ResultDone, Generation: 2, Reason: "Generation 2 (v2) has the traffic.", ElapsedMS: 200}, 0, "reload done after 0.2s: Generation 2 (v2) has the traffic.\n", ""},
+		{api.Outcome{Result: api.ResultDone, Generation: 3, Reason: "Generation 3 (v3) has the traffic.", ElapsedMS: 200,
+			RollbackTarget: &api.RollbackTarget{Generation: 1, Version: "v1\x1b", Warm: true, Due: noon().Add(8 * time.Second)}}, 0,
+			"reload done after 0.2s: Generation 3 (v3) has the traffic.\nrollback: back to v1\\x1b (generation 1), warm, at once\n" +
+				"confirm: back to generation 1 in 8s unless `masterd promote`\n", ""},
 		{
 			api.Outcome{Result: api.ResultFailed, Stage: "check", Generation: 9, Reason: "worker 23 answered 500 to GET /healthz 3 times", Worker: 23,
 				LastLines: []string{"listening", "\x1b[31mpanic:\x1b[0m no\tdatabase"}, ElapsedMS: 1249},
@@ -51,6 +55,10 @@ func TestOutcomes(t *testing.T) {
 		{
 			api.Outcome{Result: api.ResultRolledBack, Stage: "bake", Reason: "worker 24 died: signal: killed", ElapsedMS: 130_000},
 			4, "", "masterd: reload was rolled back at stage bake after 2m 10s: worker 24 died: signal: killed\n",
+		},
+		{
+			api.Outcome{Result: api.ResultFailed, Stage: "bake", Reason: "generation 2 (v2) serves and does not count as baked: its time is over", ElapsedMS: 30_000},
+			6, "", "masterd: reload has not ended after 30.0s: generation 2 (v2) serves and does not count as baked: its time is over\n",
 		},
 		{api.Outcome{Result: api.ResultHeld, Reason: "bob (uid 1001) holds it: exam week"}, 5, "", "masterd: reload was refused: bob (uid 1001) holds it: exam week\n"},
 		{
@@ -183,6 +191,12 @@ func TestWrongUsage(t *testing.T) {
 	c := newCLI(t)
 	for _, u := range []struct{ line, want string }{
 		{"relaod", "there is no verb \"relaod\"; did you mean reload?\nTry \"masterd --help\"."},
+		{"restart", "there is no verb \"restart\": \"masterd reload\" starts new workers in the place of the old ones and loses no request, " +
+			"\"masterd upgrade\" replaces masterd itself; \"systemctl restart masterd@NAME\" ends everything and starts it again"},
+		{"start", "there is no verb \"start\": \"masterd run\" runs the service in the foreground, and \"systemctl start masterd@NAME\" has systemd start it"},
+		{"ps", "there is no verb \"ps\": \"masterd status\" shows the workers of a service, \"masterd list\" the services"},
+		{"-s restart", `-s is "restart"; it can be reload, stop, quit or reopen`},
+		{"--service shop", "--service names a running service, for a verb or for -s; without them masterd is the daemon"},
 		{"xyzzy", "there is no verb \"xyzzy\"\nTry \"masterd --help\"."},
 		{"reload --lable x", "unknown flag: --lable\nTry \"masterd reload --help\"."},
 		{"reload now", "masterd reload takes no arguments, not \"now\"\nTry \"masterd reload --help\"."},
@@ -245,6 +259,9 @@ func TestRequestsAsTyped(t *testing.T) {
 		{[]string{"stop", "--now"}, "stop", api.StopRequest{Now: true}},
 		{[]string{"stop", "--announce", "10s"}, "stop", api.StopRequest{Announce: new(api.Duration(10 * time.Second))}},
 		{[]string{"stop", "--announce", "0"}, "stop", api.StopRequest{Announce: new(api.Duration(0))}},
+		{[]string{"-s", "reload"}, "reload", api.ReloadRequest{Until: "serving"}},
+		{[]string{"-s", "stop", "--service", "shop"}, "stop", api.StopRequest{}},
+		{[]string{"--signal=quit"}, "stop", api.StopRequest{Patient: true}},
 		{[]string{"versions", "pin", "v1"}, "pin", "v1"},
 		{[]string{"versions", "unpin", "3"}, "unpin", "3"},
 	} {
@@ -254,6 +271,19 @@ func TestRequestsAsTyped(t *testing.T) {
 		if code != 0 || len(calls) != 1 || calls[0].What != r.what || !reflect.DeepEqual(calls[0].Request, r.want) {
 			t.Errorf("masterd %s: exit %d, the master was asked %+v, want %+v\n%s", strings.Join(r.args, " "), code, calls, r.want, errs)
 		}
+	}
+}
+
+// What nginx's hands type has the exit codes of the verbs, and means the same service.
+func TestSignalIsAVerb(t *testing.T) {
+	c := newCLI(t)
+	c.want(3, "", "masterd: no master of shop is running; looked in $DIR\n", "-s", "reload", "--service", "shop")
+	c.want(3, "", "masterd: no master of shop is running; looked in $DIR\n", "-s", "reopen", "--service", "shop")
+	c.service("shop", scripted(ended(api.Outcome{Result: api.ResultHeld, Reason: "bob holds it"})))
+	c.service("blog", named("blog", ""))
+	c.want(5, "", "masterd: reload was refused: bob holds it\n", "-s", "reload", "--service", "shop")
+	if code, _, errs := c.run("-s", "reload"); code != 2 || !strings.Contains(errs, "several services run here") {
+		t.Errorf("which of two was not asked: exit %d: %s", code, errs)
 	}
 }
 

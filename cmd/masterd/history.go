@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/masterd/masterd/pkg/api"
-	"github.com/masterd/masterd/pkg/master"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/history"
 )
@@ -130,7 +129,7 @@ func (a *app) historyFiles(ctx context.Context) (path string, end *history.End, 
 	if wrong != nil {
 		return "", nil, &exit{exitUsage, wrong.Error()}
 	}
-	return filepath.Join(cfg.StateDir, master.HistoryFile), nil, nil
+	return filepath.Join(cfg.StateDir, history.FileName), nil, nil
 }
 
 func (a *app) showHistory(w io.Writer, entries []api.Entry) error {

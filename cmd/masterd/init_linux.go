@@ -12,8 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
-	"github.com/masterd/masterd/pkg/master"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 	"github.com/masterd/masterd/pkg/master/keeper"
+	"github.com/masterd/masterd/pkg/master/takeover"
 )
 
 const (
@@ -47,7 +48,7 @@ const (
 // child, so that it is the master here from then on.
 type container struct {
 	a        *app
-	self     master.Self
+	self     takeover.Self
 	program  *os.File  // what is started: the last masterd that has proved itself; nil: what lies at its path
 	reports  *os.File  // this end of the pipe
 	reporter *os.File  // the other one
@@ -63,7 +64,7 @@ type container struct {
 func first() bool { return os.Getpid() == 1 }
 
 // runFirst is the container's life.
-func (a *app) runFirst(self master.Self) error {
+func (a *app) runFirst(self takeover.Self) error {
 	c := &container{a: a, self: self, signals: make(chan os.Signal, signalQueue)}
 	if err := c.open(); err != nil {
 		return exitf(exitFailed, "preparing to start the master: %v", err)
@@ -129,7 +130,7 @@ func (c *container) start() error {
 	if c.program != nil { // by way of this process: the child's descriptors are moved
 		program = fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), descriptor(c.program))
 	}
-	pid, err := syscall.ForkExec(program, c.self.Args(master.RunVerb), &syscall.ProcAttr{
+	pid, err := syscall.ForkExec(program, c.self.Args(takeover.RunVerb), &syscall.ProcAttr{
 		Env: env, Files: []uintptr{0, 1, 2, keeper.ReporterFD: uintptr(descriptor(c.reporter))}, Sys: attr,
 	})
 	if err == nil {
@@ -294,12 +295,7 @@ func exitCode(status syscall.WaitStatus) int {
 
 // descriptor is a file's; Fd would make it blocking.
 func descriptor(f *os.File) (fd int) {
-	raw, err := f.SyscallConn()
-	if err == nil {
-		err = raw.Control(func(n uintptr) { fd = int(n) })
-	}
-	if err != nil {
-		return -1
-	}
+	fd = -1
+	_ = fdpass.Control(f, func(n int) error { fd = n; return nil })
 	return fd
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -54,11 +53,6 @@ func (l lastGood) save(c *config.Config) error {
 			_ = os.Remove(k.path)
 		}
 	}
-	for _, dir := range l.formerly() {
-		if dir != c.StateDir {
-			l.tidy(dir)
-		}
-	}
 	return nil
 }
 
@@ -86,9 +80,8 @@ func (l lastGood) load(env []string) (*config.Config, error) {
 	return c, nil
 }
 
-// dirs are where it can be: the directory that systemd gives the unit, what the
-// file seems to say, those of all of the user's services, and where earlier
-// masterds kept it.
+// dirs are where it can be: the directory that the environment or systemd gives
+// the unit, what the file seems to say, and those of all of the user's services.
 func (l lastGood) dirs() (dirs []string) {
 	add := func(dir string) {
 		if filepath.IsAbs(dir) && !slices.Contains(dirs, dir) {
@@ -103,23 +96,15 @@ func (l lastGood) dirs() (dirs []string) {
 			add(filepath.Join(l.base, service))
 		}
 	}
-	for _, dir := range l.formerly() {
+	for _, dir := range filepath.SplitList(l.variable("STATE_DIRECTORY")) {
 		add(dir)
 	}
-	for _, above := range l.formerly() {
-		for _, name := range namesIn(above) {
-			if _, err := os.Lstat(filepath.Join(above, name, l.name)); err == nil && !strings.HasPrefix(name, ".") {
-				add(filepath.Join(above, name))
-			}
+	for _, name := range namesIn(l.base) {
+		if _, err := os.Lstat(filepath.Join(l.base, name, l.name)); err == nil && !strings.HasPrefix(name, ".") {
+			add(filepath.Join(l.base, name))
 		}
 	}
 	return dirs
-}
-
-// formerly is where an earlier masterd kept it.
-func (l lastGood) formerly() []string {
-	dirs := filepath.SplitList(l.variable("STATE_DIRECTORY"))
-	return append(dirs, l.base)
 }
 
 func (l lastGood) variable(name string) (value string) {
@@ -129,28 +114,6 @@ func (l lastGood) variable(name string) (value string) {
 		}
 	}
 	return value
-}
-
-// tidy removes what an earlier masterd kept in a directory: this one's copy, and
-// those of services whose state directory is gone.
-func (l lastGood) tidy(dir string) {
-	for _, k := range copiesIn(dir) {
-		if filepath.Base(k.path) == l.name {
-			_ = os.Remove(k.path)
-			continue
-		}
-		text, err := atomicfile.Read(k.path, maxConfig)
-		if err != nil {
-			continue
-		}
-		service, _, state := config.Glean("/", text)
-		if state == "" && service != "" {
-			state = filepath.Join(dir, service)
-		}
-		if _, err := os.Lstat(state); state != "" && errors.Is(err, fs.ErrNotExist) {
-			_ = os.Remove(k.path)
-		}
-	}
 }
 
 // kept is a copy.

@@ -100,41 +100,6 @@ func TestLastGoodLiesInTheStateDirectory(t *testing.T) {
 	}
 }
 
-// What an earlier masterd kept beside the state directories is read once more, and
-// then moved; what belongs to services that are gone is removed.
-func TestLastGoodsOfEarlierMasterds(t *testing.T) {
-	c := newCopies(t)
-	file := filepath.Join(c.dir, "shop.yaml")
-	old := func(file, text string) string {
-		t.Helper()
-		path := filepath.Join(c.base, c.lastGood(file).name)
-		if err := errors.Join(os.MkdirAll(c.base, 0o711), os.WriteFile(path, []byte(text), 0o600)); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	mine := old(file, text("shop", ""))
-	gone := old("/1", text("temporary", "state_dir: /tmp/gone/state\n"))
-	never := old("/2", text("never", ""))
-	living := old("/3", text("blog", ""))
-	if err := os.MkdirAll(filepath.Join(c.base, "blog"), 0o711); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, []byte("broken"), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	cfg, err := c.lastGood(file).load(nil)
-	if err != nil || cfg.Service != "shop" {
-		t.Fatal(err)
-	}
-	c.keep(file, text("shop", ""))
-	for path, want := range map[string]bool{mine: false, gone: false, never: false, living: true} {
-		if _, err := os.Lstat(path); (err == nil) != want {
-			t.Errorf("%s: %v", path, err)
-		}
-	}
-}
-
 // One state directory has few, and the newest counts.
 func TestLastGoodsAreBounded(t *testing.T) {
 	c := newCopies(t)

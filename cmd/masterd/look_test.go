@@ -16,9 +16,13 @@ func TestVersions(t *testing.T) {
 	at := func(d time.Duration) time.Time { return noon().Add(-d) }
 	c.service("shop", &admintest.Backend{
 		VersionsAre: []api.Version{
-			{ID: "8c2e", Label: "v1.3.0", Digest: "sha256:ffee00112233445566", Use: "active", Created: at(time.Hour), Size: 19_000_000, Mode: "copy"},
-			{ID: "77aa", Label: "v1.2.9\x1b[2J", Digest: "sha256:99aabbccddeeff0011", Created: at(25 * time.Hour), Size: 18_900_000, Mode: "copy", Closed: true},
-			{ID: "0b1d", Label: "v1.2.3", Digest: "sha256:0a1b2c3d4e5f60718", Use: "parked", Created: at(50 * time.Hour), Size: 18_800_000, Mode: "path", Held: true},
+			{ID: "8c2e", Label: "v1.3.0", Digest: "sha256:ffee00112233445566", Use: "active", Created: at(time.Hour), Size: 19_000_000, Mode: "copy",
+				Settings: map[string]string{"worker.kind": "sdk"}},
+			{ID: "77aa", Label: "v1.2.9\x1b[2J", Digest: "sha256:99aabbccddeeff0011", Created: at(25 * time.Hour), Size: 18_900_000, Mode: "copy", Closed: true,
+				Settings: map[string]string{"worker.kind": "sdk"}},
+			{ID: "0b1d", Label: "v1.2.3", Digest: "sha256:0a1b2c3d4e5f60718", Use: "parked", Created: at(50 * time.Hour), Size: 18_800_000, Mode: "path", Held: true,
+				Settings: map[string]string{"worker.kind": "sdk"}},
+			{ID: "0a0a", Label: "v1.2.2", Digest: "sha256:0b1b2c3d4e5f60718", Created: at(50 * time.Hour), Size: 18_800_000, Mode: "path"},
 		},
 		DiffIs: []string{"program  0a1b2c3d -> ffee0011", "argument\t--mode=prod"},
 	})
@@ -27,6 +31,7 @@ func TestVersions(t *testing.T) {
 		`v1.3.0         8c2e  ffee00112233  active  2026-03-04 11:00  18.1 MiB  copy`,
 		`v1.2.9\x1b[2J  77aa  99aabbccddee          2026-03-03 11:00  18.0 MiB  copy  rolled back`,
 		`v1.2.3         0b1d  0a1b2c3d4e5f  parked  2026-03-02 10:00  17.9 MiB  path  kept by hand`,
+		`v1.2.2         0a0a  0b1b2c3d4e5f          2026-03-02 10:00  17.9 MiB  path  today's settings`,
 	), "", "versions")
 	_, list, _ := c.run("versions")
 	c.want(0, list, "", "versions", "list")
@@ -155,7 +160,7 @@ func TestWatch(t *testing.T) {
 	frames := strings.Split(strings.TrimSuffix(strings.TrimPrefix(text, screenEnter), screenLeave), screenHome)[1:]
 	for _, f := range frames {
 		l := strings.Split(strings.TrimSuffix(f, screenToEnd), "\r\n")
-		if len(l) != 10 || !strings.HasPrefix(l[9], "... 22 more lines") {
+		if len(l) != 10 || !strings.HasPrefix(l[9], "... 8 more lines") {
 			t.Errorf("a frame of %d lines ends in %q", len(l), l[len(l)-1])
 		}
 		for _, line := range l {

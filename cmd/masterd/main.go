@@ -4,7 +4,7 @@
 //
 // Bare masterd is the daemon, in the foreground; every other verb talks to a
 // running one. Environment and signals are read in this package and nowhere
-// else. There is one short file for each verb.
+// else. There is one short file for each verb, or for those that are alike.
 package main
 
 import (
@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -19,17 +20,11 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/masterd/masterd/pkg/master"
-	"github.com/masterd/masterd/pkg/master/keeper"
-	"github.com/masterd/masterd/pkg/master/proc"
 	"github.com/masterd/masterd/pkg/master/trust"
 )
 
 func main() {
-	// The same binary is the shim that workers are started through; nothing may
-	// come before this.
-	proc.ShimMain()
-	keeper.Main(master.Tend) // and the keeper
+	becomeOther() // nothing may come before this
 	os.Exit(newApp().execute(context.Background(), os.Args[1:]))
 }
 
@@ -82,27 +77,23 @@ func (a *app) colour() bool {
 
 // pageWidth is how wide output may be: the terminal, or what COLUMNS says when
 // there is none, at most pageColumns.
-func (a *app) pageWidth() int {
+func (a *app) pageWidth() int { return a.widthUpTo(pageColumns) }
+
+// widthUpTo is the same with another limit.
+func (a *app) widthUpTo(most int) int {
 	if width, _, ok := a.terminal(); ok && width > 0 {
-		return min(width, pageColumns)
+		return min(width, most)
 	}
 	if n, err := strconv.Atoi(a.env("COLUMNS")); err == nil && n > 0 {
-		return min(n, pageColumns)
+		return min(n, most)
 	}
-	return pageColumns
+	return most
 }
 
 // environWithout is the environment without the named variables.
 func environWithout(environ []string, names ...string) []string {
-	out := make([]string, 0, len(environ))
-next:
-	for _, kv := range environ {
-		for _, name := range names {
-			if strings.HasPrefix(kv, name+"=") {
-				continue next
-			}
-		}
-		out = append(out, kv)
-	}
-	return out
+	return slices.DeleteFunc(slices.Clone(environ), func(kv string) bool {
+		name, _, named := strings.Cut(kv, "=")
+		return named && slices.Contains(names, name)
+	})
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/masterd/masterd/pkg/master/admin/admintest"
 )
 
-// rewrite writes golden files anew: go test ./cmd/masterd -rewrite.
-var rewrite = flag.Bool("rewrite", false, "write golden files and docs/man/masterd.8 anew")
+// rewrite writes golden files anew: go test ./cmd/masterd -update.
+var rewrite = flag.Bool("update", false, "write golden files and docs/man/masterd.8 anew")
 
 // asMasterd has this test program be masterd itself, for what can only be seen
 // from outside: pipes, other users.
@@ -135,10 +135,10 @@ func golden(t *testing.T, name, got string) {
 	}
 	want, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatalf("%v; go test -rewrite writes it", err)
+		t.Fatalf("%v; go test -update writes it", err)
 	}
 	if got != string(want) {
-		t.Errorf("%s has changed; if that is well, go test -rewrite\n--- got\n%s--- want\n%s", path, got, want)
+		t.Errorf("%s has changed; if that is well, go test -update\n--- got\n%s--- want\n%s", path, got, want)
 	}
 }
 

@@ -23,90 +23,24 @@ type page struct {
 	st     api.Status
 	width  int
 	colour bool
+	which  []string // flags by which this service was named
 }
 
 // render writes the page that an operator lives in. It reads no clock: ages
 // are relative to the status's own time, in whose zone moments are shown.
-func render(w io.Writer, st api.Status, width int, colour bool) error {
-	p := &page{st: st, width: width, colour: colour}
+func render(w io.Writer, st api.Status, width int, colour bool, which ...string) error {
+	p := &page{st: st, width: width, colour: colour, which: which}
 	p.head()
 	p.rollout()
 	p.listeners()
 	p.generations()
 	p.blobs()
-	p.failure()
 	p.cut()
 	_, err := io.WriteString(w, strings.Join(p.lines, "\n")+"\n")
 	return err
 }
 
 func (p *page) add(line string) { p.lines = append(p.lines, line) }
-
-// head says what runs, since when, by whom and why, and what is not as it
-// should be.
-func (p *page) head() {
-	st := p.st
-	state, env := clean(st.State), cut(clean(st.Environment), 20)
-	name := cut(clean(st.Service), max(p.width-columns(state)-columns(env)-2*gap, leastColumn))
-	var text string
-	left := -gap
-	for _, part := range []struct {
-		style style
-		text  string
-	}{{bold, name}, {stateStyle(st.State), state}, {plain, env}} {
-		if part.text == "" {
-			continue
-		}
-		if text != "" {
-			text += strings.Repeat(" ", gap)
-		}
-		text += paint(p.colour, part.style, part.text)
-		left += gap + columns(part.text)
-	}
-	// The right-hand side gives way. A master that ends may not know itself.
-	if st.Master.PID != 0 {
-		right := fmt.Sprintf("masterd %s, pid %d, up %s", cut(clean(st.Master.Version), nameColumns), st.Master.PID, span(st.Now.Sub(st.Master.Since)))
-		if left+gap+columns(right) <= p.width {
-			text += strings.Repeat(" ", p.width-left-columns(right)) + paint(p.colour, dim, right)
-		}
-	}
-	p.add(text)
-
-	if a := st.Active; a != nil {
-		baked := "not baked yet"
-		if a.Baked {
-			baked = "baked"
-		}
-		called, digest := cut(clean(a.Version.Label), nameColumns), shortDigest(clean(a.Version.Digest))
-		if called != digest { // a version without a name is called by its digest
-			called += ", " + digest
-		}
-		p.field("version", plain, fmt.Sprintf("%s, generation %d, %s", called, a.Generation, baked))
-		p.field("since", plain, fmt.Sprintf("%s, %s ago", stamp(a.Since.In(st.Now.Location())), span(st.Now.Sub(a.Since))))
-		p.field("by", plain, a.By)
-		p.field("why", plain, a.Why)
-	} else {
-		p.field("version", yellow, "none has the traffic")
-	}
-	p.field("config", plain, st.ConfigFile)
-	p.field("file", yellow, st.FileDiffers)
-	switch m := st.Master; {
-	case m.Cgroup != "":
-		p.field("contained", plain, "each worker and what it starts in a cgroup of its own")
-	case m.NoCgroup != "":
-		p.field("contained", plain, "by session and environment, there is no cgroup: "+m.NoCgroup)
-	}
-	if h := st.Hold; h != nil {
-		p.field("held", yellow, fmt.Sprintf("by %s: %s", h.By, h.Reason))
-	}
-	for i, r := range st.Reasons {
-		label := ""
-		if i == 0 {
-			label = st.State
-		}
-		p.field(label, stateStyle(st.State), r)
-	}
-}
 
 const fieldColumns = 10 // of the names at the left
 
@@ -210,8 +144,12 @@ func (p *page) generations() {
 		if len(g.Workers) == 0 {
 			rows = p.notes(rows, dim, "no worker yet")
 		}
-		for _, w := range g.Workers {
-			rows = p.worker(rows, g, w)
+		for _, alike := range fold(g) {
+			if len(alike) == 1 {
+				rows = p.worker(rows, g, alike[0])
+			} else {
+				rows = p.workers(rows, g, alike)
+			}
 		}
 	}
 	p.lines = append(p.lines, table(cols, rows, 0, p.width, p.colour)...)
@@ -327,37 +265,6 @@ func (p *page) blobs() {
 		rows = append(rows, row{cells: []string{clean(b.Name), size(b.Size), by, span(p.st.Now.Sub(b.Since)), across}})
 	}
 	p.lines = append(p.lines, table(cols, rows, 0, p.width, p.colour)...)
-}
-
-// failure is the last one, however long ago.
-func (p *page) failure() {
-	e := p.st.LastFailure
-	if e == nil {
-		return
-	}
-	p.section("LAST FAILURE", fmt.Sprintf("%s ago, %s", span(p.st.Now.Sub(e.At)), stamp(e.At.In(p.st.Now.Location()))))
-	what := clean(e.What)
-	if e.Version != "" {
-		to := " to "
-		if e.What == "start" {
-			to = " of "
-		}
-		what += to + cut(clean(e.Version), nameColumns)
-	}
-	if e.To != 0 {
-		what += fmt.Sprintf(" (generation %d)", e.To)
-	}
-	if e.By != "" {
-		what += " by " + e.By
-	}
-	p.field("what", plain, what)
-	p.field("why", plain, e.Why)
-	outcome := e.Outcome
-	if e.Stage != "" {
-		outcome += " at stage " + e.Stage
-	}
-	p.field("outcome", red, outcome)
-	p.field("reason", plain, e.Reason)
 }
 
 // cut is the last worker that took something with it, however long ago.

@@ -47,6 +47,10 @@ func servingStatus() api.Status {
 
 func bakingStatus() api.Status {
 	st := servingStatus()
+	st.RollbackTarget = &api.RollbackTarget{Generation: 7, Version: "v1.2.3", Warm: true}
+	st.Next = []api.Next{
+		{Args: []string{"promote"}, Why: "ends the bake of v1.3.0 now, as passed"}, {Args: []string{"rollback"}, Why: st.RollbackTarget.String()},
+	}
 	v := testVersion("v1.3.0", "ffee0011")
 	st.Environment = "production"
 	st.Blobs = []api.Blob{
@@ -72,6 +76,12 @@ func bakingStatus() api.Status {
 
 func degradedStatus() api.Status {
 	st := servingStatus()
+	st.RollbackTarget = &api.RollbackTarget{Version: "v1.2.2"}
+	st.Next = []api.Next{
+		{Args: []string{"logs", "--worker", "13"}, Why: "what worker 13 writes, which fails its checks"},
+		{Args: []string{"rollback"}, Why: st.RollbackTarget.String()},
+		{Args: []string{"history"}, Why: "how it came to that"},
+	}
 	st.State = "degraded"
 	st.Reasons = []string{
 		"Worker 13 fails its checks: GET /healthz was answered 500 Internal Server Error, and it wanted 200.",
@@ -146,6 +156,8 @@ func announcedStatus() api.Status {
 func nothingAliveStatus() api.Status {
 	st := servingStatus()
 	st.State, st.Active, st.Generations = "down", nil, nil
+	st.RollbackTarget = &api.RollbackTarget{Refused: "no other version is parked or kept"}
+	st.Next = []api.Next{{Args: []string{"logs", "-n", "100"}, Why: "what the workers wrote"}, {Args: []string{"reload"}, Why: "runs what is on disk now"}}
 	st.Reasons = []string{"No live worker has the traffic."}
 	st.LastFailure = &api.Entry{
 		At: ago(4 * time.Second), What: "start", By: "masterd", To: 1, Version: "v1.2.3", Outcome: "failed", Stage: "start",
@@ -157,6 +169,7 @@ func nothingAliveStatus() api.Status {
 func startingStatus() api.Status {
 	st := nothingAliveStatus()
 	st.State, st.Reasons, st.LastFailure = "starting", nil, nil
+	st.Next = st.Next[:1]
 	v := testVersion("v1.2.3", "0a1b2c3d")
 	st.Generations = []api.Generation{{
 		ID: 1, Version: v, Phase: "starting", Since: ago(4 * time.Second), Deadline: in(56 * time.Second),
@@ -172,6 +185,9 @@ func hostileStatus() api.Status {
 	st.Service = "a-service-with-a-name-as-long-as-it-can-be"
 	label := "v2.0.0-rc.1+build.20260304.sha.0123456789abcdef-this-goes-on-for-quite-a-while-\x1b]0;owned\x07"
 	st.Active.Version.Label = label
+	st.RollbackTarget.Version = label
+	st.Next[0] = api.Next{Args: []string{"check", "--config", "/srv/'\x1b[2J it\u202e/" + strings.Repeat("x", 120)}, Why: label}
+	st.LastFailure = &api.Entry{At: ago(time.Second), What: "reload", By: st.Active.By, Why: label, To: 1 << 63, Version: label, Outcome: "failed", Reason: label}
 	st.Active.By = "root for \x1b[31mmallory\u202e"
 	st.Active.Why = "買い物かごを直す 買い物かごを直す 買い物かごを直す 買い物かごを直す 買い物かごを直す 買い物かごを直す\x9b2J"
 	st.Generations[1].Version.Label = label
@@ -196,8 +212,73 @@ func sixteenStatus() api.Status {
 	return st
 }
 
+// confirmStatus: it goes back by itself.
+func confirmStatus() api.Status {
+	st := bakingStatus()
+	st.Rollout.Stage, st.Rollout.Deadline = "confirm", in(8*time.Second)
+	st.RollbackTarget.Due = in(8 * time.Second)
+	st.Next = []api.Next{
+		{Args: []string{"promote"}, Why: "keeps v1.3.0, which is taken back otherwise"},
+		{Args: []string{"rollback"}, Why: st.RollbackTarget.String()},
+	}
+	return st
+}
+
+// rolledBackStatus: what failed is still on disk.
+func rolledBackStatus() api.Status {
+	st := servingStatus()
+	st.FileDiffers = "on disk is what was rolled back 10s ago; `masterd reload` would try it again"
+	st.LastFailure = &api.Entry{
+		At: ago(10 * time.Second), What: "reload", By: "bob (uid 1001)", From: 7, To: 8, Version: "v1.2.4", Outcome: "rolled-back", Stage: "bake",
+		Reason: "Generation 8 (v1.2.4) was rolled back to generation 7 (v1.2.3): worker 15 of generation 8 (v1.2.4) exited: exit status 2.",
+	}
+	st.Next = []api.Next{
+		{Args: []string{"history"}, Why: "how it came to that"}, {Args: []string{"reload"}, Why: "tries again what is on disk, once it is mended"},
+	}
+	return st
+}
+
+// brokenFileStatus: reloads are refused until it is mended.
+func brokenFileStatus() api.Status {
+	st := servingStatus()
+	st.FileDiffers = "the configuration on disk cannot be used: /etc/masterd/my shop.yaml:3: servce is no key; did you mean service?"
+	st.Next = []api.Next{{Args: []string{"check", "--config", "/etc/masterd/my shop.yaml"}, Why: "what is wrong in the file; nothing can be reloaded until it is mended"}}
+	return st
+}
+
+// allSickStatus: twenty workers say the same, and one is apart.
+func allSickStatus() api.Status {
+	st := sixteenStatus()
+	st.State = "degraded"
+	st.Reasons = []string{"20 of 20 workers fail their checks: GET /healthz was answered 503 Service Unavailable."}
+	g := &st.Generations[0]
+	for i := range uint64(4) {
+		g.Workers = append(g.Workers, worker(116+i, "active", 3*time.Hour, 12))
+	}
+	for i := range g.Workers {
+		w := &g.Workers[i]
+		w.Phase, w.Healthy, w.LastProbe = "active", false, "GET /healthz was answered 503 Service Unavailable"
+	}
+	return st
+}
+
+// oneSickStatus: one of twenty is apart, and another has something of its own to say.
+func oneSickStatus() api.Status {
+	st := allSickStatus()
+	st.Reasons = []string{"Worker 107 fails its checks: GET /healthz was answered 503 Service Unavailable."}
+	for i := range st.Generations[0].Workers {
+		w := &st.Generations[0].Workers[i]
+		if w.ID != 107 {
+			w.Healthy, w.LastProbe = true, ""
+		}
+	}
+	st.Generations[0].Workers[2].Dropped = 12
+	return st
+}
+
 func statuses() map[string]api.Status {
 	return map[string]api.Status{
+		"all-sick": allSickStatus(), "one-sick": oneSickStatus(), "confirm": confirmStatus(), "rolled-back": rolledBackStatus(), "broken-file": brokenFileStatus(),
 		"serving": servingStatus(), "baking": bakingStatus(), "degraded": degradedStatus(), "draining-held": drainingStatus(),
 		"draining-three": threeDrainingStatus(),
 		"nothing-alive":  nothingAliveStatus(), "starting": startingStatus(), "hostile": hostileStatus(), "sixteen": sixteenStatus(),
@@ -268,4 +349,28 @@ func Example_span() {
 		fmt.Print(span(d), ", ")
 	}
 	// Output: 0s, 0s, 0s, 59s, 1m, 1m 1s, 1h, 1d 1h, 400d,
+}
+
+// A command that is proposed means the service that was asked, however it was named.
+func TestProposedCommandsNameTheService(t *testing.T) {
+	for _, x := range []struct {
+		which []string
+		want  []string
+	}{
+		{nil, []string{"masterd rollback  ", "masterd check --config '/etc/my shop.yaml'  "}},
+		{[]string{"--service", "shop"}, []string{"masterd rollback --service shop  ", "masterd check --config '/etc/my shop.yaml'  "}},
+		{[]string{"--config", "it's.yaml"}, []string{`masterd rollback --config 'it'\''s.yaml'  `}},
+	} {
+		st := servingStatus()
+		st.Next = []api.Next{{Args: []string{"rollback"}, Why: "x"}, {Args: []string{"check", "--config", "/etc/my shop.yaml"}, Why: "y"}}
+		var b strings.Builder
+		if err := render(&b, st, pageColumns, false, x.which...); err != nil {
+			t.Fatal(err)
+		}
+		for _, w := range x.want {
+			if !strings.Contains(b.String(), w) {
+				t.Errorf("%v: there is no %q in\n%s", x.which, w, b.String())
+			}
+		}
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -98,6 +99,7 @@ func (p *progress) ended(o api.Outcome) error {
 			}
 		}
 		fmt.Fprintf(p.a.out, "%s done after %s%s\n", p.what, took, cleanLines(why))
+		p.leads(o.RollbackTarget)
 		return nil
 	case api.ResultAccepted:
 		if o.Reason == "" {
@@ -106,6 +108,9 @@ func (p *progress) ended(o api.Outcome) error {
 		fmt.Fprintln(p.a.out, cleanLines(o.Reason))
 		return nil
 	case api.ResultFailed:
+		if o.Stage == "bake" { // it has the traffic, and may yet be baked or be rolled back
+			return exitf(exitUnknown, "%s has not ended after %s%s", p.what, took, why)
+		}
 		text = fmt.Sprintf("%s failed%s after %s and nothing has changed%s", p.what, at, took, why)
 	case api.ResultRolledBack:
 		text = fmt.Sprintf("%s was rolled back%s after %s%s", p.what, at, took, why)
@@ -119,6 +124,17 @@ func (p *progress) ended(o api.Outcome) error {
 		text = fmt.Sprintf("%s ended with %q, which this masterd does not know%s", p.what, o.Result, why)
 	}
 	return &exit{outcomeCode(o.Result), text + lastLines(o)}
+}
+
+// leads tells where a rollback leads now, after what can be rolled back.
+func (p *progress) leads(t *api.RollbackTarget) {
+	if t == nil || !slices.Contains([]string{"reload", "rollback", "promote"}, p.what) {
+		return
+	}
+	fmt.Fprintf(p.a.out, "rollback: %s\n", clean(t.String()))
+	if due := t.DueIn(p.a.now(), span); due != "" {
+		fmt.Fprintf(p.a.out, "confirm: %s\n", clean(due))
+	}
 }
 
 // lastLines are what the worker behind a failure said last.

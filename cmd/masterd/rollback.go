@@ -16,7 +16,7 @@ func (a *app) rollbackCommand() *cobra.Command {
 		Short:   "Go back to the version before, or to a kept one",
 		Long: `Go back to the version before, at any stage of a rollout. While that one is
 still parked the traffic moves at once; a kept version that no longer runs is
-started and checked first. VERSION is an id, a label, or the beginning of a
+started and checked first, with the settings that it was run with. VERSION is an id, a label, or the beginning of a
 digest, as "masterd versions" shows them.`,
 		Args:              arguments(0, 1),
 		ValidArgsFunction: a.completeVersions(1),

@@ -26,6 +26,7 @@ const helpColumns = 80
 func (a *app) root() *cobra.Command {
 	var check, version bool
 	var strict bool
+	var signal string
 	root := &cobra.Command{
 		Use:   "masterd",
 		Short: "Run a service and roll it over without losing a request",
@@ -45,6 +46,10 @@ running one.`,
 				return a.printVersion()
 			case check:
 				return a.check(cmd)
+			case signal != "":
+				return a.signal(cmd.Context(), signal)
+			case a.service != "":
+				return exitf(exitUsage, "--service names a running service, for a verb or for -s; without them masterd is the daemon")
 			}
 			return a.run(cmd.Context(), strict)
 		},
@@ -60,6 +65,9 @@ running one.`,
 	root.MarkPersistentFlagFilename("config", "yaml", "yml")
 	root.Flags().BoolVarP(&check, "test", "t", false, "check the configuration and exit, as the verb check")
 	root.Flags().BoolVar(&version, "version", false, "print masterd's own version and exit, as the verb version")
+	root.Flags().StringVarP(&signal, "signal", "s", "", "as nginx: have the running master `WHAT`: reload, stop, quit or reopen (its log files)")
+	root.RegisterFlagCompletionFunc("signal", cobra.FixedCompletions([]string{"reload", "stop", "quit", "reopen"}, cobra.ShellCompDirectiveNoFileComp))
+	a.talking(root)
 	strictFlag(root, &strict)
 	root.AddGroup(
 		&cobra.Group{ID: groupDaemon, Title: "The daemon:"},
@@ -70,7 +78,7 @@ running one.`,
 	root.AddCommand(
 		a.runCommand(), a.checkCommand(), a.stopCommand(), a.scaleCommand(), a.upgradeCommand(), a.proveCommand(),
 		a.reloadCommand(), a.rollbackCommand(), a.promoteCommand(), a.abortCommand(), a.holdCommand(), a.unholdCommand(), a.versionsCommand(),
-		a.statusCommand(), a.historyCommand(), a.logsCommand(),
+		a.statusCommand(), a.listCommand(), a.historyCommand(), a.logsCommand(),
 		a.versionCommand(), a.completionCommand(), a.manCommand(), a.sweepCommand(), a.importCommand(),
 	)
 	return root
@@ -99,6 +107,9 @@ func reasonFlag(cmd *cobra.Command, reason *string) {
 func (a *app) knownVerb(cmd *cobra.Command, args []string) error {
 	if len(args) == 0 {
 		return nil
+	}
+	if said := otherwise[args[0]]; said != "" && !cmd.HasParent() {
+		return exitf(exitUsage, "there is no verb %q: %s", args[0], said)
 	}
 	if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 		return fmt.Errorf("there is no verb %q; did you mean %s?", args[0], strings.Join(near, " or "))

@@ -23,6 +23,9 @@ the running rollout and the last failure. The line "contained" says whether each
 worker is in a cgroup of its own, by which all that it starts is ended with it, or
 why not; what it leaves is then found by session and environment.
 
+Where no master runs it names the workers that a dead one has left, which serve on,
+and what to type so that the next one takes them over.
+
 Exit code: 0 serving, 1 not as it should be, 3 not running, 4 unknown.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -33,11 +36,7 @@ Exit code: 0 serving, 1 not as it should be, 3 not running, 4 unknown.`,
 			if watch {
 				return a.watch(cmd.Context(), show, !asJSON)
 			}
-			c, err := a.connect(cmd.Context())
-			if err != nil {
-				return statusExit(err)
-			}
-			st, err := c.Status(cmd.Context())
+			st, err := a.askStatus(cmd.Context())
 			if err != nil {
 				return statusExit(err)
 			}
@@ -58,7 +57,18 @@ Exit code: 0 serving, 1 not as it should be, 3 not running, 4 unknown.`,
 // showPage prints the page in the operator's own time zone.
 func (a *app) showPage(w io.Writer, st api.Status) error {
 	st.Now = st.Now.In(a.now().Location())
-	return render(w, st, a.pageWidth(), a.colour())
+	return render(w, st, a.pageWidth(), a.colour(), a.which()...)
+}
+
+// which are the flags that name the service that was named.
+func (a *app) which() []string {
+	switch {
+	case a.service != "":
+		return []string{"--service", a.service}
+	case a.config != "":
+		return []string{"--config", a.config}
+	}
+	return nil
 }
 
 func (a *app) showJSON(w io.Writer, st api.Status) error { return printJSON(w, st) }

@@ -17,7 +17,10 @@ func (a *app) versionsCommand() *cobra.Command {
 		GroupID: groupRollout,
 		Short:   "List, keep and compare pinned versions",
 		Long: `List the pinned versions, newest first. They are what a rollback can go to; the
-newest rollout.keep_versions stay, and those that are in use or kept by hand.`,
+newest rollout.keep_versions stay, and those that are in use or kept by hand. Each is
+run as it was, with its own worker.kind, health and all other keys of which
+masterd.yaml(5) says that they are kept with each version; one that an earlier masterd
+has kept has none of its own, and is run with today's settings.`,
 		Args:                       a.knownVerb,
 		SuggestionsMinimumDistance: 2,
 		RunE:                       list.RunE,
@@ -71,6 +74,9 @@ func (a *app) showVersions(w io.Writer, versions []api.Version) error {
 		if v.Closed {
 			notes = append(notes, "rolled back")
 		}
+		if len(v.Settings) == 0 {
+			notes = append(notes, "today's settings")
+		}
 		r := row{cells: []string{
 			clean(v.Label), clean(v.ID), shortDigest(clean(v.Digest)), clean(v.Use), v.Created.In(a.now().Location()).Format("2006-01-02 15:04"),
 			size(v.Size), clean(v.Mode), strings.Join(notes, ", "),
@@ -112,8 +118,11 @@ func (a *app) pinCommand(name string, on bool, short string) *cobra.Command {
 
 func (a *app) diffCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use:               "diff A B",
-		Short:             "Tell how version B differs from version A",
+		Use:   "diff A B",
+		Short: "Tell how version B differs from version A",
+		Long: `Tell how version B differs from version A: its program, arguments and environment,
+and the settings that each of them keeps. All other keys of the configuration are today's,
+whichever of them runs.`,
 		Args:              arguments(2, 2),
 		ValidArgsFunction: a.completeVersions(2),
 		RunE: func(cmd *cobra.Command, args []string) error {

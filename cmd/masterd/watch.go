@@ -69,11 +69,7 @@ func (a *app) watch(ctx context.Context, show func(io.Writer, api.Status) error,
 }
 
 func (a *app) look(ctx context.Context, w io.Writer, show func(io.Writer, api.Status) error) error {
-	c, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	st, err := c.Status(ctx)
+	st, err := a.askStatus(ctx)
 	if err != nil {
 		return err
 	}

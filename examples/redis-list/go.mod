@@ -2,11 +2,10 @@ module github.com/masterd/masterd/examples/redis-list
 
 go 1.26.0
 
-replace github.com/masterd/masterd => ../..
-
 require (
 	github.com/gin-gonic/gin v1.12.0
-	github.com/masterd/masterd v0.0.0-00010101000000-000000000000
+	github.com/masterd/masterd/pkg/worker v0.0.0-00010101000000-000000000000
+	github.com/masterd/masterd/pkg/worker/ginworker v0.0.0-00010101000000-000000000000
 	github.com/redis/go-redis/v9 v9.23.0
 )
 
@@ -26,6 +25,7 @@ require (
 	github.com/json-iterator/go v1.1.12 // indirect
 	github.com/klauspost/cpuid/v2 v2.4.0 // indirect
 	github.com/leodido/go-urn v1.4.0 // indirect
+	github.com/masterd/masterd/pkg/ipc v0.0.0-00010101000000-000000000000 // indirect
 	github.com/mattn/go-isatty v0.0.20 // indirect
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.2 // indirect
@@ -43,4 +43,10 @@ require (
 	golang.org/x/sys v0.49.0 // indirect
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/protobuf v1.36.10 // indirect
+)
+
+replace (
+	github.com/masterd/masterd/pkg/ipc => ../../pkg/ipc
+	github.com/masterd/masterd/pkg/worker => ../../pkg/worker
+	github.com/masterd/masterd/pkg/worker/ginworker => ../../pkg/worker/ginworker
 )

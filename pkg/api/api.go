@@ -30,6 +30,25 @@ type Status struct {
 	Last        *Entry       `json:"last,omitempty"`
 	LastFailure *Entry       `json:"last_failure,omitempty"`
 	LastCut     *Entry       `json:"last_cut,omitempty"` // the last worker that took something with it
+
+	RollbackTarget *RollbackTarget `json:"rollback_target,omitempty"` // where a rollback leads that names no version
+	Next           []Next          `json:"next,omitempty"`            // what can be typed in this state, the likeliest first
+}
+
+// RollbackTarget is where a rollback leads that names no version.
+type RollbackTarget struct {
+	Generation uint64    `json:"generation,omitempty"` // that would have the traffic; zero: one that is yet to be started
+	Version    string    `json:"version,omitempty"`    // its name; empty: there is none to go back to
+	Warm       bool      `json:"warm"`                 // its workers accept: the traffic goes there at once
+	Unmoved    bool      `json:"unmoved,omitempty"`    // it has all the traffic: only the rollout on its way is given up
+	Due        time.Time `json:"due,omitzero"`         // when the traffic goes there by itself, unless it is promoted
+	Refused    string    `json:"refused,omitempty"`    // why a rollback would be refused now; empty: it would not
+}
+
+// Next is a command that can help now.
+type Next struct {
+	Args []string `json:"args"` // of masterd: the verb and what follows it
+	Why  string   `json:"why"`
 }
 
 // Master is the master's own process.
@@ -74,6 +93,9 @@ type Version struct {
 	Use     string    `json:"use,omitempty"`    // "active", "parked", "baked", "draining", "candidate", "kept"
 	Held    bool      `json:"held,omitempty"`   // pinned by hand: never pruned
 	Closed  bool      `json:"closed,omitempty"` // rolled back before: closed to automation
+	// its own, by key: a rollback to it is run with them. Values of headers are not shown. In a list of
+	// versions only; none: an earlier masterd has kept it, and today's are used
+	Settings map[string]string `json:"settings,omitempty"`
 }
 
 // Hold is in force.
@@ -275,6 +297,8 @@ type Outcome struct {
 	Worker     uint64   `json:"worker,omitempty"`
 	LastLines  []string `json:"last_lines,omitempty"` // at most 50 of that worker's output
 	ElapsedMS  int64    `json:"elapsed_ms"`
+
+	RollbackTarget *RollbackTarget `json:"rollback_target,omitempty"` // where a rollback leads from now on
 }
 
 // LogLine is one line of a worker's output.

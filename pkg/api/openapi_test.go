@@ -129,6 +129,8 @@ func shapeOf(t reflect.Type) string {
 		return t.Name()
 	case t.Kind() == reflect.Slice:
 		return "list of " + shapeOf(t.Elem())
+	case t.Kind() == reflect.Map:
+		return "object"
 	case t.Kind() == reflect.String:
 		return "string"
 	case t.Kind() == reflect.Bool:

@@ -3,6 +3,8 @@ package ipc
 import (
 	"fmt"
 	"net"
+
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // Cred says who is at the other end of a Unix socket, by the kernel's word: the
@@ -32,17 +34,10 @@ func (c Cred) Member(gid uint32) bool {
 // PeerCred asks the kernel who made a connection. It works for connections
 // through a path; on a socket pair it names the maker of the pair.
 func PeerCred(c *net.UnixConn) (Cred, error) {
-	raw, err := c.SyscallConn()
+	var cred Cred
+	err := fdpass.Control(c, func(fd int) (err error) { cred, err = peerCred(fd); return err })
 	if err != nil {
 		return Cred{}, fmt.Errorf("asking who is at the other end of a Unix socket: %w", err)
-	}
-	var cred Cred
-	var got error
-	if err := raw.Control(func(fd uintptr) { cred, got = peerCred(int(fd)) }); err != nil {
-		got = err
-	}
-	if got != nil {
-		return Cred{}, fmt.Errorf("asking who is at the other end of a Unix socket: %w", got)
 	}
 	return cred, nil
 }
@@ -52,8 +47,6 @@ func PeerCred(c *net.UnixConn) (Cred, error) {
 // is what [Socket.Accept] gave with the connection.
 func (l *Link) PeerGone(cred Cred) bool {
 	gone := true
-	if err := l.raw.Control(func(fd uintptr) { gone = peerGone(int(fd), cred) }); err != nil {
-		return true
-	}
+	_ = fdpass.Control(l.conn, func(fd int) error { gone = peerGone(fd, cred); return nil })
 	return gone
 }

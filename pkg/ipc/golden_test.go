@@ -3,6 +3,7 @@ package ipc
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -96,9 +97,8 @@ func goldenDirs() map[string]map[string]goldenFrame {
 	return map[string]map[string]goldenFrame{"testdata/v1": golden(), "testdata/v2": goldenV2()}
 }
 
-// rewriteGolden in the environment rewrites the golden frames; never do it to
-// those of a released version.
-const rewriteGolden = "REWRITE_GOLDEN"
+// update writes the golden frames anew; never do it to those of a released version.
+var update = flag.Bool("update", false, "write golden frames anew")
 
 func TestGoldenFramesAreWhatIsSent(t *testing.T) {
 	for dir, frames := range goldenDirs() {
@@ -115,7 +115,7 @@ func sent(t *testing.T, dir string, frames map[string]goldenFrame) {
 			t.Errorf("%s: %v", name, err)
 			continue
 		}
-		if os.Getenv(rewriteGolden) != "" {
+		if *update {
 			if err := os.WriteFile(path, b, 0o644); err != nil {
 				t.Fatal(err)
 			}

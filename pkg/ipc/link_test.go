@@ -18,6 +18,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // patience of tests: for what should come at once, on a machine that is busy.
@@ -47,8 +49,18 @@ func connect(t *testing.T) (master, worker *Link, cred Cred) {
 // rawSend puts any bytes and descriptors on the wire, past all checks.
 func rawSend(t *testing.T, l *Link, b []byte, fds ...int) {
 	t.Helper()
+	if err := tryRawSend(l, b, fds...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func tryRawSend(l *Link, b []byte, fds ...int) error {
 	var sendErr error
-	err := l.raw.Write(func(fd uintptr) bool {
+	raw, err := l.conn.SyscallConn()
+	if err != nil {
+		return err
+	}
+	err = raw.Write(func(fd uintptr) bool {
 		// Not unix.Sendmsg, which adds a byte to an empty message.
 		rights := unix.UnixRights(fds...)
 		iov := unix.Iovec{Base: unsafe.SliceData(b)}
@@ -61,9 +73,7 @@ func rawSend(t *testing.T, l *Link, b []byte, fds ...int) {
 		}
 		return errno != unix.EAGAIN
 	})
-	if err = errors.Join(err, sendErr); err != nil {
-		t.Fatal(err)
-	}
+	return errors.Join(err, sendErr)
 }
 
 // pipe makes a pipe whose read end sees io.EOF once every write end is closed.
@@ -127,6 +137,7 @@ func TestMessagesAndDescriptorsArrive(t *testing.T) {
 
 func TestLongMessages(t *testing.T) {
 	master, worker, _ := connect(t)
+	const firstBuffer = 2 << 10 // fdpass's
 	for _, n := range []int{1, firstBuffer, 3 * firstBuffer, MaxMessage - 64, 1} {
 		want := Message{Type: TypeReject, Text: strings.Repeat("x", n)}
 		if err := master.Send(want); err != nil {
@@ -243,6 +254,56 @@ func limitFiles(t *testing.T, n uint64) (undo func()) {
 	}
 }
 
+// A message that is refused, and those that are queued when the connection is closed,
+// bring what is not closed soon.
+func TestALinkDoesNotWaitForWhatItsPeerSends(t *testing.T) {
+	master, worker, _ := connect(t)
+	send := func() (its *os.File) {
+		its, w := pipe(t)
+		rawSend(t, worker, []byte("no message"), w)
+		unix.Close(w)
+		return its
+	}
+	first, second := send(), send()
+	_, most := fdpass.Closing()
+	goOn := noCloses(t)
+	got := make(chan error, 1)
+	go func() { _, _, err := master.Recv(); got <- err }()
+	for end := time.Now().Add(patience); ; time.Sleep(time.Millisecond) {
+		if now, _ := fdpass.Closing(); now == most+1 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("it does not close what came with what is no message")
+		}
+	}
+	closed := make(chan error, 1)
+	go func() {
+		_ = master.Close()
+		_, _, err := worker.Recv()
+		closed <- err
+	}()
+	select {
+	case err := <-closed:
+		if !errors.Is(err, io.EOF) {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Fatal("Close, or the other side, waits")
+	}
+	select {
+	case err := <-got:
+		t.Errorf("Recv has not waited for a close: %v", err)
+	default:
+	}
+	goOn()
+	if err := <-got; err == nil {
+		t.Error("it was a message")
+	}
+	wantClosed(t, first)
+	wantClosed(t, second)
+}
+
 func TestTheEnd(t *testing.T) {
 	master, worker, _ := connect(t)
 	if err := worker.Send(Message{Type: TypeReady}); err != nil {
@@ -316,11 +377,13 @@ func TestAStuckPeerFailsEverySender(t *testing.T) {
 	var wg sync.WaitGroup
 	errs := make([]error, senders)
 	for i := range senders {
-		wg.Go(func() {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
 			for errs[i] == nil {
 				errs[i] = master.Send(Message{Type: TypeDump, Seq: 1})
 			}
-		})
+		}()
 	}
 	wg.Wait() // that it returns is the point: nobody reads
 	for _, err := range errs {
@@ -339,7 +402,9 @@ func TestManySenders(t *testing.T) {
 	const senders, each = 8, 200
 	var wg sync.WaitGroup
 	for i := range senders {
-		wg.Go(func() {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
 			for n := range each {
 				m := Message{Type: TypeRefused, Seq: uint64(i + 1), Text: fmt.Sprint(n)}
 				if err := worker.Send(m); err != nil {
@@ -347,7 +412,7 @@ func TestManySenders(t *testing.T) {
 					return
 				}
 			}
-		})
+		}()
 	}
 	next := map[uint64]int{}
 	for range senders * each {
@@ -387,7 +452,6 @@ func TestTooManyDescriptorsInFlight(t *testing.T) {
 			sent <- err
 			return
 		}
-		rights := unix.UnixRights(fds...)
 		b, err := encode(m, len(fds))
 		if err != nil {
 			sent <- err
@@ -399,9 +463,9 @@ func TestTooManyDescriptorsInFlight(t *testing.T) {
 				sent <- errors.New("the kernel never had enough")
 				return
 			}
-			_, _, err = master.conn.WriteMsgUnix(b, rights, nil)
+			err = tryRawSend(master, b, fds...)
 		}
-		if !outOfRoom(err) {
+		if !errors.Is(err, unix.ETOOMANYREFS) {
 			sent <- err
 			return
 		}

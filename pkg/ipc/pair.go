@@ -5,6 +5,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // Pair makes both ends of a handover link, to be passed to two workers. They
@@ -59,13 +61,7 @@ func socketInode(fd int) (uint64, error) {
 // Adopt makes a Link of an end that came with a message, and takes the
 // descriptor over whatever happens.
 func Adopt(fd int) (*Link, error) {
-	if err := syscall.SetNonblock(fd, true); err != nil {
-		Discard(fd)
-		return nil, fmt.Errorf("descriptor %d, passed as a link: %w", fd, err)
-	}
-	f := os.NewFile(uintptr(fd), "link")
-	defer closeLater(func() { _ = f.Close() })
-	c, err := net.FileConn(f)
+	c, err := fdpass.ConnOf(fd)
 	if err != nil {
 		return nil, fmt.Errorf("descriptor %d, passed as a link, is none: %w", fd, err)
 	}

@@ -6,6 +6,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // sealed is what memory must have before somebody else relies on it: it can
@@ -25,14 +27,10 @@ func NewMemory(name string) (*os.File, error) {
 
 // Seal makes what is in the memory its content for good.
 func Seal(f *os.File) error {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	if cerr := raw.Control(func(fd uintptr) { _, err = unix.FcntlInt(fd, unix.F_ADD_SEALS, sealed) }); cerr != nil {
-		return cerr
-	}
-	return os.NewSyscallError("fcntl F_ADD_SEALS", err)
+	return fdpass.Control(f, func(fd int) error {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, sealed)
+		return os.NewSyscallError("fcntl F_ADD_SEALS", err)
+	})
 }
 
 // CheckSealed says what keeps a descriptor from being sealed memory of this

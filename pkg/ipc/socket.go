@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"syscall"
+
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // network is SOCK_SEQPACKET: messages keep their bounds, a connection has an end.
@@ -35,7 +37,7 @@ func Dial(path string) (*Link, error) {
 type Socket struct {
 	listener *net.UnixListener
 	path     string
-	file     os.FileInfo // of the socket's name, as it was made; nil: it was gone at once
+	named    fdpass.Named
 }
 
 // Listen makes the control socket at path with this mode. uid and gid become
@@ -59,28 +61,21 @@ func Listen(path string, mode os.FileMode, uid, gid int) (*Socket, error) {
 	s := &Socket{listener: nl.(*net.UnixListener), path: path}
 	// The process's umask may have taken bits away; add them before the owner
 	// changes, which an unprivileged master could not do afterwards.
-	if err := os.Chmod(path, mode.Perm()); err != nil {
-		_ = s.Close()
-		return nil, fmt.Errorf("setting the control socket's mode: %w", err)
-	}
-	if err := s.Own(uid, gid); err != nil {
+	if err := s.Permit(mode, uid, gid); err != nil {
 		_ = s.Close()
 		return nil, err
 	}
-	s.file, _ = os.Lstat(path)
+	s.named = fdpass.Name(path)
 	return s, nil
 }
 
 // Found tells whether the socket's name still leads to it.
-func (s *Socket) Found() bool {
-	now, err := os.Lstat(s.path)
-	return err == nil && s.file != nil && os.SameFile(now, s.file)
-}
+func (s *Socket) Found() bool { return s.named.Found() }
 
 // Replaced closes a socket whose name is another one's by now, or nobody's.
 func (s *Socket) Replaced() error {
 	s.listener.SetUnlinkOnClose(false)
-	return CloseInTime(s.listener.Close)
+	return fdpass.CloseInTime(s.listener.Close)
 }
 
 // checkPath finds out what the kernel would only call an invalid argument.
@@ -113,9 +108,12 @@ func removeStale(path string) error {
 	return nil
 }
 
-// Own changes the owner of the socket's path; -1 leaves uid or gid as it is.
+// Permit changes mode and owner of the socket's path; -1 leaves uid or gid as it is.
 // Only root may give it away.
-func (s *Socket) Own(uid, gid int) error {
+func (s *Socket) Permit(mode os.FileMode, uid, gid int) error {
+	if err := os.Chmod(s.path, mode.Perm()); err != nil {
+		return fmt.Errorf("setting the control socket's mode: %w", err)
+	}
 	if err := os.Lchown(s.path, uid, gid); err != nil {
 		return fmt.Errorf("giving the control socket to uid %d, gid %d: %w", uid, gid, err)
 	}
@@ -132,16 +130,16 @@ func (s *Socket) Accept() (*Link, Cred, error) {
 	}
 	cred, err := PeerCred(c)
 	if err != nil {
-		CloseConn(c)
+		fdpass.CloseConn(c)
 		return nil, Cred{}, err
 	}
 	link, err := newLink(c)
 	if err != nil {
-		CloseConn(c)
+		fdpass.CloseConn(c)
 		return nil, Cred{}, err
 	}
 	return link, cred, nil
 }
 
 // Close removes the socket; connections that were accepted live on.
-func (s *Socket) Close() error { return CloseInTime(s.listener.Close) }
+func (s *Socket) Close() error { return fdpass.CloseInTime(s.listener.Close) }

@@ -29,7 +29,7 @@ func TestTheSocketsModeAndOwner(t *testing.T) {
 			t.Errorf("%v instead of %v, %v", info.Mode(), mode, err)
 		}
 		if os.Getuid() == 0 {
-			if err := s.Own(4711, 4712); err != nil {
+			if err := s.Permit(mode, 4711, 4712); err != nil {
 				t.Error(err)
 			}
 			var st unix.Stat_t

@@ -19,13 +19,5 @@ func supported() error {
 
 func limitMode(syscall.RawConn, os.FileMode) error { return supported() }
 func pair() (int, int, error)                      { return -1, -1, supported() }
-func nextSize(syscall.RawConn) (int, error)        { return 0, supported() }
-func rightsSpace(int) int                          { return 0 }
-func makeRights([]int) []byte                      { return nil }
-func parseRights([]byte) []int                     { return nil }
-func wasTruncated(int) bool                        { return false }
-func outOfRoom(error) bool                         { return false }
-func interrupter() func()                          { return func() {} }
-func closeQueued(int)                              {}
 func peerCred(int) (Cred, error)                   { return Cred{}, supported() }
 func peerGone(int, Cred) bool                      { return true }

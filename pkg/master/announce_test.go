@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/manager"
 )
 
 // announced says whether every living worker was told.
@@ -37,23 +38,23 @@ func TestStopIsAnnounced(t *testing.T) {
 		"by TERM": {func(t *testing.T, m *Master) { m.Terminate() }, 30 * time.Second},
 		"by QUIT": {func(t *testing.T, m *Master) { m.Quit() }, 30 * time.Second},
 		"by the admin API": {func(t *testing.T, m *Master) {
-			if _, err := (backend{m}).Stop("alice", api.StopRequest{}); err != nil {
+			if _, err := m.operator.Stop("alice", api.StopRequest{}); err != nil {
 				t.Error(err)
 			}
 		}, 30 * time.Second},
 		"for another time": {func(t *testing.T, m *Master) {
 			d := api.Duration(-time.Second)
-			if _, err := (backend{m}).Stop("alice", api.StopRequest{Announce: &d}); err == nil {
+			if _, err := m.operator.Stop("alice", api.StopRequest{Announce: &d}); err == nil {
 				t.Error("a negative time is taken")
 			}
 			d = api.Duration(5 * time.Second)
-			if _, err := (backend{m}).Stop("alice", api.StopRequest{Announce: &d}); err != nil {
+			if _, err := m.operator.Stop("alice", api.StopRequest{Announce: &d}); err != nil {
 				t.Error(err)
 			}
 		}, 5 * time.Second},
 		"not at all": {func(t *testing.T, m *Master) {
 			d := api.Duration(0)
-			if _, err := (backend{m}).Stop("alice", api.StopRequest{Announce: &d}); err != nil {
+			if _, err := m.operator.Stop("alice", api.StopRequest{Announce: &d}); err != nil {
 				t.Error(err)
 			}
 		}, 0},
@@ -71,16 +72,18 @@ func TestStopIsAnnounced(t *testing.T) {
 				var told []string
 				w := newWorld(t)
 				m := w.master(cfg)
-				m.opt.Notify = func(s string) { mu.Lock(); told = append(told, s); mu.Unlock() }
+				m.operator.Manager = manager.New(func(s string) { mu.Lock(); told = append(told, s); mu.Unlock() }, 0)
 				ended := make(chan int)
-				go func() { time.Sleep(time.Nanosecond); ended <- m.Run(context.Background()) }() // the story says first what v1 is like
+				// the story says first what v1 is like
+				go func() { time.Sleep(time.Nanosecond); ended <- m.Run(context.Background()) }()
 				until(t, "v1 serves", serves(w, "v1"))
 				begun := time.Now()
 				go x.stop(t, m)
 				if x.took > 0 {
 					time.Sleep(x.took - 2*time.Second)
 					st := m.Status()
-					if st.State != "stopping" || st.Drains.IsZero() || len(st.Reasons) == 0 || !strings.HasPrefix(st.Reasons[0], "Announced: ") {
+					if st.State != "stopping" || st.Drains.IsZero() || len(st.Reasons) == 0 ||
+						!strings.HasPrefix(st.Reasons[0], "Announced: ") {
 						t.Errorf("status %+v", st)
 					}
 					if !serves(w, "v1")() || !w.announced() {

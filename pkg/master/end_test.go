@@ -2,7 +2,7 @@ package master
 
 import (
 	"context"
-	"github.com/masterd/masterd/pkg/master/config"
+	"os"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -11,9 +11,13 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/contain"
 	"github.com/masterd/masterd/pkg/master/proc"
 	"github.com/masterd/masterd/pkg/master/rollout"
+	"github.com/masterd/masterd/pkg/master/state"
+	"github.com/masterd/masterd/pkg/master/takeover"
+	"github.com/masterd/masterd/pkg/master/workers"
 )
 
 // A worker that hangs in the kernel does not keep the master from ending.
@@ -53,7 +57,8 @@ func TestTheNewsOfADeathDoesNotWaitForWhatIsLeft(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		m := w.master(testConfig())
-		m.contain = slowContainment{takes: 20 * restLimit}
+		m.open.contain = slowContainment{takes: 20 * workers.LeftoverLimit}
+		m.wire()
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan int)
 		go func() { time.Sleep(time.Nanosecond); ended <- m.Run(ctx) }()
@@ -62,7 +67,7 @@ func TestTheNewsOfADeathDoesNotWaitForWhatIsLeft(t *testing.T) {
 		died := time.Now()
 		w.crash("v1")
 		until(t, "there is another instead", func() bool { return !first() && w.living() == 1 })
-		if took := time.Since(died); took > 10*restLimit {
+		if took := time.Since(died); took > 10*workers.LeftoverLimit {
 			t.Errorf("another worker was started %s after the death", took)
 		}
 		cancel()
@@ -84,12 +89,12 @@ func TestAWorkerThatIsBeingStartedDoesNotOutliveTheStop(t *testing.T) {
 			until(t, "v1 serves", serves(w, "v1"))
 			w.install("v2")
 			w.is("v2", behaviour{fork: 2*cfg.Drain.KillAfter + time.Second})
-			reloaded, err := backend{m}.Reload("alice", true, api.ReloadRequest{})
+			reloaded, err := m.operator.Reload("alice", true, api.ReloadRequest{})
 			if err != nil {
 				t.Fatal(err)
 			}
 			until(t, "v2 is being started", func() bool { return w.living() == 2 })
-			stopped, err := backend{m}.Stop("alice", api.StopRequest{Now: true})
+			stopped, err := m.operator.Stop("alice", api.StopRequest{Now: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -136,7 +141,7 @@ func TestNothingPostedAtTheEndIsLost(t *testing.T) {
 		var posting sync.WaitGroup
 		post := func() {
 			for range n {
-				posting.Go(func() { m.post(func() { done.Add(1) }, func() { refused.Add(1) }) })
+				posting.Go(func() { m.loop.PostOr(func() { done.Add(1) }, func() { refused.Add(1) }) })
 			}
 		}
 		post()
@@ -147,7 +152,7 @@ func TestNothingPostedAtTheEndIsLost(t *testing.T) {
 		var asking sync.WaitGroup
 		for range n {
 			asking.Go(func() {
-				events, err := backend{m}.Promote("alice", api.ReasonRequest{})
+				events, err := m.operator.Promote("alice", api.ReasonRequest{})
 				if err == nil && outcome(events) == nil {
 					t.Error("the stream of a caller ends without an outcome")
 				}
@@ -164,54 +169,12 @@ func TestNothingPostedAtTheEndIsLost(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = syscall.Close(p[1])
-			m.takeOrphan(config.Listener{Name: "http"}, p[0])
+			m.traffic.TakeUnaccepted(config.Listener{Name: "http"}, p[0])
 			synctest.Wait() // it is closed beside the caller
 			if err := syscall.Fstat(p[0], new(syscall.Stat_t)); err == nil {
 				_ = syscall.Close(p[0])
 				t.Fatal("a connection that came after the end is left open")
 			}
-		}
-	})
-}
-
-// A master that could not be opened refuses what its rooms have posted meanwhile.
-func TestWhatWasPostedToAMasterThatNeverRanIsRefused(t *testing.T) {
-	q := newQueue(4)
-	var done, refused int
-	for range 3 {
-		if !q.put(call{func() { done++ }, func() { refused++ }}, nil) {
-			t.Fatal("an open queue with room refuses a call")
-		}
-	}
-	q.close()
-	q.refuse()
-	if q.put(call{func() { done++ }, nil}, nil) || q.try(call{func() { done++ }, nil}) {
-		t.Error("a closed queue takes a call")
-	}
-	if done != 0 || refused != 3 {
-		t.Errorf("%d done, %d refused; want 0 and 3", done, refused)
-	}
-}
-
-// Who waits for room in a full queue is woken by its end, and refused.
-func TestAFullQueueRefusesAtItsEnd(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q := newQueue(1)
-		var done, refused int
-		q.put(call{do: func() { done++ }}, nil)
-		if q.try(call{do: func() { done++ }}) {
-			t.Error("a full queue takes a call")
-		}
-		waiting := make(chan bool)
-		go func() { waiting <- q.put(call{do: func() { done++ }}, nil) }()
-		synctest.Wait()
-		q.close()
-		if !<-waiting {
-			refused++
-		}
-		q.drain()
-		if done != 1 || refused != 1 {
-			t.Errorf("%d done, %d refused; want 1 and 1", done, refused)
 		}
 	})
 }
@@ -226,12 +189,69 @@ func TestAStopAtTheLastMomentOfAnUpgradeIsAStop(t *testing.T) {
 		ended := make(chan int)
 		go func() { ended <- m.Run(t.Context()) }()
 		synctest.Wait()
-		m.ask(func() {
-			m.leave = &leave{program: "/bin/masterd", since: time.Now()}
-			m.at(func() { m.step(rollout.StopAsked{By: "alice", Now: true}) })
+		m.loop.Call(func() {
+			if err := m.takeover.Leave(&state.LiveUpgrade{By: "alice", Program: "/bin/masterd"}, nil); err != nil {
+				t.Error(err)
+			}
+			m.loop.Post(func() { m.step(rollout.StopAsked{By: "alice", Now: true}) })
 		})
 		if code := <-ended; code == Replaced {
 			t.Error("another masterd is to take the place of one that was stopped")
 		}
 	})
+}
+
+// deafKeeper cannot be told anything.
+type deafKeeper struct{ takeover.Keeper }
+
+func (deafKeeper) Unguard() error { return syscall.EPIPE }
+
+// listening counts how often it was said that no older masterd stands by.
+type listening struct {
+	noNotices
+	told *atomic.Int32
+}
+
+func (l listening) PassPidfds() { l.told.Add(1) }
+
+// What only an older masterd is in the way of is done once none stands by: also when the
+// keeper cannot be told so, or the one who is told of it is not there any more.
+func TestNobodyStandsByForEver(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = w.Close() // nobody can be told by it
+	defer r.Close()
+	for name, c := range map[string]struct {
+		keeper takeover.Keeper // nil: the one there is
+		report *os.File
+		after  time.Duration
+	}{
+		"well":               {nil, nil, takeover.ProvenAfter},
+		"no keeper hears it": {deafKeeper{}, nil, takeover.ProvenAfter + takeover.GuardTime},
+		"nobody supervises":  {nil, w, takeover.ProvenAfter},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var told atomic.Int32
+			run(t, testConfig(), func(_ *world, m *Master) {
+				m.loop.Call(func() {
+					if c.keeper != nil {
+						m.takeover.Keeper = deafKeeper{m.takeover.Keeper}
+					}
+					m.takeover.Notices, m.takeover.Report = listening{told: &told}, c.report
+					m.takeover.Self.Program = "/bin/masterd" // it was started by its path
+					m.takeover.Begin()
+				})
+				time.Sleep(c.after - time.Second)
+				if n := told.Load(); n != 0 {
+					t.Errorf("told %d times while one may stand by", n)
+				}
+				time.Sleep(2 * time.Second)
+				if n := told.Load(); n != 1 {
+					t.Errorf("told %d times", n)
+				}
+			})
+		})
+	}
 }

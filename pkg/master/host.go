@@ -5,6 +5,7 @@ import (
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/bindsub"
+	"github.com/masterd/masterd/pkg/master/claims"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/conns"
 	"github.com/masterd/masterd/pkg/master/contain"
@@ -15,58 +16,63 @@ import (
 	"github.com/masterd/masterd/pkg/master/notify"
 	"github.com/masterd/masterd/pkg/master/probe"
 	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/process"
 	"github.com/masterd/masterd/pkg/master/session"
 	"github.com/masterd/masterd/pkg/master/state"
+	"github.com/masterd/masterd/pkg/master/takeover"
 	"github.com/masterd/masterd/pkg/master/version"
+	"github.com/masterd/masterd/pkg/master/workers"
 )
 
 var (
-	_ sockets     = (*listen.Set)(nil)
-	_ control     = (*session.Session)(nil)
-	_ process     = (*proc.Process)(nil)
-	_ versions    = (*version.Store)(nil)
-	_ output      = (*logs.Output)(nil)
-	_ notices     = (*notify.Room)(nil)
-	_ stored      = (*fdstore.Store)(nil)
-	_ containment = (*contain.Workers)(nil)
-	_ calls       = (*bindsub.Room)(nil)
+	_ sockets         = (*listen.Set)(nil)
+	_ workers.Control = (*session.Session)(nil)
+	_ workers.Process = (*proc.Process)(nil)
+	_ versions        = (*version.Store)(nil)
+	_ workers.Output  = (*logs.Output)(nil)
+	_ notices         = (*notify.Server)(nil)
+	_ stored          = (*fdstore.Store)(nil)
+	_ containment     = (*contain.Workers)(nil)
+	_ workers.Calls   = (*bindsub.Supervisor)(nil)
 )
 
 // hub is a session.Hub as the loop sees it.
 type hub struct{ *session.Hub }
 
-func (h hub) Expect(e session.Expect) control { return h.Hub.Expect(e) }
+func (h hub) Expect(e session.Expect) workers.Control { return h.Hub.Expect(e) }
 
-// logRoom is a logs.Room as the loop sees it.
-type logRoom struct{ *logs.Room }
+// logCollector is a logs.Collector as the loop sees it.
+type logCollector struct{ *logs.Collector }
 
-func (r logRoom) Add(id logs.Ident) (output, error) { return r.Room.Add(id) }
+func (r logCollector) Add(id logs.Ident) (workers.Output, error) { return r.Collector.Add(id) }
 
-func (r logRoom) Adopt(id logs.Ident) (output, error) { return r.Room.Adopt(id) }
+func (r logCollector) Adopt(id logs.Ident) (workers.Output, error) { return r.Collector.Adopt(id) }
 
-func (r logRoom) Follow(ctx context.Context, uid uint32, worker uint64, n int) (<-chan api.LogLine, error) {
-	return r.Room.Follow(ctx, uid, worker, n), nil
+func (r logCollector) Follow(ctx context.Context, uid uint32, worker uint64, n int) (<-chan api.LogLine, error) {
+	return r.Collector.Follow(ctx, uid, worker, n), nil
 }
 
 // host is the real system.
 func host() system {
 	return system{
-		spawn:     func(s proc.Spec) (process, error) { return proc.Start(s) },
-		checker:   func(h config.Health) checker { return probe.New(h) },
-		memory:    memory.Look,
-		pressure:  memory.Pressure,
-		usage:     memory.Usage,
-		save:      state.Save,
-		load:      state.Load,
-		adopt:     func(pid int, begun string, group int) (process, error) { return proc.Adopt(pid, begun, group) },
-		groups:    proc.Groups,
-		conns:     conns.Of,
-		has:       conns.Has,
-		answer:    func(o bindsub.Options) (calls, error) { return bindsub.Begin(o) },
-		find:      proc.FindWorkers,
-		keepLive:  state.KeepLive,
-		prove:     proveBinary,
-		processes: memory.ProcessesForUser,
-		bounding:  proc.Bounding,
+		System: workers.System{
+			Spawn:     func(s proc.Spec) (workers.Process, error) { return proc.Start(s) },
+			Checker:   func(h config.Health) workers.Checker { return probe.New(h) },
+			Adopt:     func(pid int, begun string, group int) (workers.Process, error) { return proc.Adopt(pid, begun, group) },
+			Groups:    process.Groups,
+			Conns:     conns.Of,
+			Has:       conns.Has,
+			Listening: conns.Listening,
+			Answer:    func(o bindsub.Options) (workers.Calls, error) { return bindsub.Begin(o) },
+			Claims:    claims.Of,
+			Processes: memory.Machine{}.ProcessesForUser,
+			Bounding:  proc.Bounding,
+		},
+		takeover: takeover.System{Find: process.Find, KeepLive: state.KeepLive, Prove: takeover.ProveBinary},
+		memory:   memory.Machine{}.Look,
+		pressure: memory.Machine{}.Pressure,
+		usage:    memory.Machine{}.Usage,
+		save:     state.Save,
+		load:     state.Load,
 	}
 }

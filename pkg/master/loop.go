@@ -3,41 +3,69 @@ package master
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/master/rollout"
+	"github.com/masterd/masterd/pkg/master/takeover"
 )
 
-// loop is the one goroutine that owns the machine. It ends when the machine
+// serve is the one goroutine that owns the machine. It ends when the machine
 // says Exit.
-func (m *Master) loop(ctx context.Context) {
+func (m *Master) serve(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	pulse := time.NewTicker(m.pulseInterval())
+	pulse := time.NewTicker(m.operator.Manager.Interval())
 	defer pulse.Stop()
 	stop := ctx.Done()
-	m.feed() // in the place of a master that was upgraded, the last time may be a whole pulse ago
-	for m.exit == nil && !m.left() {
+	// in the place of a master that was upgraded, the last time may be a whole pulse ago
+	m.operator.Manager.Pulse(m.machine.Status())
+	for m.exit == nil && !m.takeover.MayEnd() {
 		select {
-		case c := <-m.inbox.calls:
-			c.do()
+		case c := <-m.loop.Calls():
+			m.turn(c.Name, c.Do)
 		case <-timer.C:
-			m.step(rollout.Ticked{})
+			m.turn(nil, func() { m.step(rollout.Ticked{}) })
 		case <-pulse.C:
-			m.pulse()
-			m.placeOrphans() // who was held for long enough is answered
-			m.beginBackground()
+			m.turn(func() string { return "pulse" }, func() {
+				m.pulse()
+				m.traffic.Place() // who was held for long enough is answered
+				m.workers.BeginBackground()
+			})
 		case <-stop:
 			stop = nil
-			m.stopUnattended("the process that runs it", false)
+			m.operator.StopUnattended("the process that runs it", false)
 		}
 		if next := m.machine.Next(); next.IsZero() {
 			timer.Stop()
 		} else {
 			timer.Reset(max(time.Until(next), 0))
 		}
+	}
+}
+
+// turn does one thing. A build for tests is told what it was, with the events and commands
+// that came of it, and how long it took: nothing may take longer than a moment here.
+func (m *Master) turn(name func() string, do func()) {
+	if m.opt.Turn == nil {
+		do()
+		return
+	}
+	m.turned = []string{}
+	if name != nil {
+		m.turned = append(m.turned, name())
+	}
+	begun := time.Now()
+	do()
+	m.opt.Turn(strings.Join(m.turned, " "), time.Since(begun))
+}
+
+// turns remembers an event or a command for [Options.Turn].
+func (m *Master) turns(x any) {
+	if m.turned != nil {
+		m.turned = append(m.turned, fmt.Sprintf("%T", x))
 	}
 }
 
@@ -53,22 +81,23 @@ func (m *Master) step(ev rollout.Event) {
 	for len(m.pending) > 0 {
 		ev := m.pending[0]
 		m.pending = m.pending[1:]
+		m.turns(ev)
 		commands := m.machine.Step(time.Now(), ev)
-		if len(commands) > 0 || notable(ev) {
-			m.keepLive()
+		if len(commands) > 0 || takeover.Notable(ev) {
+			m.takeover.KeepLive()
 		}
 		for _, c := range commands {
 			m.effect(c)
+			m.turns(c)
 			m.perform(c)
 			quiet = false
 		}
 	}
 	m.pending, m.stepping = nil, false
 	if !quiet {
-		m.keepLive() // what came of it
-		st := m.machine.Status()
-		m.followTraffic(st)
-		m.notifyState(st)
+		m.takeover.KeepLive() // what came of it
+		m.generations.FollowTraffic(m.machine.Status().Active)
+		m.operator.Tell()
 	}
 }
 
@@ -84,56 +113,52 @@ func (m *Master) effect(c any) {
 func (m *Master) perform(c rollout.Command) {
 	switch c := c.(type) {
 	case rollout.Prepare:
-		m.prepare(c)
+		m.generations.Prepare(c)
 	case rollout.Start:
-		m.startWorker(c)
+		if g := m.generations.Of(c.Generation); g != nil {
+			m.workers.Start(c, g)
+		} else {
+			m.step(rollout.StartFailed{Worker: c.Worker, Reason: "nothing was prepared for this generation"})
+		}
 	case rollout.Probe:
-		m.probe(c)
+		m.workers.Probe(c)
 	case rollout.Warm:
-		m.warm(c)
+		m.workers.Warm(c)
 	case rollout.Activate:
-		m.activate(c)
+		m.workers.Activate(c)
 	case rollout.Steer:
-		m.steer(c)
+		m.traffic.Steer(c)
 	case rollout.Park:
-		m.park(c)
+		m.workers.Park(c)
 	case rollout.Drain:
-		m.drain(c)
+		m.workers.Drain(c)
 	case rollout.Give:
-		m.give(c)
+		m.workers.Give(c)
 	case rollout.Announce:
-		m.announce(c)
+		m.workers.Announce(c)
 	case rollout.Terminate:
-		m.stopWorker(c.Worker, false, c.Why)
+		m.workers.Stop(c.Worker, false, c.Why)
 	case rollout.Kill:
-		m.stopWorker(c.Worker, true, c.Why)
+		m.workers.Stop(c.Worker, true, c.Why)
 	case rollout.Dump:
-		m.dump(c)
+		m.workers.Dump(c)
 	case rollout.Quarantine:
-		m.sockets.Quarantine(int(c.Slot))
+		m.open.sockets.Quarantine(int(c.Slot))
 	case rollout.Relieve:
-		m.sockets.Quarantine(int(c.Slot)) // for the sockets it is the same; that it is quiet is news to nobody
+		m.open.sockets.Quarantine(int(c.Slot)) // for the sockets it is the same; that it is quiet is news to nobody
 	case rollout.Report:
-		m.report(c)
+		m.operator.Report(c)
 	case rollout.Reply:
-		m.reply(c)
+		m.operator.Reply(c)
 	case rollout.Save:
 		m.save(c)
 	case rollout.Record:
-		m.record(c)
-		if c.Entry.Rollout != 0 {
-			m.tidy() // it has ended, or moved the traffic: nothing more is prepared for it
-			if c.Entry.Code != rollout.Done {
-				m.settle()
-			}
-		}
+		m.operator.Record(c)
+		m.generations.Recorded(c.Entry)
 	case rollout.Hook:
-		m.hook(c)
+		m.generations.Hook(c)
 	case rollout.Retain:
-		m.retain(c)
-	case rollout.Adopt:
-		// followTraffic goes by where the traffic is: a rollback need not change settings
-		// to bring another configuration back.
+		m.generations.Retain(c)
 	case rollout.Exit:
 		m.exit = &c.Code
 	default:
@@ -141,51 +166,69 @@ func (m *Master) perform(c rollout.Command) {
 	}
 }
 
-// post has the loop call do, or calls refused when the loop has ended: exactly one of
-// the two is called. It waits while the inbox is full.
-func (m *Master) post(do, refused func()) {
-	if !m.inbox.put(call{do, refused}, nil) {
-		refused()
-	}
-}
-
-// at posts what holds nothing and may be dropped once the loop has ended.
-func (m *Master) at(f func()) { m.inbox.put(call{do: f}, nil) }
-
-// ask has the loop call f and waits until it has; false: the loop has ended, and f was
-// not called and never will be. The loop's own goroutine must not call it.
-func (m *Master) ask(f func()) (called bool) {
-	answered := make(chan struct{})
-	m.post(func() { f(); called = true; close(answered) }, func() { close(answered) })
-	<-answered
-	return called
-}
-
-// endInbox ends what the loop is asked to do: what was posted before is still done,
-// what comes later is refused, and whoever still waits for an answer waits no longer.
+// endInbox ends what the loop is asked to do, and whoever still waits for an answer waits
+// no longer.
 func (m *Master) endInbox() {
-	m.inbox.close()
-	m.inbox.drain()
-	m.answerLast()
+	m.loop.Close(true)
+	m.takeover.Keeper.Settle()
+	m.operator.AnswerLast(m.exit != nil)
 }
 
 // endLoop tells those who work beside the loop that it has ended.
 func (m *Master) endLoop() {
-	m.disk.close()
-	close(m.done)
+	m.disk.Close()
+	m.loop.Finish()
 }
 
-// tell posts a fact from beside the loop.
-func (m *Master) tell(ev rollout.Event) { m.at(func() { m.step(ev) }) }
+// postEvent posts a fact from beside the loop.
+func (m *Master) postEvent(ev rollout.Event) { m.loop.Post(func() { m.step(ev) }) }
 
-// beside runs f beside the loop; the end of the master waits for it. m.life
-// ends when it should. Once the master waits nothing more is begun (a signal may
-// still come), and it reports false.
-func (m *Master) beside(f func()) bool {
-	m.ending.Lock()
-	defer m.ending.Unlock()
-	if !m.ended {
-		m.tasks.Go(f)
+// pulse comes from the loop itself, every so often.
+func (m *Master) pulse() {
+	m.operator.Pulse()
+	m.takeover.KeepLive() // its times, too: they count only up to when it was written
+	m.generations.LookAtFile()
+	m.operator.Tell() // time alone ends a loop of workers
+}
+
+// save writes the machine's state.
+func (m *Master) save(c rollout.Save) {
+	dir := m.generations.InForce().StateDir
+	if !m.disk.Try(func() {
+		if err := m.system.save(dir, c.State); err != nil {
+			m.log.Error("saving the state", zap.Error(err))
+			m.postEvent(rollout.SaveFailed{Seq: c.Seq, Reason: err.Error()})
+			return
+		}
+		m.postEvent(rollout.Saved{Seq: c.Seq})
+	}) {
+		m.step(rollout.SaveFailed{Seq: c.Seq, Reason: "the disk does not keep up: earlier writes are still waiting"})
 	}
-	return !m.ended
+}
+
+// pressureInterval is how often memory is looked at while a generation is parked.
+const pressureInterval = 5 * time.Second
+
+// lookAtMemory tells the machine when memory runs short, as long as there is a
+// parked generation that could leave.
+func (m *Master) lookAtMemory() {
+	t := time.NewTicker(pressureInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+		case <-m.loop.Life().Done():
+			return
+		case <-m.loop.Done():
+			return
+		}
+		parked := false
+		m.loop.Call(func() { parked = m.machine.Status().Parked != 0 })
+		if !parked {
+			continue
+		}
+		if pressed, detail := m.system.pressure(); pressed {
+			m.postEvent(rollout.Pressed{Detail: detail})
+		}
+	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/manager"
 )
 
 // run plays a story with a running master on the bubble's clock: time passes
@@ -53,7 +54,7 @@ func serves(w *world, programs ...string) func() bool {
 // reload asks as a person would, and returns the stages and the outcome.
 func reload(t *testing.T, m *Master, r api.ReloadRequest) ([]string, api.Outcome) {
 	t.Helper()
-	events, err := backend{m}.Reload("alice (uid 1000)", true, r)
+	events, err := m.operator.Reload("alice (uid 1000)", true, r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +98,8 @@ func TestReloadMovesTrafficAndParksTheOld(t *testing.T) {
 			t.Fatalf("%v serve", w.serving())
 		}
 		st := m.Status()
-		if st.State != "serving" || st.Active == nil || st.Active.By != "alice (uid 1000)" || st.Active.Why != "a test" || len(st.Generations) != 2 {
+		if st.State != "serving" || st.Active == nil || st.Active.By != "alice (uid 1000)" || st.Active.Why != "a test" ||
+			len(st.Generations) != 2 {
 			t.Errorf("status %+v", st)
 		}
 		time.Sleep(cfg.Rollout.Bake + time.Minute)
@@ -129,7 +131,8 @@ func TestBadCandidateCostsNothing(t *testing.T) {
 				if took := time.Since(begun); took > 61*time.Second {
 					t.Errorf("the answer took %s", took)
 				}
-				if !b.noSpawn && !slices.ContainsFunc(out.LastLines, func(l string) bool { return strings.Contains(l, "last words of v2") }) {
+				if !b.noSpawn && !slices.ContainsFunc(out.LastLines,
+					func(l string) bool { return strings.Contains(l, "last words of v2") }) {
 					t.Errorf("last lines %q", out.LastLines)
 				}
 				if !serves(w, "v1")() || w.timesSteered() != steerings {
@@ -168,7 +171,7 @@ func TestRollbackDoesNotWaitForTheDisk(t *testing.T) {
 		w.mu.Unlock()
 
 		begun := time.Now()
-		events, err := backend{m}.Rollback("alice", api.RollbackRequest{})
+		events, err := m.operator.Rollback("alice", api.RollbackRequest{})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -180,7 +183,8 @@ func TestRollbackDoesNotWaitForTheDisk(t *testing.T) {
 		}
 
 		w.install("v3")
-		if _, out := reload(t, m, api.ReloadRequest{}); out.Result != api.ResultFailed || !strings.Contains(out.Reason, "no space left") {
+		if _, out := reload(t, m, api.ReloadRequest{}); out.Result != api.ResultFailed ||
+			!strings.Contains(out.Reason, "no space left") {
 			t.Errorf("a forward move on a full disk: %+v", out)
 		}
 		w.mu.Lock()
@@ -215,7 +219,7 @@ func TestCallerThatGoesAwayChangesNothing(t *testing.T) {
 		until(t, "v1 serves", serves(w, "v1"))
 		w.is("v2", behaviour{boot: 10 * time.Second})
 		w.install("v2")
-		if _, err := (backend{m}).Reload("alice", true, api.ReloadRequest{}); err != nil { // nobody reads the answer
+		if _, err := m.operator.Reload("alice", true, api.ReloadRequest{}); err != nil { // nobody reads the answer
 			t.Fatal(err)
 		}
 		until(t, "v2 serves", serves(w, "v2"))
@@ -228,7 +232,8 @@ func TestDetachedReloadIsAcceptedAtOnce(t *testing.T) {
 		w.is("v2", behaviour{boot: 10 * time.Second})
 		w.install("v2")
 		begun := time.Now()
-		if _, out := reload(t, m, api.ReloadRequest{Detach: true}); out.Result != api.ResultAccepted || time.Since(begun) > 0 {
+		if _, out := reload(t, m, api.ReloadRequest{Detach: true}); out.Result != api.ResultAccepted ||
+			time.Since(begun) > 0 {
 			t.Errorf("outcome %+v after %s", out, time.Since(begun))
 		}
 		until(t, "v2 serves", serves(w, "v2"))
@@ -238,13 +243,14 @@ func TestDetachedReloadIsAcceptedAtOnce(t *testing.T) {
 func TestHoldRefusesReloadsAndSaysWhy(t *testing.T) {
 	run(t, testConfig(), func(w *world, m *Master) {
 		until(t, "v1 serves", serves(w, "v1"))
-		events, err := backend{m}.Hold("bob", api.ReasonRequest{Reason: "the fair is on"})
+		events, err := m.operator.Hold("bob", api.ReasonRequest{Reason: "the fair is on"})
 		if err != nil {
 			t.Fatal(err)
 		}
 		read(t, events)
 		w.install("v2")
-		if _, out := reload(t, m, api.ReloadRequest{}); out.Result != api.ResultHeld || !strings.Contains(out.Reason, "the fair is on") || !strings.Contains(out.Reason, "bob") {
+		if _, out := reload(t, m, api.ReloadRequest{}); out.Result != api.ResultHeld ||
+			!strings.Contains(out.Reason, "the fair is on") || !strings.Contains(out.Reason, "bob") {
 			t.Errorf("outcome %+v", out)
 		}
 	})
@@ -256,7 +262,7 @@ func TestManagerIsToldTheStory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		m := w.master(cfg)
-		m.opt.Notify = func(s string) { told = append(told, s) }
+		m.operator.Manager = manager.New(func(s string) { told = append(told, s) }, 0)
 		w.is("v1", behaviour{boot: 12 * time.Second})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan int)
@@ -283,4 +289,28 @@ func TestManagerIsToldTheStory(t *testing.T) {
 	if strings.Index(story, "READY") > strings.Index(story, "RELOADING") {
 		t.Errorf("RELOADING before READY: %s", story)
 	}
+}
+
+// What looks at all processes of a crowded machine holds up no reload.
+func TestALookAtAllProcessesIsNotWaitedFor(t *testing.T) {
+	run(t, testConfig(), func(w *world, m *Master) {
+		until(t, "v1 serves", serves(w, "v1"))
+		w.install("v2")
+		reload(t, m, api.ReloadRequest{})
+		quick := func() time.Duration {
+			begun := time.Now()
+			if _, out := reload(t, m, api.ReloadRequest{}); out.Result != api.ResultDone {
+				t.Fatalf("%+v", out)
+			}
+			return time.Since(begun)
+		}
+		usual := quick()
+		for _, program := range []string{"v2", "v3"} {
+			w.is(program, behaviour{crowd: 10 * time.Second})
+		}
+		w.install("v3")
+		if took := quick(); took > usual+time.Second {
+			t.Errorf("a reload took %s, usually %s", took, usual)
+		}
+	})
 }

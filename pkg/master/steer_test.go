@@ -2,6 +2,7 @@ package master
 
 import (
 	"slices"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,7 +25,7 @@ func TestOrphansWaitForRoom(t *testing.T) {
 		w.is("v1", behaviour{crowded: true})
 		const n = 500
 		for range n {
-			m.takeOrphan(config.Listener{Name: "http"}, -1)
+			m.traffic.TakeUnaccepted(config.Listener{Name: "http"}, -1)
 		}
 		time.Sleep(time.Second)
 		if got := w.wasPassed(); got != 0 {
@@ -44,24 +45,24 @@ func TestNobodyHasEverServed(t *testing.T) {
 	cfg := testConfig()
 	cfg.Unavailable.Answer = answer.ModeReset
 	client := func() int {
-		c, fd, err := pair()
+		fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
 		if err != nil {
-			t.Skip(err)
+			t.Fatal(err)
 		}
-		t.Cleanup(func() { _ = c.Close() })
-		return fd
+		t.Cleanup(func() { _ = syscall.Close(fds[0]) })
+		return fds[1]
 	}
 	run(t, cfg, func(w *world, m *Master) {
 		w.is("v1", behaviour{noSpawn: true})
-		m.ask(func() { m.answers[answer.ModeReset] = answer.New(answer.ModeReset, 0, 0) })
+		m.loop.Call(m.traffic.Open)
 		time.Sleep(cfg.Unavailable.After / 2)
-		waiting := func() (n int) { m.ask(func() { n = len(m.orphans) }); return n }
-		m.takeOrphan(config.Listener{Name: "http"}, client())
+		waiting := func() (n int) { m.loop.Call(func() { n = m.traffic.Waiting() }); return n }
+		m.traffic.TakeUnaccepted(config.Listener{Name: "http"}, client())
 		if waiting() != 1 {
 			t.Error("answered before its time")
 		}
 		time.Sleep(cfg.Unavailable.After)
-		m.takeOrphan(config.Listener{Name: "http"}, client())
+		m.traffic.TakeUnaccepted(config.Listener{Name: "http"}, client())
 		if n := waiting(); n != 0 {
 			t.Errorf("%d still wait", n)
 		}
@@ -74,9 +75,10 @@ func TestListenersOfAPreparationThatFailed(t *testing.T) {
 	run(t, cfg, func(w *world, m *Master) {
 		until(t, "v1 serves", serves(w, "v1"))
 		next := *cfg
-		next.Listeners = append(next.Listeners[:1:1], config.Listener{Name: "extra", Network: "tcp", Address: "tcp://127.0.0.1:81"})
+		next.Listeners = append(next.Listeners[:1:1],
+			config.Listener{Name: "extra", Network: "tcp", Address: "tcp://127.0.0.1:81"})
 		next.Rollout.Hooks.Before = [][]string{{"/nonexistent/hook"}}
-		m.opt.Reread = func() (*config.Config, error) { c := next; return &c, nil }
+		m.generations.Reread = func() (*config.Config, error) { c := next; return &c, nil }
 		if _, out := reload(t, m, api.ReloadRequest{}); out.Result != api.ResultFailed || out.Stage != "prepare" {
 			t.Fatalf("outcome %+v", out)
 		}

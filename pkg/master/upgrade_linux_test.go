@@ -1,16 +1,18 @@
 package master
 
 import (
-	"github.com/masterd/masterd/pkg/master/config"
 	"os"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
+	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/state"
+	"github.com/masterd/masterd/pkg/master/takeover"
 )
 
-// A connection that finds no place holds up an upgrade for leaveWait, not until
+// A connection that finds no place holds up an upgrade for takeover.LeaveWait, not until
 // something else happens.
 func TestUpgradeWaitsForConnectionsOnlySoLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -25,17 +27,20 @@ func TestUpgradeWaitsForConnectionsOnlySoLong(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer client.Close()
-		m.ask(func() {
-			m.orphans = append(m.orphans, orphan{config.Listener{Name: "http"}, int(client.Fd()), time.Now()})
-		})
+		fd, err := fdpass.DuplicateOf(client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.traffic.TakeUnaccepted(config.Listener{Name: "http"}, fd)
 		begun := time.Now()
-		if err := m.leaveFor(&state.LiveUpgrade{By: "alice", Program: "/bin/masterd"}); err != nil {
+		if err := m.takeover.LeaveFor(&state.LiveUpgrade{By: "alice", Program: "/bin/masterd"}); err != nil {
 			t.Fatal(err)
 		}
 		if code := <-ended; code != Replaced {
 			t.Errorf("it ended with %d", code)
 		}
-		if took := time.Since(begun); took != leaveWait {
+		// the loop is woken every 5 ms to place it
+		if took := time.Since(begun); took < takeover.LeaveWait || took > takeover.LeaveWait+10*time.Millisecond {
 			t.Errorf("it went after %s", took)
 		}
 		w.crash("v1")

@@ -2,6 +2,7 @@ package master
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -27,9 +28,12 @@ import (
 	"github.com/masterd/masterd/pkg/master/logs"
 	"github.com/masterd/masterd/pkg/master/probe"
 	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/process"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/session"
+	"github.com/masterd/masterd/pkg/master/takeover"
 	"github.com/masterd/masterd/pkg/master/version"
+	"github.com/masterd/masterd/pkg/master/workers"
 )
 
 // world is the fake of everything outside the loop. It runs on the clock of a
@@ -38,24 +42,24 @@ type world struct {
 	t  *testing.T
 	mu sync.Mutex
 
-	program    string // what lies at the path: the version pinned next
-	versions   map[string]version.Version
-	behave     map[string]behaviour // by program
-	workers    map[uint64]*fakeWorker
-	steered    []listen.Share // now
-	steerings  [][]listen.Share
-	lastManned int // by the loop, just before Activate
-	saved      []rollout.State
-	diskFull   bool
-	memory     rollout.Memory
-	lines      map[uint64][]string
-	quiet      func(slot int)
-	passed     []int               // connections that workers were given to serve
-	settled    [][]config.Listener // by each Settle
-	retained   [][]config.Listener // by each Retain
-	pids       int
-	clients    conns.Open // of every foreign worker
-	pool       atomic.Int32
+	program      string // what lies at the path: the version pinned next
+	versions     map[string]version.Version
+	behave       map[string]behaviour // by program
+	workers      map[uint64]*fakeWorker
+	steered      []listen.Share // now
+	steerings    [][]listen.Share
+	lastAssigned int // by the loop, just before Activate
+	saved        []rollout.State
+	diskFull     bool
+	memory       rollout.Memory
+	lines        map[uint64][]string
+	quiet        func(slot int)
+	passed       []int               // connections that workers were given to serve
+	settled      [][]config.Listener // by each Settle
+	retained     [][]config.Listener // by each Retain
+	pids         int
+	clients      conns.Open // of every foreign worker
+	pool         atomic.Int32
 }
 
 // behaviour is how workers of one program are.
@@ -72,13 +76,15 @@ type behaviour struct {
 	mute     bool          // does not beat once it drains
 	farewell ipc.Stats     // what it says of itself when it has drained
 	immortal bool          // hangs in the kernel: not even that ends it
+	crowd    time.Duration // that a look at all processes there are takes
 	crowded  bool          // has more to read than it does: no room for connections
 }
 
 func newWorld(t *testing.T) *world {
 	return &world{
-		t: t, program: "v1", versions: map[string]version.Version{}, behave: map[string]behaviour{}, workers: map[uint64]*fakeWorker{},
-		lines: map[uint64][]string{},
+		t: t, program: "v1", versions: map[string]version.Version{}, behave: map[string]behaviour{},
+		workers: map[uint64]*fakeWorker{},
+		lines:   map[uint64][]string{},
 	}
 }
 
@@ -87,6 +93,19 @@ func (w *world) install(program string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.program = program
+}
+
+// of finds a living worker of a program.
+func (w *world) of(program string) *fakeWorker {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, f := range w.workers {
+		if f.program == program {
+			return f
+		}
+	}
+	w.t.Fatalf("no worker of %s lives", program)
+	return nil
 }
 
 // is says how workers of a program behave from now on.
@@ -106,7 +125,8 @@ func (w *world) timesSteered() int {
 func (w *world) master(cfg *config.Config) *Master {
 	w.t.Helper()
 	dir := w.t.TempDir()
-	j, err := journal.Open(journal.Options{Level: "debug", Format: "json", File: filepath.Join(dir, "log"), Service: "test"})
+	j, err := journal.Open(journal.Options{Level: "debug", Format: "json", File: filepath.Join(dir, "log"),
+		Service: "test"})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -116,25 +136,30 @@ func (w *world) master(cfg *config.Config) *Master {
 	}
 	m := newMaster(Options{Config: cfg, Reread: func() (*config.Config, error) { c := *cfg; return &c, nil }, Journal: j})
 	w.t.Cleanup(func() { _ = j.Close() })
-	m.history, m.store, m.sockets, m.sessions, m.output = h, w, w, w, fakeOutputs{w}
+	m.open.history, m.open.store, m.open.sockets, m.open.sessions, m.open.output = h, w, w, w, fakeOutputs{w}
 	m.system = system{
-		spawn:     w.spawn,
-		checker:   func(config.Health) checker { return w },
-		memory:    func([][]int) rollout.Memory { w.mu.Lock(); defer w.mu.Unlock(); return w.memory },
-		pressure:  func() (bool, string) { return false, "" },
-		usage:     func(int) (int64, int) { return 0, 0 },
-		bounding:  func() uint64 { return ^uint64(0) },
-		processes: func(int) uint64 { return 0 },
-		find:      func(string, func([]string) bool) []proc.Found { return nil },
-		groups:    func() map[int][]int { return nil },
-		conns:     func([]int, []netip.AddrPort, []string) (conns.Open, error) { return w.open(), nil },
-		save:      w.save,
-		load:      func(string) (rollout.State, error) { return rollout.State{}, nil },
+		System: workers.System{
+			Spawn:     w.spawn,
+			Checker:   func(config.Health) workers.Checker { return w },
+			Bounding:  func() uint64 { return ^uint64(0) },
+			Processes: func(int) uint64 { return 0 },
+			Groups:    func() map[int][]int { return nil },
+			Listening: func([]int) ([]netip.AddrPort, error) { return nil, nil },
+			Conns:     func([]int, []netip.AddrPort, []string) (conns.Open, error) { return w.open(), nil },
+		},
+		memory:   func([][]int) rollout.Memory { w.mu.Lock(); defer w.mu.Unlock(); return w.memory },
+		pressure: func() (bool, string) { return false, "" },
+		usage:    func(int) (int64, int) { return 0, 0 },
+		takeover: takeover.System{Find: func(string, func([]string) bool) []process.Found { return nil }},
+		save:     w.save,
+		load:     func(string) (rollout.State, error) { return rollout.State{}, nil },
 	}
+	m.wire()
 	w.pool.Store(16)
-	m.machine = rollout.New(rollout.Options{Slots: 16, Rand: rand.New(rand.NewPCG(1, 2)), Violated: func(what string) { w.t.Errorf("invariant: %s", what) }})
-	w.quiet = func(slot int) { m.tell(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) }
-	m.loadBlobs()
+	m.machine = rollout.New(rollout.Options{Slots: 16, Rand: rand.New(rand.NewPCG(1, 2)),
+		Violated: func(what string) { w.t.Errorf("invariant: %s", what) }})
+	w.quiet = func(slot int) { m.postEvent(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) }
+	m.inheritBlobs()
 	return m
 }
 
@@ -148,7 +173,8 @@ func testConfig() *config.Config {
 			Start:  config.StartCheck{Interval: 50 * time.Millisecond, Successes: 2, Timeout: time.Minute},
 			Active: config.ActiveCheck{Interval: 2 * time.Second, Timeout: time.Second, Failures: 3},
 		},
-		Rollout:     config.Rollout{Bake: 5 * time.Minute, Surge: "all", Cooldown: 10 * time.Second, MaxPerMinute: 6, KeepVersions: 5, Memory: config.Memory{WhenShort: "refuse"}},
+		Rollout: config.Rollout{Bake: 5 * time.Minute, Surge: "all", Cooldown: 10 * time.Second, MaxPerMinute: 6,
+			KeepVersions: 5, Memory: config.Memory{WhenShort: "refuse"}},
 		Drain:       config.Drain{Timeout: 5 * time.Minute, MaxGenerations: 4, KillAfter: 5 * time.Second},
 		Restart:     config.Restart{Initial: 100 * time.Millisecond, Max: 10 * time.Second, Loop: 5, LoopWindow: time.Minute},
 		Unavailable: config.Unavailable{After: 5 * time.Second, Answer: "503"},
@@ -199,7 +225,8 @@ func (w *world) crash(program string) {
 func (w *world) Pin(_ context.Context, s version.Source) (version.Version, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	v := version.Version{ID: w.program, Digest: "sha256:" + w.program, Label: w.program, Program: s.Program, Args: s.Args, Env: s.Env}
+	v := version.Version{ID: w.program, Digest: "sha256:" + w.program, Label: w.program, Program: s.Program,
+		Args: s.Args, Env: s.Env}
 	w.versions[v.ID] = v
 	return v, nil
 }
@@ -230,6 +257,7 @@ func (w *world) FileDigest(context.Context, string) (string, error) {
 func (w *world) List() []version.Version                       { return nil }
 func (w *world) Hold(string, bool) error                       { return nil }
 func (w *world) Diff(string, string) ([]version.Change, error) { return nil, nil }
+func (w *world) Prove(string, json.RawMessage) error           { return nil }
 func (w *world) Prune(int, map[string]bool) ([]string, error)  { return nil, nil }
 func (w *world) Check(_ context.Context, p probe.Worker, _ probe.Dialer) error {
 	w.mu.Lock()
@@ -265,7 +293,7 @@ func (w *world) save(_ string, s rollout.State) error {
 func (w *world) Man(slot int, names []string, _ uint64) ([]listen.File, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.lastManned = slot
+	w.lastAssigned = slot
 	files := make([]listen.File, len(names))
 	for i, n := range names {
 		files[i] = listen.File{Name: n, FD: -1}
@@ -338,7 +366,7 @@ type fakeWorker struct {
 	replies   chan reply // to what it asks to be kept
 }
 
-// reply is the answer to a wish.
+// reply is the answer to a request.
 type reply struct {
 	ipc.Blob
 	refused string
@@ -346,7 +374,7 @@ type reply struct {
 }
 
 func (w *world) Places(int, []string) ([]listen.Place, error) { return nil, nil }
-func (w *world) Ebb(int) func() bool                          { return func() bool { return true } }
+func (w *world) Quiesce(int) func() bool                      { return func() bool { return true } }
 
 // open is what the kernel says of a worker's connections.
 func (w *world) open() conns.Open {
@@ -355,12 +383,10 @@ func (w *world) open() conns.Open {
 	return w.clients
 }
 
-func (w *world) Own(int, int) error                 { return nil }
-func (w *world) Manned(int, []string, uint64) error { return nil }
-func (w *world) KeepAgain()                         {}
-func (w *world) Leave() error                       { return nil }
+func (w *world) Assigned(int, []string, uint64) error { return nil }
+func (w *world) Leave() error                         { return nil }
 
-func (w *world) Expect(e session.Expect) control {
+func (w *world) Expect(e session.Expect) workers.Control {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f := &fakeWorker{w: w, id: e.Worker, fact: e.Fact, done: make(chan struct{}), slot: -1, replies: make(chan reply, 64)}
@@ -374,7 +400,7 @@ func (w *world) Forget(id uint64) {
 	delete(w.workers, id)
 }
 
-func (w *world) spawn(s proc.Spec) (process, error) {
+func (w *world) spawn(s proc.Spec) (workers.Process, error) {
 	w.mu.Lock()
 	fork := w.behave[filepath.Base(s.Program)].fork
 	w.mu.Unlock()
@@ -457,19 +483,26 @@ func (f *fakeWorker) Ended() bool {
 	defer f.w.mu.Unlock()
 	return f.w.behave[f.program].gone
 }
-func (f *fakeWorker) SetOOMScoreAdj(int) error { return nil }
-func (f *fakeWorker) Close()                   {}
-func (f *fakeWorker) SetPID(int)               {}
-func (f *fakeWorker) Inherit() (int, error)    { return -1, syscall.ENOSYS }
-func (f *fakeWorker) Renew(string) error       { return nil }
-func (f *fakeWorker) Connected() bool          { return true }
-func (f *fakeWorker) Pause() error             { return nil }
-func (f *fakeWorker) Resume() error            { return nil }
-func (f *fakeWorker) Dump() error              { return nil }
-func (f *fakeWorker) Announce() error          { f.announced.Store(true); return nil }
-func (f *fakeWorker) Stay() error              { return f.gave(-1, ipc.Peer{}) }
-func (f *fakeWorker) Heard(time.Duration)      {}
-func (f *fakeWorker) Park() error              { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
+func (f *fakeWorker) SetOOMScoreAdj(int) error {
+	f.w.mu.Lock()
+	crowd := f.w.behave[f.program].crowd
+	f.w.mu.Unlock()
+	time.Sleep(crowd)
+	return nil
+}
+func (f *fakeWorker) Close()                {}
+func (f *fakeWorker) SetPID(int)            {}
+func (f *fakeWorker) Inherit() (int, error) { return -1, syscall.ENOSYS }
+func (f *fakeWorker) Renew(string) error    { return nil }
+func (f *fakeWorker) Connected() bool       { return true }
+func (f *fakeWorker) Spoke() bool           { return true }
+func (f *fakeWorker) Pause() error          { return nil }
+func (f *fakeWorker) Resume() error         { return nil }
+func (f *fakeWorker) Dump() error           { return nil }
+func (f *fakeWorker) Announce() error       { f.announced.Store(true); return nil }
+func (f *fakeWorker) Stay() error           { return f.gave(-1, ipc.Peer{}) }
+func (f *fakeWorker) Heard(time.Duration)   {}
+func (f *fakeWorker) Park() error           { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
 
 // gave notes to whom it was told to give. Nothing is moved here.
 func (f *fakeWorker) gave(fd int, to ipc.Peer) error {
@@ -502,7 +535,7 @@ func (f *fakeWorker) told(r reply) error {
 func (f *fakeWorker) Give(fd int, to ipc.Peer) error { return f.gave(fd, to) }
 func (f *fakeWorker) Take(fd int, _ ipc.Peer) error  { return syscall.Close(fd) }
 
-func (f *fakeWorker) Room() int {
+func (f *fakeWorker) Capacity() int {
 	f.w.mu.Lock()
 	defer f.w.mu.Unlock()
 	if f.w.behave[f.program].crowded {
@@ -530,11 +563,11 @@ func (f *fakeWorker) Signal(sig syscall.Signal) error {
 	return nil
 }
 
-// Activate hands over the slot that was manned for it just before.
+// Activate hands over the slot that was assigned to it just before.
 func (f *fakeWorker) Activate(names []string, _ []int) error {
 	if len(names) > 0 {
 		f.w.mu.Lock()
-		f.slot = f.w.lastManned
+		f.slot = f.w.lastAssigned
 		f.w.mu.Unlock()
 	}
 	go func() {
@@ -567,8 +600,8 @@ func (f *fakeWorker) Drain(time.Duration) error {
 
 type fakeOutputs struct{ w *world }
 
-func (o fakeOutputs) Add(logs.Ident) (output, error)   { return fakeOutput{}, nil }
-func (o fakeOutputs) Adopt(logs.Ident) (output, error) { return fakeOutput{}, nil }
+func (o fakeOutputs) Add(logs.Ident) (workers.Output, error)   { return fakeOutput{}, nil }
+func (o fakeOutputs) Adopt(logs.Ident) (workers.Output, error) { return fakeOutput{}, nil }
 func (o fakeOutputs) Lines(worker uint64, n int) (lines []api.LogLine) {
 	o.w.mu.Lock()
 	defer o.w.mu.Unlock()

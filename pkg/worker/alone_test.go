@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // child is main of the test binary when it is run as a worker: the environment
@@ -97,7 +100,7 @@ func startChild(t *testing.T, how, script string, files []*os.File, env ...strin
 		t.Fatal(err)
 	}
 	p := &process{Cmd: cmd, t: t, out: bufio.NewScanner(out)}
-	kill := time.AfterFunc(patience, func() { cmd.Process.Kill() })
+	kill := time.AfterFunc(workertest.Patience, func() { cmd.Process.Kill() })
 	t.Cleanup(func() { kill.Stop(); cmd.Process.Kill(); cmd.Wait() })
 	return p
 }
@@ -138,15 +141,22 @@ func listenFile(t *testing.T) (string, *os.File) {
 	return ln.Addr().String(), f
 }
 
-// freeAddress is one that nobody listens on now.
+// freeAddress is one that nobody listens on now, below the ports that the kernel gives to
+// clients: one of those could be taken before it is used.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	const first, last, tries = 28000, 32000, 100 // below are those of test/service
+	var err error
+	for range tries {
+		var ln net.Listener
+		addr := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first))
+		if ln, err = net.Listen("tcp", addr); err == nil {
+			ln.Close()
+			return addr
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
+	t.Fatal(err)
+	return ""
 }
 
 func TestSocketActivation(t *testing.T) {
@@ -157,7 +167,7 @@ func TestSocketActivation(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer told.Close()
-		told.SetDeadline(time.Now().Add(patience))
+		told.SetDeadline(time.Now().Add(workertest.Patience))
 		wantTold := func(want string) {
 			t.Helper()
 			buf := make([]byte, 100)
@@ -172,14 +182,14 @@ func TestSocketActivation(t *testing.T) {
 			"LISTEN_FDS=2", "LISTEN_FDNAMES=other:main", "NOTIFY_SOCKET="+path, "WORKER_TEST_ADDRESS=127.0.0.1:1")
 		p.says("active")
 		wantTold("READY=1")
-		other, main := dial(t, a), dial(t, b)
-		other.want(t, "/", "other", false)
-		main.want(t, "/", "main", false)
+		other, main := workertest.Dial(t, a), workertest.Dial(t, b)
+		other.Want(t, "/", "other", false)
+		main.Want(t, "/", "main", false)
 		p.Process.Signal(syscall.SIGTERM)
 		p.says("inactive")
 		wantTold("STOPPING=1")
-		other.want(t, "/", "other", true)
-		main.want(t, "/", "main", true)
+		other.Want(t, "/", "other", true)
+		main.Want(t, "/", "main", true)
 		p.says("done")
 		p.end(0)
 	})
@@ -187,7 +197,7 @@ func TestSocketActivation(t *testing.T) {
 		a, fa := listenFile(t)
 		p := startChild(t, "one", "export LISTEN_PID=$$;", []*os.File{fa}, "LISTEN_FDS=1", "LISTEN_FDNAMES=unknown")
 		p.says("active")
-		dial(t, a).want(t, "/", "main", false)
+		workertest.Dial(t, a).Want(t, "/", "main", false)
 		p.Process.Signal(syscall.SIGKILL)
 		p.end(-1)
 	})
@@ -196,7 +206,7 @@ func TestSocketActivation(t *testing.T) {
 		own := freeAddress(t)
 		p := startChild(t, "one", "", []*os.File{fa}, "LISTEN_PID=1", "LISTEN_FDS=1", "WORKER_TEST_ADDRESS=tcp://"+own)
 		p.says("active")
-		dial(t, own).want(t, "/", "main", false)
+		workertest.Dial(t, own).Want(t, "/", "main", false)
 		_ = a
 		p.Process.Signal(syscall.SIGKILL)
 		p.end(-1)
@@ -217,13 +227,13 @@ func TestAloneDrainsBySignal(t *testing.T) {
 	addr := freeAddress(t)
 	p := startChild(t, "one", "", nil, "WORKER_TEST_ADDRESS="+addr)
 	p.says("active")
-	c := dial(t, addr)
-	if err := c.write("GET", "/slow", ""); err != nil {
+	c := workertest.Dial(t, addr)
+	if err := c.Write("GET", "/slow", ""); err != nil {
 		t.Fatal(err)
 	}
 	p.says("entered")
 	p.Process.Signal(syscall.SIGTERM)
-	if got, closing, err := c.read(); got != "slow" || !closing || err != nil {
+	if got, closing, err := c.Read(); got != "slow" || !closing || err != nil {
 		t.Errorf("the running request: %q %v %v", got, closing, err)
 	}
 	p.says("done")
@@ -235,8 +245,8 @@ func TestAloneSecondSignal(t *testing.T) {
 	addr := freeAddress(t)
 	p := startChild(t, "one", "", nil, "WORKER_TEST_ADDRESS="+addr)
 	p.says("active")
-	c := dial(t, addr)
-	if err := c.write("GET", "/stuck", ""); err != nil {
+	c := workertest.Dial(t, addr)
+	if err := c.Write("GET", "/stuck", ""); err != nil {
 		t.Fatal(err)
 	}
 	p.says("entered")
@@ -251,11 +261,11 @@ func TestPortFromEnvironment(t *testing.T) {
 	addr := freeAddress(t)
 	_, port, _ := net.SplitHostPort(addr)
 	w := workerWith(t, Options{}, map[string]string{"PORT": port})
-	w.Handle("http", pong)
+	w.Handle("http", workertest.Pong)
 	r := run(t, w)
-	eventually(t, "it serves", func() bool { return w.State() == StateActive })
-	dial(t, addr).want(t, "/", "pong", false)
-	r.traffic.cutOff()
+	workertest.Eventually(t, "it serves", func() bool { return w.State() == StateActive })
+	workertest.Dial(t, addr).Want(t, "/", "pong", false)
+	r.core.Traffic.CloseAll()
 	r.stop()
 	if err := r.wait(); err != nil {
 		t.Fatal(err)
@@ -266,14 +276,14 @@ func TestUnixAddress(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")
 	for range 2 {
 		w := workerWith(t, Options{}, nil)
-		w.Handle("http", pong, Address("unix://"+path))
+		w.Handle("http", workertest.Pong, Address("unix://"+path))
 		r := run(t, w)
-		eventually(t, "it serves", func() bool { return w.State() == StateActive })
+		workertest.Eventually(t, "it serves", func() bool { return w.State() == StateActive })
 		c, err := net.Dial("unix", path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		on(c).want(t, "/", "pong", false)
+		workertest.On(c).Want(t, "/", "pong", false)
 		c.Close()
 		r.stop()
 		if err := r.wait(); err != nil {
@@ -301,14 +311,14 @@ func TestMistakes(t *testing.T) {
 		want string
 	}{
 		"nothing":       {nil, func(w *Worker) {}, "nothing to do"},
-		"no address":    {nil, func(w *Worker) { w.Handle("http", pong) }, "worker.Address"},
-		"twice":         {nil, func(w *Worker) { w.Handle("http", pong); w.Handle("http", pong) }, "twice"},
+		"no address":    {nil, func(w *Worker) { w.Handle("http", workertest.Pong) }, "worker.Address"},
+		"twice":         {nil, func(w *Worker) { w.Handle("http", workertest.Pong); w.Handle("http", workertest.Pong) }, "twice"},
 		"nil":           {nil, func(w *Worker) { w.Handle("http", nil) }, "nil"},
-		"no name":       {nil, func(w *Worker) { w.Handle("", pong) }, "name"},
-		"taken":         {nil, func(w *Worker) { w.Handle("http", pong, Address(taken.Addr().String())) }, "address already in use"},
-		"no files":      {nil, func(w *Worker) { w.Handle("http", pong, TLS("/none", "/none")) }, "TLS certificate"},
-		"control alone": {map[string]string{"MASTERD_CONTROL": "/x"}, func(w *Worker) { w.Handle("http", pong) }, "MASTERD_WORKER"},
-		"no secret":     {map[string]string{"MASTERD_CONTROL": "/x", "MASTERD_WORKER": "1"}, func(w *Worker) { w.Handle("http", pong) }, "MASTERD_SECRET"},
+		"no name":       {nil, func(w *Worker) { w.Handle("", workertest.Pong) }, "name"},
+		"taken":         {nil, func(w *Worker) { w.Handle("http", workertest.Pong, Address(taken.Addr().String())) }, "address already in use"},
+		"no files":      {nil, func(w *Worker) { w.Handle("http", workertest.Pong, TLS("/none", "/none")) }, "TLS certificate"},
+		"control alone": {map[string]string{"MASTERD_CONTROL": "/x"}, func(w *Worker) { w.Handle("http", workertest.Pong) }, "MASTERD_WORKER"},
+		"no secret":     {map[string]string{"MASTERD_CONTROL": "/x", "MASTERD_WORKER": "1"}, func(w *Worker) { w.Handle("http", workertest.Pong) }, "MASTERD_SECRET"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := workerWith(t, Options{}, c.env)

@@ -11,10 +11,13 @@ import (
 	"net"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/masterd/masterd/pkg/worker/internal/serve"
+	"github.com/masterd/masterd/pkg/worker/internal/tasks"
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // A thousand clients that send a byte now and then are all ended, and one that uploads
@@ -38,12 +41,12 @@ func TestAThousandSlowBodies(t *testing.T) {
 
 	var all []net.Conn
 	for range attackers {
-		c := dial(t, s.addr).c
+		c := workertest.Dial(t, s.addr).Conn
 		fmt.Fprint(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\nx")
 		all = append(all, c)
 	}
 	stop := make(chan struct{})
-	var dribble, ends sync.WaitGroup
+	var dribble, ends tasks.Group
 	defer dribble.Wait()
 	defer close(stop)
 	dribble.Go(func() {
@@ -67,14 +70,14 @@ func TestAThousandSlowBodies(t *testing.T) {
 	}
 
 	// The honest one: a hundred times what it owes, until all others are gone.
-	honest, sent := dial(t, s.addr), 0
-	honest.c.SetDeadline(time.Time{})
-	fmt.Fprint(honest.c, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+	honest, sent := workertest.Dial(t, s.addr), 0
+	honest.Conn.SetDeadline(time.Now().Add(3 * workertest.Patience))
+	fmt.Fprint(honest.Conn, "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
 	for begun := time.Now(); ended.Load() < attackers; {
-		if time.Since(begun) > patience+grace {
+		if time.Since(begun) > workertest.Patience+grace {
 			t.Fatalf("%d of %d slow clients were ended: %+v", ended.Load(), attackers, w.Stats())
 		}
-		n, err := fmt.Fprintf(honest.c, "3e8\r\n%s\r\n", strings.Repeat("y", 1000))
+		n, err := fmt.Fprintf(honest.Conn, "3e8\r\n%s\r\n", strings.Repeat("y", 1000))
 		if err != nil {
 			t.Fatalf("the honest upload was ended after %d bytes: %v", sent, err)
 		}
@@ -82,8 +85,8 @@ func TestAThousandSlowBodies(t *testing.T) {
 		time.Sleep(10 * time.Millisecond)
 	}
 	ends.Wait()
-	fmt.Fprint(honest.c, "0\r\n\r\n")
-	if body, closing, err := honest.read(); err != nil || closing || body != fmt.Sprint(sent) {
+	fmt.Fprint(honest.Conn, "0\r\n\r\n")
+	if body, closing, err := honest.Read(); err != nil || closing || body != fmt.Sprint(sent) {
 		t.Errorf("the honest upload of %d bytes: %q, close %v, %v", sent, body, closing, err)
 	}
 	k.wait("one connection left", func(n Stats) bool { return n.Open == 1 && n.InFlight == 0 && n.SlowBodies == attackers })
@@ -98,11 +101,11 @@ var leavesBodies = map[string]http.HandlerFunc{
 	"reads":      func(w http.ResponseWriter, r *http.Request) { io.Copy(io.Discard, r.Body) },
 	"looks away": func(w http.ResponseWriter, r *http.Request) {},
 	"answers long": func(w http.ResponseWriter, r *http.Request) {
-		io.WriteString(w, strings.Repeat("x", headersLeave))
+		io.WriteString(w, strings.Repeat("x", serve.HeadersLeave))
 		io.WriteString(w, "x")
 	},
 	"copies long": func(w http.ResponseWriter, r *http.Request) {
-		io.Copy(w, strings.NewReader(strings.Repeat("x", headersLeave+1)))
+		io.Copy(w, strings.NewReader(strings.Repeat("x", serve.HeadersLeave+1)))
 	},
 	"flushes": func(w http.ResponseWriter, r *http.Request) { w.(http.Flusher).Flush() },
 	"closes":  func(w http.ResponseWriter, r *http.Request) { r.Body.Close() },
@@ -120,7 +123,7 @@ var slowBegins = map[string]string{
 	"large":   "Content-Length: 100000000\r\n\r\n",
 	"chunked": "Transfer-Encoding: chunked\r\n\r\n186a0\r\n",
 	"expect":  "Content-Length: 100000\r\nExpect: 100-continue\r\n\r\n",
-	"much":    "Transfer-Encoding: chunked\r\n\r\n493e0\r\n" + strings.Repeat("y", maxDiscard+100),
+	"much":    "Transfer-Encoding: chunked\r\n\r\n493e0\r\n" + strings.Repeat("y", serve.MaxDiscard+100),
 }
 
 // Whatever a handler does, and however the body began: a client that sends nothing
@@ -135,21 +138,22 @@ func TestSlowBodiesThatNobodyReads(t *testing.T) {
 			s := newSlot(t, "http")
 			opts := []ListenerOption{MinBodyRate(1000, 100*time.Millisecond)}
 			if kind == "tls" {
-				opts = append(opts, TLS(writeCertificate(t, t.TempDir(), 1)))
+				opts = append(opts, TLS(workertest.WriteCertificate(t, t.TempDir(), 1)))
 			}
 			_, k := managed(t, func(w *Worker) { w.Handle("http", mux, opts...) })
 			k.activate(s)
-			var all sync.WaitGroup
+			var all tasks.Group
 			for how := range leavesBodies {
 				for what, begin := range slowBegins {
-					c := dial(t, s.addr).c
+					c := workertest.Dial(t, s.addr).Conn
 					if kind == "tls" {
 						c = tls.Client(c, &tls.Config{InsecureSkipVerify: true})
 					}
 					all.Go(func() {
 						fmt.Fprintf(c, "POST /%s HTTP/1.1\r\nHost: x\r\n%s", strings.ReplaceAll(how, " ", "-"), begin)
 						_, err := io.Copy(io.Discard, c)
-						if n, ok := errors.AsType[net.Error](err); ok && n.Timeout() {
+						var n net.Error
+						if errors.As(err, &n) && n.Timeout() {
 							t.Errorf("%s, %s: the connection is still open", how, what)
 						}
 					})
@@ -175,12 +179,12 @@ func TestARefusedBodyIsNotWaitedFor(t *testing.T) {
 	})
 	k.activate(s)
 	for _, path := range []string{"/returns", "/flushes"} {
-		c := dial(t, s.addr)
-		fmt.Fprintf(c.c, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nbegins", path)
-		if got, closing, err := c.read(); strings.TrimSpace(got) != path || !closing || err != nil {
+		c := workertest.Dial(t, s.addr)
+		fmt.Fprintf(c.Conn, "POST %s HTTP/1.1\r\nHost: x\r\nContent-Length: 100000\r\n\r\nbegins", path)
+		if got, closing, err := c.Read(); strings.TrimSpace(got) != path || !closing || err != nil {
 			t.Errorf("%s: %q, close %v, %v", path, got, closing, err)
 		}
-		c.c.Close()
+		c.Conn.Close()
 	}
 }
 
@@ -227,32 +231,32 @@ func TestHonestBodiesKeepTheirConnections(t *testing.T) {
 		mux.HandleFunc("/", func(rw http.ResponseWriter, r *http.Request) { io.WriteString(rw, name) })
 		w.Handle("http", mux, MinBodyRate(1<<20, grace))
 	})
-	k := dial(t, c.slot.addr)
+	k := workertest.Dial(t, c.slot.addr)
 	body := strings.Repeat("b", 20_000) // that a socket takes at once
 	for _, path := range []string{"/reads", "/looks-away", "/answers-long", "/copies-long", "/flushes", "/closes", "/full-duplex"} {
-		if got, closing, err := k.do("POST", path, body); err != nil || closing {
+		if got, closing, err := k.Do("POST", path, body); err != nil || closing {
 			t.Errorf("%s: %d bytes, close %v, %v", path, len(got), closing, err)
 		}
 	}
-	if got, closing, err := k.do("POST", "/late", body); got != "19999<nil>" || closing || err != nil {
+	if got, closing, err := k.Do("POST", "/late", body); got != "19999<nil>" || closing || err != nil {
 		t.Errorf("a handler that reads late: %q, close %v, %v", got, closing, err)
 	}
-	if got, _, err := k.do("POST", "/stream", body); got != "<nil>" || err != nil {
+	if got, _, err := k.Do("POST", "/stream", body); got != "<nil>" || err != nil {
 		t.Errorf("a handler that streams has context %q, %v", got, err)
 	}
-	fmt.Fprint(k.c, "POST /trailer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: After\r\n\r\n1\r\nx\r\n0\r\nAfter: all\r\n\r\n")
-	if got, _, err := k.read(); got != "all" || err != nil {
+	fmt.Fprint(k.Conn, "POST /trailer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTrailer: After\r\n\r\n1\r\nx\r\n0\r\nAfter: all\r\n\r\n")
+	if got, _, err := k.Read(); got != "all" || err != nil {
 		t.Errorf("a trailer: %q, %v", got, err)
 	}
 	c.switchOver()
-	eventually(t, "the connection has moved", func() bool { return c.old.Stats().Open == 0 && c.new.Stats().Open == 1 })
-	k.want(t, "/", "new", false)
+	workertest.Eventually(t, "the connection has moved", func() bool { return c.old.Stats().Open == 0 && c.new.Stats().Open == 1 })
+	k.Want(t, "/", "new", false)
 
-	h := dial(t, c.slot.addr) // its worker is parked and has a way
-	h.write("POST", "/hijack", "abc")
+	h := workertest.Dial(t, c.slot.addr) // its worker is parked and has a way
+	h.Write("POST", "/hijack", "abc")
 	time.Sleep(2 * grace)
-	io.WriteString(h.c, "def\n")
-	if got, _, err := h.read(); got != "abcdef\n" || err != nil {
+	io.WriteString(h.Conn, "def\n")
+	if got, _, err := h.Read(); got != "abcdef\n" || err != nil {
 		t.Errorf("hijacked: %q, %v", got, err)
 	}
 	if n := c.old.Stats().SlowBodies + c.new.Stats().SlowBodies; n != 0 {
@@ -265,9 +269,9 @@ func TestSlowBodiesOverHTTP2(t *testing.T) {
 	for _, kind := range []string{"h2c", "tls"} {
 		t.Run(kind, func(t *testing.T) {
 			s := newSlot(t, "http")
-			opt, connect := H2C(), func() *h2client { return h2On(t, dial(t, s.addr).c) }
+			opt, connect := H2C(), func() *h2client { return h2On(t, workertest.Dial(t, s.addr).Conn) }
 			if kind == "tls" {
-				opt, connect = TLS(writeCertificate(t, t.TempDir(), 1)), func() *h2client { return h2TLS(t, s.addr) }
+				opt, connect = TLS(workertest.WriteCertificate(t, t.TempDir(), 1)), func() *h2client { return h2TLS(t, s.addr) }
 			}
 			w, k := managed(t, func(w *Worker) {
 				w.Handle("http", http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
@@ -282,7 +286,7 @@ func TestSlowBodiesOverHTTP2(t *testing.T) {
 			c.answered(1)
 			c.request(3, "/", false)
 			for !c.ended[3] {
-				if err := c.next(); err != nil && !strings.Contains(err.Error(), "stream 1 was reset: NO_ERROR") {
+				if err := c.next(); err != nil && !strings.Contains(err.Error(), fmt.Sprintf("stream 1 was reset: %d", workertest.NoError)) {
 					t.Fatal(err)
 				}
 			}

@@ -6,10 +6,10 @@ import (
 	"net/http"
 	"testing"
 
-	"golang.org/x/net/http2"
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
-// What bounds HTTP/2's control frames is net/http's own; the gates beneath it must not
+// What bounds HTTP/2's control frames is net/http's own; the filters beneath it must not
 // stand in its way. docs/operating.md states the numbers.
 
 // Streams that are opened and reset at once, while handlers run on: 250 run, 1000 wait,
@@ -25,9 +25,7 @@ func TestHTTP2StreamsThatAreResetAtOnce(t *testing.T) {
 		c, other := connect(), connect()
 		go func() {
 			for i := uint32(1); i < 2*5000; i += 2 {
-				c.block.Reset()
-				if c.WriteHeaders(http2.HeadersFrameParam{StreamID: i, BlockFragment: c.fields("/held"), EndStream: true, EndHeaders: true}) != nil ||
-					c.WriteRSTStream(i, http2.ErrCodeCancel) != nil {
+				if c.WriteHeaders(i, c.fields("/held"), true) != nil || c.WriteRSTStream(i, workertest.Cancel) != nil {
 					return
 				}
 			}
@@ -37,9 +35,9 @@ func TestHTTP2StreamsThatAreResetAtOnce(t *testing.T) {
 			if err != nil {
 				t.Fatalf("%v before the GOAWAY", err)
 			}
-			if g, ok := f.(*http2.GoAwayFrame); ok {
-				if g.ErrCode != http2.ErrCodeEnhanceYourCalm {
-					t.Fatalf("GOAWAY says %v", g.ErrCode)
+			if f.Kind == workertest.FrameGoAway {
+				if _, code := f.GoAway(); code != workertest.EnhanceYourCalm {
+					t.Fatalf("GOAWAY says %d", code)
 				}
 				break
 			}

@@ -53,7 +53,9 @@
 // never called while one is open. What is left at the deadline is cut, and
 // counted in [Stats]. Handlers that answer for long (Server-Sent Events,
 // WebSockets) end by themselves when [Leaving] tells them; [LeavingContext] and
-// [AfterLeaving] tell the same as a context and by a call.
+// [AfterLeaving] tell the same as a context and by a call, also to what serves a hijacked
+// connection when its handler has returned. A hub that knows all of its connections is
+// told once, by [Worker.OnLeaving].
 //
 // # Handing long-lived connections off
 //
@@ -95,9 +97,10 @@
 // During a reload two versions run, and both may write: [Worker.UpdateKept] is
 // for that. [Worker.MapKept] maps what is large and only read, so that two
 // versions share one copy. What is kept is dropped when the service stops,
-// unless [Persist] asks otherwise, and lost when the master dies. Form and
-// version of the bytes are the program's: a rollback brings back a version that
-// has to read what the newer one has written.
+// unless [Persist] asks otherwise. It outlives a master that dies or is upgraded,
+// and is lost when the master and its keeper die together. Form and version of
+// the bytes are the program's: a rollback brings back a version that has to read
+// what the newer one has written.
 //
 // # Losing the master
 //

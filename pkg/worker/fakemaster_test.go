@@ -15,6 +15,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/worker/internal/serve"
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // master is a master as PROTOCOL.md has it, written without ipc's own frames.
@@ -64,10 +66,10 @@ type masterLink struct {
 // accept waits for a worker and returns its hello.
 func (m *master) accept() (*masterLink, ipc.Hello) {
 	m.t.Helper()
-	m.ln.SetDeadline(time.Now().Add(patience))
+	m.ln.SetDeadline(time.Now().Add(workertest.Patience))
 	c, err := m.ln.AcceptUnix()
 	if err != nil {
-		m.t.Fatalf("no worker came: %v\n%s", err, stacks())
+		m.t.Fatalf("no worker came: %v\n%s", err, workertest.Stacks())
 	}
 	k := &masterLink{m: m, c: c}
 	m.t.Cleanup(k.close)
@@ -103,7 +105,7 @@ func (k *masterLink) send(msg ipc.Message, fds ...int) uint64 {
 // next returns the next message, whatever it is; false at the end.
 func (k *masterLink) next() (ipc.Message, bool) {
 	k.m.t.Helper()
-	k.c.SetReadDeadline(time.Now().Add(patience))
+	k.c.SetReadDeadline(time.Now().Add(workertest.Patience))
 	buf := make([]byte, ipc.MaxMessage)
 	n, _, _, _, err := k.c.ReadMsgUnix(buf, nil)
 	if n == 0 && err == nil || errors.Is(err, syscall.ECONNRESET) {
@@ -115,7 +117,7 @@ func (k *masterLink) next() (ipc.Message, bool) {
 	}
 	if err != nil {
 		if errors.Is(err, os.ErrDeadlineExceeded) {
-			k.m.t.Fatalf("the worker says nothing\n%s", stacks())
+			k.m.t.Fatalf("the worker says nothing\n%s", workertest.Stacks())
 		}
 		return ipc.Message{}, false
 	}
@@ -179,7 +181,7 @@ func (k *masterLink) ask(msg ipc.Message, want ipc.Type, fds ...int) ipc.Message
 // wait reads beats until the worker's numbers are so.
 func (k *masterLink) wait(what string, is func(ipc.Stats) bool) {
 	k.m.t.Helper()
-	for end := time.Now().Add(patience); ; {
+	for end := time.Now().Add(workertest.Patience); ; {
 		if s := *k.recv(ipc.TypeBeat).Stats; is(s) {
 			return
 		} else if time.Now().After(end) {
@@ -226,11 +228,11 @@ func (k *masterLink) pass(listener, purpose string) net.Conn {
 	}
 	k.send(ipc.Message{Type: ipc.TypeConn, Conn: &ipc.Conn{Listener: listener, Purpose: purpose}}, fds[1])
 	unix.Close(fds[1])
-	c, err := connOf(fds[0])
+	c, err := serve.ConnFromFD(fds[0])
 	if err != nil {
 		k.m.t.Fatal(err)
 	}
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(workertest.Patience))
 	return c
 }
 

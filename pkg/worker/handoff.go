@@ -5,12 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/http"
-	"runtime/debug"
 	"slices"
-	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/worker/internal/migrate"
 )
 
 // MaxParcel is how many bytes of State and Unread together can be handed off
@@ -19,10 +17,6 @@ const MaxParcel = ipc.MaxParcel
 
 // maxKind is the longest name of a kind, in bytes.
 const maxKind = 64
-
-// handOffWait is how long a connection that is handed off waits for a successor
-// that is slow, or for what the master does about one that has died.
-const handOffWait = 5 * time.Second
 
 var (
 	// ErrNoSuccessor is HandOff's error when no worker is there that could take
@@ -59,12 +53,6 @@ type Parcel struct {
 	Unread []byte
 }
 
-// kind is what the program said about one kind of connection.
-type kind struct {
-	versions []int
-	serve    func(context.Context, net.Conn, Parcel)
-}
-
 // Receive has fn serve the connections of a kind that workers before this one,
 // or after it when it is rolled back to, hand off with these versions of their
 // state. (The parcel's Unread is empty: the connection reads it first.) Others
@@ -84,7 +72,10 @@ func (w *Worker) Receive(name string, versions []int, fn func(ctx context.Contex
 	case w.kinds[name] != nil:
 		w.mistake("Receive(%q) was called twice", name)
 	default:
-		w.kinds[name] = &kind{versions: slices.Clone(versions), serve: fn}
+		serve := func(ctx context.Context, conn net.Conn, o ipc.Offer) {
+			fn(ctx, conn, Parcel{Kind: o.Kind, Version: o.Version, State: o.State})
+		}
+		w.kinds[name] = &migrate.Kind{Versions: slices.Clone(versions), Serve: serve}
 	}
 }
 
@@ -101,76 +92,27 @@ func (w *Worker) Receive(name string, versions []int, fn func(ctx context.Contex
 // longer than some seconds; nor is, when it has died, its replacement or the
 // traffic's return.
 func (w *Worker) HandOff(ctx context.Context, conn net.Conn, p Parcel) error {
-	c, ok := conn.(guest)
+	m := migrate.Of(conn)
 	switch {
 	case p.Kind == "" || len(p.Kind) > maxKind:
 		return fmt.Errorf("handing a connection off: its kind needs a name of 1 to %d bytes, not %q", maxKind, p.Kind)
 	case len(p.State)+len(p.Unread) > MaxParcel:
-		return fmt.Errorf("handing a connection of kind %q off: %d bytes of state and %d unread are more than %d together", p.Kind, len(p.State), len(p.Unread), MaxParcel)
-	case !ok || c.move() == nil || c.move().handover == nil:
+		return fmt.Errorf("handing a connection of kind %q off: %d bytes of state and %d unread are more than %d together",
+			p.Kind, len(p.State), len(p.Unread), MaxParcel)
+	case m == nil || !m.Migratable():
 		return ErrNotMovable
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, handOffWait, ErrNoSuccessor)
-	defer cancel()
-	for {
-		err := c.move().handOff(ctx, p)
-		switch {
-		case err == nil:
-			return c.Close()
-		case !errors.Is(err, ErrNoSuccessor) || ctx.Err() != nil:
-			return err
-		case !w.traffic.leaving.given():
-			return ErrStays
-		case w.handover.parting(w.traffic.leaving, c.move().listener):
-			return err
-		} // else the traffic has come and gone again, or its way was lost: there is another, or soon
-	}
-}
-
-// handOff asks for a connection to be moved with its parcel.
-func (m *mover) handOff(ctx context.Context, p Parcel) error {
-	m.mu.Lock()
-	if m.moved {
-		m.mu.Unlock()
-		return net.ErrClosed
-	}
-	m.offered = true
-	unread := slices.Concat(p.Unread, m.unread)
-	m.mu.Unlock()
-	err := m.handover.ask(ctx, m.ask(&ipc.Offer{
-		Listener: m.listener, Kind: p.Kind, Version: p.Version, State: p.State, Unread: unread,
-	}), true)
+	err := w.core.Sender.HandOff(ctx, m, ipc.Offer{Kind: p.Kind, Version: p.Version, State: p.State, Unread: p.Unread})
+	var refused *migrate.RefusedError
 	switch {
-	case errors.Is(err, errNobody):
+	case err == nil:
+		return conn.Close()
+	case errors.Is(err, migrate.ErrNoReceiver):
 		return ErrNoSuccessor
-	case err != nil:
-		return err
+	case errors.Is(err, migrate.ErrStays):
+		return ErrStays
+	case errors.As(err, &refused):
+		return &RefusedError{Reason: refused.Reason}
 	}
-	m.mu.Lock()
-	m.moved = true
-	m.mu.Unlock()
-	return nil
-}
-
-// receive serves a connection that was handed off.
-func (d *door) receive(k *kind, c guest, o ipc.Offer) {
-	if m := c.move(); m != nil {
-		m.mu.Lock()
-		m.unread, m.fresh, m.state = o.Unread, false, http.StateHijacked
-		m.mu.Unlock()
-	}
-	d.traffic.inFlight.Add(1)
-	d.serving.Go(func() {
-		ctx, cancel := context.WithCancel(context.WithValue(d.traffic.living, noticeKey{}, d.traffic.leaving))
-		defer d.traffic.requestEnded()
-		defer c.Close()
-		defer cancel()
-		defer func() {
-			// As net/http does: one connection's bug is not the others' end.
-			if why := recover(); why != nil && why != http.ErrAbortHandler {
-				d.log.Error("worker: panic serving a connection that was handed off", "kind", o.Kind, "panic", why, "stack", string(debug.Stack()))
-			}
-		}()
-		k.serve(ctx, c, Parcel{Kind: o.Kind, Version: o.Version, State: o.State})
-	})
+	return err
 }

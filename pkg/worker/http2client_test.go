@@ -1,7 +1,6 @@
 package worker
 
 import (
-	"bytes"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -10,17 +9,14 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/net/http2"
-	"golang.org/x/net/http2/hpack"
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // h2client is an HTTP/2 client that does what it is told, frame by frame.
 type h2client struct {
-	*http2.Framer
-	t     *testing.T
-	c     net.Conn
-	block bytes.Buffer
-	enc   *hpack.Encoder
+	*workertest.Framer
+	t *testing.T
+	c net.Conn
 
 	mute   bool // does not answer PINGs
 	pings  [][8]byte
@@ -31,15 +27,13 @@ type h2client struct {
 
 func h2On(t *testing.T, c net.Conn) *h2client {
 	t.Helper()
-	h := &h2client{Framer: http2.NewFramer(c, c), t: t, c: c, bodies: map[uint32]int{}, ended: map[uint32]bool{}}
-	h.enc = hpack.NewEncoder(&h.block)
-	h.AllowIllegalWrites = true
+	h := &h2client{Framer: workertest.NewFramer(c, c), t: t, c: c, bodies: map[uint32]int{}, ended: map[uint32]bool{}}
 	h.must(h.greet())
 	return h
 }
 
 func (h *h2client) greet() error {
-	if _, err := io.WriteString(h.c, http2.ClientPreface); err != nil {
+	if _, err := io.WriteString(h.c, workertest.HTTP2Preface); err != nil {
 		return err
 	}
 	return h.WriteSettings()
@@ -48,7 +42,7 @@ func (h *h2client) greet() error {
 // h2TLS dials, and shakes hands for HTTP/2.
 func h2TLS(t *testing.T, addr string) *h2client {
 	t.Helper()
-	c := tls.Client(dial(t, addr).c, &tls.Config{InsecureSkipVerify: true, ServerName: "x", NextProtos: []string{"h2"}})
+	c := tls.Client(workertest.Dial(t, addr).Conn, &tls.Config{InsecureSkipVerify: true, ServerName: "x", NextProtos: []string{"h2"}})
 	if err := c.Handshake(); err != nil {
 		t.Fatal(err)
 	}
@@ -58,14 +52,14 @@ func h2TLS(t *testing.T, addr string) *h2client {
 func (h *h2client) must(err error) {
 	h.t.Helper()
 	if err != nil {
-		h.t.Fatalf("%v\n%s", err, stacks())
+		h.t.Fatalf("%v\n%s", err, workertest.Stacks())
 	}
 }
 
 // request opens a stream; without more its body is empty.
 func (h *h2client) request(stream uint32, path string, more bool) {
 	h.t.Helper()
-	h.must(h.WriteHeaders(http2.HeadersFrameParam{StreamID: stream, BlockFragment: h.fields(path), EndStream: !more, EndHeaders: true}))
+	h.must(h.WriteHeaders(stream, h.fields(path), !more))
 }
 
 func (h *h2client) fields(path string) []byte {
@@ -73,11 +67,7 @@ func (h *h2client) fields(path string) []byte {
 	if strings.HasPrefix(path, "/up") {
 		method = "POST"
 	}
-	h.block.Reset()
-	for _, f := range [][2]string{{":method", method}, {":scheme", "https"}, {":authority", "x"}, {":path", path}} {
-		h.enc.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]})
-	}
-	return h.block.Bytes()
+	return workertest.HeaderBlock(":method", method, ":scheme", "https", ":authority", "x", ":path", path)
 }
 
 // next follows one frame. An answer that breaks a header block or is no frame
@@ -87,30 +77,31 @@ func (h *h2client) next() error {
 	if err != nil {
 		return err
 	}
-	switch f := f.(type) {
-	case *http2.SettingsFrame:
-		if !f.IsAck() {
+	switch f.Kind {
+	case workertest.FrameSettings:
+		if !f.Has(workertest.FlagAck) {
 			return h.WriteSettingsAck()
 		}
-	case *http2.PingFrame:
-		if !f.IsAck() {
-			h.pings = append(h.pings, f.Data)
+	case workertest.FramePing:
+		if !f.Has(workertest.FlagAck) {
+			h.pings = append(h.pings, [8]byte(f.Payload))
 			if !h.mute {
-				return h.WritePing(true, f.Data)
+				return h.WritePing(true, [8]byte(f.Payload))
 			}
 		}
-	case *http2.GoAwayFrame:
-		if f.ErrCode != http2.ErrCodeNo {
-			return fmt.Errorf("GOAWAY says %v", f.ErrCode)
+	case workertest.FrameGoAway:
+		last, code := f.GoAway()
+		if code != workertest.NoError {
+			return fmt.Errorf("GOAWAY says %d", code)
 		}
-		h.aways = append(h.aways, f.LastStreamID)
-	case *http2.RSTStreamFrame:
-		return fmt.Errorf("stream %d was reset: %v", f.StreamID, f.ErrCode)
-	case *http2.DataFrame:
-		h.bodies[f.StreamID] += len(f.Data())
-		h.ended[f.StreamID] = h.ended[f.StreamID] || f.StreamEnded()
-	case *http2.HeadersFrame:
-		h.ended[f.StreamID] = h.ended[f.StreamID] || f.StreamEnded()
+		h.aways = append(h.aways, last)
+	case workertest.FrameRSTStream:
+		return fmt.Errorf("stream %d was reset: %d", f.Stream, f.ErrorCode())
+	case workertest.FrameData:
+		h.bodies[f.Stream] += len(f.Data())
+		h.ended[f.Stream] = h.ended[f.Stream] || f.Has(workertest.FlagEndStream)
+	case workertest.FrameHeaders:
+		h.ended[f.Stream] = h.ended[f.Stream] || f.Has(workertest.FlagEndStream)
 	}
 	return nil
 }
@@ -120,7 +111,7 @@ func (h *h2client) until(what string, is func() bool) {
 	h.t.Helper()
 	for !is() {
 		if err := h.next(); err != nil {
-			h.t.Fatalf("%v before %s; GOAWAYs %v\n%s", err, what, h.aways, stacks())
+			h.t.Fatalf("%v before %s; GOAWAYs %v\n%s", err, what, h.aways, workertest.Stacks())
 		}
 	}
 }

@@ -7,12 +7,14 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/worker/internal/control"
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // A program's functions may ignore their end, or never return at all. Run returns
@@ -45,9 +47,9 @@ func given(t *testing.T, fn func(context.Context, net.Conn, Parcel)) *couple {
 			fn(ctx, conn, p)
 		})
 	})
-	k := dial(t, c.slot.addr)
-	io.WriteString(k.c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	if line, err := k.br.ReadString('\n'); err != nil || line != "hello\n" {
+	k := workertest.Dial(t, c.slot.addr)
+	io.WriteString(k.Conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	if line, err := k.Reader.ReadString('\n'); err != nil || line != "hello\n" {
 		t.Fatal(line, err)
 	}
 	c.switchOver()
@@ -94,13 +96,13 @@ func TestRunReturnsThoughAHookOfTheServerNeverReturns(t *testing.T) {
 	})
 	addr := freeAddress(t)
 	w := workerWith(t, Options{DrainTimeout: 50 * time.Millisecond}, nil)
-	w.Handle("http", pong, hangs, Address(addr))
+	w.Handle("http", workertest.Pong, hangs, Address(addr))
 	r := run(t, w)
-	eventually(t, "it serves", func() bool { return w.State() == StateActive })
+	workertest.Eventually(t, "it serves", func() bool { return w.State() == StateActive })
 	for range 5 { // the first holds up net/http, the others are taken out of the queue by the drain
-		dial(t, addr)
+		workertest.Dial(t, addr)
 	}
-	eventually(t, "one has come in", func() bool { return r.Stats().Open > 0 })
+	workertest.Eventually(t, "one has come in", func() bool { return r.Stats().Open > 0 })
 	r.stop()
 	if err := r.wait(); err != nil {
 		t.Error(err)
@@ -113,7 +115,7 @@ func TestAHungProcessEndsWithTERM(t *testing.T) {
 	p := startChild(t, "hung", "", nil, "WORKER_TEST_ADDRESS="+addr)
 	p.says("active")
 	for range 5 {
-		dial(t, addr)
+		workertest.Dial(t, addr)
 	}
 	p.says("entered")
 	if err := p.Process.Signal(unix.SIGTERM); err != nil {
@@ -133,7 +135,7 @@ func TestAHookThatNeverReturnsHoldsUpNoMessage(t *testing.T) {
 	defer close(release)
 	w, k := managed(t, func(w *Worker) {
 		w.opts.DrainTimeout = 50 * time.Millisecond
-		w.Handle("http", pong, Server(func(s *http.Server) {
+		w.Handle("http", workertest.Pong, Server(func(s *http.Server) {
 			s.ConnContext = func(ctx context.Context, _ net.Conn) context.Context {
 				<-release
 				return ctx
@@ -189,40 +191,26 @@ func between(hold chan struct{}, reached chan<- struct{}) ListenerOption {
 	})
 }
 
-// arrived waits until the client's bytes are with the server's kernel.
-func arrived(t *testing.T, c net.Conn) {
-	t.Helper()
-	raw, err := c.(*net.TCPConn).SyscallConn()
-	if err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, "what was sent has arrived", func() bool {
-		unsent := 1
-		_ = raw.Control(func(fd uintptr) { unsent, err = unix.IoctlGetInt(int(fd), unix.SIOCOUTQ) })
-		return err == nil && unsent == 0
-	})
-}
-
 func TestThinningLeavesARequestInTheKernelAlone(t *testing.T) {
 	hold, reached := make(chan struct{}), make(chan struct{}, 1)
 	addr := freeAddress(t)
 	w := workerWith(t, Options{DrainTimeout: 4 * time.Second}, nil) // idle connections are closed in its last second
-	w.Handle("http", pong, between(hold, reached), Address(addr))
+	w.Handle("http", workertest.Pong, between(hold, reached), Address(addr))
 	r := run(t, w)
-	eventually(t, "it serves", func() bool { return w.State() == StateActive })
-	asks, rests := dial(t, addr), dial(t, addr)
-	asks.want(t, "/", "pong", false)
+	workertest.Eventually(t, "it serves", func() bool { return w.State() == StateActive })
+	asks, rests := workertest.Dial(t, addr), workertest.Dial(t, addr)
+	asks.Want(t, "/", "pong", false)
 	<-reached
-	rests.want(t, "/", "pong", false)
-	if err := asks.write("GET", "/", ""); err != nil {
+	rests.Want(t, "/", "pong", false)
+	if err := asks.Write("GET", "/", ""); err != nil {
 		t.Fatal(err)
 	}
-	arrived(t, asks.c)
+	workertest.Arrived(t, asks.Conn)
 	r.stop()
-	rests.wantEnd(t) // idle connections are being closed
-	time.Sleep(4 * thinTick)
+	rests.WantEnd(t) // idle connections are being closed
+	time.Sleep(4 * control.IdleCloseInterval)
 	close(hold)
-	if body, closing, err := asks.read(); body != "pong" || !closing || err != nil {
+	if body, closing, err := asks.Read(); body != "pong" || !closing || err != nil {
 		t.Errorf("%q, close %v, %v", body, closing, err)
 	}
 	if n := r.Stats().Cut; n != 1 {
@@ -236,63 +224,17 @@ func TestThinningLeavesARequestInTheKernelAlone(t *testing.T) {
 // The idle timeout of net/http is over before it looks.
 func TestTheIdleTimeoutLeavesARequestInTheKernelAlone(t *testing.T) {
 	hold, reached := make(chan struct{}), make(chan struct{}, 1)
-	_, addr := alone(t, pong, between(hold, reached), Server(func(s *http.Server) { s.IdleTimeout = time.Nanosecond }))
-	k := dial(t, addr)
-	k.want(t, "/", "pong", false)
+	_, addr := alone(t, workertest.Pong, between(hold, reached), Server(func(s *http.Server) { s.IdleTimeout = time.Nanosecond }))
+	k := workertest.Dial(t, addr)
+	k.Want(t, "/", "pong", false)
 	<-reached
-	if err := k.write("GET", "/", ""); err != nil {
+	if err := k.Write("GET", "/", ""); err != nil {
 		t.Fatal(err)
 	}
-	arrived(t, k.c)
+	workertest.Arrived(t, k.Conn)
 	close(hold)
-	if body, closing, err := k.read(); body != "pong" || closing || err != nil {
+	if body, closing, err := k.Read(); body != "pong" || closing || err != nil {
 		t.Errorf("%q, close %v, %v", body, closing, err)
 	}
-	k.wantEnd(t) // nothing came this time
-}
-
-// A connection that has moved waits in the lobby, under the same timeout.
-func TestTheLobbyLeavesARequestInTheKernelAlone(t *testing.T) {
-	d := &door{listener: &listener{name: "http"}, public: &http.Server{IdleTimeout: time.Nanosecond}, passed: newHandIn(), traffic: newTraffic(), handover: nil}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	for _, sends := range []bool{true, false} {
-		k := dial(t, ln.Addr().String())
-		nc, err := ln.Accept()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer nc.Close()
-		if sends {
-			if err := k.write("GET", "/", ""); err != nil {
-				t.Fatal(err)
-			}
-			arrived(t, k.c)
-		}
-		d.linger(d.adopt(nc))
-		if !sends {
-			k.wantEnd(t)
-			continue
-		}
-		put := make(chan net.Conn, 1)
-		go func() {
-			if c, err := d.passed.(*handIn).Accept(); err == nil {
-				put <- c
-			}
-		}()
-		select {
-		case c := <-put:
-			b := make([]byte, 3)
-			if _, err := io.ReadFull(c, b); err != nil || !strings.HasPrefix("GET", string(b)) {
-				t.Errorf("the server reads %q, %v", b, err)
-			}
-		case <-time.After(patience):
-			t.Error("the connection was closed under its request")
-			d.passed.Close()
-		}
-	}
-	d.serving.Wait()
+	k.WantEnd(t) // nothing came this time
 }

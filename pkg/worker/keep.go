@@ -7,24 +7,24 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"os"
 	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/worker/internal/state"
 )
 
 const (
 	// updateTries is how often UpdateKept begins anew because somebody else was
 	// quicker.
 	updateTries = 64
-	// updateApart is how long it waits at most after the first time, twice as long
-	// each time after, up to updateAside. Without that, one who is a little
+	// updateBackoff is how long it waits at most after the first time, twice as long
+	// each time after, up to updateBackoffMax. Without that, one who is a little
 	// slower than several others may never have his turn.
-	updateApart = 100 * time.Microsecond
-	updateAside = 50 * time.Millisecond
+	updateBackoff    = 100 * time.Microsecond
+	updateBackoffMax = 50 * time.Millisecond
 )
 
 // ErrNotKept: nothing is kept by that name. A program that starts for the first
@@ -72,7 +72,7 @@ func (w *Worker) KeepFrom(ctx context.Context, name string, r io.Reader, size in
 	if err := checkBlob(name, size); err != nil {
 		return err
 	}
-	_, err := w.keeper.keep(ctx, blobOf(name, size, opts), r)
+	_, err := w.core.Store.Keep(ctx, blobOf(name, size, opts), r)
 	return err
 }
 
@@ -82,8 +82,8 @@ func (w *Worker) Kept(ctx context.Context, name string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer k.close()
-	return k.read()
+	defer k.Close()
+	return k.Read()
 }
 
 // MapKept is Kept for what is large and only read: a model, a table. The bytes
@@ -94,8 +94,12 @@ func (w *Worker) MapKept(ctx context.Context, name string) (*Mapping, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer k.close()
-	return k.mapping()
+	defer k.Close()
+	data, mapped, err := k.Map()
+	if err != nil {
+		return nil, err
+	}
+	return &Mapping{data: data, mapped: mapped}, nil
 }
 
 // UpdateKept replaces what is kept by what change makes of it, whoever else
@@ -104,15 +108,15 @@ func (w *Worker) MapKept(ctx context.Context, name string) (*Mapping, error) {
 // change's ends it. If the connection to the master breaks at the wrong moment
 // it is not known whether the update was made, and the error says so.
 func (w *Worker) UpdateKept(ctx context.Context, name string, change func(kept []byte) ([]byte, error), opts ...KeepOption) error {
-	apart := updateApart
+	backoff := updateBackoff
 	for try := range updateTries {
 		if try > 0 {
 			select {
-			case <-time.After(rand.N(apart)):
+			case <-time.After(rand.N(backoff)):
 			case <-ctx.Done():
 				return ctx.Err()
 			}
-			apart = min(2*apart, updateAside)
+			backoff = min(2*backoff, updateBackoffMax)
 		}
 		k, err := w.fetch(ctx, name)
 		var before []byte
@@ -122,8 +126,8 @@ func (w *Worker) UpdateKept(ctx context.Context, name string, change func(kept [
 		case err != nil:
 			return err
 		default:
-			before, err = k.read()
-			k.close()
+			before, err = k.Read()
+			k.Close()
 			if err != nil {
 				return err
 			}
@@ -133,8 +137,8 @@ func (w *Worker) UpdateKept(ctx context.Context, name string, change func(kept [
 			return err
 		}
 		b := blobOf(name, int64(len(after)), opts)
-		b.If, b.New = k.blob.Revision, none
-		answer, err := w.keeper.keep(ctx, b, bytes.NewReader(after))
+		b.If, b.New = k.Blob.Revision, none
+		answer, err := w.core.Store.Keep(ctx, b, bytes.NewReader(after))
 		if err != nil || !answer.Changed {
 			return err
 		}
@@ -148,14 +152,18 @@ func (w *Worker) Forget(ctx context.Context, name string) error {
 	if err := checkBlob(name, 0); err != nil {
 		return err
 	}
-	return w.keeper.forget(ctx, name)
+	return w.core.Store.Forget(ctx, name)
 }
 
-func (w *Worker) fetch(ctx context.Context, name string) (kept, error) {
+func (w *Worker) fetch(ctx context.Context, name string) (state.Value, error) {
 	if err := checkBlob(name, 0); err != nil {
-		return kept{}, err
+		return state.Value{}, err
 	}
-	return w.keeper.fetch(ctx, name)
+	k, found, err := w.core.Store.Fetch(ctx, name)
+	if err == nil && !found {
+		err = fmt.Errorf("%s: %w", name, ErrNotKept)
+	}
+	return k, err
 }
 
 func blobOf(name string, size int64, opts []KeepOption) ipc.Blob {
@@ -174,58 +182,6 @@ func checkBlob(name string, size int64) error {
 		return fmt.Errorf("keeping %s: a size of %d bytes", name, size)
 	}
 	return nil
-}
-
-// keeper keeps blobs: the master does, or without one this process.
-type keeper interface {
-	keep(ctx context.Context, b ipc.Blob, r io.Reader) (ipc.Blob, error)
-	fetch(ctx context.Context, name string) (kept, error)
-	forget(ctx context.Context, name string) error
-}
-
-// kept is one answer to a fetch: memory, or bytes of this process.
-type kept struct {
-	blob   ipc.Blob
-	memory *os.File // nil: data has it
-	data   []byte
-}
-
-func (k kept) close() {
-	if k.memory != nil {
-		k.memory.Close()
-	}
-}
-
-func (k kept) read() ([]byte, error) {
-	if k.memory == nil {
-		return bytes.Clone(k.data), nil
-	}
-	data := make([]byte, k.blob.Size)
-	// ReadAt: where another process has read to is no business of ours.
-	if _, err := k.memory.ReadAt(data, 0); err != nil {
-		return nil, fmt.Errorf("reading what is kept by the name %s: %w", k.blob.Name, err)
-	}
-	return data, nil
-}
-
-func (k kept) mapping() (*Mapping, error) {
-	if k.memory == nil || k.blob.Size == 0 { // nothing cannot be mapped
-		return &Mapping{data: k.data}, nil
-	}
-	raw, err := k.memory.SyscallConn()
-	if err != nil {
-		return nil, err
-	}
-	m := &Mapping{mapped: true}
-	if cerr := raw.Control(func(fd uintptr) {
-		m.data, err = unix.Mmap(int(fd), 0, int(k.blob.Size), unix.PROT_READ, unix.MAP_SHARED)
-	}); cerr != nil {
-		return nil, cerr
-	}
-	if err != nil {
-		return nil, fmt.Errorf("mapping what is kept by the name %s: %w", k.blob.Name, err)
-	}
-	return m, nil
 }
 
 // Mapping is kept memory that several processes share. It stays what it is when

@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	"github.com/masterd/masterd/pkg/worker/internal/serve"
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // noticed is a request's context, and its worker's notice.
-func noticed(t *testing.T) (context.Context, *notice) {
-	n := newNotice()
-	return context.WithValue(t.Context(), noticeKey{}, n), n
+func noticed(t *testing.T) (context.Context, *serve.Signal) {
+	n := serve.NewSignal()
+	return serve.WithSignal(t.Context(), n), n
 }
 
 func TestLeavingContext(t *testing.T) {
@@ -19,9 +22,9 @@ func TestLeavingContext(t *testing.T) {
 	if told.Err() != nil {
 		t.Fatal(context.Cause(told))
 	}
-	n.give()
+	n.Set()
 	<-told.Done()
-	n.takeBack()
+	n.Clear()
 	if !errors.Is(context.Cause(told), ErrLeaving) || ctx.Err() != nil {
 		t.Errorf("it ended with %v, the request's with %v", context.Cause(told), ctx.Err())
 	}
@@ -31,8 +34,8 @@ func TestLeavingContext(t *testing.T) {
 		t.Error(context.Cause(again))
 	}
 	done()
-	if errors.Is(context.Cause(again), ErrLeaving) || len(n.calls) != 0 {
-		t.Errorf("cancelled with %v, %d calls are left", context.Cause(again), len(n.calls))
+	if errors.Is(context.Cause(again), ErrLeaving) || n.Waiting() != 0 {
+		t.Errorf("cancelled with %v, %d calls are left", context.Cause(again), n.Waiting())
 	}
 }
 
@@ -46,16 +49,12 @@ func TestAfterLeaving(t *testing.T) {
 	ended, end := context.WithCancel(ctx)
 	late := AfterLeaving(ended, func() { called <- "its request has ended" })
 	end()
-	eventually(t, "the end of the request stops it", func() bool {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		return len(n.calls) == 0
-	})
+	workertest.Eventually(t, "the end of the request stops it", func() bool { return n.Waiting() == 0 })
 	if late() {
 		t.Error("stopped twice")
 	}
 	before := AfterLeaving(ctx, func() { called <- "before" })
-	n.give()
+	n.Set()
 	if got := <-called; got != "before" {
 		t.Error(got)
 	}
@@ -66,8 +65,8 @@ func TestAfterLeaving(t *testing.T) {
 	if got := <-called; got != "at once" {
 		t.Error(got)
 	}
-	n.takeBack()
-	n.give()
+	n.Clear()
+	n.Set()
 	AfterLeaving(ctx, func() { called <- "last" })
 	if got := <-called; got != "last" {
 		t.Errorf("called again: %s", got)

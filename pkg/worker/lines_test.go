@@ -8,6 +8,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // lines is a server of a protocol without HTTP: each line is answered by the
@@ -148,7 +150,7 @@ type caller struct {
 
 func call(t *testing.T, addr string) *caller {
 	t.Helper()
-	c, err := net.DialTimeout("tcp", addr, patience)
+	c, err := net.DialTimeout("tcp", addr, workertest.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -157,7 +159,7 @@ func call(t *testing.T, addr string) *caller {
 }
 
 func calling(c net.Conn) *caller {
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(workertest.Patience))
 	return &caller{c: c, in: bufio.NewScanner(c)}
 }
 
@@ -197,8 +199,8 @@ func (c *caller) wantsEnd(t *testing.T) {
 // noShifts fails when a goroutine of a server of Serve is still there.
 func noShifts(t *testing.T) {
 	t.Helper()
-	eventually(t, "no goroutine of a shift is left", func() bool {
-		s := stacks()
-		return !strings.Contains(s, "worker.(*shift") && !strings.Contains(s, "worker.(*lines)")
+	workertest.Eventually(t, "no goroutine of a server is left", func() bool {
+		s := workertest.Stacks()
+		return !strings.Contains(s, "rotate.(*") && !strings.Contains(s, "worker.(*lines)")
 	})
 }

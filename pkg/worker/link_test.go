@@ -8,14 +8,15 @@ import (
 	"testing"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // A worker that lost its master serves on, and says to the next what it is.
 func TestReconnect(t *testing.T) {
 	s := newSlot(t, "http")
-	w, k := managed(t, func(w *Worker) { w.Handle("http", pong) })
+	w, k := managed(t, func(w *Worker) { w.Handle("http", workertest.Pong) })
 	k.activate(s)
-	c := dial(t, s.addr)
+	c := workertest.Dial(t, s.addr)
 	for _, state := range []string{"active", "parked", "active"} {
 		if state == "parked" {
 			k.park()
@@ -26,7 +27,7 @@ func TestReconnect(t *testing.T) {
 		k.m.ln.Close() // which removes the path too
 		k.close()
 		if state == "active" {
-			c.want(t, "/", "pong", false)
+			c.Want(t, "/", "pong", false)
 		}
 		k.m.listen()
 		var hello ipc.Hello
@@ -38,10 +39,10 @@ func TestReconnect(t *testing.T) {
 		k.recv(ipc.TypeBeat)
 	}
 	k.activate(s) // the socket it has already is no second one
-	if n := strings.Count(stacks(), "worker.(*acceptor).Accept("); n != 1 {
+	if n := strings.Count(workertest.Stacks(), "serve.(*acceptor).Accept("); n != 1 {
 		t.Errorf("%d sockets are accepted from", n)
 	}
-	c.c.Close()
+	c.Conn.Close()
 	k.drain(0)
 	k.drained()
 	w.wait()
@@ -52,7 +53,7 @@ func TestReconnect(t *testing.T) {
 func TestReject(t *testing.T) {
 	m := newMaster(t)
 	w := workerWith(t, Options{}, m.env())
-	w.Handle("http", pong)
+	w.Handle("http", workertest.Pong)
 	r := run(t, w)
 	k, _ := m.accept()
 	k.send(ipc.Message{Type: ipc.TypeReject, Text: "no such worker here"})
@@ -61,14 +62,14 @@ func TestReject(t *testing.T) {
 	}
 
 	s := newSlot(t, "http")
-	r, k = managed(t, func(w *Worker) { w.Handle("http", pong) })
+	r, k = managed(t, func(w *Worker) { w.Handle("http", workertest.Pong) })
 	k.activate(s)
 	k.close()
 	k, _ = k.m.accept()
 	k.send(ipc.Message{Type: ipc.TypeReject, Text: "who are you?"})
-	c := dial(t, s.addr)
-	c.want(t, "/", "pong", false)
-	c.c.Close()
+	c := workertest.Dial(t, s.addr)
+	c.Want(t, "/", "pong", false)
+	c.Conn.Close()
 	k, _ = k.m.accept()
 	k.welcome("http")
 	k.drain(0)
@@ -79,7 +80,7 @@ func TestReject(t *testing.T) {
 func TestVersionThatNobodySpeaks(t *testing.T) {
 	m := newMaster(t)
 	w := workerWith(t, Options{}, m.env())
-	w.Handle("http", pong)
+	w.Handle("http", workertest.Pong)
 	r := run(t, w)
 	k, hello := m.accept()
 	if hello.Min != ipc.MinVersion || hello.Max != ipc.MaxVersion {
@@ -94,7 +95,7 @@ func TestVersionThatNobodySpeaks(t *testing.T) {
 func TestListenerWithoutHandler(t *testing.T) {
 	m := newMaster(t)
 	w := workerWith(t, Options{}, m.env())
-	w.Handle("http", pong)
+	w.Handle("http", workertest.Pong)
 	r := run(t, w)
 	k, _ := m.accept()
 	k.welcome("http", "debug")
@@ -108,13 +109,13 @@ func TestHelloTellsWhatAnEarlierMasterDid(t *testing.T) {
 	s := newSlot(t, "http")
 	held := make(chan struct{})
 	r, k := managed(t, func(w *Worker) {
-		w.Handle("http", pong)
+		w.Handle("http", workertest.Pong)
 		w.OnActive(func(ctx context.Context) { <-ctx.Done(); <-held })
 	})
 	k.activate(s)
 	k.ask(ipc.Message{Type: ipc.TypePause}, ipc.TypePaused)
 	parked := k.send(ipc.Message{Type: ipc.TypePark}) // not answered: its background work does not end
-	eventually(t, "parked", func() bool { return r.State() == StateParked })
+	workertest.Eventually(t, "parked", func() bool { return r.State() == StateParked })
 	k.m.ln.Close()
 	k.close()
 	k.m.listen()

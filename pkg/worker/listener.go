@@ -1,42 +1,20 @@
 package worker
 
 import (
-	"crypto/tls"
-	"log/slog"
+	"errors"
 	"net/http"
 	"time"
+
+	"github.com/masterd/masterd/pkg/worker/internal/serve"
 )
-
-// Limits of every listener's server; change them with Server.
-const (
-	readHeaderTimeout = 10 * time.Second  // from the first byte of a request to the end of its headers
-	idleTimeout       = 120 * time.Second // between two requests
-	maxHeaderBytes    = 1 << 20           // bytes of one request's headers
-)
-
-// listener is what the program said of one named listener.
-type listener struct {
-	name              string
-	handler           http.Handler
-	make              func() GracefulServer // instead of the handler: Serve
-	address           string
-	certFile, keyFile string
-	tls               bool
-	h2c               bool
-	adjust            []func(*http.Server)
-
-	// Bounds of clients; zero: none.
-	bodyRate                bodyRate
-	maxConns, maxPerAddress int
-}
 
 // ListenerOption changes how one listener is served.
-type ListenerOption func(*listener)
+type ListenerOption func(*serve.Config)
 
 // Address is what the listener binds when nobody hands it a socket:
 // "127.0.0.1:8080", ":0", "tcp://[::1]:8080" or "unix:///run/app.sock".
 func Address(address string) ListenerOption {
-	return func(l *listener) { l.address = address }
+	return func(l *serve.Config) { l.Address = address }
 }
 
 // TLS serves TLS, with HTTP/2, from these PEM files. They are looked at again
@@ -44,13 +22,13 @@ func Address(address string) ListenerOption {
 // served without a rollover. Files that cannot be read then leave the last good
 // pair in place, and are logged.
 func TLS(certFile, keyFile string) ListenerOption {
-	return func(l *listener) { l.tls, l.certFile, l.keyFile = true, certFile, keyFile }
+	return func(l *serve.Config) { l.TLS, l.CertFile, l.KeyFile = true, certFile, keyFile }
 }
 
 // H2C also takes HTTP/2 without TLS from clients that begin with it (prior
 // knowledge).
 func H2C() ListenerOption {
-	return func(l *listener) { l.h2c = true }
+	return func(l *serve.Config) { l.H2C = true }
 }
 
 // Server lets fn change the listener's http.Server before it serves: time-outs,
@@ -58,38 +36,64 @@ func H2C() ListenerOption {
 // Handle whatever fn sets, and fn is called twice: health checks are served by
 // a second server of the same make, so that they are not counted as clients.
 func Server(fn func(*http.Server)) ListenerOption {
-	return func(l *listener) {
+	return func(l *serve.Config) {
 		if fn != nil {
-			l.adjust = append(l.adjust, fn)
+			l.Adjust = append(l.Adjust, fn)
 		}
 	}
 }
 
-// server makes the listener's server; certs is nil without TLS.
-func (l *listener) server(certs *certificate, log *slog.Logger) *http.Server {
-	s := &http.Server{
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		ErrorLog:          slog.NewLogLogger(log.Handler(), slog.LevelWarn),
+// DefaultBodyGrace is MinBodyRate's grace where none is given.
+const DefaultBodyGrace = 10 * time.Second
+
+// ErrSlowBody is what reading a request's body returns when its client was slower
+// than [MinBodyRate].
+var ErrSlowBody = errors.New("the client sends the request's body too slowly")
+
+// MinBodyRate bounds how long clients may take to send the bodies of requests; zero,
+// the default: nothing does, since whatever ends a slow upload ends one that could have
+// been kept. A client may be silent for grace (none: [DefaultBodyGrace]) in all, and wins back a
+// second for every bytesPerSecond that come, up to grace again. Only the time counts
+// in which the body is waited for: a handler that reads slowly costs its client
+// nothing. Who is too slow has [ErrSlowBody] read from the body; the handler answers
+// as it likes, and an HTTP/1 connection is closed after that. A body that the
+// handler does not read is bounded too, as far as net/http reads it.
+//
+// Answers that a client reads slowly are not bounded by this: set WriteTimeout by
+// [Server], or a deadline before each write with [http.ResponseController].
+func MinBodyRate(bytesPerSecond int, grace time.Duration) ListenerOption {
+	if grace <= 0 {
+		grace = DefaultBodyGrace
 	}
-	if l.h2c {
-		s.Protocols = new(http.Protocols)
-		s.Protocols.SetHTTP1(true)
-		s.Protocols.SetHTTP2(true)
-		s.Protocols.SetUnencryptedHTTP2(true)
+	return func(l *serve.Config) {
+		grace := min(grace, serve.MaxBodyGrace)
+		l.BodyRate = serve.BodyRate{PerSecond: max(0, bytesPerSecond), Grace: grace, Err: ErrSlowBody}
 	}
-	if certs != nil {
-		s.TLSConfig = &tls.Config{
-			MinVersion:     tls.VersionTLS12,
-			GetCertificate: certs.get,
-			// Named here because the server does not see the tls.Listener
-			// being made: it would not offer HTTP/2 otherwise.
-			NextProtos: []string{"h2", "http/1.1"},
-		}
-	}
-	for _, fn := range l.adjust {
-		fn(s)
-	}
-	return s
+}
+
+// MaxConns bounds how many connections of clients the listener has open in this
+// process; zero, the default: nothing does. Over it nothing more is accepted until one
+// has ended: who comes waits in the kernel's queue, and is served late but not refused.
+// (Each of its sockets may take one more, if it waits for one while others fill the
+// listener.) Idle connections count, so that one client can keep all others waiting:
+// give [MaxConnsPerAddress] too.
+//
+// Connections that another worker hands over, that the master passes, or that a drain
+// takes from a queue which is about to close, are counted and never held back: there
+// is nowhere else where they could wait. While two versions run each counts its own.
+func MaxConns(n int) ListenerOption {
+	return func(l *serve.Config) { l.MaxConns = n }
+}
+
+// MaxConnsPerAddress bounds how many connections one client address has open on
+// the listener in this process; zero, the default: nothing does. An IPv6 client has as
+// many addresses as it likes, so there the first 64 bits count as one. One more is
+// reset as soon as it is accepted, before TLS and without a goroutine: it shall not
+// wait in the queue, where all others stand behind it.
+//
+// A connection that is open is never closed for it: one that another worker hands
+// over is counted and kept, and its address gets no new one until it is below the bound.
+// Clients behind one load balancer, proxy or NAT are one address. Unix sockets have none.
+func MaxConnsPerAddress(n int) ListenerOption {
+	return func(l *serve.Config) { l.MaxPerAddress = n }
 }

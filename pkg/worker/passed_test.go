@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/worker/internal/serve"
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // Health checks come in every state, look like a client with an address, and
@@ -21,10 +23,10 @@ func TestProbes(t *testing.T) {
 			}
 		}))
 	})
-	probe := func() *client {
-		c := on(k.pass("http", ipc.PurposeProbe))
-		t.Cleanup(func() { c.c.Close() })
-		c.want(t, "/", "", false)
+	probe := func() *workertest.Client {
+		c := workertest.On(k.pass("http", ipc.PurposeProbe))
+		t.Cleanup(func() { c.Conn.Close() })
+		c.Want(t, "/", "", false)
 		return c
 	}
 	first := probe()
@@ -32,34 +34,34 @@ func TestProbes(t *testing.T) {
 	probe()
 	k.park()
 	probe()
-	first.want(t, "/", "", false)
-	kept := dial(t, s.addr) // keeps the drain going
-	eventually(t, "it is accepted", func() bool { return w.Stats().Open == 1 })
+	first.Want(t, "/", "", false)
+	kept := workertest.Dial(t, s.addr) // keeps the drain going
+	workertest.Eventually(t, "it is accepted", func() bool { return w.Stats().Open == 1 })
 	k.drain(0)
 	w.leaves()
 	probe()
 	if n := w.Stats(); n.Open != 1 || n.Accepted != 1 || n.Requests != 0 {
 		t.Errorf("health checks were counted: %+v", n)
 	}
-	kept.c.Close()
+	kept.Conn.Close()
 	k.drained() // although four checks are open
 	w.wait()
-	first.wantEnd(t)
+	first.WantEnd(t)
 }
 
 func TestProbesAreLimited(t *testing.T) {
-	w, k := managed(t, func(w *Worker) { w.Handle("http", pong) })
+	w, k := managed(t, func(w *Worker) { w.Handle("http", workertest.Pong) })
 	var open []net.Conn
-	for range maxProbes {
+	for range serve.MaxProbes {
 		open = append(open, k.pass("http", ipc.PurposeProbe))
 	}
 	k.pass("http", ipc.PurposeProbe).Close()
 	k.recv(ipc.TypeRefused)
-	on(open[0]).want(t, "/", "pong", false)
+	workertest.On(open[0]).Want(t, "/", "pong", false)
 	for _, c := range open {
 		c.Close()
 	}
-	eventually(t, "they are gone", func() bool { return w.traffic.probes.open() == 0 })
+	workertest.Eventually(t, "they are gone", func() bool { return w.core.Traffic.Probes.Len() == 0 })
 	k.drain(0)
 	k.drained()
 	w.wait()
@@ -68,10 +70,10 @@ func TestProbesAreLimited(t *testing.T) {
 // A client's connection that somebody else accepted is served like one of ours.
 func TestPassedClients(t *testing.T) {
 	s := newSlot(t, "http")
-	w, k := managed(t, func(w *Worker) { w.Handle("http", pong) })
+	w, k := managed(t, func(w *Worker) { w.Handle("http", workertest.Pong) })
 	k.activate(s)
 	k.ask(ipc.Message{Type: ipc.TypePause}, ipc.TypePaused)
-	c := dial(t, s.addr)
+	c := workertest.Dial(t, s.addr)
 	accepted, err := s.ln.Accept()
 	if err != nil {
 		t.Fatal(err)
@@ -84,13 +86,13 @@ func TestPassedClients(t *testing.T) {
 		k.send(ipc.Message{Type: ipc.TypeConn, Conn: &ipc.Conn{Listener: "http", Purpose: ipc.PurposeServe}}, int(fd))
 	})
 	accepted.Close()
-	c.want(t, "/", "pong", false)
+	c.Want(t, "/", "pong", false)
 	if n := w.Stats(); n.Open != 1 || n.Accepted != 1 || n.Requests != 1 {
 		t.Errorf("counted as %+v", n)
 	}
 	k.drain(0)
 	w.leaves()
-	c.want(t, "/", "pong", true)
+	c.Want(t, "/", "pong", true)
 	k.drained()
 	w.wait()
 }

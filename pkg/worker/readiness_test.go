@@ -11,6 +11,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // readyz is what a load balancer is told.
@@ -50,7 +52,7 @@ func listenNotify(t *testing.T) *notified {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { c.Close() })
-	c.SetDeadline(time.Now().Add(patience))
+	c.SetDeadline(time.Now().Add(workertest.Patience))
 	return &notified{c, path}
 }
 
@@ -92,20 +94,20 @@ func TestAloneAnnounces(t *testing.T) {
 			p := startChild(t, "one", "", nil, "WORKER_TEST_ADDRESS="+addr, "NOTIFY_SOCKET="+told.path, fmt.Sprint("WORKER_TEST_ANNOUNCE=", x.announce))
 			p.says("active")
 			told.want(t, "READY=1")
-			kept := dial(t, addr)
-			kept.want(t, "/readyz", "ready\n", false)
+			kept := workertest.Dial(t, addr)
+			kept.Want(t, "/readyz", "ready\n", false)
 			begun := time.Now()
 			p.Process.Signal(syscall.SIGTERM)
 			told.want(t, fmt.Sprintf("STOPPING=1\nEXTEND_TIMEOUT_USEC=%d", (x.announce+time.Minute+2*time.Second).Microseconds()))
-			fresh := dial(t, addr)
-			if _, closing, err := fresh.do("GET", "/readyz", ""); err == nil || !strings.Contains(err.Error(), "status 503: stopping") || closing {
+			fresh := workertest.Dial(t, addr)
+			if _, closing, err := fresh.Do("GET", "/readyz", ""); err == nil || !strings.Contains(err.Error(), "status 503: stopping") || closing {
 				t.Errorf("readiness: %v, closing %v", err, closing)
 			}
 			if time.Since(begun) < x.announce { // else the machine is too slow to see it
-				fresh.want(t, "/", "main", false)
-				kept.want(t, "/", "main", false)
+				fresh.Want(t, "/", "main", false)
+				kept.Want(t, "/", "main", false)
 			}
-			fresh.c.Close()
+			fresh.Conn.Close()
 			if x.again {
 				sig := syscall.SIGTERM
 				if strings.Contains(name, "INT") {
@@ -117,10 +119,10 @@ func TestAloneAnnounces(t *testing.T) {
 			if took := time.Since(begun); !x.again && took < x.announce {
 				t.Errorf("it drains after %s", took)
 			}
-			if _, closing, err := kept.do("GET", "/", ""); err != nil || !closing {
+			if _, closing, err := kept.Do("GET", "/", ""); err != nil || !closing {
 				t.Errorf("while it drains: closing %v, %v", closing, err)
 			}
-			kept.wantEnd(t)
+			kept.WantEnd(t)
 			p.says("done")
 			p.end(0)
 			told.nothing(t)
@@ -132,12 +134,12 @@ func TestAloneAnnounces(t *testing.T) {
 // does not keep anybody waiting.
 func TestAloneAnnouncesTheEndOfItsContext(t *testing.T) {
 	w := workerWith(t, Options{Announce: 50 * time.Millisecond}, nil)
-	w.Handle("http", pong, Address("127.0.0.1:0"))
+	w.Handle("http", workertest.Pong, Address("127.0.0.1:0"))
 	r := run(t, w)
-	eventually(t, "it serves", func() bool { return w.State() == StateActive })
+	workertest.Eventually(t, "it serves", func() bool { return w.State() == StateActive })
 	begun := time.Now()
 	r.stop()
-	eventually(t, "it says so", func() bool { code, _ := readyz(w); return code == 503 })
+	workertest.Eventually(t, "it says so", func() bool { code, _ := readyz(w); return code == 503 })
 	if err := r.wait(); err != nil || time.Since(begun) < 50*time.Millisecond {
 		t.Errorf("%v after %s", err, time.Since(begun))
 	}

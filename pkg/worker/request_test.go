@@ -12,6 +12,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // alone serves h on a free port.
@@ -21,7 +23,7 @@ func alone(t *testing.T, h http.Handler, opts ...ListenerOption) (*running, stri
 	w := workerWith(t, Options{}, nil)
 	w.Handle("http", h, append(opts, Address(addr))...)
 	r := run(t, w)
-	eventually(t, "it serves", func() bool { return w.State() == StateActive })
+	workertest.Eventually(t, "it serves", func() bool { return w.State() == StateActive })
 	return r, addr
 }
 
@@ -50,28 +52,9 @@ func TestWriterKeepsItsAbilities(t *testing.T) {
 			return rc.Flush()
 		}()
 	}))
-	dial(t, addr).want(t, "/", "", false)
+	workertest.Dial(t, addr).Want(t, "/", "", false)
 	if err := <-checked; err != nil {
 		t.Error(err)
-	}
-}
-
-// Early hints are no answer yet, and a switch of protocols has a Connection
-// header of its own.
-func TestCloseIsSaidOnce(t *testing.T) {
-	leaving := newNotice()
-	leaving.give()
-	w := httptest.NewRecorder()
-	h := w.Header()
-	if sayClose(w, http.StatusEarlyHints, leaving.given) || h.Get("Connection") != "" {
-		t.Error("103 was taken for the answer")
-	}
-	h.Set("Connection", "Upgrade")
-	if !sayClose(w, http.StatusSwitchingProtocols, leaving.given) || h.Get("Connection") != "Upgrade" {
-		t.Error("the switch of protocols was closed")
-	}
-	if !sayClose(w, http.StatusOK, leaving.given) || h.Get("Connection") != "close" {
-		t.Error("200 does not say close")
 	}
 }
 
@@ -88,11 +71,11 @@ func TestSendfile(t *testing.T) {
 	}
 	_, addr := alone(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, file) }))
 	before := writes(t)
-	c := dial(t, addr)
-	if err := c.write("GET", "/", ""); err != nil {
+	c := workertest.Dial(t, addr)
+	if err := c.Write("GET", "/", ""); err != nil {
 		t.Fatal(err)
 	}
-	resp, err := http.ReadResponse(c.br, nil)
+	resp, err := http.ReadResponse(c.Reader, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,17 +124,17 @@ func TestHijackedIsCounted(t *testing.T) {
 			c.Close()
 		}()
 	}))
-	c := dial(t, addr)
-	c.write("GET", "/", "")
-	if resp, err := http.ReadResponse(c.br, nil); err != nil || resp.StatusCode != 101 {
+	c := workertest.Dial(t, addr)
+	c.Write("GET", "/", "")
+	if resp, err := http.ReadResponse(c.Reader, nil); err != nil || resp.StatusCode != 101 {
 		t.Fatal(resp, err)
 	}
-	eventually(t, "the handler has returned", func() bool { return w.Stats().InFlight == 0 })
+	workertest.Eventually(t, "the handler has returned", func() bool { return w.Stats().InFlight == 0 })
 	if n := w.Stats().Open; n != 1 {
 		t.Fatalf("%d open", n)
 	}
 	w.stop()
-	if line, err := c.br.ReadString('\n'); line != "bye\n" {
+	if line, err := c.Reader.ReadString('\n'); line != "bye\n" {
 		t.Fatalf("%q, %v", line, err)
 	}
 	if err := w.wait(); err != nil {
@@ -171,11 +154,11 @@ func TestDrainWaitsForHandlersWithoutClient(t *testing.T) {
 		<-goOn
 		finished = true
 	}))
-	c := dial(t, addr)
-	c.write("GET", "/", "")
-	<-entered
-	c.c.(*net.TCPConn).SetLinger(0)
-	c.c.Close()
+	c := workertest.Dial(t, addr)
+	c.Write("GET", "/", "")
+	workertest.Comes(t, entered)
+	c.Conn.(*net.TCPConn).SetLinger(0)
+	c.Conn.Close()
 	w.stop()
 	w.leaves()
 	close(goOn)
@@ -188,11 +171,11 @@ func TestDrainWaitsForHandlersWithoutClient(t *testing.T) {
 // Panics count down too.
 func TestPanicsAreCounted(t *testing.T) {
 	w, addr := alone(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { panic(http.ErrAbortHandler) }))
-	c := dial(t, addr)
-	if _, _, err := c.do("GET", "/", ""); err == nil {
+	c := workertest.Dial(t, addr)
+	if _, _, err := c.Do("GET", "/", ""); err == nil {
 		t.Fatal("answered")
 	}
-	eventually(t, "nothing is counted any more", func() bool { s := w.Stats(); return s.InFlight == 0 && s.Open == 0 })
+	workertest.Eventually(t, "nothing is counted any more", func() bool { s := w.Stats(); return s.InFlight == 0 && s.Open == 0 })
 }
 
 func TestLeavingElsewhere(t *testing.T) {
@@ -209,9 +192,9 @@ func TestLeavingEndsStreams(t *testing.T) {
 		<-Leaving(r.Context())
 		io.WriteString(w, "data: bye\n\n")
 	}))
-	c := dial(t, addr)
-	c.write("GET", "/", "")
-	resp, err := http.ReadResponse(c.br, nil)
+	c := workertest.Dial(t, addr)
+	c.Write("GET", "/", "")
+	resp, err := http.ReadResponse(c.Reader, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -223,6 +206,6 @@ func TestLeavingEndsStreams(t *testing.T) {
 	if rest, err := io.ReadAll(body); err != nil || !strings.Contains(string(rest), "bye") {
 		t.Fatalf("%q, %v", rest, err)
 	}
-	c.c.Close()
+	c.Conn.Close()
 	w.wait()
 }

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // The connection that it inherits is the first; the secret that comes over it is what
@@ -41,7 +42,7 @@ func TestASecretIsRenewed(t *testing.T) {
 	if _, there := os.LookupEnv(ipc.EnvControlFD); there || env[ipc.EnvControlFD] != "" {
 		t.Error("the environment still tells of the connection")
 	}
-	w.Handle("http", pong)
+	w.Handle("http", workertest.Pong)
 	r := run(t, w)
 	if hello := k.recv(ipc.TypeHello).Hello; hello.Secret != m.secret || hello.Max < ipc.RenewVersion {
 		t.Errorf("%+v", hello)
@@ -76,7 +77,7 @@ func TestAConnectionThatIsNotThereAnyMore(t *testing.T) {
 		t.Errorf("a descriptor of somebody else's was closed: %v", err)
 	}
 	unix.Close(b)
-	w.Handle("http", pong)
+	w.Handle("http", workertest.Pong)
 	r := run(t, w)
 	k, _ := m.accept()
 	k.welcome("http")

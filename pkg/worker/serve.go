@@ -1,6 +1,11 @@
 package worker
 
-import "net"
+import (
+	"net"
+
+	"github.com/masterd/masterd/pkg/worker/internal/rotate"
+	"github.com/masterd/masterd/pkg/worker/internal/serve"
+)
 
 // GracefulServer serves something else than net/http on a listener; *grpc.Server is
 // one. It serves one [net.Listener], whose Close ends that Accept and nothing
@@ -41,7 +46,7 @@ type GracefulServer interface {
 // Requests of [Stats] do not know them. Of the options [Address], [MaxConns]
 // and [MaxConnsPerAddress] make sense here.
 func (w *Worker) Serve(name string, make func() GracefulServer, opts ...ListenerOption) {
-	l := &listener{name: name, make: make}
+	l := &serve.Config{Name: name, Make: func() rotate.Server { return make() }}
 	for _, opt := range opts {
 		opt(l)
 	}
@@ -52,8 +57,10 @@ func (w *Worker) Serve(name string, make func() GracefulServer, opts ...Listener
 		w.mistake("Serve(%q) needs a function that makes the server, it was given nil", name)
 	case w.listener(name) != nil:
 		w.mistake("Serve(%q): the listener is served already, by Handle or Serve", name)
-	case l.tls || l.h2c || len(l.adjust) > 0 || l.bodyRate.perSecond > 0:
-		w.mistake("Serve(%q): worker.TLS, worker.H2C, worker.Server and worker.MinBodyRate are for Handle; tell the server itself what it needs", name)
+	case l.TLS || l.H2C || len(l.Adjust) > 0 || l.BodyRate.PerSecond > 0:
+		w.mistake("Serve(%q): worker.TLS, worker.H2C, worker.Server and worker.MinBodyRate are for Handle; "+
+			"tell the server itself what it needs",
+			name)
 	default:
 		w.listeners = append(w.listeners, l)
 	}

@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // aloneWith starts a worker that serves lines on an address of its own.
@@ -19,7 +21,7 @@ func aloneWith(t *testing.T, opts Options, make func() GracefulServer) (*running
 	w := workerWith(t, opts, nil)
 	w.Serve("lines", make, Address(addr))
 	r := run(t, w)
-	eventually(t, "it serves", func() bool { return w.State() == StateActive })
+	workertest.Eventually(t, "it serves", func() bool { return w.State() == StateActive })
 	return r, addr
 }
 
@@ -54,18 +56,18 @@ func TestServeAlone(t *testing.T) {
 func TestServeBesideHandle(t *testing.T) {
 	web, addr := freeAddress(t), freeAddress(t)
 	w := workerWith(t, Options{}, nil)
-	w.Handle("http", pong, Address(web))
+	w.Handle("http", workertest.Pong, Address(web))
 	w.Serve("lines", (&makeLines{}).make, Address(addr))
 	r := run(t, w)
-	eventually(t, "it serves", func() bool { return w.State() == StateActive })
+	workertest.Eventually(t, "it serves", func() bool { return w.State() == StateActive })
 	a := call(t, addr)
 	a.wants(t, 1)
-	h := dial(t, web)
-	h.want(t, "/", "pong", false)
+	h := workertest.Dial(t, web)
+	h.Want(t, "/", "pong", false)
 	r.stop()
 	a.wantsBye(t)
 	a.c.Close()
-	h.want(t, "/", "pong", true)
+	h.Want(t, "/", "pong", true)
 	if err := r.wait(); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +183,7 @@ func TestServeMistakes(t *testing.T) {
 		"no name":    {func(w *Worker) { w.Serve("", lines) }, "name"},
 		"nil":        {func(w *Worker) { w.Serve("x", nil) }, "nil"},
 		"twice":      {func(w *Worker) { w.Serve("x", lines); w.Serve("x", lines) }, "already"},
-		"both":       {func(w *Worker) { w.Serve("x", lines); w.Handle("x", pong) }, "twice"},
+		"both":       {func(w *Worker) { w.Serve("x", lines); w.Handle("x", workertest.Pong) }, "twice"},
 		"TLS":        {func(w *Worker) { w.Serve("x", lines, TLS("a", "b")) }, "worker.TLS"},
 		"H2C":        {func(w *Worker) { w.Serve("x", lines, H2C()) }, "worker.H2C"},
 		"Server":     {func(w *Worker) { w.Serve("x", lines, Server(func(*http.Server) {})) }, "worker.Server"},
@@ -215,7 +217,7 @@ func TestServeAfterBeforeReady(t *testing.T) {
 		return m.make()
 	}, Address(addr))
 	r := run(t, w)
-	eventually(t, "it serves", func() bool { return w.State() == StateActive })
+	workertest.Eventually(t, "it serves", func() bool { return w.State() == StateActive })
 	r.stop()
 	if err := r.wait(); err != nil {
 		t.Fatal(err)

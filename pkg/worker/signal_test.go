@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // managedChild is a worker in a process of its own, active under m.
@@ -38,12 +39,12 @@ func managedChild(t *testing.T, s *slot) (*process, *masterLink) {
 func TestManagedSignal(t *testing.T) {
 	s := newSlot(t, "main")
 	p, k := managedChild(t, s)
-	c := dial(t, s.addr)
-	c.want(t, "/", "main", false)
+	c := workertest.Dial(t, s.addr)
+	c.Want(t, "/", "main", false)
 	p.Process.Signal(syscall.SIGTERM)
 	p.says("inactive")
-	dial(t, s.addr).want(t, "/", "main", true)
-	c.want(t, "/", "main", true)
+	workertest.Dial(t, s.addr).Want(t, "/", "main", true)
+	c.Want(t, "/", "main", true)
 	k.drained()
 	p.says("done")
 	p.end(0)
@@ -54,8 +55,8 @@ func TestManagedSignal(t *testing.T) {
 func TestManagedSignalWhileDraining(t *testing.T) {
 	s := newSlot(t, "main")
 	p, k := managedChild(t, s)
-	c := dial(t, s.addr)
-	c.want(t, "/", "main", false)
+	c := workertest.Dial(t, s.addr)
+	c.Want(t, "/", "main", false)
 	k.drain(time.Hour)
 	p.says("inactive")
 	p.Process.Signal(syscall.SIGTERM)
@@ -71,8 +72,8 @@ func TestDump(t *testing.T) {
 	written := make(chan string, 1)
 	hang := make(chan struct{})
 	w, k := managed(t, func(w *Worker) {
-		w.stderr = writerFunc(func(b []byte) { written <- string(b) })
-		w.Handle("http", pong, Server(func(s *http.Server) {
+		w.core.Stderr = writerFunc(func(b []byte) { written <- string(b) })
+		w.Handle("http", workertest.Pong, Server(func(s *http.Server) {
 			s.ConnContext = func(ctx context.Context, c net.Conn) context.Context { <-hang; return ctx }
 		}))
 	})
@@ -82,11 +83,11 @@ func TestDump(t *testing.T) {
 	k.send(ipc.Message{Type: ipc.TypeDump})
 	select {
 	case text := <-written:
-		if !strings.Contains(text, "worker.(*life).run") {
+		if !strings.Contains(text, "control.(*lifecycle).run") {
 			t.Errorf("no stacks: %.1000s", text)
 		}
-	case <-time.After(patience):
-		t.Fatalf("nothing was written\n%s", stacks())
+	case <-time.After(workertest.Patience):
+		t.Fatalf("nothing was written\n%s", workertest.Stacks())
 	}
 	close(hang)
 	k.drain(time.Millisecond)

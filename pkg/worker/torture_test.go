@@ -10,10 +10,12 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/masterd/masterd/pkg/worker/internal/tasks"
+	"github.com/masterd/masterd/pkg/worker/internal/workertest"
 )
 
 // Clients that send as clients do, and as none should: requests in pieces down
@@ -35,13 +37,13 @@ func TestNoByteIsLostWhileConnectionsMove(t *testing.T) {
 	const clients, requests = 12, 60
 	var done atomic.Int64
 	var enough atomic.Bool // connections have moved
-	var all sync.WaitGroup
+	var all tasks.Group
 	for i := range clients {
-		k := dial(t, c.slot.addr)
+		k := workertest.Dial(t, c.slot.addr)
 		all.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(i), 1))
 			for n := 0; n < requests || !enough.Load(); {
-				sent, err := k.batter(r, n)
+				sent, err := batterer{k}.batter(r, n)
 				if err != nil {
 					t.Errorf("client %d, request %d: %v", i, n, err)
 					return
@@ -57,7 +59,7 @@ func TestNoByteIsLostWhileConnectionsMove(t *testing.T) {
 		before := done.Load()
 		c.switchOver()
 		c.switchBack()
-		enough.Store(moves >= 10 && c.old.handover.given.Load()+c.new.handover.given.Load() >= clients)
+		enough.Store(moves >= 10 && c.old.core.Sender.Migrated()+c.new.core.Sender.Migrated() >= clients)
 		// Some requests are made between two moves, whatever else the machine does.
 		for done.Load() < before+3 {
 			select {
@@ -69,15 +71,18 @@ func TestNoByteIsLostWhileConnectionsMove(t *testing.T) {
 	}
 }
 
+// batterer sends what a client has to send in unusual ways.
+type batterer struct{ *workertest.Client }
+
 // batter sends one request in some way, or several at once, and wants the answers.
-func (c *client) batter(r *rand.Rand, n int) (sent int, err error) {
+func (c batterer) batter(r *rand.Rand, n int) (sent int, err error) {
 	body := strings.Repeat(string(rune('a'+n%26)), r.IntN(9000))
 	sum := sha256.Sum256([]byte(body))
 	path := fmt.Sprintf("/%d", n)
 	want := fmt.Sprintf("%s %d %x", path, len(body), sum[:8])
 	head := "POST " + path + " HTTP/1.1\r\nHost: x\r\n"
 	plain := fmt.Sprintf("%sContent-Length: %d\r\n\r\n%s", head, len(body), body)
-	c.c.SetDeadline(time.Now().Add(patience))
+	c.Conn.SetDeadline(time.Now().Add(workertest.Patience))
 	switch r.IntN(6) {
 	case 0: // whole
 		err = c.pieces(plain, len(plain))
@@ -121,10 +126,10 @@ func (c *client) batter(r *rand.Rand, n int) (sent int, err error) {
 			return 0, err
 		}
 		if len(body) > 0 {
-			if line, err := c.br.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
+			if line, err := c.Reader.ReadString('\n'); err != nil || line != "HTTP/1.1 100 Continue\r\n" {
 				return 0, fmt.Errorf("%q, %w", line, err)
 			}
-			c.br.ReadString('\n')
+			c.Reader.ReadString('\n')
 		}
 		err = c.pieces(body, 1+len(body)/2)
 	}
@@ -135,12 +140,12 @@ func (c *client) batter(r *rand.Rand, n int) (sent int, err error) {
 }
 
 // pieces sends s, so many bytes with each write.
-func (c *client) pieces(s string, size int) error {
+func (c batterer) pieces(s string, size int) error {
 	in := bufio.NewReader(strings.NewReader(s))
 	for buf := make([]byte, min(size, max(len(s), 1))); ; {
 		n, err := io.ReadFull(in, buf)
 		if n > 0 {
-			if _, err := c.c.Write(buf[:n]); err != nil {
+			if _, err := c.Conn.Write(buf[:n]); err != nil {
 				return err
 			}
 		}
@@ -150,8 +155,8 @@ func (c *client) pieces(s string, size int) error {
 	}
 }
 
-func (c *client) answer(want string) error {
-	got, closing, err := c.read()
+func (c batterer) answer(want string) error {
+	got, closing, err := c.Read()
 	if err == nil && (got != want || closing) {
 		err = fmt.Errorf("answer %q, Connection: close %v; wanted %q", got, closing, want)
 	}

@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/worker/internal/control"
+	"github.com/masterd/masterd/pkg/worker/internal/migrate"
+	"github.com/masterd/masterd/pkg/worker/internal/serve"
 )
 
 // DefaultDrainTimeout bounds a drain that no master asked for: after SIGTERM,
@@ -53,6 +57,10 @@ const (
 	StateDraining State = "draining"
 )
 
+// Stats are a worker's numbers, as it sends them to its master. Health checks
+// that a master makes are not in them.
+type Stats = ipc.Stats
+
 // Info is what a worker knows of itself.
 type Info struct {
 	Managed    bool   // a master runs it
@@ -65,23 +73,14 @@ type Info struct {
 // Worker serves handlers on named listeners. Make one with New, tell it what
 // to serve, then Run it, once.
 type Worker struct {
-	opts    Options
-	log     *slog.Logger
-	env     environment
-	info    Info
-	traffic *traffic
-	stderr  io.Writer    // of stack dumps
-	state   atomic.Value // State; written by Run's loop alone
-	ending  atomic.Bool  // the service is about to stop: see Readiness
+	opts Options
+	core *control.Core
 
-	handover *handover        // gives connections to other workers
-	kinds    map[string]*kind // of connections that the program takes from others
-	keeper   keeper
-	vault    *vault // the keeper of a worker with a master; else nil
-
-	listeners []*listener
+	listeners []*serve.Config
+	kinds     map[string]*migrate.Kind // of connections that the program takes from others
 	before    []func(context.Context) error
 	jobs      []func(context.Context)
+	leaving   []func()
 	mistakes  []error // of the program's author; Run returns them
 	ran       atomic.Bool
 }
@@ -100,26 +99,10 @@ func newWorker(opts Options, lookup func(string) (string, bool), unset func(stri
 	if opts.DrainTimeout == 0 {
 		opts.DrainTimeout = DefaultDrainTimeout
 	}
-	env, err := takeEnvironment(lookup, unset, os.Getpid())
-	w := &Worker{
-		opts:    opts,
-		log:     opts.Log,
-		env:     env,
-		info:    env.info(),
-		traffic: newTraffic(),
-		stderr:  os.Stderr,
-		kinds:   make(map[string]*kind),
-	}
-	w.handover = newHandover(w.traffic.clients, w.log)
+	c, err := control.New(opts.Log, lookup, unset)
+	w := &Worker{opts: opts, core: c, kinds: make(map[string]*migrate.Kind)}
 	if err != nil {
 		w.mistakes = append(w.mistakes, err)
-	}
-	w.state.Store(StateNew)
-	if w.info.Managed {
-		w.vault = newVault()
-		w.keeper = w.vault
-	} else {
-		w.keeper = newPocket()
 	}
 	return w
 }
@@ -129,7 +112,7 @@ func newWorker(opts Options, lookup func(string) (string, bool), unset func(stri
 // that the master may hand over needs a handler; one that it does not have is
 // not served there.
 func (w *Worker) Handle(name string, h http.Handler, opts ...ListenerOption) {
-	l := &listener{name: name, handler: h}
+	l := &serve.Config{Name: name, Handler: h}
 	for _, opt := range opts {
 		opt(l)
 	}
@@ -173,14 +156,28 @@ func (w *Worker) OnActive(fn func(context.Context)) {
 	w.jobs = append(w.jobs, fn)
 }
 
+// OnLeaving adds a function that says goodbye: it runs in a goroutine of its own
+// each time the worker parks, or drains without having been parked. What it does is
+// the program's: tell the clients of a hub that they should come back, close what
+// nobody else would. It never runs twice at one time, and a drain waits for its
+// return, no longer than for everything else. A worker that leaves before it was
+// ready does not call it. See [AfterLeaving] for what belongs to one connection.
+func (w *Worker) OnLeaving(fn func()) {
+	if fn == nil {
+		w.mistake("OnLeaving needs a function, it was given nil")
+		return
+	}
+	w.leaving = append(w.leaving, fn)
+}
+
 // Info tells who the worker is.
-func (w *Worker) Info() Info { return w.info }
+func (w *Worker) Info() Info { return Info(w.core.Info()) }
 
 // State tells where the worker is in its life.
-func (w *Worker) State() State { return w.state.Load().(State) }
+func (w *Worker) State() State { return State(w.core.State()) }
 
 // Stats are the worker's numbers at this moment.
-func (w *Worker) Stats() Stats { return w.traffic.stats() }
+func (w *Worker) Stats() Stats { return w.core.Traffic.Stats() }
 
 // Run serves until the worker has drained: because its master said so, by
 // SIGTERM or SIGINT, or because ctx ended. That is no error. An error means
@@ -196,18 +193,28 @@ func (w *Worker) Run(ctx context.Context) error {
 		w.mistake("nothing to do: call Handle, Serve or OnActive before Run")
 	}
 	if err := errors.Join(w.mistakes...); err != nil {
-		w.env.closeSockets()
+		w.core.Discard()
 		return fmt.Errorf("worker: %w", err)
 	}
-	if err := newLife(w).run(ctx); err != nil {
+	err := w.core.Run(ctx, control.Program{
+		Listeners:     w.listeners,
+		Kinds:         w.kinds,
+		BeforeReady:   w.before,
+		OnActive:      w.jobs,
+		OnLeaving:     w.leaving,
+		DrainTimeout:  w.opts.DrainTimeout,
+		Announce:      w.opts.Announce,
+		IgnoreSignals: w.opts.IgnoreSignals,
+	})
+	if err != nil {
 		return fmt.Errorf("worker: %w", err)
 	}
 	return nil
 }
 
-func (w *Worker) listener(name string) *listener {
+func (w *Worker) listener(name string) *serve.Config {
 	for _, l := range w.listeners {
-		if l.name == name {
+		if l.Name == name {
 			return l
 		}
 	}

@@ -25,7 +25,7 @@ func main() {
 		span    = flag.Duration("span", 1500*time.Millisecond, "length of each half of a pair")
 		idle    = flag.Duration("idle", time.Minute, "how long the idle master is watched")
 		conns   = flag.Int("conns", 20000, "idle connections that are handed over")
-		only    = flag.String("only", "", "reload, handover, filter, cpu or idle; all when empty")
+		only    = flag.String("only", "", "reload, handover, filter, cpu, loop or idle; all when empty")
 	)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
@@ -54,6 +54,7 @@ func run(ctx context.Context, only string, reloads, conns, pairs int, span, idle
 		{"reload", func() error { return benchReload(ctx, programs, reloads) }},
 		{"handover", func() error { return benchHandover(ctx, programs, conns) }},
 		{"filter", func() error { return benchFilter(ctx, programs, reloads, span) }},
+		{"loop", func() error { return benchLoop(ctx, programs, reloads) }},
 		{"cpu", func() error { return benchCPU(ctx, programs, pairs, span) }},
 	} {
 		if only != "" && only != b.name {
@@ -67,8 +68,8 @@ func run(ctx context.Context, only string, reloads, conns, pairs int, span, idle
 }
 
 // started lays out and starts a service in a directory of its own; what it
-// returns stops it.
-func started(ctx context.Context, p service.Programs, change func(service.Config)) (*service.Service, func() error, error) {
+// returns stops it. Variables are its master's.
+func started(ctx context.Context, p service.Programs, change func(service.Config), variables ...string) (*service.Service, func() error, error) {
 	dir, err := os.MkdirTemp("", "mb-")
 	if err != nil {
 		return nil, nil, err
@@ -79,6 +80,9 @@ func started(ctx context.Context, p service.Programs, change func(service.Config
 	}
 	if change != nil {
 		change(s.Config)
+	}
+	if len(variables) > 0 {
+		s.Argv = append(append([]string{"env"}, variables...), s.Masterd, "run", "--config", s.File)
 	}
 	stop := func() error {
 		err := s.Stop()

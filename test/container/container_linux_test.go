@@ -4,6 +4,7 @@ package container
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -22,19 +23,24 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/test/service"
 )
 
 const (
 	// factTimeout is how long a fact may take to come true.
-	factTimeout = 20 * time.Second
-	poll        = 10 * time.Millisecond
+	factTimeout = 40 * time.Second
+	// poll is how often a fact is looked for: each look is one at all processes.
+	poll = 50 * time.Millisecond
 )
 
-var built struct {
-	dir  string
-	once sync.Once
-	err  error
-}
+// programsDir is where the programs are built, unless they are built already.
+var programsDir string
+
+// built are the programs, made once, by the first test that has a container for them.
+var built = sync.OnceValues(func() (service.Programs, error) {
+	return service.Build(context.Background(), programsDir)
+})
 
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "masterd-container-")
@@ -46,30 +52,15 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	built.dir = dir
+	programsDir = dir
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
 }
 
-func program(t *testing.T, name string) string {
-	t.Helper()
-	built.once.Do(func() {
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w -X main.version=v1", "-o", built.dir,
-			"github.com/masterd/masterd/cmd/masterd", "github.com/masterd/masterd/cmd/demo-worker")
-		cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			built.err = fmt.Errorf("%w\n%s", err, out)
-		}
-	})
-	if built.err != nil {
-		t.Fatal(built.err)
-	}
-	return filepath.Join(built.dir, name)
-}
-
 // container is one that runs until the test ends.
 type container struct {
+	service.Programs
 	t     *testing.T
 	cmd   *exec.Cmd
 	dir   string // what it may write to, on the host
@@ -108,7 +99,10 @@ func startAs(t *testing.T, uid int, text string) *container {
 	if os.Getuid() != 0 {
 		t.Skip("only root can make the namespaces of a container")
 	}
-	masterd := program(t, "masterd")
+	programs, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
 	dir, err := os.MkdirTemp("", "mc") // short: sockets are in it
 	if err != nil {
 		t.Fatal(err)
@@ -121,15 +115,15 @@ func startAs(t *testing.T, uid int, text string) *container {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := &container{t: t, dir: dir, port: l.Addr().(*net.TCPAddr).Port, log: &lockedBuffer{}, ended: make(chan struct{})}
+	c := &container{Programs: programs, t: t, dir: dir, port: l.Addr().(*net.TCPAddr).Port, log: &lockedBuffer{}, ended: make(chan struct{})}
 	l.Close()
-	text = strings.NewReplacer("DIR", dir, "PORT", strconv.Itoa(c.port), "BIN", built.dir).Replace(text)
+	text = strings.NewReplacer("DIR", dir, "PORT", strconv.Itoa(c.port), "BIN", filepath.Dir(programs.Masterd)).Replace(text)
 	config := filepath.Join(dir, "masterd.yaml")
 	if err := os.WriteFile(config, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	script := `mount --bind "$1" "$1" && mount -o remount,bind,ro / && mount -t proc proc /proc && exec setpriv --reuid="$4" --regid="$4" --clear-groups "$2" run --config "$3"`
-	c.cmd = exec.Command("/bin/sh", "-c", script, "sh", dir, masterd, config, strconv.Itoa(uid))
+	c.cmd = exec.Command("/bin/sh", "-c", script, "sh", dir, programs.Masterd, config, strconv.Itoa(uid))
 	c.cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin"}
 	c.cmd.Stdout, c.cmd.Stderr = c.log, c.log
 	c.cmd.WaitDelay = time.Second
@@ -224,15 +218,16 @@ func (c *container) master() int {
 	return 0
 }
 
-func (c *container) version() string {
+// serves tells whether a worker answers.
+func (c *container) serves() bool {
 	client := http.Client{Timeout: 5 * time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
 	r, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/ping", c.port))
 	if err != nil {
-		return err.Error()
+		return false
 	}
 	defer r.Body.Close()
 	_, _ = io.Copy(io.Discard, r.Body)
-	return r.Header.Get("X-Worker-Version")
+	return r.StatusCode == http.StatusOK && r.Header.Get("X-Worker-Version") != ""
 }
 
 func (c *container) signal(sig syscall.Signal) {
@@ -270,14 +265,14 @@ func TestServesReloadsAndStops(t *testing.T) {
 		t.Run(strconv.Itoa(uid), func(t *testing.T) {
 			t.Parallel()
 			c := startAs(t, uid, web)
-			c.eventually("it to serve", func() bool { return c.version() == "v1" })
+			c.eventually("it to serve", c.serves)
 			first := c.named("demo-worker")
 			c.signal(syscall.SIGHUP)
 			c.eventually("another worker", func() bool {
 				now := c.named("demo-worker")
 				return len(now) > 0 && now[len(now)-1].pid != first[0].pid
 			})
-			c.eventually("it to serve", func() bool { return c.version() == "v1" })
+			c.eventually("it to serve", c.serves)
 			c.eventually("the health check to pass", func() bool { return c.healthy() })
 			rollup, _ := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", c.cmd.Process.Pid))
 			for line := range strings.Lines(string(rollup)) {
@@ -295,7 +290,7 @@ func TestServesReloadsAndStops(t *testing.T) {
 
 // healthy is what the container's health check finds.
 func (c *container) healthy() bool {
-	cmd := exec.Command(filepath.Join(built.dir, "masterd"), "status", "--config", filepath.Join(c.dir, "masterd.yaml"))
+	cmd := exec.Command(c.Masterd, "status", "--config", filepath.Join(c.dir, "masterd.yaml"))
 	return cmd.Run() == nil
 }
 
@@ -365,17 +360,17 @@ func TestFailedUpgradeIsNotTheEnd(t *testing.T) {
 		t.Run(how, func(t *testing.T) {
 			t.Parallel()
 			c := start(t, web)
-			c.eventually("it to serve", func() bool { return c.version() == "v1" })
+			c.eventually("it to serve", c.serves)
 			worker := c.named("demo-worker")[0].pid
 			bad := filepath.Join(c.dir, "bad")
-			script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = prove ] && exec %s \"$@\"\n%s\n", program(t, "masterd"), end)
+			script := fmt.Sprintf("#!/bin/sh\n[ \"$1\" = prove ] && exec %s \"$@\"\n%s\n", c.Masterd, end)
 			if err := os.WriteFile(bad, []byte(script), 0o755); err != nil {
 				t.Fatal(err)
 			}
 			if out, code := c.cli("upgrade", "--binary", bad); code != 1 || !strings.Contains(out, "is back") {
 				t.Errorf("the upgrade ended with %d: %s", code, out)
 			}
-			if c.version() != "v1" || syscall.Kill(worker, 0) != nil {
+			if !c.serves() || syscall.Kill(worker, 0) != nil {
 				t.Error("it does not serve, or by another worker")
 			}
 			// It is the container's master: it is sent signals, and is started again.
@@ -408,7 +403,7 @@ func TestFailedUpgradeIsNotTheEnd(t *testing.T) {
 
 // cli runs a verb against it, from outside.
 func (c *container) cli(args ...string) (string, int) {
-	cmd := exec.Command(filepath.Join(built.dir, "masterd"), append(args, "--config", filepath.Join(c.dir, "masterd.yaml"))...)
+	cmd := exec.Command(c.Masterd, append(args, "--config", filepath.Join(c.dir, "masterd.yaml"))...)
 	out, _ := cmd.CombinedOutput()
 	return string(out), cmd.ProcessState.ExitCode()
 }

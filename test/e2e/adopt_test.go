@@ -12,12 +12,14 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/test/load"
 	"github.com/masterd/masterd/test/service"
+	"github.com/masterd/masterd/test/service/servicetest"
 )
 
 // mixed is what is promised to go on whatever becomes of the master: kept and
@@ -26,7 +28,7 @@ func mixed(t *testing.T, s *service.Service) (end func() *load.Result) { return 
 
 func strict(t *testing.T, s *service.Service, kept int) (end func() *load.Result) {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := load.Start(ctx, load.Plan{Addr: s.Addr, Rate: loadRate, Kept: kept, Fresh: 16, Path: "/upload", Body: 512, Sources: 50})
+	l := load.Start(ctx, load.Plan{Addr: s.Addr, Rate: loadRate(), Kept: kept, Fresh: 16, Path: "/upload", Body: 512, Sources: 50})
 	end = sync.OnceValue(func() *load.Result { cancel(); return l.Wait() })
 	t.Cleanup(func() { end() })
 	return end
@@ -75,7 +77,7 @@ func pidsByWorker(st api.Status) map[uint64]int {
 
 // The master is killed at random moments, every second time while a rollout is
 // under way. Nobody who asks for anything but the master notices.
-func TestMasterIsKilled(t *testing.T) { eachKind(t, killedMasters) }
+func TestMasterIsKilled(t *testing.T) { besideOthers(t); eachKind(t, killedMasters) }
 
 func killedMasters(t *testing.T, s *service.Service, n int, begin func() func() *load.Result) {
 	next(t, s, 1, "baked")
@@ -133,10 +135,11 @@ func killedMasters(t *testing.T, s *service.Service, n int, begin func() func() 
 // workers are there: nobody but the workers has the sockets any more, and the
 // kernel's order of them is another one than before.
 func TestMasterAndKeeperAreKilled(t *testing.T) {
+	besideOthers(t)
 	s := started(t, nil)
 	s.Config.Set("worker.processes", 2)
 	next(t, s, 1, "baked")
-	n := times(20, 4)
+	n := times(20, 2) // one before and one after a way back
 	end := mixed(t, s)
 	for i := range n {
 		s.Config.Set("rollout.bake", "1m")
@@ -170,9 +173,72 @@ func TestMasterAndKeeperAreKilled(t *testing.T) {
 	}
 }
 
+// The keeper is killed, and once another one holds as much as that did, the master: all
+// that is held can be had from either.
+func TestKeeperIsKilledAndThenTheMaster(t *testing.T) { besideOthers(t); eachKind(t, killedKeepers) }
+
+func killedKeepers(t *testing.T, s *service.Service, n int, begin func() func() *load.Result) {
+	next(t, s, 1, "baked")
+	end := begin()
+	for i := range n {
+		if i%2 == 1 { // slots change hands, and workers are heard on other sockets
+			next(t, s, 1+i, "baked")
+		}
+		alone(t, s)
+		st := status(t, s)
+		before, had := pidsByWorker(st), openBy(t, st.Master.Keeper)
+		if err := syscall.Kill(st.Master.Keeper, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "another keeper to hold as much", func() bool {
+			now := status(t, s).Master
+			if now.Keeper == st.Master.Keeper || now.Keeper == 0 {
+				return false
+			}
+			ours, its := openBy(t, now.PID), openBy(t, now.Keeper)
+			for file := range had { // but for what the master has let go since
+				if ours[file] && !its[file] {
+					return false
+				}
+			}
+			return true
+		})
+		kept := status(t, s).Master.Keeper
+		s.Kill()
+		if err := s.Start(t.Context()); err != nil {
+			t.Fatalf("after kill %d: %v", i+1, err)
+		}
+		if now := status(t, s); now.Master.Keeper != kept || !maps.Equal(pidsByWorker(now), before) {
+			t.Errorf("keeper %d and workers %v, and before %d and %v", now.Master.Keeper, pidsByWorker(now), kept, before)
+		}
+	}
+	next(t, s, 1000, "baked")
+	alone(t, s)
+	if res := end(); res.Failed() > 0 {
+		t.Errorf("%d requests failed:\n%s", res.Failed(), res)
+	}
+}
+
+// openBy are the files that a process has open, as the kernel names them; none if it is gone.
+func openBy(t *testing.T, pid int) map[string]bool {
+	t.Helper()
+	links, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string]bool{}
+	for _, link := range links {
+		if file, err := os.Readlink(link); err == nil {
+			all[file] = true
+		}
+	}
+	return all
+}
+
 // A keeper that could not be had when the master started is had as soon as it can be,
 // and what it is given then is enough for the next master.
 func TestKeeperComesLater(t *testing.T) {
+	besideOthers(t)
 	s := newService(t)
 	run := filepath.Join(s.Dir, "run")
 	inTheWay := filepath.Join(run, "keeper.sock")
@@ -221,6 +287,7 @@ func alone(t *testing.T, s *service.Service) {
 // While no master is there the steering is as it was: new connections go to the
 // active generation alone, not to the one that is parked beside it.
 func TestSteeringOutlivesTheMaster(t *testing.T) {
+	besideOthers(t)
 	eachKind(t, func(t *testing.T, s *service.Service, _ int, _ func() func() *load.Result) { steeringAlone(t, s) })
 }
 
@@ -229,7 +296,7 @@ func steeringAlone(t *testing.T, s *service.Service) {
 	s.Config.Set("rollout.bake", "1m")
 	next(t, s, 2, "serving")
 	s.Kill()
-	for range times(1000, 200) {
+	for range times(1000, 50) {
 		if err := fresh(s, "v2"); err != nil {
 			t.Fatal(err)
 		}
@@ -237,7 +304,7 @@ func steeringAlone(t *testing.T, s *service.Service) {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for range times(1000, 200) {
+	for range times(1000, 50) {
 		if err := fresh(s, "v2"); err != nil {
 			t.Fatal(err)
 		}
@@ -260,7 +327,7 @@ func fresh(s *service.Service, version string) error {
 }
 
 // One masterd after the other takes over.
-func TestUpgrades(t *testing.T) { eachKind(t, upgrades) }
+func TestUpgrades(t *testing.T) { besideOthers(t); eachKind(t, upgrades) }
 
 func upgrades(t *testing.T, s *service.Service, n int, begin func() func() *load.Result) {
 	next(t, s, 1, "baked")
@@ -299,6 +366,7 @@ func upgrades(t *testing.T, s *service.Service, n int, begin func() func() *load
 // answered, each time.
 func absences(t *testing.T, s *service.Service) (end func() []time.Duration) {
 	t.Helper()
+	askAgain := time.Duration(times(5, 20)) * time.Millisecond // how long it takes is of interest in full
 	var gaps []time.Duration
 	done := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())
@@ -308,14 +376,14 @@ func absences(t *testing.T, s *service.Service) (end func() []time.Duration) {
 		for ctx.Err() == nil {
 			if _, err := s.API.Status(ctx); err != nil {
 				away = true
-				time.Sleep(time.Millisecond)
+				time.Sleep(askAgain)
 				continue
 			}
 			if away {
 				gaps = append(gaps, time.Since(last))
 			}
 			last, away = time.Now(), false
-			time.Sleep(time.Millisecond)
+			time.Sleep(askAgain)
 		}
 	}()
 	return func() []time.Duration {
@@ -327,6 +395,7 @@ func absences(t *testing.T, s *service.Service) (end func() []time.Duration) {
 
 // A broken binary never costs anything: it is refused, or the one before is back.
 func TestBrokenUpgrades(t *testing.T) {
+	besideOthers(t)
 	s := started(t, nil)
 	next(t, s, 1, "baked")
 	real := s.Masterd
@@ -363,27 +432,37 @@ func TestBrokenUpgrades(t *testing.T) {
 	}
 }
 
+// masterdThatDies is built once.
+var masterdThatDies = sync.OnceValues(func() (path string, err error) {
+	path = filepath.Join(programsDir, "masterd-dies")
+	build := exec.Command("go", "build", "-tags", "masterd_dies", "-o", path, "github.com/masterd/masterd/cmd/masterd")
+	if out, err := build.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("%w\n%s", err, out)
+	}
+	return path, nil
+})
+
 // dying is a service whose master dies when a file says so.
 func dying(t *testing.T) (s *service.Service, when string) {
 	t.Helper()
-	if *built != "" {
-		t.Skip("it needs a masterd that dies when it is told to, which is built here")
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("it needs a masterd that dies when it is told to, which is built here: ", err)
 	}
-	dir := shortDir(t)
-	build := exec.CommandContext(t.Context(), "go", "build", "-tags", "masterd_dies", "-o", dir+"/", "github.com/masterd/masterd/cmd/masterd")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
+	program, err := masterdThatDies()
+	if err != nil {
+		t.Fatal(err)
 	}
-	when = filepath.Join(dir, "when")
-	t.Setenv("MASTERD_DIES_AT", when)
+	when = filepath.Join(servicetest.ShortDir(t), "when")
 	s = newService(t)
-	s.Masterd = filepath.Join(dir, "masterd")
+	s.Masterd = program
+	s.Argv = []string{"env", "MASTERD_DIES_AT=" + when, s.Masterd, "run", "--config", s.File}
 	return s, when
 }
 
 // The master dies before each command of a rollout in turn, from the first to the
 // last: each time the next one settles it, and nobody who asks notices.
 func TestMasterDiesAtEachCommand(t *testing.T) {
+	besideOthers(t)
 	s, when := dying(t)
 	s.Config.Set("rollout.bake", "100ms").Set("worker.processes", 2)
 	if err := s.Start(t.Context()); err != nil {
@@ -406,7 +485,7 @@ func TestMasterDiesAtEachCommand(t *testing.T) {
 		if !diesBeforeItIsDone(t, s, when) { // all commands are walked through
 			break
 		}
-		<-s.Ended()
+		ended(t, s)
 		if err := s.Start(t.Context()); err != nil {
 			t.Fatalf("after a death before command %d: %v", n, err)
 		}
@@ -423,9 +502,6 @@ func TestMasterDiesAtEachCommand(t *testing.T) {
 		if n > 500 {
 			t.Fatal("a rollout without end")
 		}
-	}
-	if err := os.WriteFile(when, []byte("-1"), 0o600); err != nil {
-		t.Fatal(err)
 	}
 	next(t, s, 1000, "baked")
 	alone(t, s)
@@ -456,8 +532,13 @@ func diesBeforeItIsDone(t *testing.T, s *service.Service, when string) bool {
 		}
 		st, err := s.API.Status(t.Context())
 		if err == nil && st.State == "serving" && st.Rollout == nil && len(st.Generations) == 1 {
-			return false
+			// It may have come to one more command since, until it is told to live.
+			if err := os.WriteFile(when, []byte("-1"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, err := s.API.Status(t.Context())
+			return err != nil
 		}
-		time.Sleep(time.Millisecond)
+		time.Sleep(poll)
 	}
 }

@@ -55,6 +55,7 @@ func lookAway(t *testing.T, addr string) (asked int) {
 // A load balancer that asks for readiness has looked away before the drain
 // begins: nobody's request fails, whoever asks for the stop and how.
 func TestAnAnnouncedStopLosesNothing(t *testing.T) {
+	besideOthers(t)
 	for name, x := range map[string]struct {
 		key  string
 		stop func(t *testing.T, s *service.Service)
@@ -75,8 +76,8 @@ func TestAnAnnouncedStopLosesNothing(t *testing.T) {
 			s := started(t, func(c service.Config) { c.Set("stop_announce", x.key).Set("rollout.bake", "1h") })
 			// A parked generation beside the active one: it is told too.
 			next(t, s, 2, "serving")
-			end := start(t, s, quietRate)
-			pid, _ := loaded(t, s)
+			end := start(t, s, quietRate())
+			pid := loaded(t, s)
 			begun := time.Now()
 			stopped := make(chan struct{})
 			go func() { defer close(stopped); x.stop(t, s) }()

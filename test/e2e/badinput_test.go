@@ -74,10 +74,11 @@ func write(t *testing.T, s *service.Service, name, content string, mode os.FileM
 }
 
 func TestBadInputIsRefusedAndCostsNothing(t *testing.T) {
+	besideOthers(t)
 	s := started(t, nil)
 	good := s.Config
 	before := active(t, s)
-	underLoad(t, s, 500, func() {
+	underLoad(t, s, quietRate(), func() {
 		for _, b := range badReloads {
 			if b.asRoot && os.Getuid() != 0 {
 				continue
@@ -125,6 +126,7 @@ func active(t *testing.T, s *service.Service) uint64 {
 }
 
 func TestSecondMasterIsRefused(t *testing.T) {
+	besideOthers(t)
 	s := started(t, nil)
 	out, code := s.CLI(t.Context(), "run")
 	if code != 2 || !strings.Contains(out, fmt.Sprint(s.PID())) {
@@ -136,6 +138,7 @@ func TestSecondMasterIsRefused(t *testing.T) {
 }
 
 func TestTakenPortIsRefused(t *testing.T) {
+	besideOthers(t)
 	first := started(t, nil)
 	second := newService(t)
 	second.Config.Set("listeners", first.Config["listeners"])
@@ -152,6 +155,7 @@ func TestTakenPortIsRefused(t *testing.T) {
 }
 
 func TestBrokenFileAtStartRunsTheLastGoodOne(t *testing.T) {
+	besideOthers(t)
 	s := started(t, nil)
 	baked(t, s)
 	if err := s.Signal(syscall.SIGTERM); err != nil {
@@ -190,9 +194,10 @@ func TestBrokenFileAtStartRunsTheLastGoodOne(t *testing.T) {
 }
 
 func TestGarbageOnTheSocketsIsNotNoticed(t *testing.T) {
+	besideOthers(t)
 	s := started(t, nil)
 	n := times(10000, 500)
-	res := underLoad(t, s, 500, func() {
+	res := underLoad(t, s, quietRate(), func() {
 		for _, socket := range []string{"admin.sock", "control.sock"} {
 			flood(t, filepath.Join(s.Dir, "run", socket), n)
 		}
@@ -233,6 +238,7 @@ func flood(t *testing.T, path string, n int) {
 }
 
 func TestFullStateDirectory(t *testing.T) {
+	besideOthers(t)
 	if os.Getuid() != 0 {
 		t.Skip("needs root for a file system of its own")
 	}
@@ -252,7 +258,7 @@ func TestFullStateDirectory(t *testing.T) {
 		t.Fatalf("%+v", out)
 	}
 	fill(t, filepath.Join(state, "filler"))
-	underLoad(t, s, 500, func() {
+	underLoad(t, s, quietRate(), func() {
 		s.Config.Set("worker.env.RELEASE", "v4")
 		out := reload(t, s, api.ReloadRequest{Label: "v4"})
 		if out.Result != api.ResultFailed || !strings.Contains(out.Reason, "no space left") {
@@ -267,6 +273,7 @@ func TestFullStateDirectory(t *testing.T) {
 }
 
 func TestNoexecStateDirectory(t *testing.T) {
+	besideOthers(t)
 	if os.Getuid() != 0 {
 		t.Skip("needs root for a file system of its own")
 	}
@@ -315,6 +322,7 @@ func fill(t *testing.T, path string) {
 
 // TestAsAnotherUser runs the worker as nobody under a master that is root.
 func TestAsAnotherUser(t *testing.T) {
+	besideOthers(t)
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -330,7 +338,7 @@ func TestAsAnotherUser(t *testing.T) {
 	if uid := info.Sys().(*syscall.Stat_t).Uid; uid == 0 {
 		t.Error("the worker runs as root")
 	}
-	if res := underLoad(t, s, 500, func() {
+	if res := underLoad(t, s, quietRate(), func() {
 		if out := reload(t, s, api.ReloadRequest{Label: "v2"}); out.Result != api.ResultDone {
 			t.Errorf("%+v", out)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/test/service"
+	"github.com/masterd/masterd/test/service/servicetest"
 )
 
 // mostProcesses is how many processes the cgroup of a test's service may have.
@@ -26,7 +27,7 @@ func fewProcesses(t *testing.T) (dir string) {
 	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err == nil {
 		base = "/sys/fs/cgroup"
 	}
-	dir = filepath.Join(base, "masterd-e2e-"+filepath.Base(shortDir(t)))
+	dir = filepath.Join(base, "masterd-e2e-"+filepath.Base(servicetest.ShortDir(t)))
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		t.Skip("no cgroup with a limit of processes can be made: ", err)
 	}
@@ -65,6 +66,7 @@ func processesIn(t *testing.T, dir string) (n int) {
 // next version. With a user of its own the limit of its user leaves the master room;
 // as root it does not, and the master has its threads already.
 func TestForkBomb(t *testing.T) {
+	besideOthers(t)
 	if os.Getuid() != 0 {
 		t.Skip("needs root for a cgroup with a limit")
 	}

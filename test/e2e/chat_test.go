@@ -18,12 +18,26 @@ import (
 
 	"github.com/gobwas/ws"
 	"github.com/gobwas/ws/wsutil"
+
+	"github.com/masterd/masterd/test/service"
 )
+
+// chatting is a service whose program is the chat room.
+func chatting(t *testing.T, change func(c service.Config)) *service.Service {
+	t.Helper()
+	return started(t, func(c service.Config) {
+		c.Set("worker.command", []string{programs.Chat})
+		if change != nil {
+			change(c)
+		}
+	})
+}
 
 // A chat room whose members stay connected while its program is replaced under
 // them: nobody reconnects, and every member sees each message once, in order.
 func TestRoomOutlivesItsProgram(t *testing.T) {
-	s := started(t, nil)
+	besideOthers(t)
+	s := chatting(t, nil)
 	next(t, s, 1, "baked")
 	const talkers, listeners = 8, 4
 	var members []*guest

@@ -47,6 +47,7 @@ func programsOf(s *service.Service) (pids []int) {
 // outlives a stop: ten times a program that binds, leaves a daemon with its socket in a
 // session of its own, and exits as if all were well.
 func TestDaemonsOfRefusedVersions(t *testing.T) {
+	besideOthers(t)
 	for _, cgroups := range []bool{true, false} {
 		for _, kind := range []string{"unmodified", "socket-activation"} {
 			for _, way := range []string{"leaves-daemon", "leaves-bare-daemon"} {
@@ -64,7 +65,7 @@ func daemonsOfRefused(t *testing.T, kind, way string, cgroups bool) {
 	if !cgroups {
 		withoutCgroups(t, s)
 	}
-	s.Config.Set("worker.kind", kind).Set("worker.command", []string{programs.Hostile, "serves", s.Addr}).Set("health.start.timeout", "2s").Set("rollout.bake", "3s")
+	s.Config.Set("worker.kind", kind).Set("worker.command", []string{programs.Hostile, "serves", s.Addr}).Set("health.start.timeout", "4s").Set("rollout.bake", "3s")
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -77,7 +78,8 @@ func daemonsOfRefused(t *testing.T, kind, way string, cgroups bool) {
 		t.Fatalf("%+v", st.Master)
 	}
 	found := cgroups || way != "leaves-bare-daemon" // else it is known to get away until the stop
-	for i := range 10 {
+	// The second refusal finds what the first has left.
+	for i := range times(10, 2) {
 		s.Config.Set("worker.command", []string{programs.Hostile, way, s.Addr}).Set("worker.env.RELEASE", fmt.Sprint("bad", i))
 		if reload(t, s, api.ReloadRequest{}).Result != api.ResultFailed { // its daemon was quick to answer a check
 			if !found {
@@ -100,6 +102,7 @@ func daemonsOfRefused(t *testing.T, kind, way string, cgroups bool) {
 // What a worker leaves while there is no master is ended by the next one, and the worker
 // that lives is not touched.
 func TestLeftoversOfWorkersThatDiedWithTheMaster(t *testing.T) {
+	besideOthers(t)
 	for _, cgroups := range []bool{true, false} {
 		t.Run(fmt.Sprint(cgroups), func(t *testing.T) {
 			t.Parallel()
@@ -145,6 +148,7 @@ func TestLeftoversOfWorkersThatDiedWithTheMaster(t *testing.T) {
 
 // A worker may hand its place on more than once.
 func TestMainProcessHandsOnTwice(t *testing.T) {
+	besideOthers(t)
 	for _, way := range []string{"same-group", "own-group-erased"} {
 		t.Run(way, func(t *testing.T) {
 			t.Parallel()

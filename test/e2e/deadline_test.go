@@ -205,7 +205,7 @@ func TestAHungDrainingWorkerIsKilled(t *testing.T) {
 	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	underLoad(t, s, quietRate, func() { <-a.done })
+	underLoad(t, s, quietRate(), func() { <-a.done })
 	if e := cutOf(t, s, 1); e.Cut.Connections != 1 || !e.Cut.LastBeat || !strings.Contains(e.Reason, "has not been heard of for 15s") {
 		t.Errorf("%+v, %+v", e, e.Cut)
 	}

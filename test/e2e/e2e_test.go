@@ -15,20 +15,20 @@ import (
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/test/load"
 	"github.com/masterd/masterd/test/service"
+	"github.com/masterd/masterd/test/service/servicetest"
 )
 
 // full runs what the project promises in full; without it everything is tried
 // a few times, so that `make test` stays short.
 var full = flag.Bool("e2e.full", false, "run everything in full")
 
-// built names a directory with masterd and demo-worker, for users who cannot
-// build them here.
-var built = flag.String("e2e.programs", "", "directory with masterd and demo-worker; empty: they are built")
-
 // beside is how many parallel tests run at least beside each other.
-const beside = 4
+const beside = 12
 
-var programs service.Programs
+var (
+	programs    service.Programs
+	programsDir string // of those that were not built before
+)
 
 func TestMain(m *testing.M) {
 	flag.Parse()
@@ -45,10 +45,6 @@ func main(m *testing.M) int {
 		fmt.Println("masterd runs on Linux: skipped")
 		return 0
 	}
-	if *built != "" {
-		programs = service.Built(*built)
-		return m.Run()
-	}
 	// Below /var/tmp or /tmp: another user must be able to enter it.
 	dir, err := os.MkdirTemp("", "masterd-e2e-")
 	if err != nil {
@@ -60,11 +56,21 @@ func main(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
+	programsDir = dir
 	if programs, err = service.Build(context.Background(), dir); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
 	return m.Run()
+}
+
+// besideOthers has a test that counts, and in full takes minutes, run beside others unless
+// it is run in full: what is published is measured alone.
+func besideOthers(t *testing.T) {
+	t.Helper()
+	if !*full {
+		t.Parallel()
+	}
 }
 
 // times is how often a thing is done: n in full, few otherwise.
@@ -78,33 +84,7 @@ func times(n, few int) int {
 // newService lays out a service that is stopped when the test ends.
 func newService(t *testing.T) *service.Service {
 	t.Helper()
-	s, err := service.New(programs, shortDir(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Stop(); err != nil {
-			t.Error(err)
-		}
-		if t.Failed() {
-			t.Logf("the end of the master's log:\n%s", s.Log(60))
-		}
-	})
-	return s
-}
-
-// shortDir is a temporary directory whose name leaves room for a Unix socket.
-func shortDir(t *testing.T) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "md-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
+	return servicetest.New(t, programs)
 }
 
 func started(t *testing.T, change func(c service.Config)) *service.Service {

@@ -23,7 +23,7 @@ func TestSlowRequestsOutliveReloads(t *testing.T) {
 	t.Parallel()
 	s := started(t, nil)
 	baked(t, s)
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		var all []*answer
 		for i := 2; i <= 4; i++ {
 			all = append(all, slowly(t, s, 3*time.Second))
@@ -112,7 +112,7 @@ func TestStubbornWorkerIsKilledAfterItsDrain(t *testing.T) {
 	})
 	baked(t, s)
 	delete(s.Config["worker"].(map[string]any)["env"].(map[string]any), "DEMO_IGNORE_TERM")
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		next(t, s, 2, "baked")
 		begun := time.Now()
 		wait(t, s, "the stubborn one to be gone", func(st api.Status) bool { return len(st.Generations) == 1 })
@@ -121,9 +121,7 @@ func TestStubbornWorkerIsKilledAfterItsDrain(t *testing.T) {
 	if got := active(t, s); got != 2 {
 		t.Errorf("generation %d", got)
 	}
-	if log := s.Log(200); !strings.Contains(log, `"how":"signal: killed"`) {
-		t.Error("the log does not tell of a kill")
-	}
+	logged(t, s, `"how":"signal: killed"`)
 }
 
 func TestTheOldestDrainingGenerationIsCut(t *testing.T) {
@@ -160,13 +158,13 @@ func TestBackgroundWorkRunsInOneGeneration(t *testing.T) {
 	}
 	runs := 1
 	eventually(t, "the job", works)
-	for i := 2; i <= times(20, 4)+1; i++ {
+	for i := 2; i <= times(20, 2)+1; i++ {
 		next(t, s, i, "baked")
 		runs++
 		eventually(t, "the job", works)
 	}
 	s.Config.Set("rollout.bake", "1m")
-	for i := range times(20, 2) {
+	for i := range times(20, 1) {
 		next(t, s, 100+i, "serving")
 		eventually(t, "the job", works)
 		back(t, s, "")

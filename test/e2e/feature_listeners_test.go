@@ -49,8 +49,8 @@ func TestUnixSocketUnderReloadsAndRollbacks(t *testing.T) {
 		t.Fatal(err)
 	}
 	present := watchPath(t, s.Addr, 0o620)
-	underLoad(t, s, quietRate, func() {
-		for i := 2; i <= times(20, 8)+1; i++ {
+	underLoad(t, s, quietRate(), func() {
+		for i := 2; i <= times(20, 4)+1; i++ {
 			until := "baked"
 			if i%2 == 0 {
 				until = "serving"
@@ -67,7 +67,7 @@ func TestUnixSocketUnderReloadsAndRollbacks(t *testing.T) {
 	}
 }
 
-// watchPath looks without pause whether a socket is there with its mode; what
+// watchPath looks again and again whether a socket is there with its mode; what
 // it returns ends it.
 func watchPath(t *testing.T, path string, mode fs.FileMode) func() {
 	var end atomic.Bool
@@ -81,7 +81,7 @@ func watchPath(t *testing.T, path string, mode fs.FileMode) func() {
 			case info.Mode().Perm() != mode:
 				wrong.Add(1)
 			}
-			time.Sleep(50 * time.Microsecond) // two cores only
+			time.Sleep(time.Duration(times(50, 500)) * time.Microsecond) // two cores only
 		}
 	})
 	stop := sync.OnceFunc(func() { end.Store(true); wait.Wait() })
@@ -128,8 +128,8 @@ func TestSharedSteering(t *testing.T) {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	underLoad(t, s, quietRate, func() {
-		for i := 2; i <= times(20, 6)+1; i++ {
+	underLoad(t, s, quietRate(), func() {
+		for i := 2; i <= times(20, 3)+1; i++ {
 			next(t, s, i, "baked")
 		}
 		s.Config.Set("rollout.bake", "1m")
@@ -163,12 +163,12 @@ func TestIPv6AndDualStack(t *testing.T) {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	plan := load.Plan{Rate: quietRate, Kept: 4, Fresh: 4, Path: "/upload", Body: 64}
+	plan := load.Plan{Rate: quietRate(), Kept: 4, Fresh: 4, Path: "/upload", Body: 64}
 	at := func(addr string) load.Plan { p := plan; p.Addr = addr; return p }
 	unfailing(t, at("[::1]:"+six), func() {
 		unfailing(t, at("[::1]:"+dual), func() {
 			unfailing(t, at("127.0.0.1:"+dual), func() {
-				for i := 2; i <= times(20, 3)+1; i++ {
+				for i := 2; i <= times(20, 2)+1; i++ {
 					next(t, s, i, "baked")
 				}
 				s.Config.Set("rollout.bake", "1m")
@@ -212,7 +212,7 @@ func TestListenersChangeOnReload(t *testing.T) {
 		code, _, err := ask(addr, "/ping", 2*time.Second)
 		return err == nil && code == 200
 	}
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		// Added.
 		s.Config.Set("listeners", listeners("http", "tcp://"+first, "admin", "tcp://"+second)).Set("worker.env.DEMO_LISTENERS", "http,admin")
 		next(t, s, 2, "baked")
@@ -234,7 +234,7 @@ func TestListenersChangeOnReload(t *testing.T) {
 		t.Error("the changed address is not served")
 	}
 	back(t, s, "")
-	underLoad(t, s, quietRate, func() { time.Sleep(200 * time.Millisecond) })
+	underLoad(t, s, quietRate(), func() { time.Sleep(200 * time.Millisecond) })
 	eventually(t, "the address that was rolled back to leave", func() bool { return !reach(second) })
 	s.Config.Set("rollout.bake", "200ms")
 	next(t, s, 5, "baked")
@@ -332,8 +332,8 @@ func TestSocketActivation(t *testing.T) {
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	underLoad(t, s, quietRate, func() {
-		for i := 2; i <= times(20, 3)+1; i++ {
+	underLoad(t, s, quietRate(), func() {
+		for i := 2; i <= times(20, 2)+1; i++ {
 			next(t, s, i, "baked")
 		}
 		s.Config.Set("rollout.bake", "1m")
@@ -342,7 +342,7 @@ func TestSocketActivation(t *testing.T) {
 	})
 	// Each through its own slot: one bad sibling is seen.
 	s.Config.Set("worker.env.DEMO_UNHEALTHY_ONE", filepath.Join(s.Dir, "claim")).Set("health.start.timeout", "3s").Set("rollout.bake", "200ms")
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		out := reload(t, s, api.ReloadRequest{Label: "bad"})
 		if out.Result != api.ResultFailed || out.Stage != "check" || !strings.Contains(out.Reason, "500") {
 			t.Errorf("one of two is unhealthy: %+v", out)
@@ -355,7 +355,7 @@ func TestKindAndNumberChangeOnReload(t *testing.T) {
 	t.Parallel()
 	s := started(t, nil)
 	baked(t, s)
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		for i, c := range []struct {
 			kind string
 			n    int
@@ -420,7 +420,7 @@ func TestRollbackToAVersionWithFewerListeners(t *testing.T) {
 	s := started(t, nil)
 	baked(t, s)
 	second := freePort(t)
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		s.Config.Set("listeners", listeners("http", "tcp://"+s.Addr, "admin", "tcp://"+second)).Set("worker.env.DEMO_LISTENERS", "http,admin")
 		next(t, s, 2, "baked")
 		out, err := s.API.Rollback(t.Context(), api.RollbackRequest{}, nil)

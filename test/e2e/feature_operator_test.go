@@ -52,7 +52,7 @@ func TestConfirm(t *testing.T) {
 func TestAbortAndHold(t *testing.T) {
 	t.Parallel()
 	s := started(t, nil)
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		baked(t, s)
 		cli(t, s, 1, "abort")
 		s.Config.Set("worker.env.DEMO_START_DELAY", "30s")
@@ -86,7 +86,7 @@ func TestSuperseding(t *testing.T) {
 	s := started(t, nil)
 	baked(t, s)
 	good := s.Config
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		s.Config = clone(good).Set("worker.env.DEMO_HANG", "1")
 		if err := s.Write(); err != nil {
 			t.Fatal(err)
@@ -97,7 +97,10 @@ func TestSuperseding(t *testing.T) {
 		if err := s.Write(); err != nil {
 			t.Fatal(err)
 		}
-		cli(t, s, 0, "reload", "--label", "v3", "--reason", "the fix", "--confirm", "1m")
+		out := cli(t, s, 0, "reload", "--label", "v3", "--reason", "the fix", "--confirm", "1m")
+		if strings.Count(out, "reload 2 of root (uid 0) was given up for it at stage start") != 2 {
+			t.Errorf("who superseded it is not told, at once and at the end:\n%s", out)
+		}
 		if out := first.ended(t, 5); !strings.Contains(out, "start") || !strings.Contains(out, "the fix") {
 			t.Errorf("the superseded one is not told at which stage and why:\n%s", out)
 		}
@@ -169,7 +172,7 @@ func TestExitCodesOfStatusAndALostMaster(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.ended(t, 6)
-	<-s.Ended()
+	ended(t, s)
 	cli(t, s, 3, "status")
 	for _, pid := range left { // they outlive it; here nobody takes them over
 		_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -222,7 +225,7 @@ func TestSignals(t *testing.T) {
 	if err := s.Write(); err != nil {
 		t.Fatal(err)
 	}
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		signal(syscall.SIGUSR2)
 		wait(t, s, "generation 2", func(st api.Status) bool { return st.Active.Generation == 2 })
 		if strings.Contains(fmt.Sprint(env()), "NEW") {
@@ -334,7 +337,7 @@ func TestLogs(t *testing.T) {
 	s := started(t, func(c service.Config) {
 		c.Set("log.per_worker", "32KiB/s").Set("worker.env.DEMO_LOG_FLOOD", "20000")
 	})
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		wait(t, s, "dropped lines", func(st api.Status) bool { return len(team(st)) == 1 && team(st)[0].Dropped > 1000 })
 		if out := cli(t, s, 0, "logs", "-n", "7"); strings.Count(out, "\n") != 7 {
 			t.Errorf("logs -n 7:\n%s", out)
@@ -485,7 +488,7 @@ func TestHooks(t *testing.T) {
 func TestTooLittleMemory(t *testing.T) {
 	t.Parallel()
 	s := started(t, func(c service.Config) { c.Set("worker.processes", 3) })
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		for _, when := range []string{"refuse", "one"} {
 			s.Config.Set("rollout.memory", map[string]any{"reserve": "1000GiB", "when_short": when})
 			out := reload(t, s, api.ReloadRequest{})

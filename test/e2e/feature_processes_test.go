@@ -24,8 +24,8 @@ func TestSeveralProcesses(t *testing.T) {
 			s := started(t, func(c service.Config) {
 				c.Set("worker.processes", 3).Set("rollout.surge", surge).Set("rollout.min_ready", "200ms")
 			})
-			underLoad(t, s, quietRate, func() {
-				for i := 2; i <= times(20, 3)+1; i++ {
+			underLoad(t, s, quietRate(), func() {
+				for i := 2; i <= times(20, 2)+1; i++ {
 					next(t, s, i, "baked")
 				}
 				wait(t, s, "three workers", manned(3))
@@ -74,7 +74,7 @@ func TestReplacementIsOfThePinnedVersion(t *testing.T) {
 		}
 		before := status(t, s)
 		victim := team(before)[0]
-		stop := start(t, s, quietRate)
+		stop := start(t, s, quietRate())
 		wait(t, s, "connections", func(st api.Status) bool {
 			i := slices.IndexFunc(team(st), func(w api.Worker) bool { return w.PID == victim.PID })
 			return i >= 0 && team(st)[i].Open > 0
@@ -101,7 +101,7 @@ func TestReplacementIsOfThePinnedVersion(t *testing.T) {
 	kept := status(t, s).Active.Version.Label
 	s.Config.Set("worker.command", []string{copied(t, s, "program2")})
 	next(t, s, 3, "baked")
-	underLoad(t, s, quietRate, func() { cli(t, s, 0, "rollback", kept) })
+	underLoad(t, s, quietRate(), func() { cli(t, s, 0, "rollback", kept) })
 	serves(t, s, kept)
 }
 
@@ -112,7 +112,7 @@ func TestOneOfSeveralDiesInTheBake(t *testing.T) {
 	baked(t, s)
 	s.Config.Set("rollout.bake", "1m")
 	next(t, s, 2, "serving")
-	stop := start(t, s, quietRate)
+	stop := start(t, s, quietRate())
 	var victim api.Worker
 	wait(t, s, "connections", func(st api.Status) bool {
 		for _, w := range team(st) {
@@ -141,7 +141,7 @@ func TestScaleUnderLoad(t *testing.T) {
 	t.Parallel()
 	s := started(t, nil)
 	baked(t, s)
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		for range times(20, 2) {
 			for _, n := range []int{3, 1} {
 				cli(t, s, 0, "scale", fmt.Sprint(n))
@@ -249,7 +249,7 @@ func nobodyAlive503(t *testing.T, change func(*service.Service)) {
 	}
 	repair()
 	next(t, s, 2, "baked")
-	underLoad(t, s, quietRate, func() { next(t, s, 3, "baked") })
+	underLoad(t, s, quietRate(), func() { next(t, s, 3, "baked") })
 }
 
 func TestNobodyAliveReset(t *testing.T) {
@@ -261,7 +261,7 @@ func TestNobodyAliveReset(t *testing.T) {
 	repair()
 	// By itself: the replacement's turn comes. That it was a loop stays in view for a while.
 	wait(t, s, "a worker that serves", func(st api.Status) bool { return st.State == "serving" || st.State == "degraded" && working(st) == 1 })
-	underLoad(t, s, quietRate, func() { next(t, s, 2, "baked") })
+	underLoad(t, s, quietRate(), func() { next(t, s, 2, "baked") })
 }
 
 // TestNobodyAliveHold: who waits is served by the worker that comes.
@@ -317,7 +317,7 @@ func TestFrozenWorker(t *testing.T) {
 		if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
 			t.Fatal(err)
 		}
-		underLoad(t, s, quietRate, func() { next(t, s, 2, "baked") })
+		underLoad(t, s, quietRate(), func() { next(t, s, 2, "baked") })
 	})
 	t.Run("with a sibling", func(t *testing.T) {
 		t.Parallel()
@@ -330,7 +330,7 @@ func TestFrozenWorker(t *testing.T) {
 		}); err != nil {
 			t.Fatal(err)
 		}
-		underLoad(t, s, quietRate, func() { next(t, s, 2, "baked") })
+		underLoad(t, s, quietRate(), func() { next(t, s, 2, "baked") })
 	})
 }
 
@@ -345,8 +345,8 @@ func freeze(t *testing.T, pid int) {
 func TestOneOfSeveralUnhealthy(t *testing.T) {
 	t.Parallel()
 	s := started(t, func(c service.Config) { c.Set("worker.processes", 2) })
-	underLoad(t, s, quietRate, func() {
-		s.Config.Set("worker.env.DEMO_UNHEALTHY_ONE", "odd").Set("health.start.timeout", "700ms")
+	underLoad(t, s, quietRate(), func() {
+		s.Config.Set("worker.env.DEMO_UNHEALTHY_ONE", "odd").Set("health.start.timeout", "4s")
 		out := reload(t, s, api.ReloadRequest{Label: "odd"})
 		if out.Result != api.ResultFailed || out.Stage != "check" || out.Worker%2 != 1 {
 			t.Errorf("%+v: want the odd worker to be blamed", out)

@@ -19,11 +19,15 @@ import (
 	"github.com/masterd/masterd/test/service"
 )
 
-// quietRate is the load of tests that run beside others, in requests a second.
-const quietRate = 300
+// quietRate is the load of tests that run beside others, in requests a second. What a
+// short run wants of it is that at no time nobody asks.
+func quietRate() int { return times(300, 150) }
+
+// poll is how often a fact is looked for.
+const poll = 20 * time.Millisecond
 
 // patience is the longest wait for a fact that should come soon.
-const patience = 20 * time.Second
+const patience = 40 * time.Second
 
 // next rolls over to the n-th version, and it must go well.
 func next(t *testing.T, s *service.Service, n int, until string) {
@@ -67,7 +71,16 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		if time.Now().After(deadline) {
 			t.Fatalf("waiting for %s: not within %s", what, patience)
 		}
-		time.Sleep(5 * time.Millisecond)
+		time.Sleep(poll)
+	}
+}
+
+// logged waits until the master's log has these texts: a line is written beside what it
+// tells of.
+func logged(t *testing.T, s *service.Service, texts ...string) {
+	t.Helper()
+	for _, text := range texts {
+		eventually(t, "the log to have "+text, func() bool { return strings.Contains(s.Log(10_000), text) })
 	}
 }
 

@@ -59,7 +59,7 @@ func TestWatch(t *testing.T) {
 			t.Errorf("%s: generation %d, before it was %d: one change is one reload", what, st.Active.Generation, before)
 		}
 	}
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		moves("a rename over the program", func() { install(t, s, program, "1") })
 		moves("a slow copy", func() {
 			b, err := os.ReadFile(s.Demo)
@@ -155,7 +155,7 @@ func TestWatchOfASymlink(t *testing.T) {
 	}
 	baked(t, s)
 	first := status(t, s).Active.Version.Digest
-	underLoad(t, s, quietRate, func() {
+	underLoad(t, s, quietRate(), func() {
 		point("r2")
 		wait(t, s, "the other release", func(st api.Status) bool { return st.Active.Version.Digest != first })
 	})

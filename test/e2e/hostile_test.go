@@ -33,6 +33,7 @@ func answers(t *testing.T, s *service.Service, n int) {
 // the goroutine that reads from this worker: not by the loop, not by the keeper, not by
 // the end.
 func TestWhatAWorkerSendsMayHang(t *testing.T) {
+	besideOthers(t)
 	for name, texts := range map[string][]string{
 		"barrier": {"BARRIER=1"},
 		"stored":  {"FDSTORE=1\nFDNAME=a", "FDSTOREREMOVE=1\nFDNAME=a"},
@@ -92,8 +93,9 @@ func hangs(t *testing.T, s *service.Service) {
 // A candidate that passes its checks and whose listener lets nobody in gets no client:
 // one connection by its socket finds that out, before the traffic moves.
 func TestWhoCannotBeReachedGetsNoClient(t *testing.T) {
+	besideOthers(t)
 	for _, kind := range []string{"tcp", "unix", "socket-activation"} {
-		for _, way := range []string{"ttl", "filter", "filter-data", "lowat", "shutdown"} {
+		for _, way := range []string{"ttl", "filter", "filter-data", "lowat", "shutdown", "lowat, with time"} {
 			if kind == "unix" && way != "shutdown" || kind == "socket-activation" && way != "ttl" {
 				continue // they are TCP's; and all checks of other kinds go by the socket
 			}
@@ -106,6 +108,10 @@ func TestWhoCannotBeReachedGetsNoClient(t *testing.T) {
 					}
 					s.Config.Set("worker.capabilities", []string{"CAP_NET_ADMIN"})
 				}
+				way, patient := strings.CutSuffix(way, ", with time") // of which the answer by the socket is not the proof
+				if patient {
+					s.Config.Set("health.active.timeout", "10s")
+				}
 				as, why := "sdk", "do not reach it by its socket"
 				switch kind {
 				case "unix":
@@ -113,7 +119,7 @@ func TestWhoCannotBeReachedGetsNoClient(t *testing.T) {
 					s.Config.Set("listeners", listeners("http", "unix://"+s.Addr))
 				case "socket-activation":
 					as, why = "spoils", "did not pass its health checks"
-					s.Config.Set("worker.kind", kind).Set("health.start.timeout", "2s")
+					s.Config.Set("worker.kind", kind).Set("health.start.timeout", "4s")
 				}
 				s.Config.Set("worker.env.RELEASE", "v1").Set("worker.command", []string{programs.Hostile, as, s.Addr, "nothing"})
 				if err := s.Start(t.Context()); err != nil {
@@ -133,4 +139,20 @@ func TestWhoCannotBeReachedGetsNoClient(t *testing.T) {
 			})
 		}
 	}
+}
+
+// A program that takes long for each answer, and has been given the time, is none of these.
+func TestWhoAnswersSlowlyIsReached(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	s.Config.Set("health.active.timeout", "10s")
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	baked(t, s)
+	s.Config.Set("worker.env.DEMO_HEALTH_DELAY", "2s")
+	if out := reload(t, s, api.ReloadRequest{Label: "v2", Until: "serving"}); out.Result != api.ResultDone {
+		t.Errorf("%+v", out)
+	}
+	logged(t, s, "answers take too long to wait for them")
 }

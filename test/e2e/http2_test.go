@@ -22,12 +22,14 @@ import (
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/test/load"
 	"github.com/masterd/masterd/test/service"
+	"github.com/masterd/masterd/test/service/servicetest"
 )
 
 // Connections that cannot move: TLS with HTTP/1 and HTTP/2, and HTTP/2 without
 // TLS. They leave in their protocols' polite ways, and no upload that cannot be
 // sent again is lost.
 func TestReloadsOverTLSAndHTTP2(t *testing.T) {
+	besideOthers(t)
 	var https string
 	s := started(t, func(c service.Config) {
 		var err error
@@ -49,7 +51,7 @@ func TestReloadsOverTLSAndHTTP2(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	defer stop()
 
-	h1 := load.Start(ctx, load.Plan{Addr: https, TLS: &tls.Config{InsecureSkipVerify: true}, Rate: 300, Kept: 8, Fresh: 2, Path: "/upload", Body: body,
+	h1 := load.Start(ctx, load.Plan{Addr: https, TLS: &tls.Config{InsecureSkipVerify: true}, Rate: quietRate(), Kept: 8, Fresh: 2, Path: "/upload", Body: body,
 		Check: func(status int, _ load.Header, answer []byte) error {
 			if status != 200 {
 				return fmt.Errorf("status %d", status)
@@ -65,7 +67,7 @@ func TestReloadsOverTLSAndHTTP2(t *testing.T) {
 		h2 <- plan.Run(ctx)
 	}()
 
-	n := times(100, 10)
+	n := times(100, 4)
 	for i := 2; i <= n+1; i++ {
 		s.Config.Set("worker.env.RELEASE", label(i))
 		if out := reload(t, s, api.ReloadRequest{Label: label(i), Until: "baked"}); out.Result != api.ResultDone {
@@ -103,7 +105,7 @@ func writeCertificate(t *testing.T) (cert, key string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	dir := shortDir(t)
+	dir := servicetest.ShortDir(t)
 	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	if err := errors.Join(
 		os.WriteFile(cert, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644),

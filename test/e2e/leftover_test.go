@@ -19,6 +19,7 @@ import (
 // whatever it does by that: ten refusals, and then a good version has every answer. It
 // lives on only where there is no cgroup to end it by.
 func TestLeftoversGetNoClient(t *testing.T) {
+	besideOthers(t)
 	for _, way := range []string{"daemonizes", "daemonizes-attacks"} {
 		for _, kind := range []string{"unmodified", "socket-activation", "unix"} {
 			if kind == "unix" && way != "daemonizes" {
@@ -65,7 +66,7 @@ func leftovers(t *testing.T, kind, way string) {
 	if group := status(t, s).Master.Cgroup; group != "" {
 		t.Skip("what is left behind is ended, by the cgroup ", group)
 	}
-	for i := range times(10, 4) {
+	for i := range times(10, 2) {
 		as(way)
 		s.Config.Set("worker.env.RELEASE", "bad"+strconv.Itoa(i))
 		if out := reload(t, s, api.ReloadRequest{}); out.Result != api.ResultFailed && out.Result != api.ResultRolledBack {
@@ -101,7 +102,7 @@ func leftovers(t *testing.T, kind, way string) {
 			if out.Result != api.ResultDone {
 				t.Fatalf("reload to %s: %+v", label(i), out)
 			}
-			from(t, s, label(i), 200)
+			from(t, s, label(i), times(200, 60))
 		}
 	})
 }

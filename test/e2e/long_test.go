@@ -20,6 +20,7 @@ import (
 // An upload and an answer that take longer than several reloads arrive whole,
 // and their connections are used on.
 func TestLongTransfersOutliveReloads(t *testing.T) {
+	besideOthers(t)
 	const rate = 2_000_000 // bytes a second of the upload
 	size, spread := times(200_000_000, 6_000_000), time.Duration(times(30, 3))*time.Second
 	s := started(t, nil)

@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"errors"
+	"fmt"
 	"syscall"
 	"testing"
 
@@ -18,20 +19,24 @@ func TestPoolGrowsWithItsConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	baked(t, s)
-	underLoad(t, s, quietRate, func() {
-		s.Config.Set("worker.processes", 10)
-		for i := 2; i < 5; i++ {
+	underLoad(t, s, quietRate(), func() {
+		// Two generations of this many do not fit into what the first configuration has
+		// made, and so the second reload was refused.
+		const many, more = 9, 19
+		s.Config.Set("worker.processes", many)
+		i := 2
+		for ; i < 2+times(3, 2); i++ {
 			next(t, s, i, "baked")
-			wait(t, s, "ten workers", manned(10))
+			wait(t, s, "many workers", manned(many))
 		}
 		s.Config.Set("worker.processes", 1)
-		next(t, s, 5, "baked")
-		cli(t, s, 0, "scale", "24")
-		wait(t, s, "24 workers", manned(24))
-		s.Config.Set("worker.processes", 24)
-		next(t, s, 6, "baked")
+		next(t, s, i, "baked")
+		cli(t, s, 0, "scale", fmt.Sprint(more)) // of which two do not fit either
+		wait(t, s, "more workers", manned(more))
+		s.Config.Set("worker.processes", more)
+		next(t, s, i+1, "baked")
 		s.Config.Set("worker.processes", 2)
-		next(t, s, 7, "baked")
+		next(t, s, i+2, "baked")
 	})
 }
 

@@ -45,6 +45,7 @@ func privileges(t *testing.T, s *service.Service) (status map[string]string, sto
 // A worker with a user of its own has no capability, can get none, and can become nobody
 // else by a setuid program, whatever kind it is of.
 func TestWorkersOfAnotherUserHaveNoPrivileges(t *testing.T) {
+	besideOthers(t)
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -75,6 +76,7 @@ func TestWorkersOfAnotherUserHaveNoPrivileges(t *testing.T) {
 // One that runs as root has what programs that start as root need, and cannot reach into
 // the master, which has more. It may be allowed more, also all.
 func TestWorkersOfRootCannotReachTheMaster(t *testing.T) {
+	besideOthers(t)
 	if os.Getuid() != 0 {
 		t.Skip("needs root")
 	}
@@ -196,7 +198,5 @@ func TestCapabilitiesThatTheMasterHasNotGot(t *testing.T) {
 	if set, err := strconv.ParseUint(st["CapBnd"], 16, 64); err != nil || set&(1<<13) == 0 || set&(1<<12) != 0 {
 		t.Errorf("the worker can have %s, %v", st["CapBnd"], err)
 	}
-	if log := s.Log(50); !strings.Contains(log, "add CapabilityBoundingSet=CAP_NET_ADMIN below [Service]") {
-		t.Errorf("nothing is said:\n%s", log)
-	}
+	logged(t, s, "add CapabilityBoundingSet=CAP_NET_ADMIN below [Service]")
 }

@@ -17,6 +17,7 @@ import (
 // takes the traffic. Who waits is served by the old version's own replacement, on the
 // same socket, if one comes up in time; else by a 503, not before unavailable.after.
 func TestQueueOfACrashLoop(t *testing.T) {
+	besideOthers(t)
 	for _, kind := range []string{"unmodified", "socket-activation"} {
 		for _, recovers := range []bool{true, false} {
 			name := kind + "/stays-down"

@@ -57,23 +57,27 @@ func TestTakeoverWithoutTheLog(t *testing.T) {
 	second := log + ".backup"
 	again(t, s, os.Link(log, second))
 	lacks(t, s, worker, "The log goes to standard error", log+" is a second name (a hard link)", "type: kill -USR1 ")
-	if !strings.Contains(s.Log(1000), "the log goes to standard error") {
-		t.Error(s.Log(20))
-	}
-	for _, verb := range []string{"check", "upgrade"} {
+	logged(t, s, "the log goes to standard error")
+	for _, verb := range []string{"check", "upgrade", "reload"} {
 		if out, code := s.CLI(t.Context(), verb); code == 0 || !strings.Contains(out, "a hard link") {
 			t.Errorf("%s: %d %s", verb, code, out)
 		}
 	}
-	next(t, s, 2, "baked") // versions go on coming
 	if err := errors.Join(os.Remove(second), s.Signal(syscall.SIGUSR1)); err != nil {
 		t.Fatal(err)
 	}
 	wait(t, s, "to be whole again", func(st api.Status) bool { return st.State == "serving" && len(st.Reasons) == 0 })
-	next(t, s, 3, "baked")
-	if text, err := os.ReadFile(log); err != nil || !strings.Contains(string(text), `"generation":3`) {
+	next(t, s, 2, "baked")
+	if text, err := os.ReadFile(log); err != nil || !strings.Contains(string(text), `"generation":2`) {
 		t.Errorf("the log has not come back: %v", err)
 	}
+	if err := errors.Join(s.Stop(), os.Link(log, second)); err != nil {
+		t.Fatal(err)
+	}
+	again(t, s) // nor does it keep a service from starting
+	wait(t, s, "to serve without", func(st api.Status) bool {
+		return manned(1)(st) && strings.Contains(strings.Join(st.Reasons, "\n"), "The log goes to standard error")
+	})
 }
 
 // What is wrong with files of the history keeps no master from its workers.
@@ -100,9 +104,7 @@ func TestTakeoverWithoutTheHistory(t *testing.T) {
 	// Or not to be read at all.
 	again(t, s, os.Remove(full), os.Mkdir(full, 0o700))
 	wait(t, s, "to serve", func(st api.Status) bool { return st.State == "serving" })
-	if !strings.Contains(s.Log(1000), "read history "+full) {
-		t.Error(s.Log(20))
-	}
+	logged(t, s, "read history "+full)
 	s.Kill()
 	// The one that grows is somewhere else.
 	again(t, s, os.Remove(full), os.Rename(path, path+".moved"), os.Symlink(path+".moved", path))
@@ -140,13 +142,13 @@ func immutable(t *testing.T, path string, set bool) bool {
 	return err == nil
 }
 
-// A service of an earlier masterd has its variables in a directory of another user's.
-// Its workers are started again with them, and a reload is refused.
-func TestTakeoverWithVariablesInAnothersDirectory(t *testing.T) {
-	t.Parallel()
-	s := newService(t)
-	dir := theirs(t, s, "app")
-	vars := filepath.Join(dir, "vars")
+// withVariables starts a service with a file of variables in a directory that can be
+// given to another user.
+func withVariables(t *testing.T) (s *service.Service, dir, vars string) {
+	t.Helper()
+	s = newService(t)
+	dir = theirs(t, s, "app")
+	vars = filepath.Join(dir, "vars")
 	if err := errors.Join(os.Chown(dir, 0, 0), os.WriteFile(vars, []byte("KEPT=yes\n"), 0o600)); err != nil {
 		t.Fatal(err)
 	}
@@ -155,21 +157,17 @@ func TestTakeoverWithVariablesInAnothersDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	baked(t, s)
+	return s, dir, vars
+}
+
+// A service of an earlier masterd has its variables in a directory of another user's.
+// Its workers are started again with them, and a reload is refused.
+func TestTakeoverWithVariablesInAnothersDirectory(t *testing.T) {
+	t.Parallel()
+	s, dir, vars := withVariables(t)
 	worker := onlyWorker(t, s).PID
-	takeOver := func(earlier bool) {
-		t.Helper()
-		s.Kill()
-		live := filepath.Join(s.Dir, "run", "live.json")
-		text, err := os.ReadFile(live)
-		if err != nil || !strings.Contains(string(text), `,"vetted":true`) {
-			t.Fatalf("%v: %s", err, text)
-		}
-		if earlier {
-			err = os.WriteFile(live, []byte(strings.ReplaceAll(string(text), `,"vetted":true`, "")), 0o600)
-		}
-		again(t, s, err, os.Chown(dir, nobody, nobody))
-	}
-	takeOver(true)
+	s.Kill()
+	again(t, s, byEarlier(s), os.Chown(dir, nobody, nobody))
 	lacks(t, s, worker, "refused at the next reload: environment file "+vars+": "+dir+" belongs to uid 65534", "or type: chown 0 "+dir)
 	if err := syscall.Kill(worker, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -191,7 +189,8 @@ func TestTakeoverWithVariablesInAnothersDirectory(t *testing.T) {
 	next(t, s, 2, "baked")
 
 	// What this masterd has started is held to what it was told then.
-	takeOver(false)
+	s.Kill()
+	again(t, s, os.Chown(dir, nobody, nobody))
 	worker = onlyOf(t, s)
 	if err := syscall.Kill(worker, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
@@ -203,6 +202,130 @@ func TestTakeoverWithVariablesInAnothersDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	wait(t, s, "a worker", func(st api.Status) bool { return manned(1)(st) && team(st)[0].PID != worker })
+}
+
+// byEarlier makes what runs be of an earlier masterd, which looked at no paths.
+func byEarlier(s *service.Service) error {
+	live := filepath.Join(s.Dir, "run", "live.json")
+	text, err := os.ReadFile(live)
+	if err == nil && !strings.Contains(string(text), `,"vetted":true`) {
+		err = fmt.Errorf("nothing is vetted: %s", text)
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(live, []byte(strings.ReplaceAll(string(text), `,"vetted":true`, "")), 0o600)
+}
+
+// A version whose variables are refused by now is not gone back to: that is found out
+// before anything is started.
+func TestRollbackToRefusedVariables(t *testing.T) {
+	t.Parallel()
+	s, dir, vars := withVariables(t)
+	first := status(t, s).Active.Version.ID
+	s.Config.Set("worker.env_files", []string{})
+	next(t, s, 2, "baked")
+	wait(t, s, "one generation", func(st api.Status) bool { return len(st.Generations) == 1 })
+	if err := os.Chown(dir, nobody, nobody); err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.API.Rollback(t.Context(), api.RollbackRequest{Version: first}, nil)
+	if err != nil || out.Result != api.ResultFailed || out.Stage != "prepare" || !strings.Contains(out.Reason, "cannot be started: environment file "+vars+": "+dir+" belongs to uid 65534") || !strings.Contains(out.Reason, "or type: chown 0 "+dir) {
+		t.Errorf("%+v, %v", out, err)
+	}
+	if st := status(t, s); st.State != "serving" || len(st.Generations) != 1 {
+		t.Errorf("%s %q: %+v", st.State, st.Reasons, st.Generations)
+	}
+	if err := os.Chown(dir, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	back(t, s, first)
+}
+
+// What was said of a path goes on being said while it is true, whoever has the traffic,
+// and what becomes so is said.
+func TestRefusedIsNotForgotten(t *testing.T) {
+	t.Parallel()
+	s, dir, vars := withVariables(t)
+	s.Config.Set("rollout.bake", "10m")
+	next(t, s, 2, "serving")
+	s.Kill()
+	again(t, s, byEarlier(s), os.Chown(dir, nobody, nobody))
+	refused := "refused at the next reload: environment file " + vars
+	says := func(st api.Status) bool { return strings.Contains(strings.Join(st.Reasons, "\n"), refused) }
+	wait(t, s, "to be degraded", says)
+	back(t, s, "")
+	if st := status(t, s); st.State != "degraded" || !says(st) || st.Active.Generation != 1 {
+		t.Errorf("%s %q: %+v", st.State, st.Reasons, st.Active)
+	}
+	for _, owner := range []int{0, nobody} {
+		if err := os.Chown(dir, owner, owner); err != nil {
+			t.Fatal(err)
+		}
+		wait(t, s, fmt.Sprintf("uid %d's to be told", owner), func(st api.Status) bool { return says(st) == (owner != 0) })
+	}
+}
+
+// A Unix socket lies in a directory that an earlier masterd took. Its clients are served
+// on, also by a worker's replacement, and a reload is refused until that is mended.
+func TestTakeoverWithASocketInAnothersDirectory(t *testing.T) {
+	besideOthers(t)
+	for _, kind := range []string{"sdk", "socket-activation"} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			s := newService(t)
+			dir := theirs(t, s, "sockets")
+			s.Addr = filepath.Join(dir, "s")
+			s.Config.Set("listeners", listeners("http", "unix://"+s.Addr)).Set("restart.initial", "100ms").Set("restart.loop_window", "1s")
+			s.Config.Set("health.active.interval", "200ms").Set("health.active.failures", 2)
+			if kind != "sdk" {
+				s.Config.Set("worker.kind", kind).Set("worker.command", []string{programs.Hostile, "serves", s.Addr}).Set("health.http", map[string]any{"path": "/"})
+			}
+			if err := errors.Join(os.Chown(dir, 0, 0), s.Start(t.Context())); err != nil {
+				t.Fatal(err)
+			}
+			baked(t, s)
+			worker := onlyOf(t, s)
+			s.Kill()
+			again(t, s, byEarlier(s), os.Chown(dir, nobody, nobody))
+			lacks(t, s, worker, "refused at the next reload: listener http on "+s.Addr+": "+dir+" belongs to uid 65534", "or type: chown 0 "+dir)
+			for range 3 {
+				before := onlyOf(t, s)
+				if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+					t.Fatal(err)
+				}
+				if code, _, err := ask(s.Addr, "/ping", patience); err != nil || code != 200 {
+					t.Error(code, err)
+				}
+				wait(t, s, "another worker", func(st api.Status) bool { return manned(1)(st) && team(st)[0].PID != before })
+				if code, _, err := ask(s.Addr, "/ping", patience); err != nil || code != 200 {
+					t.Error(code, err)
+				}
+			}
+			if how := status(t, s).Listeners[0]; !strings.Contains(how.Reason, "the path is left as it is") {
+				t.Errorf("%+v", how)
+			}
+			worker = onlyOf(t, s)
+			for _, verb := range []string{"check", "upgrade", "reload", "rollback"} {
+				if out, code := s.CLI(t.Context(), verb); code == 0 || verb != "rollback" && !strings.Contains(out, dir+" belongs to uid 65534") {
+					t.Errorf("%s: %d %s", verb, code, out)
+				}
+			}
+			if now := onlyOf(t, s); now != worker {
+				t.Errorf("worker %d serves, it was %d", now, worker)
+			}
+			if err := os.Chown(dir, 0, 0); err != nil {
+				t.Fatal(err)
+			}
+			wait(t, s, "to be whole again", func(st api.Status) bool {
+				return st.State == "serving" && len(st.Reasons) == 0 && st.Listeners[0].Reason == ""
+			})
+			next(t, s, 2, "baked")
+			if code, _, err := ask(s.Addr, "/ping", patience); err != nil || code != 200 {
+				t.Error(code, err)
+			}
+		})
+	}
 }
 
 // onlyOf is the process of the one worker, degraded or not.

@@ -22,14 +22,15 @@ const returnAfter = 20 * time.Millisecond
 // A version that does not understand where members were refuses them. They are
 // told to come back, as each protocol does, and miss nothing.
 func TestRefusedMembersComeBack(t *testing.T) {
-	s := started(t, nil)
+	besideOthers(t)
+	s := chatting(t, nil)
 	next(t, s, 1, "baked")
 	const talkers, listeners = 4, 4
 	r := gather(t, s, talkers, listeners)
 	refused := 0
 	for i, state := range []string{"2", "0", "1", "2"} { // another form, none at all, and back
 		r.more(20)
-		s.Config.Set("worker.env.DEMO_CHAT_STATE", state).Set("rollout.bake", "200ms")
+		s.Config.Set("worker.env.CHAT_STATE", state).Set("rollout.bake", "200ms")
 		until := "baked"
 		if i == 3 { // and both ways between two processes
 			s.Config.Set("rollout.bake", "1m")
@@ -52,7 +53,8 @@ func TestRefusedMembersComeBack(t *testing.T) {
 // A worker that dies takes its members' connections with it. They come back and
 // miss nothing that anybody has heard, and what they say is heard once.
 func TestMembersOfKilledWorkerComeBack(t *testing.T) {
-	s := started(t, func(c service.Config) { c.Set("restart.loop", 100).Set("restart.max", "100ms") })
+	besideOthers(t)
+	s := chatting(t, func(c service.Config) { c.Set("restart.loop", 100).Set("restart.max", "100ms") })
 	const talkers, listeners = 4, 4
 	r := gather(t, s, talkers, listeners)
 	n := times(20, 2)
@@ -82,7 +84,8 @@ func TestMembersOfKilledWorkerComeBack(t *testing.T) {
 // A version that dies while members are handed to it takes with it those that it
 // has. They come back to the version before, the others have never left it.
 func TestMembersOutliveKilledSuccessor(t *testing.T) {
-	s := started(t, func(c service.Config) { c.Set("rollout.bake", "5m") })
+	besideOthers(t)
+	s := chatting(t, func(c service.Config) { c.Set("rollout.bake", "5m") })
 	const talkers = 4
 	listeners := times(400, 100)
 	r := gather(t, s, talkers, listeners)
@@ -107,6 +110,7 @@ func TestMembersOutliveKilledSuccessor(t *testing.T) {
 			if held >= part {
 				break
 			}
+			time.Sleep(moment)
 		}
 		if err := syscall.Kill(taker, syscall.SIGKILL); err != nil {
 			t.Fatal(err)

@@ -20,6 +20,7 @@ import (
 // /tmp: verbs go on to reach the master, a worker that dies is replaced, a reload
 // goes through, and the next master knows everybody.
 func TestRuntimeDirIsMadeAgain(t *testing.T) {
+	besideOthers(t)
 	removals := map[string]func(run string) error{
 		"the sockets": func(run string) error {
 			return errors.Join(removeAll(filepath.Join(run, "*.sock")), removeAll(filepath.Join(run, "notify", "*")))
@@ -161,7 +162,7 @@ func TestMasterIsFoundWithABrokenFile(t *testing.T) {
 	if out, code := verb("--config", s.File, "stop"); code != 0 {
 		t.Errorf("stop: exit code %d\n%s", code, out)
 	}
-	<-s.Ended()
+	ended(t, s)
 	if out, code := verb("status", "--service", name); code != 3 {
 		t.Errorf("after the end: exit code %d\n%s", code, out)
 	}

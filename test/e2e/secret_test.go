@@ -3,6 +3,7 @@ package e2e
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,7 +54,7 @@ func onlyWorker(t *testing.T, s *service.Service) (w api.Worker) {
 // spent waits until the secret in the worker's environment is void.
 func spent(t *testing.T, s *service.Service, pid int) {
 	t.Helper()
-	for late := time.Now().Add(patience); ; time.Sleep(10 * time.Millisecond) {
+	for late := time.Now().Add(patience); ; time.Sleep(poll) {
 		said := poses(t, s, pid)
 		if strings.Contains(said, "that is not its secret") {
 			return
@@ -68,6 +69,7 @@ func spent(t *testing.T, s *service.Service, pid int) {
 // serves and after the master has died. The worker is not disturbed, and what was read
 // is void.
 func TestTheSecretInAnEnvironmentIsVoid(t *testing.T) {
+	besideOthers(t)
 	for _, user := range []string{"", "nobody"} {
 		t.Run(cmp.Or(user, "the master's user"), func(t *testing.T) {
 			t.Parallel()
@@ -101,6 +103,7 @@ func TestTheSecretInAnEnvironmentIsVoid(t *testing.T) {
 // The master is killed between any two steps of a renewal. The same process is the
 // worker afterwards, and only by a secret that was never in its environment.
 func TestMasterDiesBetweenTheStepsOfARenewal(t *testing.T) {
+	besideOthers(t)
 	s, when := dying(t)
 	s.Config.Set("restart.loop_window", "1s").Set("restart.initial", "100ms")
 	if err := s.Start(t.Context()); err != nil {
@@ -109,13 +112,13 @@ func TestMasterDiesBetweenTheStepsOfARenewal(t *testing.T) {
 	baked(t, s)
 	for step := range 4 {
 		before := onlyWorker(t, s)
-		if err := os.WriteFile(when, fmt.Appendf(nil, "%d master.secretSent", step), 0o600); err != nil {
+		if err := os.WriteFile(when, fmt.Appendf(nil, "%d workers.secretSent", step), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		if err := syscall.Kill(before.PID, syscall.SIGKILL); err != nil { // its replacement is what matters
 			t.Fatal(err)
 		}
-		<-s.Ended()
+		ended(t, s)
 		if text, err := os.ReadFile(when); err != nil || string(text) != "-1" {
 			t.Fatalf("it did not die of step %d: %q, %v\n%s", step, text, err, s.Log(3000))
 		}
@@ -165,4 +168,36 @@ func TestAWorkerOfProtocol1IsNamed(t *testing.T) {
 	if out := cli(t, s, 0, "status"); !strings.Contains(out, "speaks control protocol 1") {
 		t.Errorf("status says:\n%s", out)
 	}
+}
+
+// The master dies in the middle of a rollout that changes the workers' user. Those of
+// both come back to the next one, and the traffic can go back, too.
+func TestTakeoverWhileTheUserChanges(t *testing.T) {
+	t.Parallel()
+	if os.Getuid() != 0 {
+		t.Skip("needs root, to have workers of other users")
+	}
+	as := func(c service.Config, user string) { c.Set("worker.user", user).Set("worker.group", user) }
+	s := started(t, func(c service.Config) {
+		as(c, "58231")
+		c.Set("log.level", "debug")
+	})
+	baked(t, s)
+	as(s.Config, "58232")
+	s.Config.Set("rollout.bake", "10m")
+	next(t, s, 2, "serving")
+	before := status(t, s)
+	const came = `"msg":"worker connected"`
+	s.Kill()
+	met := strings.Count(s.Log(10000), came)
+	again(t, s)
+	eventually(t, "workers of both users to be back", func() bool { return strings.Count(s.Log(10000), came) == met+2 })
+	eventually(t, "the socket to be one user's again", func() bool {
+		info, err := os.Lstat(filepath.Join(s.Dir, "run", "control.sock"))
+		return err == nil && info.Mode().Perm() == 0o600
+	})
+	if was, is := pidsByWorker(before), pidsByWorker(status(t, s)); !maps.Equal(was, is) {
+		t.Errorf("workers were %v and are %v", was, is)
+	}
+	back(t, s, "")
 }

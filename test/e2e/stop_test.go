@@ -34,6 +34,7 @@ func TestWhoComesDuringAStopIsAnswered(t *testing.T) {
 				t.Fatal(err)
 			}
 			wait(t, s, "state stopping", func(st api.Status) bool { return st.State == "stopping" })
+			left := false // no worker accepts any more; the status may say so a moment before they hear of it
 			for asked := 0; ; asked++ {
 				select {
 				case <-a.done:
@@ -54,6 +55,10 @@ func TestWhoComesDuringAStopIsAnswered(t *testing.T) {
 					continue
 				default:
 				}
+				if code == 200 && !left {
+					continue
+				}
+				left = true
 				if code != 503 && !errors.Is(err, syscall.ECONNREFUSED) {
 					t.Fatalf("who came during the stop got %d, %v after %s", code, err, time.Since(begun))
 				}

@@ -57,7 +57,7 @@ func whoeverRuns(t *testing.T, s *service.Service) api.Status {
 	t.Helper()
 	var st api.Status
 	var err error
-	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+	for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(poll) {
 		if st, err = s.API.Status(t.Context()); err == nil && st.State != "" && st.Rollout == nil && len(st.Generations) == 1 {
 			return st
 		}
@@ -70,6 +70,7 @@ func whoeverRuns(t *testing.T, s *service.Service) api.Status {
 // link, is upgraded to what the link leads to by then, and reads what a reload
 // reads: also when the release that it was started from is gone.
 func TestUpgradeFollowsTheLinkThatItWasStartedBy(t *testing.T) {
+	besideOthers(t)
 	for how, argv := range map[string][]string{
 		"in the release":     {"./masterd", "run", "--config", "masterd.yaml"},
 		"beside the release": {"current/masterd", "--config", "current/masterd.yaml"},
@@ -180,7 +181,7 @@ func TestHistoryTellsOfMasterd(t *testing.T) {
 	last := func(what, outcome, why, reason string) {
 		t.Helper()
 		var entries []api.Entry
-		for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(5 * time.Millisecond) {
+		for limit := time.Now().Add(patience); time.Now().Before(limit); time.Sleep(poll) {
 			var err error
 			if entries, err = s.API.History(t.Context(), 20); err != nil {
 				continue

@@ -24,8 +24,10 @@ const (
 
 // Plan is what shall be sent. The zero value of each field but Addr is usable.
 type Plan struct {
-	Addr    string        // "host:port", or the absolute path of a Unix socket
-	Rate    int           // requests a second over all workers, spread evenly; zero: each worker as fast as it gets answers
+	Addr string // "host:port", or the absolute path of a Unix socket
+	// requests a second over all workers, spread evenly; zero: each worker as fast as it gets
+	// answers
+	Rate    int
 	Kept    int           // workers that keep their connection; one when Kept and Fresh are both zero
 	Fresh   int           // workers that make a new connection for each request and ask for its end
 	Method  string        // default GET, POST when there is a body
@@ -35,7 +37,9 @@ type Plan struct {
 	Body    int           // bytes in each request's body
 	TLS     *tls.Config   // nil: none
 	Timeout time.Duration // for one request from its real start; default 10 s
-	Sources int           // how many of 127.0.0.1, .2, … to come from in turn; zero: let the kernel choose. For more new connections a second than one address has ports for
+	// how many of 127.0.0.1, .2, … to come from in turn; zero: let the kernel choose. For more new
+	// connections a second than one address has ports for
+	Sources int
 
 	// Check says what is wrong with an answer whose framing is right; nil wants
 	// status 200. The body is valid during the call only. Called from many

@@ -9,12 +9,14 @@ import (
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/test/service"
+	"github.com/masterd/masterd/test/service/servicetest"
 )
 
 // Each preset's program takes each kind of listener that check lets it have: one that
 // is checked, serves and is reloaded has found its socket. TCP over IPv4 is the
 // examples'.
 func TestPresetsTakeTheirListeners(t *testing.T) {
+	besideOthers(t)
 	kinds := map[string]struct{ address, spelled string }{ // spelled: in the program's own configuration
 		"tcp6": {"tcp6://[::1]:PORT", "[::1]:PORT"},
 		"dual": {"tcp://:PORT", "[::]:PORT"},
@@ -27,11 +29,12 @@ func TestPresetsTakeTheirListeners(t *testing.T) {
 		}
 		for kind, k := range kinds {
 			t.Run(p.name+"/"+kind, func(t *testing.T) {
+				besideOthers(t)
 				if _, err := os.Stat(p.needs); p.needs != "" && err != nil {
 					t.Skip(err)
 				}
-				dir := shortDir(t)
-				s, err := service.New(built, shortDir(t))
+				dir := servicetest.ShortDir(t)
+				s, err := service.New(built, servicetest.ShortDir(t))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -61,14 +64,7 @@ func TestPresetsTakeTheirListeners(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				t.Cleanup(func() {
-					if err := s.Stop(); err != nil {
-						t.Error(err)
-					}
-					if t.Failed() {
-						t.Logf("the end of the master's log:\n%s", s.Log(30))
-					}
-				})
+				servicetest.StopAtEnd(t, s)
 				err = s.Start(t.Context())
 				if slices.Contains(refused, p.name+"/"+kind) {
 					if err == nil || !strings.Contains(s.Log(30)+err.Error(), "finds its sockets by their paths") {

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -26,20 +27,36 @@ import (
 
 const (
 	// startTimeout is how long a master may take until it serves.
-	startTimeout = 30 * time.Second
+	startTimeout = 60 * time.Second
 	// stopTimeout is how long it may take to end.
-	stopTimeout = 30 * time.Second
-	// poll is how often a fact is looked for.
-	poll = 5 * time.Millisecond
+	stopTimeout = 60 * time.Second
+	// poll is after how long a fact is looked for again, at first; each look after that
+	// waits twice as long, up to pollMost: a look costs the master a millisecond.
+	poll, pollMost = 25 * time.Millisecond, 100 * time.Millisecond
 )
 
-// Programs are what was built: paths of masterd and the demo worker, and of those
-// that were never prepared.
-type Programs struct{ Masterd, Demo, Plain, Gin, Hostile string }
+// Programs are what was built: paths of masterd, of the demo worker and
+// the chat room, and of those that were never prepared.
+type Programs struct{ Masterd, Demo, Chat, Plain, Gin, Hostile string }
 
-// Build builds all programs into dir.
+// ProgramsEnv names a directory of programs that were built before: `make test` builds them
+// once for all packages. Linking is what costs.
+const ProgramsEnv = "MASTERD_TEST_PROGRAMS"
+
+// Build builds all programs into dir, unless they were built before, without what debuggers
+// need: masters hash and copy what they run, and tests start many. The Makefile builds them
+// in the same way.
 func Build(ctx context.Context, dir string) (Programs, error) {
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", dir+"/",
+	if before := os.Getenv(ProgramsEnv); before != "" {
+		p := Built(before)
+		for _, path := range []string{p.Masterd, p.Demo, p.Chat, p.Plain, p.Gin, p.Hostile} {
+			if _, err := os.Stat(path); err != nil {
+				return Programs{}, fmt.Errorf("%s says where programs are: %w", ProgramsEnv, err)
+			}
+		}
+		return p, nil
+	}
+	cmd := exec.CommandContext(ctx, "go", "build", "-ldflags=-s -w", "-o", dir+"/",
 		"github.com/masterd/masterd/cmd/masterd", "github.com/masterd/masterd/cmd/demo-worker", "github.com/masterd/masterd/test/programs/...")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return Programs{}, fmt.Errorf("building masterd and its workers: %w\n%s", err, out)
@@ -50,7 +67,7 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 // Built are programs that were built before.
 func Built(dir string) Programs {
 	at := func(name string) string { return filepath.Join(dir, name) }
-	return Programs{Masterd: at("masterd"), Demo: at("demo-worker"), Plain: at("plain"), Gin: at("gin"), Hostile: at("hostile")}
+	return Programs{Masterd: at("masterd"), Demo: at("demo-worker"), Chat: at("chat"), Plain: at("plain"), Gin: at("gin"), Hostile: at("hostile")}
 }
 
 // Config is a configuration as YAML would have it; keys are those of the file.
@@ -107,17 +124,33 @@ func New(p Programs, dir string) (*Service, error) {
 	return s, nil
 }
 
-// FreePort finds an address nobody listens on. It lies below the ports that
-// the kernel gives to clients: one of those could be taken before it is used.
+// reserved are the names by which this process has its ports for as long as it runs.
+var reserved struct {
+	sync.Mutex
+	all []net.Listener
+}
+
+// FreePort finds an address nobody listens on, nor will: it is not given to another
+// test that runs beside this process. It lies below the ports that the kernel gives to
+// clients: one of those could be taken before it is used.
 func FreePort() (string, error) {
-	const first, last, tries = 15000, 30000, 100
+	const first, last, tries = 15000, 28000, 100
 	var err error
 	for range tries {
-		var l net.Listener
-		addr := fmt.Sprintf("127.0.0.1:%d", first+rand.IntN(last-first))
-		if l, err = net.Listen("tcp", addr); err == nil {
-			return addr, l.Close()
+		port := first + rand.IntN(last-first)
+		var name, l net.Listener
+		if name, err = net.Listen("unix", fmt.Sprintf("@masterd-test-port-%d", port)); err != nil {
+			continue
 		}
+		addr := fmt.Sprintf("127.0.0.1:%d", port)
+		if l, err = net.Listen("tcp", addr); err != nil {
+			_ = name.Close()
+			continue
+		}
+		reserved.Lock()
+		reserved.all = append(reserved.all, name)
+		reserved.Unlock()
+		return addr, l.Close()
 	}
 	return "", err
 }
@@ -188,7 +221,7 @@ func (s *Service) Wait(ctx context.Context, timeout time.Duration, what string, 
 	defer cancel()
 	var last api.Status
 	var lastErr error
-	for {
+	for pause := poll; ; pause = min(2*pause, pollMost) {
 		st, err := s.API.Status(ctx)
 		if err == nil {
 			if last, lastErr = st, nil; ok(st) {
@@ -203,7 +236,7 @@ func (s *Service) Wait(ctx context.Context, timeout time.Duration, what string, 
 		case <-ctx.Done():
 			b, _ := json.Marshal(last)
 			return fmt.Errorf("waiting for %s: not within %s (last error %v); status %s\n%s", what, timeout, lastErr, b, s.Log(20))
-		case <-time.After(poll):
+		case <-time.After(pause):
 		}
 	}
 }

@@ -23,16 +23,18 @@ import (
 
 const (
 	// bootTimeout is how long a box may take until its systemd is up.
-	bootTimeout = 10 * time.Second
+	bootTimeout = 30 * time.Second
 	// commandTimeout bounds one command in a box.
 	commandTimeout = 60 * time.Second
 	// factTimeout is how long a fact may take to come true.
-	factTimeout = 15 * time.Second
-	// poll is how often a fact is looked for.
-	poll = 10 * time.Millisecond
+	factTimeout = 40 * time.Second
+	// poll is after how long a fact is looked for again, at first; each look after that
+	// waits twice as long, up to pollMost: most are commands in the box, which cost more
+	// than what is waited for.
+	poll, pollMost = 10 * time.Millisecond, 160 * time.Millisecond
 	// goneTimeout is how long the kernel may take to empty a cgroup of killed
 	// processes.
-	goneTimeout = 10 * time.Second
+	goneTimeout = 30 * time.Second
 )
 
 // cgroupPrefix, the test's pid and a number name a box's cgroup.
@@ -47,12 +49,19 @@ type box struct {
 	pid    int    // of its systemd, seen from here
 	root   string // its root directory, seen from here
 	cgroup string // seen from here
+	v1     string // names its cgroups of version 1, where it has some
 	log    string // what was written before there was a journal
 	ended  chan struct{}
 }
 
 // boot boots a box, which ends with the test.
 func boot(t *testing.T) *box {
+	t.Helper()
+	return bootWith(t, false)
+}
+
+// bootWith boots a box, if asked for one with controllers of cgroups.
+func bootWith(t *testing.T, controllers bool) *box {
 	t.Helper()
 	if why := missing(); why != "" {
 		cannot(t, why)
@@ -63,6 +72,13 @@ func boot(t *testing.T) *box {
 	}
 	b := &box{t: t, cgroup: cgroup, log: filepath.Join(t.TempDir(), "box.log"), ended: make(chan struct{})}
 	t.Cleanup(b.close)
+	if controllers && !b.hasControllers() {
+		b.v1 = filepath.Base(cgroup)
+		if err := makeV1(b.v1); err != nil {
+			close(b.ended)
+			cannot(t, "there are no controllers: "+err.Error())
+		}
+	}
 	if err := b.start(); err != nil {
 		close(b.ended)
 		cannot(t, "new namespaces cannot be made: "+err.Error())
@@ -111,7 +127,7 @@ func (b *box) start() error {
 	}
 	defer log.Close()
 	cmd := exec.Command(self)
-	cmd.Env = []string{stageEnv + "=" + b.cgroup}
+	cmd.Env = []string{stageEnv + "=" + b.cgroup, stageV1Env + "=" + b.v1}
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Setsid:     true,
@@ -179,8 +195,10 @@ func (b *box) close() {
 		}
 	}
 	<-b.ended
-	if err := removeCgroup(b.cgroup); err != nil {
-		b.t.Errorf("left behind: %v", err)
+	for _, dir := range append(v1Dirs(b.v1), b.cgroup) {
+		if err := removeCgroup(dir); err != nil {
+			b.t.Errorf("left behind: %v", err)
+		}
 	}
 }
 
@@ -259,7 +277,7 @@ func (b *box) must(args ...string) string {
 func (b *box) eventually(what string, ok func() (bool, string)) {
 	b.t.Helper()
 	late := time.Now().Add(factTimeout)
-	for {
+	for pause := poll; ; pause = min(2*pause, pollMost) {
 		done, seen := ok()
 		if done {
 			return
@@ -267,7 +285,7 @@ func (b *box) eventually(what string, ok func() (bool, string)) {
 		if time.Now().After(late) {
 			b.t.Fatalf("waiting for %s: not within %s; what is seen is %s", what, factTimeout, seen)
 		}
-		time.Sleep(poll)
+		time.Sleep(pause)
 	}
 }
 

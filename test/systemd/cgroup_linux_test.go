@@ -39,6 +39,61 @@ func makeCgroup() (string, error) {
 	return path, os.Mkdir(path, 0o755)
 }
 
+// v1Controllers are those of version 1 that a box may have, and the hierarchy of systemd's own.
+var v1Controllers = []string{"pids", "memory", "name=systemd"}
+
+// hasControllers tells whether a box has what limits of tasks and memory need by version 2.
+func (b *box) hasControllers() bool {
+	text, err := os.ReadFile(filepath.Join(b.cgroup, "cgroup.controllers"))
+	names := strings.Fields(string(text))
+	return err == nil && slices.Contains(names, "pids") && slices.Contains(names, "memory")
+}
+
+// v1Dirs are the cgroups of version 1 of a name, below those that this process is in.
+func v1Dirs(name string) (dirs []string) {
+	own, _ := os.ReadFile("/proc/self/cgroup")
+	mounts, _ := os.ReadFile("/proc/self/mounts")
+	for _, c := range v1Controllers {
+		for line := range strings.Lines(string(own)) {
+			_, rest, _ := strings.Cut(strings.TrimSpace(line), ":")
+			names, path, _ := strings.Cut(rest, ":")
+			if name == "" || !slices.Contains(strings.Split(names, ","), c) {
+				continue
+			}
+			for line := range strings.Lines(string(mounts)) {
+				if f := strings.Fields(line); len(f) > 3 && f[2] == "cgroup" && slices.Contains(strings.Split(f[3], ","), c) {
+					dirs = append(dirs, filepath.Join(f[1], path, name))
+					break
+				}
+			}
+		}
+	}
+	return dirs
+}
+
+func makeV1(name string) error {
+	dirs := v1Dirs(name)
+	if len(dirs) != len(v1Controllers) {
+		return fmt.Errorf("of %q only %q are of version 1, and none of version 2", v1Controllers, dirs)
+	}
+	for _, dir := range dirs {
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// enterV1 has this process be in them.
+func enterV1(name string) error {
+	for _, dir := range v1Dirs(name) {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.procs"), []byte("0"), 0); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // removeCgroup removes a cgroup and those in it, once the last process is gone.
 func removeCgroup(path string) error {
 	late := time.Now().Add(goneTimeout)
@@ -80,6 +135,10 @@ func sweepCgroups() {
 		return
 	}
 	left, _ := filepath.Glob(filepath.Join(mount, cgroupPrefix+"*"))
+	for _, pattern := range v1Dirs(cgroupPrefix + "*") {
+		v1, _ := filepath.Glob(pattern)
+		left = append(left, v1...)
+	}
 	for _, path := range left {
 		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(path), cgroupPrefix), "-")
 		if pid, err := strconv.Atoi(owner); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {

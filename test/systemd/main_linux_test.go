@@ -1,6 +1,7 @@
 package systemd
 
 import (
+	"context"
 	"flag"
 	"fmt"
 	"os"
@@ -8,6 +9,8 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"github.com/masterd/masterd/test/service"
 )
 
 var must = flag.Bool("systemd.must", false, "fail where a systemd of our own cannot be had, instead of skipping")
@@ -15,7 +18,7 @@ var must = flag.Bool("systemd.must", false, "fail where a systemd of our own can
 func TestMain(m *testing.M) {
 	if cgroup := os.Getenv(stageEnv); cgroup != "" {
 		// This process is the first one of a box.
-		fmt.Fprintln(os.Stderr, "the box cannot be set up:", stage(cgroup))
+		fmt.Fprintln(os.Stderr, "the box cannot be set up:", stage(cgroup, os.Getenv(stageV1Env)))
 		os.Exit(1)
 	}
 	flag.Parse()
@@ -37,35 +40,44 @@ func run(m *testing.M) int {
 // built are the programs that go into boxes; made once, by the first test that
 // has a box to put them into.
 var built struct {
-	dir  string
+	service.Programs
+	dir  string // of those that no other package's tests run
 	once sync.Once
 	err  error
+}
+
+// programs are those that other packages' tests run, too.
+func programs(t *testing.T) service.Programs {
+	t.Helper()
+	built.once.Do(func() { built.err = build(built.dir) })
+	if built.err != nil {
+		t.Fatal(built.err)
+	}
+	return built.Programs
 }
 
 // program returns the path of a built program: masterd, strictload, demo-v1 or
 // demo-v2.
 func program(t *testing.T, name string) string {
 	t.Helper()
-	built.once.Do(func() { built.err = build(built.dir) })
-	if built.err != nil {
-		t.Fatal(built.err)
+	if p := programs(t); name == "masterd" {
+		return p.Masterd
 	}
 	return filepath.Join(built.dir, name)
 }
 
-func build(dir string) error {
+func build(dir string) (err error) {
+	if built.Programs, err = service.Build(context.Background(), dir); err != nil {
+		return err
+	}
 	const module = "github.com/masterd/masterd"
 	for _, b := range []struct{ name, pkg, version string }{
-		{"masterd", "/cmd/masterd", "test"},
 		{"strictload", "/test/load/cmd/strictload", ""},
 		{"demo-v1", "/cmd/demo-worker", "v1"},
 		{"demo-v2", "/cmd/demo-worker", "v2"},
 	} {
-		// Static: what is below /lib in the box is the host's own, but who knows
-		// what else the host's linker would want.
-		cmd := exec.Command("go", "build", "-buildvcs=false", "-trimpath", "-ldflags", "-s -w -X main.version="+b.version,
+		cmd := exec.Command("go", "build", "-buildvcs=false", "-ldflags", "-s -w -X main.version="+b.version,
 			"-o", filepath.Join(dir, b.name), module+b.pkg)
-		cmd.Env = append(cmd.Environ(), "CGO_ENABLED=0")
 		if out, err := cmd.CombinedOutput(); err != nil {
 			return fmt.Errorf("building %s: %w\n%s", b.name, err, out)
 		}

@@ -9,10 +9,15 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/masterd/masterd/test/service"
 )
 
 // which says what of test/programs runs in the units; the gate for all of it is long.
 var which = flag.String("systemd.programs", "TestPresetsAsAnotherUser|TestPresetsAsRoot", "the tests of test/programs that run within the units")
+
+// full has them run within the shipped unit, too: the strict set has all that it has, and more.
+var full = flag.Bool("systemd.full", false, "run the programs within both units")
 
 // more has what a directive costs measured: -systemd.directive MemoryDenyWriteExecute=yes.
 var more = flag.String("systemd.directive", "", "a directive that both units have besides in TestProgramsWithinTheUnits")
@@ -27,16 +32,21 @@ func TestProgramsWithinTheUnits(t *testing.T) { // not beside others: it loads t
 	if missing() == "" && testing.Short() {
 		t.Skip("takes a minute")
 	}
-	read := func(path string) string {
+	read := func(t *testing.T, path string) string {
+		t.Helper()
 		text, err := os.ReadFile(path)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return string(text)
 	}
-	shipped := read("../../deploy/systemd/masterd.service")
-	strict := read("../../deploy/systemd/strict.conf")
-	for name, service := range map[string]string{"shipped": shipped, "strict": shipped + "\n[Service]\n" + strict} {
+	shipped := read(t, "../../deploy/systemd/masterd.service")
+	strict := read(t, "../../deploy/systemd/strict.conf")
+	units := map[string]string{"strict": shipped + "\n[Service]\n" + strict}
+	if *full {
+		units["shipped"] = shipped
+	}
+	for name, unit := range units {
 		t.Run(name, func(t *testing.T) {
 			b := boot(t)
 			const src = "/usr/local/src/masterd"
@@ -57,16 +67,19 @@ func TestProgramsWithinTheUnits(t *testing.T) { // not beside others: it loads t
 			if out, err := build.CombinedOutput(); err != nil {
 				t.Fatalf("%v\n%s", err, out)
 			}
-			build = exec.Command("go", "build", "-buildvcs=false", "-o", b.path(src)+"/", "../../cmd/masterd", "../../cmd/demo-worker", "../programs/...")
-			if out, err := build.CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
+			p := programs(t)
+			for _, path := range []string{p.Masterd, p.Demo, p.Chat, p.Plain, p.Gin, p.Hostile} {
+				b.tree(path, src+"/"+filepath.Base(path))
 			}
-			b.write("/etc/systemd/system/programs.service", within(service)+*more+"\n"+
-				"WorkingDirectory="+src+"/test/programs\nStandardOutput=file:/run/programs.log\nStandardError=file:/run/programs.log\n"+
-				"ExecStart="+src+"/programs.test -test.v -test.run '^("+*which+")$$$' -programs.built "+src+" -programs.reloads 1\n")
+			b.write("/etc/systemd/system/programs.service", within(unit)+*more+"\n"+
+				"WorkingDirectory="+src+"/test/programs\nEnvironment="+service.ProgramsEnv+"="+src+"\nStandardOutput=file:/run/programs.log\nStandardError=file:/run/programs.log\n"+
+				"ExecStart="+src+"/programs.test -test.v -test.run '^("+*which+")$$$' -programs.reloads 1\n")
 			b.must("systemctl", "daemon-reload")
 			b.must("systemctl", "start", "--no-block", "programs")
-			state := func() string {
+			state := func() string { // "" until it was begun with: it is dead before, too
+				if _, err := os.Stat(b.path("/run/programs.log")); err != nil {
+					return ""
+				}
 				out, _ := b.run("systemctl", "show", "programs", "-P", "SubState")
 				return strings.TrimSpace(out)
 			}
@@ -80,7 +93,7 @@ func TestProgramsWithinTheUnits(t *testing.T) { // not beside others: it loads t
 				case <-time.After(100 * poll):
 				}
 			}
-			said := read(b.path("/run/programs.log"))
+			said := read(t, b.path("/run/programs.log"))
 			if out, _ := b.run("systemctl", "show", "programs", "-P", "Result"); strings.TrimSpace(out) != "success" || !strings.Contains(said, "--- PASS") {
 				t.Errorf("%s\n%s", out, said)
 			}

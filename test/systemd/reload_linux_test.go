@@ -98,14 +98,15 @@ func TestRefusedReloadSaysWhy(t *testing.T) {
 func TestSlowVersionIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	u := newUnit(t)
-	u.dropIn("TimeoutStartSec=1")
-	u.env["DEMO_START_DELAY"] = "2500ms"
+	// Long enough for "masterd reload" to reach a master that asks for more.
+	u.dropIn("TimeoutStartSec=6")
+	u.env["DEMO_START_DELAY"] = "8s"
 	u.configure()
 	u.start()
 	u.install("demo-v2", "demo")
 	began := time.Now()
 	u.must("systemctl", "reload", u.name)
-	if took := time.Since(began); took < 2500*time.Millisecond {
+	if took := time.Since(began); took < 8*time.Second {
 		t.Errorf("systemctl reload returned after %s, before v2 can have been ready", took)
 	}
 	if got := u.version(); got != "v2" {

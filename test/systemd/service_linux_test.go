@@ -2,6 +2,7 @@ package systemd
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -28,7 +29,10 @@ type unit struct {
 	port  int
 	env   map[string]string // of the worker: how it is to fail
 	extra string            // more YAML
-	user  string            // workers run as; empty: as the master
+	limit string            // worker.limits, as YAML
+	// command of the worker, as YAML; empty: the demo
+	command string
+	user    string // workers run as; empty: as the master
 	// envFile is read at each start of a worker; empty: none.
 	envFile string
 	client  *http.Client
@@ -94,11 +98,11 @@ func (u *unit) configure() {
 	}
 	u.write(u.file, fmt.Sprintf(`%slisteners:
   - {name: http, address: "tcp://127.0.0.1:%d"}
-worker: {command: [/usr/local/bin/demo], env: %s, user: %q, env_files: %s}
+worker: {command: %s, env: %s, user: %q, env_files: %s, limits: {%s}}
 health: {http: {path: /healthz}}
 rollout: {bake: 200ms}
 drain: {timeout: 20s}
-`, u.extra, u.port, env, u.user, files))
+`, u.extra, u.port, cmp.Or(u.command, "[/usr/local/bin/demo]"), env, u.user, files, u.limit))
 }
 
 // dropIn overrides directives of the unit's [Service].
@@ -205,12 +209,15 @@ func (u *unit) serves(version string) {
 }
 
 // here are the unit's processes.
-func (u *unit) here() []process {
+func (u *unit) here() []process { return u.processes(filepath.Join(u.slice(), u.name+".service")) }
+
+// slice is that of the unit.
+func (u *unit) slice() string {
 	slice := "system.slice"
 	if template, _, ok := strings.Cut(u.name, "@"); ok {
 		slice += "/system-" + template + ".slice"
 	}
-	return u.processes(filepath.Join(slice, u.name+".service"))
+	return slice
 }
 
 // master is the main process, workers are all others.
@@ -260,7 +267,7 @@ func (u *unit) underLoad(story func()) load.Summary {
 	defer cancel()
 	// In the box's network only: as a process of this host it can be told to end.
 	cmd := exec.CommandContext(ctx, "nsenter", "-t", strconv.Itoa(u.pid), "-n", "--", program(u.t, "strictload"),
-		"-addr", net.JoinHostPort("127.0.0.1", strconv.Itoa(u.port)), "-rate", "500", "-kept", "8", "-new", "8",
+		"-addr", net.JoinHostPort("127.0.0.1", strconv.Itoa(u.port)), "-rate", "200", "-kept", "8", "-new", "8",
 		"-path", "/upload", "-body", "512", "-duration", "0", "-quiet", "-json")
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
@@ -294,7 +301,7 @@ func during(done <-chan struct{}, look func()) {
 		select {
 		case <-done:
 			return
-		default:
+		case <-time.After(poll):
 			look()
 		}
 	}

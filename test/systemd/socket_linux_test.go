@@ -107,6 +107,9 @@ func TestLowPortOfAnOrdinaryUser(t *testing.T) {
 				u.must("systemctl", "stop", "masterd@shop.socket")
 			}
 			u.nobody()
+			if out := u.must("journalctl", "-o", "cat", "-u", u.name); strings.Contains(out, "signalling worker") {
+				t.Errorf("workers did not leave by themselves:\n%s", out)
+			}
 		})
 	}
 }

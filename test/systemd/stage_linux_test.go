@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -17,6 +18,9 @@ import (
 // stageEnv tells this program that it is the first process of a box, and in
 // which cgroup.
 const stageEnv = "MASTERD_TEST_BOX"
+
+// stageV1Env names its cgroups of version 1, if it is to have some.
+const stageV1Env = "MASTERD_TEST_BOX_V1"
 
 // systemdPaths is where distributions have it.
 var systemdPaths = []string{"/lib/systemd/systemd", "/usr/lib/systemd/systemd"}
@@ -41,20 +45,24 @@ const emptyUnit = "[Unit]\nDescription=%N\nDefaultDependencies=no\n"
 // stage turns the first process of new namespaces into a systemd that sees a
 // host of its own: what it could write to is its own memory, the rest is read
 // only. It only returns if that fails.
-func stage(cgroup string) error {
-	// The cgroup namespace is the thread's own until exec makes it everybody's.
+func stage(cgroup, v1 string) error {
+	// The cgroup namespace, and the signal at the end of the run, are the thread's own
+	// until exec makes them everybody's.
 	runtime.LockOSThread()
 	steps := []struct {
 		what string
 		do   func() error
 	}{
+		// What the start asked for was for the first thread, which may be another one.
+		{"end with the run", func() error { return unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0) }},
 		{"keep mounts to ourselves", func() error { return unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, "") }},
 		{"enter " + cgroup, func() error { return os.WriteFile(filepath.Join(cgroup, "cgroup.procs"), []byte("0"), 0) }},
+		{"enter cgroups of version 1", func() error { return enterV1(v1) }},
 		{"unshare the cgroup namespace", func() error { return unix.Unshare(unix.CLONE_NEWCGROUP) }},
 		{"mount /proc", func() error {
 			return unix.Mount("proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 		}},
-		{"mount cgroups", mountCgroup},
+		{"mount cgroups", func() error { return mountCgroups(v1) }},
 		{"make /etc", makeEtc},
 		{"make /dev", makeDev},
 		{"make /run", func() error { return mountTmpfs("/run") }},
@@ -76,7 +84,7 @@ func stage(cgroup string) error {
 		err := syscall.Exec(path, []string{path, "--system", "--show-status=no", "--unit=box.target"}, []string{
 			"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 			"container=masterd-test", // leave the clock, the kernel and the console alone
-			"SYSTEMD_UNIT_PATH=/etc/systemd/system",
+			"SYSTEMD_UNIT_PATH=/etc/systemd/system:/run/systemd/transient", // the second is for scopes, which a daemon-reload reads again
 			"SYSTEMD_GENERATOR_PATH=/run/none", "SYSTEMD_ENVIRONMENT_GENERATOR_PATH=/run/none",
 			"SYSTEMD_LOG_TARGET=journal",
 		})
@@ -91,13 +99,28 @@ func mountTmpfs(path string) error {
 	return unix.Mount("tmpfs", path, "tmpfs", unix.MS_NOSUID, "mode=755")
 }
 
-// mountCgroup gives the box a pure cgroup v2 view, whatever the host has.
-func mountCgroup() error {
+// mountCgroups gives the box a pure cgroup v2 view, whatever the host has, or one with
+// controllers of version 1 beside it.
+func mountCgroups(v1 string) error {
 	// Lazily: with all that is mounted below.
 	if err := unix.Unmount("/sys/fs/cgroup", unix.MNT_DETACH); err != nil && !errors.Is(err, unix.EINVAL) {
 		return err
 	}
-	return unix.Mount("cgroup2", "/sys/fs/cgroup", "cgroup2", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
+	const flags = unix.MS_NOSUID | unix.MS_NODEV | unix.MS_NOEXEC
+	if v1 == "" {
+		return unix.Mount("cgroup2", "/sys/fs/cgroup", "cgroup2", flags, "")
+	}
+	if err := errors.Join(mountTmpfs("/sys/fs/cgroup"), os.Mkdir("/sys/fs/cgroup/unified", 0o755), unix.Mount("cgroup2", "/sys/fs/cgroup/unified", "cgroup2", flags, "")); err != nil {
+		return err
+	}
+	for _, c := range v1Controllers {
+		at := "/sys/fs/cgroup/" + strings.TrimPrefix(c, "name=")
+		if err := errors.Join(os.Mkdir(at, 0o755), unix.Mount("cgroup", at, "cgroup", flags, strings.Replace(c, "name=", "none,name=", 1))); err != nil {
+			return err
+		}
+	}
+	// What the box's systemd would mount besides would be the host's own.
+	return unix.Mount("", "/sys/fs/cgroup", "", unix.MS_REMOUNT|flags|unix.MS_RDONLY, "")
 }
 
 // makeEtc keeps of the host's what programs need to run, and no setting.

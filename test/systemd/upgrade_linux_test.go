@@ -13,7 +13,7 @@ import (
 func TestUpgradeUnderSystemd(t *testing.T) {
 	t.Parallel()
 	u := newUnit(t)
-	u.dropIn("WatchdogSec=4") // a pulse every two seconds
+	u.dropIn("WatchdogSec=10") // a pulse every five seconds
 	u.start()
 	u.baked()
 	u.install("masterd", "masterd-next")
@@ -28,7 +28,7 @@ func TestUpgradeUnderSystemd(t *testing.T) {
 		if after.pid != before.pid || fmt.Sprint(now) != fmt.Sprint(workers) {
 			t.Errorf("the master was %+v with %+v and is %+v with %+v", before, workers, after, now)
 		}
-		u.fed(3)
+		u.fed(2)
 		u.install("demo-v2", "demo")
 		u.must("systemctl", "reload", u.name)
 		u.serves("v2")

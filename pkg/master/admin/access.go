@@ -16,6 +16,7 @@ const (
 	stranger role = iota // nothing
 	reader               // look
 	operator             // change
+	owner                // anything, without asking the master
 )
 
 // access is the rule by which roles are given. It is never changed, only
@@ -75,7 +76,9 @@ func (a *access) mode() uint32 {
 // role is what a peer may do.
 func (a *access) role(c ipc.Cred) role {
 	switch {
-	case a.privileged(c), a.operators.has(c):
+	case a.privileged(c):
+		return owner
+	case a.operators.has(c):
 		return operator
 	case a.readers.has(c):
 		return reader

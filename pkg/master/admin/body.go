@@ -30,7 +30,6 @@ func (s *Server) decode(c *gin.Context, r any) bool {
 		fail(c, http.StatusBadRequest, "The body could not be read: %v.", err)
 		return false
 	}
-	s.crowd.begins(peerOf(c))
 	if len(strings.TrimSpace(string(body))) == 0 {
 		return true
 	}

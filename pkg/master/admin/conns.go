@@ -2,33 +2,29 @@ package admin
 
 import (
 	"net"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // Bounds on connections.
 const (
-	maxConns     = 256 // at one time
-	reserved     = 32  // of them for root and the master's own user
-	maxPerUser   = 64  // of one uid
-	maxStrangers = 16  // of all who may do nothing, together
-	// grace is the time that a connection has to ask something before it can
-	// be evicted. A flood faster than that waits outside: the kernel's queue
-	// keeps it, and the questions in the middle of it are still read.
-	grace = 5 * time.Millisecond
+	maxPerUser = 64 // of one uid
 	// goodbyeTimeout bounds the writing of a refusal to one connection too many.
 	goodbyeTimeout = 100 * time.Millisecond
 )
 
+// maxConns is how many connections there can be at one time of those who may do no
+// more than one, by its right: whoever has more finds places that they leave free.
+var maxConns = [...]int{stranger: 16, reader: 160, operator: 224, owner: 256}
+
 // Counts are since the start of the server.
 type Counts struct {
 	Accepted uint64 // connections
-	Evicted  uint64 // closed before they had asked anything, to make room
-	Crowded  uint64 // turned away: everybody before them was being answered
+	Crowded  uint64 // turned away: there were too many
 	Refused  uint64 // requests that the peer had no right to make
 	Unknown  uint64 // connections whose peer the kernel did not name
 }
@@ -36,141 +32,53 @@ type Counts struct {
 // conn is a connection whose peer is known.
 type conn struct {
 	net.Conn
-	cred       ipc.Cred
-	role       role
-	since      time.Time   // of the connection, later of the last answer; the crowd's
-	asked      atomic.Bool // a request of it is counted in Server.requests
-	privileged bool
-	leave      func() // tells the crowd, once
+	cred  ipc.Cred
+	role  role        // when it came
+	asked atomic.Bool // a request of it is counted in Server.requests
+	crowd *crowd
 }
 
-// Close may come several times: from net/http, and from whoever evicts it.
+// Close may come several times.
 func (c *conn) Close() error {
-	c.leave()
+	c.crowd.mu.Lock()
+	delete(c.crowd.conns, c)
+	c.crowd.mu.Unlock()
 	return c.Conn.Close()
 }
 
-// crowd is all open connections, within their bounds. Its lock is held for a
-// scan of at most maxConns of them, never for a wait.
+// crowd is all open connections, within their bounds.
 type crowd struct {
 	mu    sync.Mutex
-	conns []*conn        // oldest first
-	busy  map[*conn]bool // from the end of a question to the end of its handler
+	conns map[*conn]bool
 	n     Counts
 }
 
-// enter lets a connection in, if need be in place of the oldest one that has
-// nothing under way. Wait is how long that one has still to be waited for.
-// Neither: everybody is being answered.
-func (w *crowd) enter(c *conn) (in bool, wait time.Duration) {
+// enter lets a connection in if there is a place for it.
+func (w *crowd) enter(c *conn) bool {
 	w.mu.Lock()
-	out, ok := w.room(c)
-	for _, old := range out {
-		if c.role != stranger {
-			wait = max(wait, grace-time.Since(old.since))
+	defer w.mu.Unlock()
+	user, role := 0, 0
+	for o := range w.conns {
+		if o.cred.UID == c.cred.UID {
+			user++
+		}
+		if o.role <= c.role {
+			role++
 		}
 	}
-	if ok && wait > 0 {
-		w.mu.Unlock()
-		return false, wait
-	}
-	if ok {
-		w.n.Accepted++
-		c.leave = sync.OnceFunc(func() { w.remove(c) })
-		w.conns = append(w.conns, c)
-	} else {
+	if user >= maxPerUser || role >= maxConns[c.role] {
 		w.n.Crowded++
+		return false
 	}
-	w.n.Evicted += uint64(len(out))
-	w.mu.Unlock()
-	for _, old := range out {
-		old.Close()
-	}
-	return ok, 0
-}
-
-// room finds the connections that must go so that c can come.
-func (w *crowd) room(c *conn) (out []*conn, ok bool) {
-	total := maxConns
-	if !c.privileged {
-		total -= reserved
-	}
-	bounds := []struct {
-		max  int
-		same func(*conn) bool
-	}{
-		{maxPerUser, func(o *conn) bool { return o.cred.UID == c.cred.UID }},
-		{maxStrangers, func(o *conn) bool { return c.role == stranger && o.role == stranger }},
-		{total, func(*conn) bool { return true }},
-	}
-	for _, b := range bounds {
-		n, oldest := 0, (*conn)(nil)
-		for _, o := range w.conns {
-			if !b.same(o) || slices.Contains(out, o) {
-				continue
-			}
-			n++
-			// Nobody makes room for those who have less right to be here.
-			if oldest == nil && !w.busy[o] && rank(o) <= rank(c) {
-				oldest = o
-			}
-		}
-		if n < b.max {
-			continue
-		}
-		if oldest == nil {
-			return nil, false
-		}
-		out = append(out, oldest)
-	}
-	return out, true
-}
-
-// rank orders connections by their right to be here.
-func rank(c *conn) int {
-	if c.privileged {
-		return int(operator) + 1
-	}
-	return int(c.role)
-}
-
-func (w *crowd) remove(c *conn) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.busy, c)
-	if i := slices.Index(w.conns, c); i >= 0 {
-		w.conns = slices.Delete(w.conns, i, i+1)
-	}
-}
-
-// begins marks a connection that has asked something: it is left alone.
-func (w *crowd) begins(c *conn) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if slices.Contains(w.conns, c) {
-		w.busy[c] = true
-	}
-}
-
-// ends takes the mark away. The end of the answer may still be on its way: it
-// has as much time as a newcomer's question.
-func (w *crowd) ends(c *conn) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	delete(w.busy, c)
-	c.since = time.Now()
+	w.n.Accepted++
+	w.conns[c] = true
+	return true
 }
 
 func (w *crowd) count(f func(*Counts)) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	f(&w.n)
-}
-
-func (w *crowd) counts() Counts {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.n
 }
 
 // door is the listener that net/http accepts from: what comes through it is
@@ -190,21 +98,14 @@ func (d door) Accept() (net.Conn, error) {
 		cred, err := d.s.peer(u)
 		if err != nil {
 			d.s.crowd.count(func(n *Counts) { n.Unknown++ })
-			ipc.CloseConn(u)
+			fdpass.CloseConn(u)
 			continue
 		}
-		a := d.s.access.Load()
-		c := &conn{Conn: ipc.Stream{UnixConn: u}, cred: cred, role: a.role(cred), since: time.Now(), privileged: a.privileged(cred)}
-		in, wait := d.s.crowd.enter(c)
-		for wait > 0 {
-			time.Sleep(wait) // nobody else could come in either: not for long
-			in, wait = d.s.crowd.enter(c)
+		c := &conn{Conn: fdpass.Stream{UnixConn: u}, cred: cred, role: d.s.access.Load().role(cred), crowd: &d.s.crowd}
+		if d.s.crowd.enter(c) {
+			return c, nil
 		}
-		if !in {
-			turnAway(c.Conn)
-			continue
-		}
-		return c, nil
+		turnAway(c.Conn)
 	}
 }
 

@@ -17,8 +17,8 @@
 //
 // # What a flood costs
 //
-// Connections are bounded, in all and for each user, with a few kept back for
-// root and the master's own user, and a newcomer takes the place of the oldest
-// one that has not asked anything yet. Headers, bodies and idle connections
-// have deadlines, and a peer that does not read its answer loses it.
+// Connections are bounded for each user, and in all for those who may do no more
+// than look, than change, than anything: who may do more finds a place, whatever
+// the others do, and one too many is told to try again. Headers, bodies and idle
+// connections have deadlines, and a peer that does not read its answer loses it.
 package admin

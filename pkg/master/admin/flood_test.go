@@ -20,16 +20,23 @@ var garbage = []string{
 	"POST /v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999\r\n\r\n{", "GET / HTTP/1.1\r\nHost: x\r\nX: ",
 }
 
+// Whoever floods the socket, root and the master's own user are answered in the
+// middle of it.
 func TestFloodOfGarbage(t *testing.T) {
 	n := 10_000
 	if testing.Short() {
 		n = 1000
 	}
-	for who, cred := range map[string]ipc.Cred{"root": {}, "a reader": {UID: 5, GID: readersGID}, "a stranger": {UID: 6, GID: 6}} {
+	for who, cred := range map[string]func(i int) ipc.Cred{
+		"root":      func(int) ipc.Cred { return ipc.Cred{} },
+		"operators": func(i int) ipc.Cred { return ipc.Cred{UID: uint32(10 + i%8), GID: operatorsGID} },
+		"readers":   func(i int) ipc.Cred { return ipc.Cred{UID: uint32(20 + i%8), GID: readersGID} },
+		"strangers": func(i int) ipc.Cred { return ipc.Cred{UID: uint32(30 + i%8), GID: 6} },
+	} {
 		t.Run(who, func(t *testing.T) {
 			b := &admintest.Backend{StatusIs: api.Status{Service: "shop"}}
 			s := begin(t, b, nil)
-			s.comes(cred)
+			s.comes(ipc.Cred{UID: masterUID})
 			before := runtime.NumGoroutine()
 			var wg sync.WaitGroup
 			left := make(chan int, n)
@@ -41,7 +48,9 @@ func TestFloodOfGarbage(t *testing.T) {
 				wg.Go(func() {
 					var open []net.Conn
 					for i := range left {
-						c, err := net.Dial("unix", s.path)
+						from := fmt.Sprintf("@%s/%d", s.path, i)
+						s.flood.Store(from, cred(i))
+						c, err := net.DialUnix("unix", &net.UnixAddr{Name: from, Net: "unix"}, &net.UnixAddr{Name: s.path, Net: "unix"})
 						if err != nil {
 							continue // its queue is full: as good as refused
 						}
@@ -59,29 +68,30 @@ func TestFloodOfGarbage(t *testing.T) {
 			}
 			done := make(chan struct{})
 			go func() { wg.Wait(); close(done) }()
-			flooding, most, asked := true, 0, 0
-			for flooding {
+			most, asked := 0, 0
+			for flooding := true; flooding; {
 				select {
 				case <-done:
 					flooding = false
 				default:
 				}
 				most = max(most, s.open())
-				if who != "a stranger" {
-					asked++
-					if _, err := api.NewClient(s.path, "").Status(t.Context()); err != nil {
-						t.Errorf("question %d in the middle of it: %v", asked, err)
-					}
+				asked++
+				if _, err := api.NewClient(s.path, "").Status(t.Context()); err != nil {
+					t.Errorf("question %d in the middle of it: %v", asked, err)
 				}
 			}
-			if most > maxConns {
+			if most > maxConns[owner] {
 				t.Errorf("%d connections were open at one time", most)
 			}
-			s.comes(ipc.Cred{})
-			if st, err := api.NewClient(s.path, "").Status(t.Context()); err != nil || st.Service != "shop" {
-				t.Errorf("afterwards: %+v, %v", st, err)
+			if s.Counts().Crowded == 0 {
+				t.Error("nobody was turned away: it was no flood")
 			}
+			s.comes(cred(0))
 			eventually(t, "all is forgotten", func() bool { return s.open() == 0 && runtime.NumGoroutine() <= before })
+			if st, err := api.NewClient(s.path, "").Status(t.Context()); who != "strangers" && (err != nil || st.Service != "shop") {
+				t.Errorf("one of those who flooded it, afterwards: %+v, %v", st, err)
+			}
 			if len(b.Calls()) != 0 {
 				t.Errorf("the backend was asked %+v", b.Calls())
 			}
@@ -102,83 +112,73 @@ func (s *stage) follow() net.Conn {
 	return c
 }
 
-func TestIdleOnesMakeRoomAndBusyOnesStay(t *testing.T) {
-	s := begin(t, &admintest.Backend{}, nil)
-	s.comes(ipc.Cred{UID: 5, GID: readersGID})
-	// One that follows, then as many silent ones as there is room for, and more.
-	busy := s.follow()
-	var silent []net.Conn
-	for range maxPerUser + 10 {
-		silent = append(silent, s.dial())
-	}
-	eventually(t, "the silent ones came and the oldest went", func() bool { return s.Counts().Evicted == 11 && s.open() == maxPerUser })
-	if _, err := silent[0].Read(make([]byte, 1)); err == nil {
-		t.Error("the oldest silent one was spoken to")
-	}
-	s.crowd.mu.Lock()
-	first := s.crowd.conns[0]
-	if !s.crowd.busy[first] {
-		t.Error("the one that follows was made to leave")
-	}
-	s.crowd.mu.Unlock()
-	busy.Close()
-}
-
 func TestHalfQuestionsKeepNobodyOut(t *testing.T) {
 	b := &admintest.Backend{}
 	s := begin(t, b, nil)
+	s.comes(ipc.Cred{UID: 5, GID: operatorsGID})
 	for range 2 * maxPerUser {
 		fmt.Fprint(s.dial(), "POST /v1/stop HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
 	}
-	if code, body := s.do("GET", "/v1/status", ""); code != 200 {
-		t.Errorf("answered %d %s", code, body)
+	eventually(t, "half of them were turned away", func() bool { return s.Counts().Crowded == maxPerUser })
+	for who, cred := range map[string]ipc.Cred{"root": {}, "an operator": {UID: 6, GID: operatorsGID}, "a reader": {UID: 7, GID: readersGID}} {
+		s.comes(cred)
+		if code, body := s.do("GET", "/v1/status", ""); code != 200 {
+			t.Errorf("%s is answered %d %s", who, code, body)
+		}
 	}
 	if calls := b.Calls(); len(calls) != 0 {
 		t.Errorf("the backend was asked %+v", calls)
 	}
 }
 
+// Each who may do more finds a place when those who may do less have taken all of
+// theirs, and are being answered.
 func TestTooManyThatAreAnswered(t *testing.T) {
 	s := begin(t, &admintest.Backend{}, nil)
-	reader := ipc.Cred{UID: 5, GID: readersGID}
-	s.comes(reader)
+	turnedAway := func(who string) {
+		t.Helper()
+		if resp, err := http.ReadResponse(bufio.NewReader(s.dial()), nil); err != nil || resp.StatusCode != http.StatusServiceUnavailable {
+			t.Fatalf("%s is answered %+v, %v", who, resp, err)
+		}
+	}
+	s.comes(ipc.Cred{UID: 5, GID: readersGID})
 	for range maxPerUser {
 		s.follow()
 	}
-	c := s.dial()
-	resp, err := http.ReadResponse(bufio.NewReader(c), nil)
-	if err != nil || resp.StatusCode != http.StatusServiceUnavailable {
-		t.Fatalf("one too many is answered %+v, %v", resp, err)
-	}
+	turnedAway("one too many")
 	if s.Counts().Crowded != 1 {
 		t.Errorf("counted %+v", s.Counts())
 	}
-	// Others are not affected, and the rest of the room belongs to those who
-	// can do anything anyway.
-	for uid := uint32(10); s.open() < maxConns-reserved; uid++ {
-		s.comes(ipc.Cred{UID: uid, GID: readersGID})
-		for range min(maxPerUser, maxConns-reserved-s.open()) {
-			s.follow()
+	uid := uint32(10)
+	fill := func(gid uint32, limit int) {
+		for ; s.open() < limit; uid++ {
+			s.comes(ipc.Cred{UID: uid, GID: gid})
+			for range min(maxPerUser, limit-s.open()) {
+				s.follow()
+			}
 		}
+		s.comes(ipc.Cred{UID: 4000, GID: gid})
 	}
-	s.comes(ipc.Cred{UID: 4000, GID: readersGID})
-	if resp, err := http.ReadResponse(bufio.NewReader(s.dial()), nil); err != nil || resp.StatusCode != http.StatusServiceUnavailable {
-		t.Fatalf("another reader is answered %+v, %v", resp, err)
-	}
-	s.comes(ipc.Cred{UID: masterUID})
-	if code, _ := s.do("GET", "/v1/status", ""); code != 200 {
-		t.Errorf("the master's own user is answered %d", code)
+	fill(readersGID, maxConns[reader])
+	turnedAway("another reader")
+	fill(operatorsGID, maxConns[operator])
+	turnedAway("another operator")
+	for _, uid := range []uint32{0, masterUID} {
+		s.comes(ipc.Cred{UID: uid})
+		if code, _ := s.do("GET", "/v1/status", ""); code != 200 {
+			t.Errorf("user %d is answered %d", uid, code)
+		}
 	}
 }
 
 func TestStrangersShareALittle(t *testing.T) {
 	s := begin(t, &admintest.Backend{}, nil)
-	for uid := range uint32(3 * maxStrangers) {
+	for uid := range uint32(3 * maxConns[stranger]) {
 		s.comes(ipc.Cred{UID: 10_000 + uid})
 		s.dial()
+		eventually(t, "it was counted", func() bool { n := s.Counts(); return n.Accepted+n.Crowded == uint64(uid)+1 })
 	}
-	eventually(t, "they were counted", func() bool { return s.Counts().Accepted == 3*maxStrangers })
-	if n := s.open(); n > maxStrangers {
+	if n := s.open(); n != maxConns[stranger] {
 		t.Errorf("%d strangers are connected", n)
 	}
 }

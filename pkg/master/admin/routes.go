@@ -57,20 +57,12 @@ func (s *Server) routes() *gin.Engine {
 	return e
 }
 
-// count keeps the server from ending under a request, and its connection from
-// being evicted once all of the question is there.
+// count keeps the server from ending under a request.
 func (s *Server) count(c *gin.Context) {
-	p := peerOf(c)
-	if !s.begin(p) {
+	if !s.begin(peerOf(c)) {
 		c.Header("Connection", "close")
 		fail(c, http.StatusServiceUnavailable, "The master is ending.")
-		return
 	}
-	if c.Request.Method == http.MethodGet {
-		s.crowd.begins(p) // else decode does, when it has read the body
-	}
-	defer s.crowd.ends(p)
-	c.Next()
 }
 
 // recover turns a panic into an answer: no question may end the service.

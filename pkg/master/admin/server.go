@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // Bounds on one connection.
@@ -59,7 +60,7 @@ type Server struct {
 	closed   bool           // guarded by gate, as the three that follow
 	socket   *net.UnixListener
 	before   *net.UnixListener // the socket before it, whose queue is still taken; nil: none
-	file     fs.FileInfo       // of its name, as it was made
+	named    fdpass.Named
 }
 
 // Listen makes the socket and begins to answer. The caller holds the service's
@@ -68,14 +69,14 @@ type Server struct {
 func Listen(o Options) (*Server, error) { return listen(o, ipc.PeerCred) }
 
 func listen(o Options, peer func(*net.UnixConn) (ipc.Cred, error)) (*Server, error) {
-	s := &Server{o: o, log: o.Log, peer: peer, ending: make(chan struct{}), crowd: crowd{busy: map[*conn]bool{}}}
+	s := &Server{o: o, log: o.Log, peer: peer, ending: make(chan struct{}), crowd: crowd{conns: map[*conn]bool{}}}
 	s.end = sync.OnceFunc(func() { close(s.ending) })
 	a, err := newAccess(o)
 	if err != nil {
 		return nil, err
 	}
 	s.access.Store(a)
-	if s.socket, s.file, err = bind(o.Path, fs.FileMode(a.mode())); err != nil {
+	if s.socket, s.named, err = bind(o.Path, fs.FileMode(a.mode())); err != nil {
 		return nil, err
 	}
 	s.http = &http.Server{
@@ -111,15 +112,15 @@ func (s *Server) Mend() (mended bool, err error) {
 	if s.closed {
 		return false, nil
 	}
-	if now, err := os.Lstat(s.o.Path); err == nil && os.SameFile(now, s.file) {
+	if s.named.Found() {
 		return false, nil
 	}
-	socket, file, err := bind(s.o.Path, fs.FileMode(s.access.Load().mode()))
+	socket, named, err := bind(s.o.Path, fs.FileMode(s.access.Load().mode()))
 	if err != nil {
 		return false, err
 	}
 	s.closeBefore()
-	s.before, s.socket, s.file = s.socket, socket, file
+	s.before, s.socket, s.named = s.socket, socket, named
 	s.before.SetUnlinkOnClose(false)
 	s.serve(socket)
 	return true, nil
@@ -128,41 +129,36 @@ func (s *Server) Mend() (mended bool, err error) {
 // closeBefore closes the socket that nobody comes by any more; gate is held.
 func (s *Server) closeBefore() {
 	if s.before != nil {
-		_ = ipc.CloseInTime(s.before.Close)
+		_ = fdpass.CloseInTime(s.before.Close)
 	}
 }
 
 // bind makes the socket. Until its mode is set the umask decides who gets in,
 // which the check of each peer makes harmless.
-func bind(path string, mode fs.FileMode) (*net.UnixListener, fs.FileInfo, error) {
+func bind(path string, mode fs.FileMode) (l *net.UnixListener, name fdpass.Named, err error) {
 	if len(path) > maxPath {
-		return nil, nil, fmt.Errorf("the admin socket %s: its path is %d bytes long and a Unix socket's can be %d; set a shorter runtime_dir", path, len(path), maxPath)
+		return nil, name, fmt.Errorf("the admin socket %s: its path is %d bytes long and a Unix socket's can be %d; set a shorter runtime_dir", path, len(path), maxPath)
 	}
 	switch old, err := os.Lstat(path); {
 	case errors.Is(err, fs.ErrNotExist):
 	case err != nil:
-		return nil, nil, fmt.Errorf("the admin socket: %w", err)
+		return nil, name, fmt.Errorf("the admin socket: %w", err)
 	case old.Mode().Type() != fs.ModeSocket:
-		return nil, nil, fmt.Errorf("the admin socket %s: there is something that is not a socket; move it away, or set another runtime_dir", path)
+		return nil, name, fmt.Errorf("the admin socket %s: there is something that is not a socket; move it away, or set another runtime_dir", path)
 	default:
 		if err := os.Remove(path); err != nil {
-			return nil, nil, fmt.Errorf("removing the admin socket that a dead master left behind: %w", err)
+			return nil, name, fmt.Errorf("removing the admin socket that a dead master left behind: %w", err)
 		}
 	}
-	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	l, err = net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
-		return nil, nil, fmt.Errorf("making the admin socket: %w", err)
+		return nil, name, fmt.Errorf("making the admin socket: %w", err)
 	}
 	if err := os.Chmod(path, mode); err != nil {
 		l.Close()
-		return nil, nil, fmt.Errorf("the admin socket: %w", err)
+		return nil, name, fmt.Errorf("the admin socket: %w", err)
 	}
-	file, err := os.Lstat(path)
-	if err != nil {
-		l.Close()
-		return nil, nil, fmt.Errorf("the admin socket: %w", err)
-	}
-	return l, file, nil
+	return l, fdpass.Name(path), nil
 }
 
 // SetAccess takes over other groups and another environment, for connections
@@ -185,7 +181,10 @@ func (s *Server) SetAccess(environment, readersGroup, operatorsGroup string) err
 }
 
 // Counts tells how many came and how many were turned away.
-func (s *Server) Counts() Counts { return s.crowd.counts() }
+func (s *Server) Counts() (n Counts) {
+	s.crowd.count(func(c *Counts) { n = *c })
+	return n
+}
 
 // Close removes the socket, lets requests under way be answered until ctx ends,
 // then closes every connection and waits for those who were being answered.
@@ -195,7 +194,7 @@ func (s *Server) Close(ctx context.Context) error {
 	s.gate.Lock()
 	s.closed = true
 	s.closeBefore()
-	_ = ipc.CloseInTime(s.socket.Close) // unlinks the path
+	_ = fdpass.CloseInTime(s.socket.Close) // unlinks the path
 	s.gate.Unlock()
 	s.end()
 	s.serving.Wait()

@@ -37,9 +37,10 @@ const (
 // stage is a server whose next connections come from whom the test says.
 type stage struct {
 	*Server
-	t    testing.TB
-	path string
-	as   atomic.Pointer[ipc.Cred]
+	t     testing.TB
+	path  string
+	as    atomic.Pointer[ipc.Cred]
+	flood sync.Map // credentials of those who come from an address of their own
 }
 
 // begin serves a backend as a service "shop" until the test ends.
@@ -54,7 +55,12 @@ func begin(t testing.TB, b Backend, change func(*Options)) *stage {
 	}
 	st := &stage{t: t, path: o.Path}
 	st.comes(ipc.Cred{UID: 0})
-	s, err := listen(o, func(*net.UnixConn) (ipc.Cred, error) { return *st.as.Load(), nil })
+	s, err := listen(o, func(c *net.UnixConn) (ipc.Cred, error) {
+		if cred, ok := st.flood.Load(c.RemoteAddr().String()); ok {
+			return cred.(ipc.Cred), nil
+		}
+		return *st.as.Load(), nil
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

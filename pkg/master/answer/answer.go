@@ -12,7 +12,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // Modes, as unavailable.answer in the configuration.
@@ -83,7 +83,7 @@ func (a *Answerer) Take(c net.Conn, http bool) {
 	if t, ok := c.(*net.TCPConn); ok {
 		_ = t.SetLinger(-1) // it may have been the worker's that set it for its listener
 	}
-	c = ipc.Guard(c)
+	c = fdpass.Guard(c)
 	a.mu.Lock()
 	refuse := a.closed || len(a.open) >= maxAnswers || a.mode == ModeReset || a.mode != ModeHold && !http
 	if !refuse {

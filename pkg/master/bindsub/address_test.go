@@ -38,7 +38,7 @@ func FuzzSockaddr(f *testing.F) {
 		if !ok {
 			return
 		}
-		name, why := Match(at, at.Addr().Is6(), only, ls)
+		name, why := match(at, at.Addr().Is6(), only, ls)
 		if name != "" && why != "" {
 			t.Errorf("%v: both %q and %q", at, name, why)
 		}

@@ -1,13 +1,22 @@
 // Package bindsub lets a program that binds its addresses itself be a worker like
 // any other: its bind(2) of a listener's address is answered with the worker's
-// slot, its listen(2) on that tells that it listens.
+// slot, and its listen(2) on that says that it listens, which is its readiness.
 //
-// The program's process was started with a seccomp filter that has exactly these
-// two calls, and the question whether a socket listens (SO_ACCEPTCONN), told to whoever holds its descriptor (seccomp_unotify(2)); all others
-// cost nothing. Static programs, threads and children are no different.
+// The program makes its own socket, as ever. When it binds a listener's address, the
+// descriptor comes to stand for the slot. Its process was started with a seccomp filter that
+// reports exactly these two calls, and the question whether a socket listens
+// (SO_ACCEPTCONN), to whoever holds its descriptor (seccomp_unotify(2)); all other calls cost
+// nothing. Nothing is preloaded, so static programs, threads and children are no different.
+// A slot listens from the start, so a program that asks first is told that it does not until
+// it has called listen.
 //
-// What is answered, and how, is [Match]'s to say. Everything that is not a
-// listener's passes, and the kernel answers it.
+// Which bind means which listener is decided in match.go. Everything that is no listener's
+// passes, and the kernel answers it. What would make a service reachable from more than its
+// program asked for is refused.
+//
+// An upgrade leaves no call unanswered. Taking a call and answering it are one step under a
+// lock that [Supervisor.Close] waits for. The keeper holds the filter's descriptor, and what the
+// program calls meanwhile waits in the kernel for the next master.
 package bindsub
 
 import (
@@ -17,7 +26,7 @@ import (
 	"go.uber.org/zap"
 )
 
-// HeldPrefix begins the names of all that the keeper holds for this room.
+// HeldPrefix begins the names of all that the keeper holds for this package.
 const HeldPrefix = "bind/"
 
 const (
@@ -28,12 +37,12 @@ const (
 	share     = 20
 	// burst is how much is not made to wait: calls for so long, at perSecond.
 	burst = 10 * time.Second
-	// pauseMost bounds one wait, so that the end of the room does not take longer.
+	// pauseMost bounds one wait, so that the end of the supervisor does not take longer.
 	pauseMost = time.Second
 	// stopWait bounds the wait for a call that is just being answered.
 	stopWait = 200 * time.Millisecond
-	// toldEvery is the least time between two lines of the log about one worker.
-	toldEvery = time.Minute
+	// reportEvery is the least time between two lines of the log about one worker.
+	reportEvery = time.Minute
 )
 
 // Listener is an address of the service's.
@@ -56,19 +65,26 @@ type (
 	Refused struct{ Why string }
 )
 
+// Sharing: it binds a port that is no listener's, with SO_REUSEPORT. The kernel lets it
+// have that together with whoever has it so; nobody was looked for.
+type Sharing struct {
+	At   netip.AddrPort
+	Dual bool // :: and 0.0.0.0 at once
+}
+
 // Fact is one of these.
 type Fact interface{ fact() }
 
 func (Listens) fact() {}
 func (Waits) fact()   {}
 func (Refused) fact() {}
+func (Sharing) fact() {}
 
 // Options are about one worker.
 type Options struct {
-	FD int // the filter's; the room's from now on
-	// Keep is told of it, so that another process can hold it: else the worker's
-	// calls fail while there is no master. It may be nil.
-	Keep      func(fd int)
+	// FD is the filter's, and the supervisor's from now on, until Close. Unless another process
+	// holds it, too, the worker's calls fail while there is no master.
+	FD        int
 	Listeners []Listener
 	// Bound are the names of listeners that are known to be bound already, by what
 	// an earlier master has noted.

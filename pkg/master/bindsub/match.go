@@ -14,7 +14,7 @@ type call struct {
 	reuse bool // it has SO_REUSEPORT
 }
 
-// Match says which listener a bind asks for. A program may ask for
+// match says which listener a bind asks for. A program may ask for
 //
 //   - exactly the listener's address;
 //   - all addresses (0.0.0.0, or ::), where the listener has fewer or as many: the
@@ -24,12 +24,6 @@ type call struct {
 // address and the listener has all: it would be reached from more than it means
 // to. It is refused too where one socket would have to be two listeners. What
 // else there is on the port cannot get in the way, and passes: both are empty.
-func Match(at netip.AddrPort, six, v6only bool, all []Listener) (listener, refusal string) {
-	c := call{at: netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), six: six}
-	c.dual = six && !v6only && at.Addr() == netip.IPv6Unspecified()
-	return c.match(all)
-}
-
 func (c call) match(all []Listener) (listener, refusal string) {
 	if c.at.Port() == 0 {
 		return "", ""
@@ -45,8 +39,8 @@ func (c call) match(all []Listener) (listener, refusal string) {
 		case c.covers(l):
 			covered = append(covered, l)
 		case ours.IsUnspecified() && (l.Dual || ours.Is4() == c.at.Addr().Is4()):
-			return "", fmt.Sprintf("it binds %s, and listener %s is %s, by which it would be reached from more than it asks for; "+
-				"configure tcp://%s, or have it bind all addresses", c.at, l.Name, show(l), c.at)
+			return "", fmt.Sprintf("it binds %s, and listener %s is %s, by which it would be reached from more than it asks "+
+				"for; configure tcp://%s, or have it bind all addresses", c.at, l.Name, show(l), c.at)
 		}
 	}
 	switch len(covered) {
@@ -59,8 +53,8 @@ func (c call) match(all []Listener) (listener, refusal string) {
 	for i, l := range covered {
 		names[i] = l.Name
 	}
-	return "", fmt.Sprintf("it binds %s by one socket, and the listeners %s are on that port, each with a socket of its own; "+
-		"configure one listener for the port, or have it bind each address", c.shown(), strings.Join(names, " and "))
+	return "", fmt.Sprintf("it binds %s by one socket, and the listeners %s are on that port, each with a socket of "+
+		"its own; configure one listener for the port, or have it bind each address", c.shown(), strings.Join(names, " and "))
 }
 
 // covers: the program asks for all addresses, and the listener is some of them.
@@ -101,11 +95,24 @@ func waits(missing []Listener, elsewhere []string) string {
 
 // refuseRival is what a program is told whose side port the other version has.
 func (c call) refuseRival(rival string) string {
-	name := fmt.Sprintf("side-%d", c.at.Port())
+	return fmt.Sprintf("it binds %s, which %s has: two versions run at once, so this port must be a listener too; %s",
+		c.shown(), rival, c.asListener())
+}
+
+// With says who has the port too, and what to do about it.
+func (s Sharing) With(rival string) string {
+	c := call{at: s.At, dual: s.Dual}
+	return fmt.Sprintf("it binds %s with SO_REUSEPORT, which %s has too: while both versions run, either of them "+
+		"answers there; %s", c.shown(), rival, c.asListener())
+}
+
+// asListener says how the port becomes one. Its socket is the running version's, and cannot
+// be had from that.
+func (c call) asListener() string {
 	address := "tcp://" + c.at.String()
 	if c.dual {
 		address = fmt.Sprintf("tcp://:%d", c.at.Port())
 	}
-	return fmt.Sprintf("it binds %s, which %s has: two versions run at once, so this port must be a listener too; add to listeners: {name: %s, address: %q}",
-		c.shown(), rival, name, address)
+	return fmt.Sprintf("add to listeners: {name: side-%d, address: %q}, and restart the service once, as the running "+
+		"version has the port (systemctl restart UNIT, or masterd stop and start it again)", c.at.Port(), address)
 }

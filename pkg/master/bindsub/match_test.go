@@ -58,7 +58,7 @@ func TestMatch(t *testing.T) {
 		{"127.0.0.1:80", false, []Listener{local, six}, "local"},
 	} {
 		addr := at(c.bind)
-		got, why := Match(addr, addr.Addr().Is6(), c.v6only, c.ls)
+		got, why := match(addr, addr.Addr().Is6(), c.v6only, c.ls)
 		switch {
 		case c.want == refused:
 			if got != "" || why == "" {
@@ -72,7 +72,7 @@ func TestMatch(t *testing.T) {
 
 func TestReasonsSayWhatToDo(t *testing.T) {
 	at := netip.MustParseAddrPort
-	_, why := Match(at("127.0.0.1:8080"), false, false, []Listener{{Name: "http", At: at("[::]:8080"), Dual: true}})
+	_, why := match(at("127.0.0.1:8080"), false, false, []Listener{{Name: "http", At: at("[::]:8080"), Dual: true}})
 	if !strings.Contains(why, "listener http is tcp://:8080") || !strings.Contains(why, "configure tcp://127.0.0.1:8080") {
 		t.Error(why)
 	}
@@ -84,4 +84,11 @@ func TestReasonsSayWhatToDo(t *testing.T) {
 	if why != "it has not bound tcp://127.0.0.1:8080 (listener http); it listens on 0.0.0.0:9999 instead" {
 		t.Error(why)
 	}
+}
+
+// match is what a bind to an address by such a socket gets.
+func match(at netip.AddrPort, six, v6only bool, all []Listener) (listener, refusal string) {
+	c := call{at: netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), six: six}
+	c.dual = six && !v6only && at.Addr() == netip.IPv6Unspecified()
+	return c.match(all)
 }

@@ -1,7 +1,9 @@
 package bindsub
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
 	"strconv"
@@ -9,13 +11,20 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 // thread is the caller, which waits.
 type thread uint32
 
-// socket is a duplicate of one of its descriptors.
+// socket is a duplicate of one of its sockets. Whatever is done with a file of a file
+// system of its own can hang, so only what is a socket is taken. Another may be in its
+// place by then: the duplicate is closed as what may hang.
 func (t thread) socket(fd int) (int, error) {
+	if _, err := t.inode(fd); err != nil && !errors.Is(err, fs.ErrPermission) { // pidfd_getfd tells of that
+		return -1, unix.EBADF
+	}
 	leader, err := t.process()
 	if err != nil {
 		return -1, err
@@ -31,16 +40,25 @@ func (t thread) socket(fd int) (int, error) {
 
 // process is the process of the thread.
 func (t thread) process() (int, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", t))
+	text, err := t.field("status", "Tgid:")
 	if err != nil {
 		return 0, err
 	}
+	return strconv.Atoi(text)
+}
+
+// field reads one line of a file about the thread in /proc.
+func (t thread) field(file, key string) (string, error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", t, file))
+	if err != nil {
+		return "", err
+	}
 	for line := range strings.Lines(string(text)) {
-		if v, ok := strings.CutPrefix(line, "Tgid:"); ok {
-			return strconv.Atoi(strings.TrimSpace(v))
+		if v, ok := strings.CutPrefix(line, key); ok {
+			return strings.TrimSpace(v), nil
 		}
 	}
-	return 0, unix.ESRCH
+	return "", fmt.Errorf("/proc/%d/%s has no %s", t, file, key)
 }
 
 // sockaddr reads an address from its memory.
@@ -77,28 +95,13 @@ func (t thread) putInt(where, length uintptr, value int32) error {
 
 // flags are those of one of its open files, with O_CLOEXEC of the descriptor.
 func (t thread) flags(fd int) (int, error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/fdinfo/%d", t, fd))
+	text, err := t.field(fmt.Sprintf("fdinfo/%d", fd), "flags:")
 	if err != nil {
 		return 0, err
 	}
-	for line := range strings.Lines(string(text)) {
-		if v, ok := strings.CutPrefix(line, "flags:"); ok {
-			n, err := strconv.ParseInt(strings.TrimSpace(v), 8, 64)
-			return int(n), err
-		}
-	}
-	return 0, fmt.Errorf("descriptor %d has no flags", fd)
+	n, err := strconv.ParseInt(text, 8, 64)
+	return int(n), err
 }
 
 // inode names one of its sockets.
-func (t thread) inode(fd int) (uint64, error) {
-	target, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/%d", t, fd))
-	if err != nil {
-		return 0, err
-	}
-	number, ok := strings.CutPrefix(target, "socket:[")
-	if !ok {
-		return 0, fmt.Errorf("descriptor %d is %s", fd, target)
-	}
-	return strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64)
-}
+func (t thread) inode(fd int) (uint64, error) { return process.Socket(int(t), fd) }

@@ -63,7 +63,7 @@ func TestRoomReplacesAtOnce(t *testing.T) {
 		t.Fatalf("%d after %d, replaced %d, %v", second, first, replaced, err)
 	}
 	Release(replaced)
-	got, ok := r.Get("a")
+	got, ok := r.blobs["a"]
 	if !ok || content(t, got) != "another" || got.Revision != second {
 		t.Errorf("%+v", got)
 	}

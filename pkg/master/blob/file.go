@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 	"github.com/masterd/masterd/pkg/master/atomicfile"
 )
 
@@ -149,7 +150,8 @@ func load(path, name string, l Limits) (Blob, error) {
 	if err != nil {
 		return Blob{}, err
 	}
-	return Blob{Name: name, Size: h.Size, FD: fd, Persist: true, Filed: true, Generation: h.Generation, Since: h.Since}, nil
+	return Blob{Name: name, Size: h.Size, FD: fd, Persist: true, Filed: true, Generation: h.Generation,
+		Since: h.Since}, nil
 }
 
 // memory makes sealed memory with this content.
@@ -165,7 +167,8 @@ func memory(name string, content []byte) (int, error) {
 	if err := ipc.Seal(f); err != nil {
 		return -1, err
 	}
-	return duplicate(f)
+	fd, err := fdpass.DuplicateOf(f)
+	return fd, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
 }
 
 // Drop removes a blob's file, if there is one.

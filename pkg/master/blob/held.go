@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/master/keeper"
 )
 
 const (
@@ -19,44 +21,22 @@ const (
 	maxHeld = 1 << 16
 )
 
-// Held is a blob as another process holds it for the master: its name, a
-// descriptor of the memory, and what must be known of it.
-type Held struct {
-	Name string
-	Meta []byte
-	FD   int
-}
+// HeldPrefix begins the names by which the keeper holds blobs.
+const HeldPrefix = "blob/"
 
-// Mirror is told of each change, by the goroutine of the room, before it is
-// answered to anybody. It must not wait. Keep may use the descriptor while it
-// is called; one that was kept by the name before is replaced.
-type Mirror struct {
-	Keep func(name string, meta []byte, fd int)
-	Drop func(name string)
-}
-
-// Mirror has all changes from now on told. What is there already: see KeepAgain.
-func (r *Room) Mirror(m Mirror) { r.mirror = m }
-
-// KeepAgain tells Mirror of all that is kept: who held it has been replaced.
-func (r *Room) KeepAgain() {
-	for _, b := range r.List() {
-		r.tellKept(b)
-	}
-}
-
-// Adopt takes over what an earlier master has kept. The descriptors are the
-// room's from now on; of those that are not fit an error tells, and they are
-// closed. Nobody is told by Mirror: who held them holds them. Of two by one name
+// Adopt takes over what the keeper has held for an earlier master. The descriptors are
+// the set's from now on; of those that are not fit an error tells, and they are
+// closed; the keeper is told nothing. Of two by one name
 // the later is taken, also of one that is there. Revisions go on above all that
 // the earlier master had come to.
 //
 // What has been kept is not measured by the configured limits: as with a reload
 // that lowers them, they are asked when something new is to be kept.
-func (r *Room) Adopt(held []Held) (failed []error) {
+func (r *Set) Adopt(held []keeper.Held) (failed []error) {
 	for _, h := range held {
 		if err := r.adopt(h); err != nil {
-			failed = append(failed, fmt.Errorf("blob %.64q of the earlier master is not taken over: %w", h.Name, err))
+			failed = append(failed, fmt.Errorf("blob %.64q of the earlier master is not taken over: %w",
+				strings.TrimPrefix(h.Name, HeldPrefix), err))
 			if h.FD >= 0 {
 				Release(h.FD)
 			}
@@ -65,8 +45,8 @@ func (r *Room) Adopt(held []Held) (failed []error) {
 	return failed
 }
 
-func (r *Room) adopt(h Held) error {
-	b, last, err := parseMeta(h.Name, h.Meta)
+func (r *Set) adopt(h keeper.Held) error {
+	b, last, err := parseMeta(strings.TrimPrefix(h.Name, HeldPrefix), h.Meta)
 	if err != nil {
 		return err
 	}
@@ -90,7 +70,7 @@ func (r *Room) adopt(h Held) error {
 }
 
 // Above has revisions go on above this one, if they are not there already.
-func (r *Room) Above(revision uint64) { r.last = max(r.last, revision) }
+func (r *Set) Above(revision uint64) { r.last = max(r.last, revision) }
 
 // meta is the form of what is told beside a descriptor. It is apart from Blob so
 // that renaming a field there cannot make it unreadable for another version.
@@ -104,12 +84,14 @@ type meta struct {
 	Last       uint64    `json:"last,omitempty"` // of all that was kept or forgotten by then
 }
 
-func (r *Room) metaOf(b Blob) []byte {
+func (r *Set) metaOf(b Blob) []byte {
 	text, err := json.Marshal(meta{
-		Size: b.Size, Persist: b.Persist, Filed: b.Filed, Generation: b.Generation, Since: b.Since.UTC().Round(0), Revision: b.Revision, Last: r.last,
+		Size: b.Size, Persist: b.Persist, Filed: b.Filed, Generation: b.Generation, Since: b.Since.UTC().Round(0),
+		Revision: b.Revision, Last: r.last,
 	})
 	if err != nil { // a year beyond 9999
-		text, _ = json.Marshal(meta{Size: b.Size, Persist: b.Persist, Filed: b.Filed, Generation: b.Generation, Revision: b.Revision, Last: r.last})
+		text, _ = json.Marshal(meta{Size: b.Size, Persist: b.Persist, Filed: b.Filed, Generation: b.Generation,
+			Revision: b.Revision, Last: r.last})
 	}
 	return text
 }
@@ -129,18 +111,10 @@ func parseMeta(name string, text []byte) (b Blob, last uint64, err error) {
 		return Blob{}, 0, errors.New("what is told of it cannot be: " + string(text))
 	}
 	return Blob{
-		Name: name, Size: m.Size, FD: -1, Persist: m.Persist, Filed: m.Filed, Generation: m.Generation, Since: m.Since, Revision: m.Revision,
+		Name: name, Size: m.Size, FD: -1, Persist: m.Persist, Filed: m.Filed, Generation: m.Generation, Since: m.Since,
+		Revision: m.Revision,
 	}, max(m.Last, m.Revision), nil
 }
 
-func (r *Room) tellKept(b Blob) {
-	if r.mirror.Keep != nil {
-		r.mirror.Keep(b.Name, r.metaOf(b), b.FD)
-	}
-}
-
-func (r *Room) tellDropped(name string) {
-	if r.mirror.Drop != nil {
-		r.mirror.Drop(name)
-	}
-}
+// hold has the keeper hold a blob, before anybody is answered that it is kept.
+func (r *Set) hold(b Blob) { r.keeper.Put(HeldPrefix+b.Name, r.metaOf(b), b.FD) }

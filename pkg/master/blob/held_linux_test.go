@@ -4,50 +4,29 @@ import (
 	"bytes"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/keeper"
+	"github.com/masterd/masterd/pkg/master/keeper/keepertest"
 )
 
-// mirror holds what a room tells, as another process would.
-type mirror struct {
-	t    *testing.T
-	held map[string]Held
+// held is a room whose blobs another process holds.
+func held(t *testing.T, now time.Time) (*Set, *keepertest.Shelf) {
+	r, s := New(now), keepertest.New(t)
+	r.keeper = s
+	return r, s
 }
 
-func mirrored(t *testing.T, r *Room) *mirror {
-	m := &mirror{t: t, held: map[string]Held{}}
-	r.Mirror(Mirror{Keep: m.keep, Drop: m.drop})
-	return m
+func kept(name, meta string, fd int) keeper.Held {
+	return keeper.Held{Name: HeldPrefix + name, Meta: []byte(meta), FD: fd}
 }
 
-func (m *mirror) keep(name string, meta []byte, fd int) {
-	m.drop(name)
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstDup)
-	if err != nil {
-		m.t.Fatal(err)
-	}
-	m.held[name] = Held{name, bytes.Clone(meta), dup}
-}
-
-func (m *mirror) drop(name string) {
-	if h, ok := m.held[name]; ok {
-		Release(h.FD)
-		delete(m.held, name)
-	}
-}
-
-func (m *mirror) all() (all []Held) {
-	for _, h := range m.held {
-		all = append(all, h)
-	}
-	m.held = map[string]Held{}
-	return all
-}
-
-func mustKeep(t *testing.T, r *Room, b Blob) uint64 {
+func mustKeep(t *testing.T, r *Set, b Blob) uint64 {
 	t.Helper()
 	revision, replaced, err := r.Keep(b, roomy())
 	if err != nil {
@@ -62,8 +41,7 @@ func mustKeep(t *testing.T, r *Room, b Blob) uint64 {
 // A master that dies has told another process of all that it kept; the next has
 // the same, and revisions go on, whatever the clock says.
 func TestTheNextMasterHasWhatWasKept(t *testing.T) {
-	first := New(time.Now().Add(time.Hour)) // the clock will be put back
-	m := mirrored(t, first)
+	first, m := held(t, time.Now().Add(time.Hour)) // the clock will be put back
 	b := made(t, "a", "one")
 	b.Persist, b.Filed = true, true
 	mustKeep(t, first, b)
@@ -73,22 +51,18 @@ func TestTheNextMasterHasWhatWasKept(t *testing.T) {
 	mustKeep(t, first, made(t, "empty", ""))
 	last := first.Revision()
 	list := first.List()
-	for _, name := range []string{"a", "empty"} {
-		m.drop(name) // who held them has died
-	}
-	first.KeepAgain()
-	if len(m.held) != 2 || !bytes.Contains(m.held["a"].Meta, []byte(`"revision"`)) {
-		t.Errorf("%+v", m.held)
+	m.Check() // another one can be given them, should who holds them die
+	if a, _ := m.Of("blob/a"); len(m.Names()) != 2 || !bytes.Contains(a.Meta, []byte(`"revision"`)) {
+		t.Errorf("%q, %+v", m.Names(), a)
 	}
 	first.Close()
 
-	next := New(time.Now())
+	next, told := held(t, time.Now())
 	defer next.Close()
-	told := mirrored(t, next)
-	if errs := next.Adopt(m.all()); len(errs) != 0 {
+	if errs := next.Adopt(m.All()); len(errs) != 0 {
 		t.Fatal(errs)
 	}
-	if len(told.held) != 0 {
+	if len(told.Names()) != 0 {
 		t.Error("the one who held it is told of it")
 	}
 	got := next.List()
@@ -114,8 +88,9 @@ func TestTheNextMasterHasWhatWasKept(t *testing.T) {
 	if revision := mustKeep(t, next, made(t, "d", "new")); revision <= last+1<<20 {
 		t.Errorf("revision %d", revision)
 	}
-	for _, h := range told.all() {
-		Release(h.FD)
+	told.Check()
+	if got := told.Names(); !slices.Equal(got, []string{"blob/c", "blob/d"}) {
+		t.Errorf("%q", got)
 	}
 }
 
@@ -144,17 +119,17 @@ func TestAdoptRefusesWhatIsNotFit(t *testing.T) {
 		t.Fatal(err)
 	}
 	unix.Write(unsealed, []byte("one"))
-	held := []Held{
-		{"a", []byte(good), dup(int(plain.Fd()))}, {"a", []byte(good), unsealed}, {"../a", []byte(good), dup(memfd)}, {"", []byte(good), dup(memfd)},
-		{"a", nil, dup(memfd)}, {"a", []byte("{"), dup(memfd)}, {"a", []byte(strings.Replace(good, "3", "4", 1)), dup(memfd)},
-		{"a", []byte(strings.Replace(good, "3", "-3", 1)), dup(memfd)}, {"a", []byte(strings.Replace(good, "7", "0", 1)), dup(memfd)},
-		{"a", []byte(strings.Replace(good, "7}", "9007199254740992}", 1)), dup(memfd)}, {"a", []byte(good + strings.Repeat(" ", maxMeta)), dup(memfd)},
-		{"later", []byte(good), dup(memfd)}, {"a", []byte(good), -1},
+	all := []keeper.Held{
+		kept("a", good, dup(int(plain.Fd()))), kept("a", good, unsealed), kept("../a", good, dup(memfd)), kept("", good, dup(memfd)),
+		kept("a", "", dup(memfd)), kept("a", "{", dup(memfd)), kept("a", strings.Replace(good, "3", "4", 1), dup(memfd)),
+		kept("a", strings.Replace(good, "3", "-3", 1), dup(memfd)), kept("a", strings.Replace(good, "7", "0", 1), dup(memfd)),
+		kept("a", strings.Replace(good, "7}", "9007199254740992}", 1), dup(memfd)), kept("a", good+strings.Repeat(" ", maxMeta), dup(memfd)),
+		kept("later", good, dup(memfd)), kept("a", good, -1),
 	}
-	if errs := r.Adopt(held); len(errs) != len(held) {
-		t.Errorf("%d of %d are refused: %v", len(errs), len(held), errs)
+	if errs := r.Adopt(all); len(errs) != len(all) {
+		t.Errorf("%d of %d are refused: %v", len(errs), len(all), errs)
 	}
-	for _, h := range held {
+	for _, h := range all {
 		if h.FD >= 0 && !closes(h.FD) {
 			t.Errorf("the descriptor of %q %s is left open", h.Name, h.Meta)
 		}
@@ -162,7 +137,7 @@ func TestAdoptRefusesWhatIsNotFit(t *testing.T) {
 	if len(r.List()) != 1 {
 		t.Errorf("%+v", r.List())
 	}
-	if errs := r.Adopt([]Held{{"a", []byte(good), dup(memfd)}}); len(errs) != 0 {
+	if errs := r.Adopt([]keeper.Held{kept("a", good, dup(memfd))}); len(errs) != 0 {
 		t.Error(errs)
 	}
 }
@@ -193,10 +168,10 @@ func TestMemoryOfAMasterThatWasKilled(t *testing.T) {
 	r := New(time.Now())
 	defer r.Close()
 	b.Revision = 5
-	if errs := r.Adopt([]Held{{"a", r.metaOf(b), fd}}); len(errs) != 0 {
+	if errs := r.Adopt([]keeper.Held{kept("a", string(r.metaOf(b)), fd)}); len(errs) != 0 {
 		t.Fatal(errs)
 	}
-	got, _ := r.Get("a")
+	got := r.blobs["a"]
 	if content(t, got) != "of the first" {
 		t.Errorf("%+v", got)
 	}
@@ -214,7 +189,7 @@ func FuzzMeta(f *testing.F) {
 		if b.Size < 0 || b.Revision == 0 || last < b.Revision || last > maxRevision || b.Name != name {
 			t.Errorf("%+v, %d", b, last)
 		}
-		room := &Room{last: last}
+		room := &Set{last: last}
 		again, _, err := parseMeta(name, room.metaOf(b))
 		if err != nil {
 			t.Fatal(err)

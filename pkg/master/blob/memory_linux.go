@@ -7,15 +7,12 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
-
-// firstDup keeps duplicates off the standard descriptors.
-const firstDup = 3
 
 // Release closes a blob's descriptor, beside the caller: giving back a large piece of
 // memory takes milliseconds.
-func Release(fd int) { ipc.Discard(fd) }
+func Release(fd int) { fdpass.Discard(fd) }
 
 // read fills the slice with the content, whatever the offset that the
 // descriptor's other holders have left.
@@ -32,16 +29,4 @@ func read(fd int, into []byte) error {
 		at += max(n, 0)
 	}
 	return nil
-}
-
-// duplicate gives a descriptor that outlives the file.
-func duplicate(f *os.File) (fd int, err error) {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return -1, err
-	}
-	if cerr := raw.Control(func(of uintptr) { fd, err = unix.FcntlInt(of, unix.F_DUPFD_CLOEXEC, firstDup) }); cerr != nil {
-		return -1, cerr
-	}
-	return fd, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
 }

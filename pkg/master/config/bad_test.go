@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write golden files instead of comparing with them")
+var rewrite = flag.Bool("update", false, "write golden files instead of comparing with them")
 
 // golden compares with a file, or writes it.
 func golden(t *testing.T, path string, got []byte) {
@@ -25,10 +25,10 @@ func golden(t *testing.T, path string, got []byte) {
 	}
 	want, err := os.ReadFile(path)
 	if err != nil {
-		t.Fatalf("%v; go test -rewrite makes it", err)
+		t.Fatalf("%v; go test -update makes it", err)
 	}
 	if string(got) != string(want) {
-		t.Errorf("%s is not what it should be (go test -rewrite makes it so, if it should):\n got:\n%s\nwant:\n%s", path, got, want)
+		t.Errorf("%s is not what it should be (go test -update makes it so, if it should):\n got:\n%s\nwant:\n%s", path, got, want)
 	}
 }
 

@@ -57,7 +57,7 @@ func (b *builder) build() *Config {
 	b.listeners(c)
 	b.fill(c)
 	b.worker(c)
-	b.foreign(c)
+	b.otherKinds(c)
 	b.health(c)
 	b.rest(c)
 	return c
@@ -185,6 +185,10 @@ func (b *builder) argumentList(path string, k Key) []string {
 		case k.Example != "":
 			example = k.Example
 		}
+		if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" && n.Value != "" {
+			b.add(path, textNotList(k, n.Value, example))
+			return nil
+		}
 		b.add(path, fmt.Sprintf("is %s, not a list; write %s", form(n), example))
 		return nil
 	}
@@ -193,6 +197,22 @@ func (b *builder) argumentList(path string, k Key) []string {
 		b.checkArguments(path, words)
 	}
 	return words
+}
+
+// textNotList says how a text would be written as the list that its key takes.
+func textNotList(k Key, text, example string) string {
+	list, shell := asList([]string{text}), false
+	if k.Type == Arguments {
+		list, shell = asArguments(text)
+	}
+	switch {
+	case list == "" || len(text) > maxRewritten:
+		return "is text, not a list; write " + example
+	case shell:
+		return fmt.Sprintf("is text, not a list, and has what only a shell understands; write %s: %s, or set variables in worker.env",
+			k.Name(), list)
+	}
+	return fmt.Sprintf("is text, not a list; write %s: %s", k.Name(), list)
 }
 
 // checkArguments refuses what the kernel would.
@@ -214,12 +234,18 @@ func (b *builder) hooks(path string) [][]string {
 		return nil
 	}
 	if n.Kind != yaml.SequenceNode {
-		b.add(path, fmt.Sprintf(`is %s; it takes a list of argument lists: [["bin/migrate", "--check"]]`, form(n)))
+		example := `["bin/migrate", "--check"]`
+		if n.Kind == yaml.ScalarNode && n.ShortTag() == "!!str" {
+			if list, _ := asArguments(n.Value); list != "" {
+				example = list
+			}
+		}
+		b.add(path, fmt.Sprintf(`is %s; it takes a list of argument lists: [%s]`, form(n), example))
 		return nil
 	}
 	lists := 0
 	for _, item := range n.Content {
-		if item = b.doc.deref(item, path); item != nil && item.Kind == yaml.SequenceNode {
+		if deref(item).Kind == yaml.SequenceNode {
 			lists++
 		}
 	}
@@ -239,8 +265,7 @@ func (b *builder) hooks(path string) [][]string {
 	var all [][]string
 	for i, item := range n.Content {
 		at := fmt.Sprintf("%s[%d]", path, i)
-		item = b.doc.deref(item, at)
-		if len(item.Content) == 0 {
+		if item = deref(item); len(item.Content) == 0 {
 			b.add(at, "the argument list is empty")
 			continue
 		}
@@ -272,31 +297,25 @@ func (b *builder) variables(path string) map[string]string {
 		b.add(path, fmt.Sprintf("is %s; it takes names and values: {NAME: value}", form(n)))
 		return nil
 	}
-	if len(n.Content)/2 > maxVariables {
-		b.add(path, fmt.Sprintf("has %d entries, at most %d are allowed", len(n.Content)/2, maxVariables))
+	pairs := b.doc.pairs(n, path)
+	if len(pairs) > maxVariables {
+		b.add(path, fmt.Sprintf("has %d entries, at most %d are allowed", len(pairs), maxVariables))
 		return nil
 	}
 	all := map[string]string{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, at := n.Content[i], joinPath(path, n.Content[i].Value)
+	for _, p := range pairs {
+		key, at := p.key, joinPath(path, p.key.Value)
 		b.doc.at[at] = key.Line
-		value := b.doc.deref(n.Content[i+1], at)
-		if value == nil {
-			continue
-		}
 		_, twice := all[key.Value]
 		switch {
 		case key.Kind != yaml.ScalarNode:
 			b.add(path, "a name is one word, not "+form(key))
 			continue
-		case key.Value == "<<":
-			b.add(at, "merge keys are not supported; write the names out")
-			continue
 		case twice:
 			b.add(at, "given twice")
 			continue
 		}
-		if word, ok := b.doc.word(value, at); ok {
+		if word, ok := b.doc.word(deref(p.value), at); ok {
 			all[key.Value] = word
 		}
 	}

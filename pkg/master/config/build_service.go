@@ -78,6 +78,17 @@ func (b *builder) worker(c *Config) {
 	if w.NProc > 0 && w.NProc < minNProc {
 		b.add("worker.limits.processes", fmt.Sprintf("%d is too few to run anything: threads count, too; write 0 or at least %d", w.NProc, minNProc))
 	}
+	if w.Tasks > 0 && w.Tasks < minNProc {
+		b.add("worker.limits.tasks", fmt.Sprintf("%d is too few to run anything: threads count, too; write 0 or at least %d", w.Tasks, minNProc))
+	}
+	for path, n := range map[string]uint64{"worker.limits.memory": w.Memory, "worker.limits.memory_high": w.MemoryHigh} {
+		if n > 0 && n < minMemory {
+			b.add(path, fmt.Sprintf("%d bytes are too few to run anything; write 0 or at least %dMiB", n, minMemory>>20))
+		}
+	}
+	if w.Memory > 0 && w.MemoryHigh >= w.Memory {
+		b.add("worker.limits.memory_high", "must be less than worker.limits.memory: it slows a worker down before that ends it")
+	}
 	if _, err := capabilitiesOf(w.Capabilities...); err != nil {
 		b.add("worker.capabilities", err.Error())
 	}
@@ -104,6 +115,9 @@ const minNoFile = 64
 
 // minNProc is the least limit of processes and threads that a worker can live with.
 const minNProc = 16
+
+// minMemory is the least limit of memory that a worker can live with.
+const minMemory = 4 << 20
 
 // workerEnv refuses names that cannot be, and those that masterd sets.
 func (b *builder) workerEnv(w *Worker) {

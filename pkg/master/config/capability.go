@@ -61,10 +61,17 @@ func (w *Worker) Beyond(has uint64) (names []string) {
 // Bounding is what workers can have of root's capabilities at the most, a bit for each:
 // for those that are root, or become it.
 func (w *Worker) Bounding() uint64 {
-	common := commonCapabilities
-	if i := slices.IndexFunc(presets(), func(p preset) bool { return p.name == w.Preset }); i >= 0 && presets()[i].capabilities != "" {
-		common = presets()[i].capabilities
-	}
-	set, _ := capabilitiesOf(slices.Concat(strings.Fields(common), w.Capabilities)...)
+	set, _ := capabilitiesOf(slices.Concat(strings.Fields(w.commonOnes()), w.Capabilities)...)
 	return set
+}
+
+// commonOnes are those that workers can have without being given any.
+func (w *Worker) commonOnes() string {
+	if w.common != "" {
+		return w.common
+	}
+	if i := slices.IndexFunc(presets(), func(p preset) bool { return p.name == w.Preset }); i >= 0 && presets()[i].capabilities != "" {
+		return presets()[i].capabilities
+	}
+	return commonCapabilities
 }

@@ -16,19 +16,6 @@ type Change struct {
 	Restart bool // takes effect only when the master is restarted
 }
 
-// String is the change as one line.
-func (c Change) String() string {
-	switch {
-	case c.Old == "":
-		return fmt.Sprintf("%s: %s added", c.Key, c.New)
-	case c.New == "":
-		return fmt.Sprintf("%s: %s removed", c.Key, c.Old)
-	case c.Old == c.New:
-		return fmt.Sprintf("%s: changed", c.Key)
-	}
-	return fmt.Sprintf("%s: %s → %s", c.Key, c.Old, c.New)
-}
-
 // Diff is what changed between two configurations, in the order of the schema.
 // Where they came from makes no difference. What cannot be compared in its
 // shown form, as it is secret, is compared by its value.

@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -19,7 +17,6 @@ const (
 	maxListeners = 64   // listeners of a service; descriptors passed to a worker are bounded
 	maxItems     = 256  // items of a list: arguments, files, hooks, statuses
 	maxVariables = 1024 // entries of worker.env and of headers
-	maxDepth     = 64   // aliases that lead to aliases
 )
 
 // document is a file as YAML nodes, checked against the schema: which keys
@@ -31,7 +28,10 @@ type document struct {
 	nodes  map[string]*yaml.Node // values, by concrete path: "rollout.bake", "listeners[1].name"
 	at     map[string]int        // line of each key, sections too
 	items  int                   // listeners
-	list   []Problem
+	merged int                   // keys and mappings that "<<" has brought in
+
+	tooMany bool // of them
+	list    []Problem
 }
 
 // readDocument parses and checks a file. What is wrong is in its list; what is
@@ -42,9 +42,7 @@ func readDocument(file string, data []byte, s schema) *document {
 	if root == nil {
 		return d
 	}
-	if root = d.deref(root, ""); root != nil {
-		d.section(root, "", "")
-	}
+	d.section(deref(root), "", "")
 	return d
 }
 
@@ -82,48 +80,18 @@ func (d *document) parse(data []byte) *yaml.Node {
 	return root
 }
 
-// syntax tells an error of the YAML parser, whose texts begin "yaml: line 3: ".
-func (d *document) syntax(err error, data []byte) {
-	text := strings.TrimPrefix(err.Error(), "yaml: ")
-	line := 0
-	if m := regexp.MustCompile(`^line (\d+): `).FindStringSubmatch(text); m != nil {
-		line, _ = strconv.Atoi(m[1])
-		text = text[len(m[0]):]
-		if strings.HasPrefix(text, "did not find expected") {
-			line++ // the parser, unlike the scanner, counts lines from 0
-		}
-	}
-	if tab := indentTab(data); tab > 0 {
-		d.add(tab, "", "not valid YAML: the line is indented with a tab; use spaces")
-		return
-	}
-	d.add(line, "", "not valid YAML: "+text)
-}
-
-// indentTab is the first line that is indented with a tab; 0: none.
-func indentTab(data []byte) int {
-	for i, line := range bytes.Split(data, []byte("\n")) {
-		indent := line[:len(line)-len(bytes.TrimLeft(line, " \t"))]
-		if bytes.Contains(indent, []byte("\t")) && len(bytes.TrimSpace(line)) > 0 {
-			return i + 1
-		}
-	}
-	return 0
-}
-
 // section checks a mapping. at is its concrete path, path its schema's.
 func (d *document) section(n *yaml.Node, at, path string) {
 	seen := map[string]int{}
-	for i := 0; i+1 < len(n.Content); i += 2 {
-		key, value := n.Content[i], n.Content[i+1]
+	for _, p := range d.pairs(n, at) {
+		key, value := p.key, p.value
 		name := key.Value
 		full := joinPath(at, name)
 		switch {
 		case key.Kind != yaml.ScalarNode:
 			d.add(key.Line, at, "a key is one word, not "+form(key))
 			continue
-		case name == "<<":
-			d.add(key.Line, full, "merge keys are not supported; write the keys out")
+		case at == "" && strings.HasPrefix(name, ownPrefix):
 			continue
 		case seen[name] > 0:
 			d.add(key.Line, full, fmt.Sprintf("given twice; first in line %d", seen[name]))
@@ -136,43 +104,8 @@ func (d *document) section(n *yaml.Node, at, path string) {
 			continue
 		}
 		d.at[full] = key.Line
-		if value = d.deref(value, full); value != nil {
-			d.value(k, value, full, key.Line)
-		}
+		d.value(k, deref(value), full, key.Line)
 	}
-}
-
-// unknown says that there is no such key, and which one was probably meant:
-// one beside it, else one of that name elsewhere.
-func (s schema) unknown(section, name string) string {
-	var beside []string
-	for _, k := range s.children[section] {
-		beside = append(beside, k.Name())
-	}
-	if len(name) > maxWord {
-		name = name[:maxWord] + "..."
-	}
-	for _, k := range s.keys {
-		if k.Name() == name {
-			return fmt.Sprintf("unknown key; did you mean %s?", k.Path)
-		}
-	}
-	if near := nearest(name, beside); near != "" {
-		prefix := ""
-		if section != "" {
-			prefix = s.children[section][0].Path
-			prefix = prefix[:strings.LastIndexByte(prefix, '.')+1]
-		}
-		return fmt.Sprintf("unknown key; did you mean %s?", prefix+near)
-	}
-	var names, paths []string
-	for _, k := range s.keys {
-		names, paths = append(names, k.Name()), append(paths, k.Path)
-	}
-	if near := nearest(name, names); near != "" {
-		return fmt.Sprintf("unknown key; did you mean %s?", paths[slices.Index(names, near)])
-	}
-	return "unknown key; known here: " + strings.Join(beside, ", ")
 }
 
 // value checks the form of one key's value and notes it.
@@ -221,10 +154,7 @@ func (d *document) listeners(k Key, n *yaml.Node, at string, line int) {
 	for i, item := range n.Content {
 		path := fmt.Sprintf("%s[%d]", at, i)
 		d.at[path] = item.Line
-		if item = d.deref(item, path); item == nil {
-			continue
-		}
-		if item.Kind != yaml.MappingNode {
+		if item = deref(item); item.Kind != yaml.MappingNode {
 			d.add(item.Line, path, fmt.Sprintf("is %s; it takes keys: %s", form(item), d.childNames(k.Path)))
 			continue
 		}
@@ -268,11 +198,7 @@ func (d *document) words(n *yaml.Node, at string, line, limit int) []string {
 	}
 	var all []string
 	for i, item := range n.Content {
-		path := fmt.Sprintf("%s[%d]", at, i)
-		if item = d.deref(item, path); item == nil {
-			continue
-		}
-		if word, ok := d.word(item, path); ok {
+		if word, ok := d.word(deref(item), fmt.Sprintf("%s[%d]", at, i)); ok {
 			all = append(all, word)
 		}
 	}
@@ -294,16 +220,12 @@ func (d *document) word(n *yaml.Node, at string) (string, bool) {
 	return "", false
 }
 
-// deref follows an alias to what it stands for.
-func (d *document) deref(n *yaml.Node, at string) *yaml.Node {
-	for range maxDepth {
-		if n.Kind != yaml.AliasNode {
-			return n
-		}
-		n = n.Alias
+// deref follows an alias to what it stands for, which YAML has no other alias be.
+func deref(n *yaml.Node) *yaml.Node {
+	if n.Kind == yaml.AliasNode {
+		return n.Alias
 	}
-	d.add(n.Line, at, "an alias leads to too many others")
-	return nil
+	return n
 }
 
 // lines is where each key stands.

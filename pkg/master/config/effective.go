@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
@@ -33,11 +34,43 @@ func Effective(c *Config) string {
 	return e.out.String()
 }
 
+// text is a configuration as a file from which [Parse] makes the same again, whatever the
+// environment says. It says no more than it must, so that an older masterd can read it,
+// too. It has secrets in it.
+func (c *Config) text() []byte {
+	s := newSchema()
+	e := effective{schema: s, config: c, values: map[string]field{}, exact: true}
+	for _, f := range s.fields(c) {
+		e.values[f.path] = f
+	}
+	e.section("", "", 0)
+	return []byte(e.out.String())
+}
+
 type effective struct {
 	schema schema
 	config *Config
 	values map[string]field
+	exact  bool // as text has it
 	out    strings.Builder
+}
+
+// omits tells whether a text need not say what a key is: it would be that anyway, or
+// must not be said.
+func (e *effective) omits(k Key, f field) bool {
+	switch {
+	case !e.exact || required(k) || k.Path == "health.http.path": // which says that there is a check
+		return false
+	case slices.Contains(othersOnly(e.config.Worker.Kind), k.Path):
+		return true
+	case slices.Contains(filledKeys(), k.Path):
+		return false
+	}
+	def := field{f.path, k, reflect.New(reflect.TypeOf(f.ptr).Elem()).Interface()}
+	if k.scalar() {
+		_ = assign(def, k.Default)
+	}
+	return show(def) == show(f)
 }
 
 // section writes the keys of one section. path is the schema's, at the concrete one.
@@ -63,11 +96,16 @@ func (e *effective) section(path, at string, depth int) {
 		case k.Type == Section:
 			e.line(indent+k.Name()+":", "")
 			e.section(k.Path, full, depth+1)
+		case k.Type != Section && e.omits(k, e.values[full]):
 		case k.Type == Variables && len(*e.values[full].ptr.(*map[string]string)) > 0:
 			e.line(indent+k.Name()+":", "")
 			all := *e.values[full].ptr.(*map[string]string)
 			for _, name := range slices.Sorted(maps.Keys(all)) {
-				e.line(indent+"  "+quote(name)+": "+hidden, e.origin(joinPath(full, name)))
+				value := hidden
+				if e.exact {
+					value = strconv.Quote(all[name])
+				}
+				e.line(indent+"  "+quote(name)+": "+value, e.origin(joinPath(full, name)))
 			}
 		default:
 			e.line(indent+k.Name()+": "+show(e.values[full]), e.origin(full))
@@ -91,7 +129,7 @@ func (e *effective) listener(at string, depth int) {
 // line writes a line with its comment.
 func (e *effective) line(text, comment string) {
 	e.out.WriteString(text)
-	if comment != "" {
+	if comment != "" && !e.exact {
 		e.out.WriteString(strings.Repeat(" ", max(1, commentColumn-len(text))))
 		e.out.WriteString("# " + comment)
 	}
@@ -178,9 +216,12 @@ func showStatuses(all []StatusRange) string {
 	return "[" + strings.Join(words, ", ") + "]"
 }
 
+// plain are texts that YAML cannot take for anything but a scalar.
+var plain = regexp.MustCompile(`^[A-Za-z0-9_./]([A-Za-z0-9_./%+=@:~-]*[A-Za-z0-9_./%+=@~-])?$`)
+
 // quote is a text in YAML: plain where that cannot be taken for anything else.
 func quote(s string) string {
-	if regexp.MustCompile(`^[A-Za-z0-9_./]([A-Za-z0-9_./%+=@:~-]*[A-Za-z0-9_./%+=@~-])?$`).MatchString(s) {
+	if plain.MatchString(s) {
 		n := yaml.Node{Kind: yaml.ScalarNode, Value: s}
 		if n.ShortTag() == "!!str" && len(s) <= 1024 {
 			return s

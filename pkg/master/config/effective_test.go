@@ -1,6 +1,7 @@
 package config
 
 import (
+	"fmt"
 	"maps"
 	"reflect"
 	"strings"
@@ -160,4 +161,17 @@ func TestWithCommand(t *testing.T) {
 	if d.Worker.Command[0] != "/tmp/new" || d.Worker.Command[1] != "--mode=prod" || c.Worker.Command[0] != "/etc/masterd/bin/shop" || d == c {
 		t.Error(c.Worker, d.Worker)
 	}
+}
+
+// String is the change as one line.
+func (c Change) String() string {
+	switch {
+	case c.Old == "":
+		return fmt.Sprintf("%s: %s added", c.Key, c.New)
+	case c.New == "":
+		return fmt.Sprintf("%s: %s removed", c.Key, c.Old)
+	case c.Old == c.New:
+		return fmt.Sprintf("%s: changed", c.Key)
+	}
+	return fmt.Sprintf("%s: %s → %s", c.Key, c.Old, c.New)
 }

@@ -165,7 +165,7 @@ func checkVariable(name, value string) error {
 	switch {
 	case !regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`).MatchString(name):
 		return fmt.Errorf("%s is not the name of a variable", short(name))
-	case strings.HasPrefix(name, envPrefix) || slices.Contains(reservedVariables(), name):
+	case strings.HasPrefix(name, envPrefix) || slices.Contains(ManagerVariables(), name):
 		return fmt.Errorf("%s is set by masterd itself, or kept from workers", name)
 	case len(value) > maxValue:
 		return fmt.Errorf("the value of %s has %d bytes, at most %d are allowed", name, len(value), maxValue)
@@ -177,9 +177,10 @@ func checkVariable(name, value string) error {
 	return nil
 }
 
-// reservedVariables would tell a worker that it is somebody else: its master's
-// service manager, or another process of it.
-func reservedVariables() []string {
+// ManagerVariables are what a service manager tells its main process alone. A worker
+// that had them would be somebody else to the manager, and could stop the unit with
+// one message.
+func ManagerVariables() []string {
 	return []string{
 		"LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "LISTEN_PIDFDID", "NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID",
 		"FDSTORE", "MAINPID", "INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID",

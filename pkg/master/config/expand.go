@@ -7,6 +7,13 @@ import (
 	"strings"
 )
 
+// ExpandWorker puts the numbers of a worker and of its generation in the place of each
+// {worker} and {generation}. Other braces stay as they are.
+func ExpandWorker(text string, worker, generation uint64) string {
+	return strings.NewReplacer("{worker}", strconv.FormatUint(worker, 10),
+		"{generation}", strconv.FormatUint(generation, 10)).Replace(text)
+}
+
 // fdOpen begins a place in which a descriptor's number is put.
 const fdOpen = "{fd:"
 

@@ -36,7 +36,7 @@ func FuzzParse(f *testing.F) {
 					t.Fatalf("%T %v", err, err)
 				}
 				for _, one := range strings.Split(err.Error(), "\n") {
-					if len(one) > 3*maxTold {
+					if len(one) > 3*maxOneLine {
 						t.Fatalf("a problem of %d bytes", len(one))
 					}
 				}

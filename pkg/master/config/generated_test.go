@@ -9,13 +9,13 @@ import (
 )
 
 func TestFullConfigIsMadeFromTheKeys(t *testing.T) {
-	golden(t, "../../../configs/full.yaml", Full())
-	c, err := Parse("/etc/masterd/full.yaml", Full(), nil, fakeHost())
+	golden(t, "../../../configs/full.yaml", full())
+	c, err := Parse("/etc/masterd/full.yaml", full(), nil, fakeHost())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, k := range Keys() {
-		if !bytes.Contains(Full(), []byte(k.Name()+":")) {
+		if !bytes.Contains(full(), []byte(k.Name()+":")) {
 			t.Errorf("%s is not in it", k.Path)
 		}
 	}
@@ -31,7 +31,7 @@ func TestFullConfigIsMadeFromTheKeys(t *testing.T) {
 }
 
 func TestManualPageIsMadeFromTheKeys(t *testing.T) {
-	page := Man()
+	page := man()
 	golden(t, "../../../docs/man/masterd.yaml.5", page)
 	for _, k := range Keys() {
 		if !bytes.Contains(page, []byte(`\fB`+roff(k.Path)+`\fR`)) {

@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Type is the form of a key's value in the file.
@@ -41,10 +42,14 @@ type Key struct {
 	Allowed []string // of a Text: the only values; of a Section: words that may stand in its place
 	Min     string   // smallest value, as it would be written; empty: none
 	Max     string   // greatest value
-	Restart bool     // a change takes effect only when the master is restarted
-	Env     string   // environment variable that overrides it; empty: none does
-	Example string   // shown in configs/full.yaml where there is no default to show
-	Off     bool     // shown there as a comment only: it excludes another key, or would change what the defaults do
+	// Versioned: each version keeps its own, since it says how its program is spoken to, checked and
+	// ended, and a rollback brings it back. Of all other keys a rollback leaves today's in force: they
+	// belong to the service, or to its safety.
+	Versioned bool
+	Restart   bool   // a change takes effect only when the master is restarted
+	Env       string // environment variable that overrides it; empty: none does
+	Example   string // shown in configs/full.yaml where there is no default to show
+	Off       bool   // shown there as a comment only: it excludes another key, or would change what the defaults do
 }
 
 // Name is the last part of the path: what is written in the file.
@@ -87,14 +92,16 @@ type schema struct {
 	children map[string][]Key // by the path of the section or list; "" is the top
 }
 
-func newSchema() schema {
+// newSchema gives the schema, which is made once: nobody changes it, and each status reads the
+// configuration anew.
+var newSchema = sync.OnceValue(func() schema {
 	s := schema{keys: Keys(), byPath: map[string]Key{}, children: map[string][]Key{}}
 	for _, k := range s.keys {
 		s.byPath[k.Path] = k
 		s.children[k.parent()] = append(s.children[k.parent()], k)
 	}
 	return s
-}
+})
 
 // child finds a key of a section by its name.
 func (s schema) child(section, name string) (Key, bool) {
@@ -104,4 +111,13 @@ func (s schema) child(section, name string) (Key, bool) {
 		return Key{}, false
 	}
 	return kids[i], true
+}
+
+// required tells whether a key must be given.
+func required(k Key) bool {
+	switch k.Path {
+	case "service", "worker.command", "listeners[].name", "listeners[].address":
+		return true
+	}
+	return false
 }

@@ -73,21 +73,23 @@ func serviceKeys() []Key {
 func workerKeys() []Key {
 	return []Key{
 		{Path: "worker", Type: Section, Meaning: `What is run, and as whom.`},
-		{Path: "worker.kind", Type: Text, Default: KindSDK, Allowed: []string{KindSDK, KindSocketActivation, KindUnmodified},
+		{Path: "worker.kind", Versioned: true, Type: Text, Default: KindSDK, Allowed: []string{KindSDK, KindSocketActivation, KindUnmodified},
 			Meaning: `"sdk" is a program built on masterd's worker package: everything works. "socket-activation" is any
 				program that takes its sockets by LISTEN_FDS, as under systemd, or is told the number of a descriptor.
 				"unmodified" is any program that binds the listeners' addresses itself: its calls of bind and listen are
 				answered with its own sockets there (seccomp user notification; Linux 5.14, TCP only). What it binds
 				must be what is configured, or all addresses where less is configured.`},
-		{Path: "worker.preset", Type: Text, Default: presetNone, Allowed: presetNames(),
+		{Path: "worker.preset", Versioned: true, Type: Text, Default: presetNone, Allowed: presetNames(),
 			Meaning: `What is known of a widely used server: its kind, how it leaves, how it is told of its sockets. Each
 				key that is given itself wins. configs/examples has one configuration for each.`},
-		{Path: "worker.command", Type: Arguments, Example: `["/srv/shop/bin/shop", "--mode=prod"]`,
+		{Path: "worker.command", Versioned: true, Type: Arguments, Example: `["/srv/shop/bin/shop", "--mode=prod"]`,
 			Meaning: `The program and its arguments, without a shell. A program with a slash is a path, relative to the
 				configuration file; a bare name is looked up in the master's PATH. Arguments are passed as written. In a
-				socket-activation worker {fd:NAME} stands for the number of the descriptor of that listener, also within
-				worker.env. It must be given.`},
-		{Path: "worker.directory", Type: Path,
+				socket-activation worker {fd:NAME} stands for the number of the descriptor of that listener; in each
+				argument after the program {worker} stands for the number of the worker, which no other one has, and
+				{generation} for that of its generation (pid files, sockets). The same holds in worker.env. Other braces
+				stay as they are. It must be given.`},
+		{Path: "worker.directory", Versioned: true, Type: Path,
 			Meaning: `The worker's working directory; when empty, that of the configuration file.`},
 		{Path: "worker.processes", Type: Integer, Default: "1", Unit: "processes", Min: "1", Max: "64",
 			Meaning: `How many workers each generation has.`},
@@ -98,11 +100,11 @@ func workerKeys() []Key {
 				self-contained and says which it took and why. The original is what runs while it is the same, and only
 				root and the master's user can exchange it; else the copy runs, which is no easier to read than the
 				original was. Files beside the program are not kept.`},
-		{Path: "worker.env", Type: Variables, Example: `{GIN_MODE: release}`,
+		{Path: "worker.env", Versioned: true, Type: Variables, Example: `{GIN_MODE: release}`,
 			Meaning: `Environment variables of the worker, added to its clean environment and kept with the version. Values are
-				taken as written and never shown. Names that masterd or the service manager set (MASTERD_*, LISTEN_*,
+				taken as written, but for {worker}, {generation} and {fd:NAME} (see worker.command), and never shown. Names that masterd or the service manager set (MASTERD_*, LISTEN_*,
 				NOTIFY_SOCKET and their kin) are refused.`},
-		{Path: "worker.env_files", Type: Paths, Example: `["/etc/shop/secrets.env"]`,
+		{Path: "worker.env_files", Versioned: true, Type: Paths, Example: `["/etc/shop/secrets.env"]`,
 			Meaning: `Files of KEY=VALUE lines, read at each start of a worker and never stored: the place for secrets. A line
 				may begin with "export"; # begins a comment line; values may be in single quotes (as they are) or double
 				quotes (\n, \t, \", \\, \$). Nothing is expanded. Later files win over earlier ones, and worker.env wins
@@ -123,7 +125,20 @@ func workerKeys() []Key {
 				master itself (pids.max of its cgroups, which is TasksMax= of its unit, kernel.threads-max and
 				kernel.pid_max), so that a worker that forks without end leaves the master its threads; as many as the master in a
 				container, and for a user who has processes outside of the master's cgroup, as another instance of it: the
-				kernel counts those, too. It does not bind the host's root: a worker without worker.user is bound only by TasksMax=, together with the master.`},
+				kernel counts those, too. The same holds for workers with limits of tasks or memory. It does not bind the host's root: a worker without worker.user
+				is bound only by TasksMax=, together with the master, or by worker.limits.tasks.`},
+		{Path: "worker.limits.tasks", Type: Integer, Default: "0", Unit: "tasks", Min: "0", Max: "4194304",
+			Meaning: `How many processes and threads a worker may have, with all that it starts (systemd's TasksMax=), whoever its
+				user is. 0: no such limit. With this, worker.limits.memory or worker.limits.memory_high each worker is in a scope of
+				systemd's, beside masterd's unit, which outlives the master: UNIT-worker-N.scope. It needs cgroups of version 2 with the kernel's controller, and
+				a systemd that masterd may ask: the system's for root, else that of its user, if that has started it.
+				Without, check and reload refuse.`},
+		{Path: "worker.limits.memory", Type: Size, Default: "0", Min: "0", Max: "1024TiB",
+			Meaning: `How much memory a worker may have, with all that it starts (systemd's MemoryMax=). Beyond, the kernel ends one
+				of its processes. 0: no such limit.`},
+		{Path: "worker.limits.memory_high", Type: Size, Default: "0", Min: "0", Max: "1024TiB",
+			Meaning: `Above it the kernel slows a worker down and takes memory back from it (systemd's MemoryHigh=). Less than
+				worker.limits.memory. 0: no such limit.`},
 		{Path: "worker.limits.core", Type: Text, Default: "inherit", Allowed: []string{"inherit", "none", "unlimited"},
 			Meaning: `Core files of workers that crash (RLIMIT_CORE): as large as the master's limit allows (LimitCORE= of its
 				unit), none, or of any size. They hold all that the worker had in memory.`},
@@ -135,25 +150,25 @@ func workerKeys() []Key {
 				than the master's. Say "no" for workers that need such programs.`},
 		{Path: "worker.capabilities", Type: Words, Example: `["CAP_NET_ADMIN"]`,
 			Meaning: `Capabilities that workers which run as root, or become root by a setuid program, can have beside those
-				that are left to them: ` + commonCapabilities + `; with the presets nginx, haproxy and php-fpm ` + serverCapabilities + `, with caddy
+				that are left to them: ` + commonCapabilities + `; with the presets nginx, haproxy, php-fpm, apache and lighttpd ` + serverCapabilities + `, with caddy
 				DAC_OVERRIDE and NET_BIND_SERVICE. Such a worker cannot read the master's memory nor take its descriptors. ALL
 				leaves it all that the master has. Workers with worker.user have none, unless worker.no_new_privileges is "no";
 				ambient and inheritable ones no worker has. A master without CAP_SETPCAP leaves the bounding set as it is.`},
-		{Path: "worker.stop_signal", Type: Text, Default: "TERM", Allowed: signalNames(),
+		{Path: "worker.stop_signal", Versioned: true, Type: Text, Default: "TERM", Allowed: signalNames(),
 			Meaning: `The signal that asks a worker to stop: for programs that are not built on the worker package, and for
 				those that do not follow the control protocol any more. "SIGTERM" is read as "TERM".`},
-		{Path: "worker.ready", Type: Text, Default: "auto", Allowed: []string{"auto", "notify", "probe"},
+		{Path: "worker.ready", Versioned: true, Type: Text, Default: "auto", Allowed: []string{"auto", "notify", "probe"},
 			Meaning: `When a worker that is not built on the worker package counts as ready, so that its checks begin: "probe", at
 				once, the first check that passes is the proof; "notify", when it has said READY=1 by sd_notify. One that
 				is unmodified must have come to listen on all listeners besides. "auto" is "probe".`},
-		{Path: "worker.notify_access", Type: Text, Default: "main", Allowed: []string{"main", "group"},
+		{Path: "worker.notify_access", Versioned: true, Type: Text, Default: "main", Allowed: []string{"main", "group"},
 			Meaning: `Who may speak for a worker by sd_notify: its first process (or the one that it named with MAINPID), or any
 				process of its group. A worker may take less by NOTIFYACCESS=, and never gets more.`},
-		{Path: "worker.watchdog", Type: Duration, Default: "0", Min: "0", Max: "24h",
+		{Path: "worker.watchdog", Versioned: true, Type: Duration, Default: "0", Min: "0", Max: "24h",
 			Meaning: `A worker that is not built on the worker package and has not said WATCHDOG=1 for so long is sent ABRT, and
 				killed and replaced if it is still there a second later. It is told by WATCHDOG_USEC. At least 100ms; 0: it
 				has none. WATCHDOG=trigger does the same at once, whether it has one or not.`},
-		{Path: "worker.non_blocking", Type: Boolean, Default: "false",
+		{Path: "worker.non_blocking", Versioned: true, Type: Boolean, Default: "false",
 			Meaning: `Gives a socket-activation worker its listeners' sockets with O_NONBLOCK set, as NonBlocking= of systemd does.
 				By default an accept on them waits, as under systemd. The preset for nginx sets it: nginx expects sockets
 				of its own kind.`},
@@ -174,50 +189,57 @@ func healthKeys() []Key {
 		{Path: "health.http", Type: Section, Allowed: []string{"none"},
 			Meaning: `Checks by an HTTP request, on a connection of its own, without following redirects. "http: none" turns
 				off the check that a service with listeners has by default; the other keys of health stay in force.`},
-		{Path: "health.http.listener", Type: Text, Example: "http",
+		{Path: "health.http.listener", Versioned: true, Type: Text, Example: "http",
 			Meaning: `Name of the listener whose connections are used; when empty, the first.`},
-		{Path: "health.http.scheme", Type: Text, Default: "http", Allowed: []string{"http", "https", "h2c"},
+		{Path: "health.http.scheme", Versioned: true, Type: Text, Default: "http", Allowed: []string{"http", "https", "h2c"},
 			Meaning: `"https" speaks TLS and does not verify the certificate (it is the own worker's); "h2c" speaks HTTP/2
 				without TLS.`},
-		{Path: "health.http.method", Type: Text, Default: "GET", Meaning: `The request's method.`},
-		{Path: "health.http.path", Type: Text, Default: "/healthz", Meaning: `The request's path, with its query if it has one.`},
-		{Path: "health.http.host", Type: Text, Example: "shop.example",
+		{Path: "health.http.method", Versioned: true, Type: Text, Default: "GET", Meaning: `The request's method.`},
+		{Path: "health.http.path", Versioned: true, Type: Text, Default: "/healthz", Meaning: `The request's path, with its query if it has one.`},
+		{Path: "health.http.host", Versioned: true, Type: Text, Example: "shop.example",
 			Meaning: `The request's Host, and the server name with https; when empty, "localhost".`},
-		{Path: "health.http.headers", Type: Variables, Example: `{X-Check: masterd}`,
+		{Path: "health.http.headers", Versioned: true, Type: Variables, Example: `{X-Check: masterd}`,
 			Meaning: `More headers of the request. Values are never shown.`},
-		{Path: "health.http.status", Type: Statuses, Default: "200",
+		{Path: "health.http.status", Versioned: true, Type: Statuses, Default: "200",
 			Meaning: `The answers that pass: a code, a range in quotes ("200-299"), or a list of these.`},
 		{Path: "health.tcp", Type: Section, Off: true,
 			Meaning: `Checks that the worker accepts a connection and does not close it at once; for services that do not speak
 				HTTP. The check ends its own side, as a client that has nothing to ask, and passes when the worker says
 				something or closes its side, too. Where workers of other kinds than sdk share one socket (steering: shared),
 				whichever of them accepts has passed: use worker.ready: notify there.`},
-		{Path: "health.tcp.listener", Type: Text, Example: "http", Off: true,
+		{Path: "health.tcp.listener", Versioned: true, Type: Text, Example: "http", Off: true,
 			Meaning: `Name of the listener whose connections are used; when empty, the first.`},
-		{Path: "health.command", Type: Arguments, Off: true, Example: `["/usr/local/bin/check-shop"]`,
+		{Path: "health.command", Versioned: true, Type: Arguments, Off: true, Example: `["/usr/local/bin/check-shop"]`,
 			Meaning: `Checks by a program, as the master's user; exit status 0 passes. MASTERD_WORKER_ID, MASTERD_WORKER_PID,
 				MASTERD_WORKER_GENERATION and MASTERD_WORKER_VERSION say which worker is meant. It is killed with all that
 				it started when its time is over. That a listener's address can be connected to says nothing: masterd itself
 				listens there.`},
 		{Path: "health.start", Type: Section, Meaning: `Checks of a worker that has not yet had traffic.`},
-		{Path: "health.start.interval", Type: Duration, Default: "50ms", Min: "10ms", Max: "1m", Meaning: `Time between two checks.`},
-		{Path: "health.start.successes", Type: Integer, Default: "2", Unit: "checks", Min: "1", Max: "100",
+		{Path: "health.start.interval", Versioned: true, Type: Duration, Default: "50ms", Min: "10ms", Max: "1m", Meaning: `Time between two checks.`},
+		{Path: "health.start.successes", Versioned: true, Type: Integer, Default: "2", Unit: "checks", Min: "1", Max: "100",
 			Meaning: `How many checks in a row must pass.`},
-		{Path: "health.start.timeout", Type: Duration, Default: "60s", Min: "100ms", Max: "1h",
+		{Path: "health.start.timeout", Versioned: true, Type: Duration, Default: "60s", Min: "100ms", Max: "1h",
 			Meaning: `Time from the start of the process until all checks have passed; then the new version has failed.`},
+		{Path: "health.start.give_up", Versioned: true, Type: Duration, Default: "5s", Min: "0", Max: "1h",
+			Meaning: `A new version that shows that it will never pass has failed once it has shown that for so long, before the
+				timeout. It does so when it has kind "sdk", has not said a word to masterd, listens elsewhere, and is a Go
+				program that cannot speak the control protocol; and when it has said that it is ready and refuses every
+				check in the same way: by a redirect, or with a status of 400 to 499 (but 408, 425 and 429), as 404 of a
+				path that it does not know. A worker that asks for more time (EXTEND_TIMEOUT_USEC) gets it. 0: it has until
+				the timeout.`},
 		{Path: "health.active", Type: Section,
 			Meaning: `Checks of a worker that has traffic, or is kept warm for a rollback. During the bake of a new version
 				failing ones roll it back; later they are shown, never a reason to kill.`},
-		{Path: "health.active.interval", Type: Duration, Default: "2s", Min: "100ms", Max: "10m", Meaning: `Time between two checks.`},
-		{Path: "health.active.timeout", Type: Duration, Default: "1s", Min: "10ms", Max: "1m", Meaning: `Time for each check.`},
-		{Path: "health.active.failures", Type: Integer, Default: "3", Unit: "checks", Min: "1", Max: "100",
+		{Path: "health.active.interval", Versioned: true, Type: Duration, Default: "2s", Min: "100ms", Max: "10m", Meaning: `Time between two checks.`},
+		{Path: "health.active.timeout", Versioned: true, Type: Duration, Default: "1s", Min: "10ms", Max: "1m", Meaning: `Time for each check.`},
+		{Path: "health.active.failures", Versioned: true, Type: Integer, Default: "3", Unit: "checks", Min: "1", Max: "100",
 			Meaning: `How many failed checks in a row make a worker unhealthy.`},
 		{Path: "health.warmup", Type: Section, Meaning: `Requests made to a checked worker before it gets traffic, to fill its caches.`},
-		{Path: "health.warmup.path", Type: Text, Example: "/",
+		{Path: "health.warmup.path", Versioned: true, Type: Text, Example: "/",
 			Meaning: `What is requested, by GET on the listener of health.http and with its scheme and host.`},
-		{Path: "health.warmup.requests", Type: Integer, Default: "0", Unit: "requests", Min: "0", Max: "100000",
+		{Path: "health.warmup.requests", Versioned: true, Type: Integer, Default: "0", Unit: "requests", Min: "0", Max: "100000",
 			Meaning: `How many requests are made; 0 makes none.`},
-		{Path: "health.warmup.concurrency", Type: Integer, Default: "4", Unit: "requests", Min: "1", Max: "256",
+		{Path: "health.warmup.concurrency", Versioned: true, Type: Integer, Default: "4", Unit: "requests", Min: "1", Max: "256",
 			Meaning: `How many of them at a time.`},
 	}
 }
@@ -289,11 +311,11 @@ func endKeys() []Key {
 		{Path: "drain.kill_after", Type: Duration, Default: "5s", Min: "100ms", Max: "10m",
 			Meaning: `Time from the stop signal that a worker gets when its time is up until it is killed. What it cuts then is in
 				the log, in status and in history; a worker that is given less than a second may not get to say it.`},
-		{Path: "drain.signal", Type: Text, Default: signalNone, Allowed: append([]string{signalNone}, signalNames()...),
+		{Path: "drain.signal", Versioned: true, Type: Text, Default: signalNone, Allowed: append([]string{signalNone}, signalNames()...),
 			Meaning: `The signal that has a worker of a kind other than sdk finish what it has and end, for programs that know how
 				to. With "none" masterd waits until the worker's connections are gone, or idle for a second, and sends
 				worker.stop_signal then. When drain.timeout is over worker.stop_signal is sent in any case.`},
-		{Path: "drain.command", Type: Arguments, Example: `["/usr/sbin/haproxy-drain"]`,
+		{Path: "drain.command", Versioned: true, Type: Arguments, Example: `["/usr/sbin/haproxy-drain"]`,
 			Meaning: `A program that has such a worker finish, in the place of a signal, as the master's user.
 				MASTERD_WORKER_ID, MASTERD_WORKER_PID, MASTERD_WORKER_GENERATION and MASTERD_WORKER_VERSION say which. If
 				it fails, worker.stop_signal is sent.`},

@@ -59,7 +59,7 @@ func TestKeysAreComplete(t *testing.T) {
 			}
 		}
 	}
-	for path := range pointers(c) {
+	for path := range pointers(c, "") {
 		if !seen[path] {
 			t.Errorf("the field of %s has no key", path)
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"time"
 )
@@ -45,7 +46,7 @@ func Parse(name string, data []byte, env []string, host Host) (*Config, error) {
 	if p := b.problems(); len(p.List) > 0 {
 		return nil, p.sorted()
 	}
-	c.source = source{text: data, lines: doc.lines(), vars: over.names(), filled: b.filled, warnings: append(over.warnings, c.shortBake()...)}
+	c.source = source{text: data, lines: doc.lines(), vars: over.names(), filled: b.filled, warnings: slices.Concat(over.warnings, c.shortBake(), b.unexpanded(c))}
 	return c, nil
 }
 
@@ -65,6 +66,7 @@ func (c *Config) shortBake() []string {
 // source is where the values of a Config came from.
 type source struct {
 	text     []byte
+	base     *Config           // what it was made of, see For; nil: it was read as it is
 	lines    map[string]int    // of the file, by path
 	vars     map[string]string // variables that override, by path
 	filled   map[string]string // what filled in a value that was not given, by path
@@ -72,11 +74,11 @@ type source struct {
 }
 
 // Source is the file's content as it was parsed, for keeping the last good
-// configuration. It may hold secrets. The caller must not change it.
+// configuration, or what [Config.For] has made in its place. It may hold secrets. The caller must not change it.
 func (c *Config) Source() []byte { return c.source.text }
 
 // Warnings tells what is probably a mistake but not wrong, one sentence each:
-// MASTERD_… variables that name no key.
+// MASTERD_… variables that name no key, variables in values.
 func (c *Config) Warnings() []string { return c.source.warnings }
 
 // readFile reads a regular file of a bounded size. Anything else (a pipe, a

@@ -3,9 +3,11 @@ package config
 import (
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,7 +43,7 @@ func TestDefaults(t *testing.T) {
 			Pin: "auto", Core: "inherit", NoNewPrivs: "auto", StopSignal: "TERM", Preset: "none", Ready: "auto", NotifyAccess: "main"},
 		Health: Health{
 			HTTP:   &HTTPCheck{Listener: "http", Scheme: "http", Method: "GET", Path: "/healthz", Status: []StatusRange{{200, 200}}},
-			Start:  StartCheck{Interval: 50 * time.Millisecond, Successes: 2, Timeout: time.Minute},
+			Start:  StartCheck{Interval: 50 * time.Millisecond, Successes: 2, Timeout: time.Minute, GiveUp: 5 * time.Second},
 			Active: ActiveCheck{Interval: 2 * time.Second, Timeout: time.Second, Failures: 3},
 			Warmup: Warmup{Concurrency: 4},
 		},
@@ -346,5 +348,82 @@ func TestSystemHost(t *testing.T) {
 	}
 	if h.User("root") != nil || h.User("0") != nil || h.User("no such user") == nil || h.Group("0") != nil || h.Group("no such group") == nil {
 		t.Error("lookups")
+	}
+}
+
+// Keys that begin with x- are places for anchors, and "<<" brings in what they have.
+func TestAnchors(t *testing.T) {
+	c := parse(t, `
+x-variables: &variables {GIN_MODE: release, TZ: UTC}
+x-more:
+  - &limits {nofile: 4096, core: none}
+  - {anything: [goes, here]}
+service: shop
+listeners:
+  - &one {name: http, address: "tcp://127.0.0.1:8080", backlog: 100}
+  - {<<: *one, name: admin, address: "tcp://127.0.0.1:8081"}
+worker:
+  command: [bin/shop]
+  limits: {core: unlimited, <<: *limits}
+  env:
+    <<: [*variables, {TZ: CET, A: b}]
+    GIN_MODE: debug
+`)
+	if c.Worker.NoFile != 4096 || c.Worker.Core != "unlimited" {
+		t.Errorf("%+v", c.Worker)
+	}
+	if want := map[string]string{"GIN_MODE": "debug", "TZ": "UTC", "A": "b"}; !maps.Equal(c.Worker.Env, want) {
+		t.Errorf("%v, want %v", c.Worker.Env, want)
+	}
+	if l := c.Listeners; len(l) != 2 || l[1].Name != "admin" || l[1].Backlog != 100 || l[0].Backlog != 100 || l[1].Port != 8081 {
+		t.Errorf("%+v", l)
+	}
+	if again := parse(t, Effective(c)); !reflect.DeepEqual(again.Listeners, c.Listeners) {
+		t.Errorf("%+v, want %+v", again.Listeners, c.Listeners)
+	}
+}
+
+// What looks like a variable is taken as it is written, and told.
+func TestUnexpanded(t *testing.T) {
+	c := parse(t, `
+service: shop
+worker:
+  command: [bin/shop, "--port=${PORT}", $HOME, "{worker}"]
+  directory: "${HOME}/shop"
+  env: {URL: "postgres://${DB_HOST:-localhost}/", PLAIN: "$5"}
+rollout:
+  hooks:
+    before: [[/bin/sh, -c, "echo ${RELEASE}"], [/usr/bin/env, "X=${X}"]]
+`)
+	var got []string
+	for _, w := range c.Warnings() {
+		key, rest, _ := strings.Cut(w, ": ")
+		if strings.Contains(rest, "} is not expanded, masterd takes values as they are written") {
+			got = append(got, key+" "+rest[:strings.Index(rest, "}")])
+		}
+	}
+	slices.Sort(got)
+	if want := []string{"rollout.hooks.before[1][1] ${X", "worker.command[1] ${PORT", "worker.directory ${HOME", "worker.env.URL ${DB_HOST"}; !slices.Equal(got, want) {
+		t.Errorf("%q, want %q of %q", got, want, c.Warnings())
+	}
+}
+
+func TestAsArguments(t *testing.T) {
+	for line, want := range map[string]string{
+		"bin/shop": `["bin/shop"]`,
+		"  bin/shop   --a=b 'c d' \"e \\\" f\"  ": `["bin/shop", "--a=b", "c d", "e \" f"]`,
+		`bin/shop '' "" x"y"'z'`:                  `["bin/shop", "", "", "xyz"]`,
+		`bin/shop "\d+\"" \d`:                     `["bin/shop", "\\d+\"", "d"]`,
+		"bin/shop '$HOME <html>'":                 `["bin/shop", "$HOME <html>"]`,
+		"a=b bin/shop":                            `["/bin/sh", "-c", "a=b bin/shop"]`,
+		"bin/shop \"$HOME\"":                      `["/bin/sh", "-c", "bin/shop \"$HOME\""]`,
+		"bin/shop | tee log":                      `["/bin/sh", "-c", "bin/shop | tee log"]`,
+		"it's":                                    `["/bin/sh", "-c", "it's"]`,
+		"":                                        "",
+		strings.Repeat("x", maxRewritten+1):       "",
+	} {
+		if got, _ := asArguments(line); got != want {
+			t.Errorf("%s\n got %s\nwant %s", line, got, want)
+		}
 	}
 }

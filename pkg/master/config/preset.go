@@ -3,6 +3,7 @@ package config
 import (
 	"cmp"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -29,33 +30,43 @@ type preset struct {
 	// capabilities are what it needs of root's; empty: it runs others' programs, and they
 	// are left what is commonly needed.
 	capabilities string
+	// foreground is what keeps it from going into the background; empty: it never does.
+	foreground string
 	// env tells it of its listeners where LISTEN_FDS would not; nil: it does.
 	env func(ls []Listener) (name, value string)
 }
 
 // presets are those of the servers' own manuals:
 //
-//	gunicorn  TERM finishes and closes after an answer, QUIT is quick; takes LISTEN_FDS
+//	gunicorn  TERM finishes and closes what is between two requests, if its workers keep any; takes LISTEN_FDS
 //	uvicorn   TERM finishes and closes what is between two requests; takes --fd
 //	node      ends at the first signal
 //	nginx     QUIT finishes and closes what is between two requests; takes NGINX, as of an upgrade of its binary
 //	caddy     TERM finishes and closes what is between two requests
-//	puma      TERM finishes and closes after an answer; takes LISTEN_FDS
+//	puma      TERM finishes and closes what is between two requests; takes LISTEN_FDS
 //	haproxy   USR1 finishes (and closes after an answer, if it is configured so), TERM is immediate; takes fd@N
 //	php-fpm   QUIT finishes, TERM is quick; takes FPM_SOCKETS, as of a reload
+//	apache    WINCH finishes and closes what is between two requests, TERM is immediate
+//	lighttpd  INT finishes and closes what is between two requests, TERM is immediate
+//	php       (php -S) INT finishes; closes after each answer anyway
 //
-// Those that close after an answer are asked at once. The others would close on
-// clients that are just about to ask: they are waited for first.
+// Those that close a connection only after an answer have a drain signal here, which they
+// get at once. The others close what is between two requests, on clients that may be about to
+// send the next one: for them drain is "none", so the master waits until their connections are
+// idle, and then sends stop.
 func presets() []preset {
 	return []preset{
-		{name: "gunicorn", kind: KindSocketActivation, drain: "TERM", stop: "QUIT"},
+		{name: "gunicorn", kind: KindSocketActivation, drain: signalNone, stop: "TERM", foreground: "leave out --daemon"},
 		{name: "uvicorn", kind: KindSocketActivation, drain: signalNone, stop: "TERM"},
 		{name: "node", kind: KindUnmodified, drain: signalNone, stop: "TERM"},
-		{name: "nginx", kind: KindSocketActivation, drain: signalNone, stop: "QUIT", nonBlocking: true, byAddress: true, env: nginxEnv, capabilities: serverCapabilities},
-		{name: "caddy", kind: KindUnmodified, drain: signalNone, stop: "TERM", capabilities: "DAC_OVERRIDE NET_BIND_SERVICE"},
-		{name: "puma", kind: KindSocketActivation, drain: "TERM", stop: "TERM", byAddress: true},
-		{name: "haproxy", kind: KindSocketActivation, drain: "USR1", stop: "TERM", capabilities: serverCapabilities},
-		{name: "php-fpm", kind: KindSocketActivation, drain: "QUIT", stop: "TERM", env: fpmEnv, capabilities: serverCapabilities},
+		{name: "nginx", kind: KindSocketActivation, drain: signalNone, stop: "QUIT", nonBlocking: true, byAddress: true, env: nginxEnv, capabilities: serverCapabilities, foreground: "nginx -g 'daemon off;'"},
+		{name: "caddy", kind: KindUnmodified, drain: signalNone, stop: "TERM", capabilities: "DAC_OVERRIDE NET_BIND_SERVICE", foreground: "caddy run in the place of caddy start"},
+		{name: "puma", kind: KindSocketActivation, drain: signalNone, stop: "TERM", byAddress: true, foreground: "leave out --daemon"},
+		{name: "haproxy", kind: KindSocketActivation, drain: "USR1", stop: "TERM", capabilities: serverCapabilities, foreground: "haproxy -W, or -db, and not -D"},
+		{name: "php-fpm", kind: KindSocketActivation, drain: "QUIT", stop: "TERM", env: fpmEnv, capabilities: serverCapabilities, foreground: "php-fpm --nodaemonize"},
+		{name: "apache", kind: KindUnmodified, drain: signalNone, stop: "WINCH", capabilities: serverCapabilities, foreground: "apache2 -D FOREGROUND"},
+		{name: "lighttpd", kind: KindUnmodified, drain: signalNone, stop: "INT", capabilities: serverCapabilities, foreground: "lighttpd -D"},
+		{name: "php", kind: KindUnmodified, drain: signalNone, stop: "INT"},
 	}
 }
 
@@ -65,6 +76,17 @@ func presetNames() []string {
 		names = append(names, p.name)
 	}
 	return names
+}
+
+// Foreground says how the worker's program is kept from going into the background, by its
+// preset or by its name; empty: that is not known.
+func (w *Worker) Foreground() string {
+	for _, p := range presets() {
+		if p.name == w.Preset || len(w.Command) > 0 && strings.HasPrefix(filepath.Base(w.Command[0]), p.name) {
+			return p.foreground
+		}
+	}
+	return ""
 }
 
 // fill gives values that were not given what a preset, or the kind of the service, says.
@@ -92,6 +114,11 @@ func (b *builder) fill(c *Config) {
 			c.Rollout.Bake, b.filled["rollout.bake"] = 0, by
 		}
 	}
+}
+
+// filledKeys are those that fill gives values to.
+func filledKeys() []string {
+	return []string{"worker.kind", "worker.stop_signal", "worker.non_blocking", "drain.signal", "rollout.surge", "rollout.bake"}
 }
 
 // FirstFD is the number of a worker's first descriptor (SD_LISTEN_FDS_START).

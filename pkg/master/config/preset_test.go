@@ -50,6 +50,7 @@ func TestPresetsAndListeners(t *testing.T) {
 	refused := map[string]string{
 		"nginx/unix": "nginx finds its sockets by their paths", "puma/unix": "puma finds its sockets by their paths",
 		"node/unix": "cannot be given a Unix socket", "caddy/unix": "cannot be given a Unix socket",
+		"apache/unix": "cannot be given a Unix socket", "lighttpd/unix": "cannot be given a Unix socket", "php/unix": "cannot be given a Unix socket",
 	}
 	fpm := map[string]string{
 		"tcp": "127.0.0.1:8080=3", "tcp4": "0.0.0.0:8080=3", "tcp6": "::1:8080=3", "dual": ":::8080=3", "unix": "/run/shop.sock=3",
@@ -88,6 +89,20 @@ func TestServicesWithoutListeners(t *testing.T) {
 	}
 	if c := parse(t, consumer+"sdk}\n"); c.Rollout.Bake != 5*time.Minute || c.Rollout.Surge != "all" {
 		t.Errorf("an SDK worker hands its background work over: %+v", c.Rollout)
+	}
+}
+
+func TestExpandWorker(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                              "",
+		"--pid=/run/app-{worker}.pid":   "--pid=/run/app-7.pid",
+		"{generation}/{worker}{worker}": "3/77",
+		"{{worker}}":                    "{7}",
+		"{Worker} {worker {workers} ${worker} {} {fd:http} {\"a\":1}": "{Worker} {worker {workers} $7 {} {fd:http} {\"a\":1}",
+	} {
+		if got := ExpandWorker(text, 7, 3); got != want {
+			t.Errorf("%s: %s, want %s", text, got, want)
+		}
 	}
 }
 

@@ -13,8 +13,8 @@ const (
 	// maxProblems is how many problems of one configuration are told; a binary
 	// file taken for YAML has thousands.
 	maxProblems = 50
-	// maxTold is how much of a key or of a text is told, in bytes.
-	maxTold = 500
+	// maxOneLine is how much of a key or of a text is told, in bytes.
+	maxOneLine = 500
 )
 
 // Problem is one thing that is wrong, and where.
@@ -67,7 +67,7 @@ func (p *Problems) Unwrap() error { return p.Err }
 // sorted brings the list into the order of the file and bounds it.
 func (p *Problems) sorted() *Problems {
 	for i := range p.List {
-		p.List[i].Key, p.List[i].Text = told(p.List[i].Key), told(p.List[i].Text)
+		p.List[i].Key, p.List[i].Text = oneLine(p.List[i].Key), oneLine(p.List[i].Text)
 	}
 	slices.SortStableFunc(p.List, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 	p.List = slices.Compact(p.List)
@@ -77,18 +77,18 @@ func (p *Problems) sorted() *Problems {
 	return p
 }
 
-// told makes one short line of a text that may hold what was in the file.
-func told(s string) string {
+// oneLine makes one short line of a text that may hold what was in the file.
+func oneLine(s string) string {
 	s = strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) || r == unicode.ReplacementChar {
 			return '?'
 		}
 		return r
 	}, s)
-	if len(s) <= maxTold {
+	if len(s) <= maxOneLine {
 		return s
 	}
-	cut := maxTold
+	cut := maxOneLine
 	for cut > 0 && !utf8.RuneStart(s[cut]) {
 		cut--
 	}

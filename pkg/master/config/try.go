@@ -69,16 +69,16 @@ func Try(c *Config) []Finding {
 	return t.found
 }
 
-// Refused says which path of a configuration a master does not use, because others
-// could put another thing there. A service that runs may name one: an earlier masterd
-// took it.
-func Refused(c *Config) error {
-	for _, l := range c.Listeners {
+// Refused says which path of a service a master does not use, because others could put
+// another thing there. A service that runs may name one: an earlier masterd took it. The
+// files of variables are a version's, which may be older than the configuration.
+func Refused(listeners []Listener, envFiles []string) error {
+	for _, l := range listeners {
 		if err := l.refused(); err != nil {
 			return err
 		}
 	}
-	for _, f := range c.Worker.EnvFiles {
+	for _, f := range envFiles {
 		_, err := LoadEnvFile(f)
 		if _, ok := errors.AsType[trust.Refused](err); ok {
 			return err

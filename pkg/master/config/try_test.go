@@ -164,7 +164,7 @@ func TestTryFindsWhatOthersCouldSwap(t *testing.T) {
 		if !strings.HasPrefix(got, test.want) || strings.Contains(got, "\n") {
 			t.Errorf("%s: got\n%s\nwant\n%s", name, got, test.want)
 		}
-		if err := Refused(c); (err == nil) != test.takes {
+		if err := Refused(c.Listeners, c.Worker.EnvFiles); (err == nil) != test.takes {
 			t.Errorf("%s, at a takeover: %v", name, err)
 		}
 	}

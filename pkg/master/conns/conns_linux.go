@@ -4,15 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 
-	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
+	"github.com/masterd/masterd/pkg/master/process"
 	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
@@ -38,8 +35,14 @@ func Of(processes []int, at []netip.AddrPort, paths []string) (Open, error) {
 		}
 	}
 	if len(paths) > 0 {
-		if err := unixOf(paths, func(inode uint64) { found[inode] = asked }); err != nil {
+		all, err := process.UnixSockets()
+		if err != nil {
 			return Open{}, err
+		}
+		for _, s := range all {
+			if s.Connected && slices.Contains(paths, s.Path) {
+				found[s.Inode] = asked
+			}
 		}
 	}
 	if len(found) == 0 {
@@ -81,27 +84,6 @@ func Has(processes []int, sockets []uint64) (all []uint64, err error) {
 	return all, err
 }
 
-// unixOf calls each for every connected socket that was accepted at one of the paths.
-func unixOf(paths []string, each func(inode uint64)) error {
-	fs, err := procfs.NewDefaultFS()
-	if err != nil {
-		return err
-	}
-	table, err := fs.NetUNIX()
-	if err != nil {
-		return fmt.Errorf("reading the kernel's table of Unix sockets: %w", err)
-	}
-	for _, row := range table.Rows {
-		if row.State == connected && slices.Contains(paths, row.Path) {
-			each(row.Inode)
-		}
-	}
-	return nil
-}
-
-// connected is SS_CONNECTED, as /proc/net/unix has it.
-const connected = 3
-
 // state is what a connection is at.
 type state int
 
@@ -116,7 +98,8 @@ func stateOf(s sockdiag.Socket) state {
 	if t == nil || s.Unread > 0 || s.Unsent > 0 || t.Bytes_received > 0 && t.Bytes_sent == 0 {
 		return asked
 	}
-	sent, received := time.Duration(t.Last_data_sent)*time.Millisecond, time.Duration(t.Last_data_recv)*time.Millisecond // ago
+	const ms = time.Millisecond
+	sent, received := time.Duration(t.Last_data_sent)*ms, time.Duration(t.Last_data_recv)*ms // ago
 	quiet := min(sent, received)
 	switch unclear := t.Bytes_received > 0 && sent == received; {
 	case t.Bytes_received > 0 && sent > received:
@@ -129,37 +112,15 @@ func stateOf(s sockdiag.Socket) state {
 	return answered
 }
 
-// inodes calls each for every socket that a process has open. One that is gone has none.
+// inodes calls each for every socket that a process has open. One that is gone, or that
+// nobody has waited for yet, has none.
 func inodes(pid int, each func(uint64)) error {
-	dir, err := os.Open("/proc/" + strconv.Itoa(pid) + "/fd")
-	if err == nil {
-		defer dir.Close()
-		var names []string
-		names, err = dir.Readdirnames(-1)
-		for _, n := range names {
-			target, err := os.Readlink(dir.Name() + "/" + n)
-			if err != nil {
-				continue // closed just now
-			}
-			if number, ok := strings.CutPrefix(target, "socket:["); ok {
-				if inode, err := strconv.ParseUint(strings.TrimSuffix(number, "]"), 10, 64); err == nil {
-					each(inode)
-				}
-			}
-		}
+	open, err := process.Sockets(pid)
+	for _, inode := range open {
+		each(inode)
 	}
-	if err != nil && ended(pid) {
+	if err != nil && process.Ended(pid) {
 		return nil
 	}
 	return err
-}
-
-// ended tells that a process is gone, or nobody has waited for it yet.
-func ended(pid int) bool {
-	p, err := procfs.NewProc(pid)
-	if err != nil {
-		return errors.Is(err, os.ErrNotExist)
-	}
-	stat, err := p.Stat()
-	return errors.Is(err, os.ErrNotExist) || errors.Is(err, unix.ESRCH) || err == nil && (stat.State == "Z" || stat.State == "X")
 }

@@ -162,7 +162,13 @@ func TestAZombieHasNone(t *testing.T) {
 
 // Of a Unix connection nothing more is known than that it is there.
 func TestUnixSockets(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "s")
+	path := filepath.Join(t.TempDir(), "blank s")
+	// Anybody may make sockets whose names are no lines of the kernel's table.
+	hostile, err := net.Listen("unix", filepath.Join(t.TempDir(), "two\nlines"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer hostile.Close()
 	pid, _ := serve(t, path)
 	look := func(want Open) {
 		t.Helper()

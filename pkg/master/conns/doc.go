@@ -2,9 +2,13 @@
 // by the kernel's tables of connections, and by who has them open.
 //
 // A connection counts as idle when nothing waits in it in either direction, what
-// went last was the worker's, and it has been quiet for a while. That is an HTTP
-// connection between two requests. It is also a stream of events that has nothing
-// to say: of those the kernel knows no more.
+// went last was the worker's, and it has been quiet for a second; or for ten where the
+// kernel's clock cannot tell what went last. That is an HTTP connection between two
+// requests. It is also a stream of events that has nothing to say: of those the kernel
+// knows no more.
+//
+// The functions keep nothing and may be called from any goroutine. They read the tables of
+// the whole machine, which takes milliseconds, so they are called beside the loop.
 package conns
 
 import "time"

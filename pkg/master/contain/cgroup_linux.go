@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 const (
@@ -45,7 +47,8 @@ func serviceGroup(name string) (dir string, err error) {
 		_ = f.Close()
 	}
 	// In a threaded cgroup only threads can be placed.
-	if kind, err := os.ReadFile(filepath.Join(dir, "cgroup.type")); err != nil || strings.TrimSpace(string(kind)) != "domain" {
+	if kind, err := os.ReadFile(filepath.Join(dir, "cgroup.type")); err != nil ||
+		strings.TrimSpace(string(kind)) != "domain" {
 		_ = os.Remove(dir)
 		return "", fmt.Errorf("%s is of type %q: processes cannot be placed in it", dir, strings.TrimSpace(string(kind)))
 	}
@@ -53,35 +56,52 @@ func serviceGroup(name string) (dir string, err error) {
 }
 
 // ownGroup is the directory of the cgroup v2 that this process is in.
-func ownGroup() (string, error) {
-	text, err := os.ReadFile("/proc/self/cgroup")
+func ownGroup() (string, error) { return dirOf("self", "") }
+
+// dirOf is the directory of the cgroup that a process is in: of version 1, if a controller
+// is there, else of version 2.
+func dirOf(pid, controller string) (string, error) {
+	text, err := os.ReadFile("/proc/" + pid + "/cgroup")
 	if err != nil {
 		return "", err
 	}
 	path := ""
-	for line := range strings.Lines(string(text)) {
-		if p, ok := strings.CutPrefix(line, "0::"); ok {
-			path = strings.TrimSuffix(p, "\n")
+	for names, p := range process.Cgroups(string(text)) {
+		if controller != "" && slices.Contains(strings.Split(names, ","), controller) {
+			return mounted(p, controller)
+		}
+		if names == "" {
+			path = p
 		}
 	}
 	if path == "" {
-		return "", errors.New("this process is in no cgroup of version 2")
+		return "", fmt.Errorf("process %s is in no cgroup of version 2", pid)
 	}
+	return mounted(path, "")
+}
+
+// mounted finds the directory of a cgroup, of the version 1 that has a controller, or of
+// version 2.
+func mounted(path, controller string) (string, error) {
 	mounts, err := os.Open("/proc/self/mountinfo")
 	if err != nil {
 		return "", err
 	}
 	defer mounts.Close()
-	return mountedAt(mounts, path)
+	return mountedAt(mounts, path, controller)
 }
 
-// mountedAt finds the directory of a cgroup in the text of /proc/self/mountinfo.
-func mountedAt(mounts io.Reader, path string) (string, error) {
+// mountedAt is mounted, in the text of /proc/self/mountinfo.
+func mountedAt(mounts io.Reader, path, controller string) (string, error) {
 	for lines := bufio.NewScanner(mounts); lines.Scan(); {
 		// 36 35 0:30 /root /mount/point options optional... - type source options
 		before, after, ok := strings.Cut(lines.Text(), " - ")
-		fields := strings.Fields(before)
-		if !ok || len(fields) < 5 || !strings.HasPrefix(after, "cgroup2 ") {
+		fields, of := strings.Fields(before), strings.Fields(after)
+		if !ok || len(fields) < 5 || len(of) < 3 {
+			continue
+		}
+		if controller == "" && of[0] != "cgroup2" || controller != "" &&
+			(of[0] != "cgroup" || !slices.Contains(strings.Split(of[2], ","), controller)) {
 			continue
 		}
 		root, at := unescape(fields[3]), unescape(fields[4])
@@ -109,18 +129,52 @@ func groupOf(service string, worker uint64) string {
 	return filepath.Join(service, prefix+strconv.FormatUint(worker, 10))
 }
 
-// workersBelow are the cgroups of workers in a service's.
+// scopeOf is a worker's cgroup if it has one of systemd's.
+func scopeOf(service string, worker uint64) string {
+	return service + "-" + prefix + strconv.FormatUint(worker, 10) + scopeSuffix
+}
+
+func isScope(dir string) bool { return filepath.Ext(dir) == scopeSuffix }
+
+// workersBelow are the cgroups of workers in a service's, and their scopes.
 func workersBelow(service string) iter.Seq2[uint64, string] {
 	return func(yield func(uint64, string) bool) {
-		entries, _ := os.ReadDir(service)
-		for _, e := range entries {
-			number, ok := strings.CutPrefix(e.Name(), prefix)
-			id, err := strconv.ParseUint(number, 10, 64)
-			if ok && err == nil && !yield(id, filepath.Join(service, e.Name())) {
-				return
+		for _, in := range []struct{ dir, prefix, suffix string }{
+			{service, prefix, ""},
+			{filepath.Dir(service), filepath.Base(service) + "-" + prefix, scopeSuffix},
+		} {
+			entries, _ := os.ReadDir(in.dir)
+			for _, e := range entries {
+				number, ok := strings.CutPrefix(e.Name(), in.prefix)
+				number, is := strings.CutSuffix(number, in.suffix)
+				id, err := strconv.ParseUint(number, 10, 64)
+				if ok && is && err == nil && !yield(id, filepath.Join(in.dir, e.Name())) {
+					return
+				}
 			}
 		}
 	}
+}
+
+// partsOf are the cgroups that make up a service's: the one below masterd's, and scopes.
+func partsOf(service string) (dirs []string) {
+	if isGroup(service) {
+		dirs = append(dirs, service)
+	}
+	for _, dir := range workersBelow(service) {
+		if isScope(dir) {
+			dirs = append(dirs, dir)
+		}
+	}
+	return dirs
+}
+
+// inUse tells whether processes are in a service's cgroups, and removes those that are empty.
+func inUse(service string) (used bool) {
+	for _, dir := range partsOf(service) {
+		used = removeGroup(dir) != nil || used
+	}
+	return used
 }
 
 // endGroup kills whoever is in a cgroup or below it, waits until it is empty, and
@@ -153,14 +207,7 @@ func kill(dir string) {
 // killEach does it before Linux 5.14: who was forked meanwhile is found by the next look.
 func killEach(dir string) {
 	for _, pid := range members(dir) {
-		fd, err := unix.PidfdOpen(pid, 0)
-		if err != nil {
-			continue // gone
-		}
-		if slices.Contains(members(dir), pid) { // the number is not another's by now
-			_ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-		}
-		_ = unix.Close(fd)
+		_ = process.SignalIf(pid, unix.SIGKILL, func() bool { return slices.Contains(members(dir), pid) })
 	}
 }
 
@@ -187,12 +234,25 @@ func removeGroup(dir string) error {
 	if len(members(dir)) > 0 {
 		return fmt.Errorf("remove the cgroup %s: %w", dir, unix.EBUSY)
 	}
+	if isScope(dir) {
+		return nil // systemd removes it; it would wait for ever for one that others have removed
+	}
 	for _, d := range slices.Backward(below(dir)) {
 		if err := unix.Rmdir(d); err != nil && err != unix.ENOENT {
 			return fmt.Errorf("remove the cgroup %s: %w", d, err)
 		}
 	}
 	return nil
+}
+
+// number reads a file with one; "max" is none.
+func number(path string) (uint64, bool) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
+	return n, err == nil
 }
 
 // below is a cgroup and those in it, each before those in itself.

@@ -9,7 +9,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 // Workers are the workers of one service. Its methods may be called from any goroutine.
@@ -17,15 +17,16 @@ type Workers struct {
 	opt      Options
 	group    string   // where workers get their cgroups; empty: there is none
 	why      string   // why there is none
-	earlier  []string // cgroups of earlier masters that are not group
+	scopes   scopes   // where workers with limits get theirs
+	earlier  []string // cgroups of earlier masters that are neither
 	children map[int]string
-	kill     func(pid int, begun string) error // [proc.KillNamed]
+	kill     func(pid int, begun string) error // [process.KillNamed]
 }
 
 // Open finds out how workers can be kept together. Without cgroups it has the kernel
 // give this process the orphans of its workers.
 func Open(o Options) *Workers {
-	w := &Workers{opt: o, kill: proc.KillNamed}
+	w := &Workers{opt: o, kill: process.KillNamed, scopes: scopesFor(name(o.RuntimeDir))}
 	group, err := serviceGroup(name(o.RuntimeDir))
 	if err != nil {
 		w.why = err.Error()
@@ -34,7 +35,7 @@ func Open(o Options) *Workers {
 	}
 	for _, dir := range o.Before {
 		// One that nobody is in any more is not remembered for ever.
-		if dir != w.group && isGroup(dir) && removeGroup(dir) != nil && !slices.Contains(w.earlier, dir) && len(w.earlier) < maxEarlier {
+		if !slices.Contains(w.groups(), dir) && inUse(dir) && len(w.earlier) < maxEarlier {
 			w.earlier = append(w.earlier, dir)
 		}
 	}
@@ -62,9 +63,10 @@ func Clean(runtimeDir string) (was bool, err error) {
 func (w *Workers) Cgroup() string { return w.group }
 
 // Cgroups are those in which workers are: that in use first, and those of earlier masters
-// that were started elsewhere. The next master is to look into all of them.
+// that were started elsewhere; of scopes it is what their paths begin with. The next
+// master is to look into all of them.
 func (w *Workers) Cgroups() []string {
-	return slices.DeleteFunc(slices.Clone(w.groups()), func(dir string) bool { return !isGroup(dir) })
+	return slices.DeleteFunc(w.groups(), func(dir string) bool { return len(partsOf(dir)) == 0 })
 }
 
 // Why says why there is no cgroup.
@@ -89,8 +91,8 @@ func (w *Workers) Place(worker uint64) (fd int, err error) {
 
 // Processes are those of a worker; nil: it has no cgroup, or nobody is in it.
 func (w *Workers) Processes(worker uint64) []int {
-	for _, g := range w.groups() {
-		if pids := members(groupOf(g, worker)); len(pids) > 0 {
+	for _, dir := range w.of(worker) {
+		if pids := members(dir); len(pids) > 0 {
 			return pids
 		}
 	}
@@ -128,8 +130,8 @@ func (w *Workers) Left() (workers []uint64) {
 // returns some of what it killed. Who has a cgroup is looked for elsewhere, too: su and
 // systemd-run move a process to one of their own.
 func (w *Workers) End(worker Worker) (ended []int, err error) {
-	for _, g := range w.groups() {
-		if dir := groupOf(g, worker.ID); isGroup(dir) {
+	for _, dir := range w.of(worker.ID) {
+		if isGroup(dir) {
 			pids, e := endGroup(dir)
 			ended, err = append(ended, pids...), errors.Join(err, e)
 		}
@@ -143,19 +145,18 @@ func (w *Workers) End(worker Worker) (ended []int, err error) {
 // for those in spare and what operators' programs have left running.
 func (w *Workers) EndAll(spare ...int) (ended []int, err error) {
 	for _, g := range w.groups() {
-		if !isGroup(g) {
-			continue
-		}
-		pids, e := endGroup(g)
-		ended = append(ended, pids...)
-		if e != nil {
-			err = e
+		for _, dir := range partsOf(g) {
+			pids, e := endGroup(dir)
+			ended = append(ended, pids...)
+			if e != nil {
+				err = e
+			}
 		}
 	}
 	found, e := w.endFound(func(all table) []int {
 		pids := all.marked(w.marker())
 		if w.group == "" {
-			pids = append(pids, slices.DeleteFunc(all.childrenBut(w.children, spare), w.operators)...)
+			pids = append(pids, slices.DeleteFunc(all.childrenBut(w.children, spare), w.operators())...)
 		}
 		return all.withOffspring(pids)
 	})
@@ -181,10 +182,20 @@ func (w *Workers) Close() {
 	}
 }
 
-// groups are the service's cgroups, the one in use first.
-func (w *Workers) groups() []string {
-	if w.group == "" {
-		return w.earlier
+// groups are the service's cgroups, those in use first.
+func (w *Workers) groups() (all []string) {
+	for _, g := range []string{w.group, w.scopes.base} {
+		if g != "" {
+			all = append(all, g)
+		}
 	}
-	return append([]string{w.group}, w.earlier...)
+	return append(all, w.earlier...)
+}
+
+// of are where a worker's cgroup may be.
+func (w *Workers) of(worker uint64) (dirs []string) {
+	for _, g := range w.groups() {
+		dirs = append(dirs, groupOf(g, worker), scopeOf(g, worker))
+	}
+	return dirs
 }

@@ -1,14 +1,21 @@
 // Package contain keeps each worker together with all that it starts, so that all
 // of it can be ended, whatever session, group or parent it has made for itself.
 //
+// Nothing that a worker has started outlives it: it may hold the worker's sockets and go on
+// taking connections. It is ended before the machine hears of the worker's end, which waits
+// for that no longer than workers.LeftoverLimit. All that is left then is ended at a stop.
+//
 // Where it can, each worker gets a cgroup (v2) below the one that masterd is in. Only
-// membership is used: no controller is enabled, because systemd cannot start a unit
-// again in whose cgroup one is enabled while a process of a killed master is left
-// below it. Where no cgroup can be made, or a process has left it, processes are found by the environment that
-// the worker was started with, by its session, and by their ancestors. That finds
-// everything but a process that has left its session, has lost its parent, and has
-// cleared or overwritten its environment; such a process becomes masterd's child, and
-// is ended at a stop.
+// membership and cgroup.kill are used and no controller is enabled, because systemd cannot
+// start a unit again in whose cgroup one is enabled while a process of a killed master is
+// left below it. A worker with limits of its own gets the cgroup of a systemd scope instead,
+// beside masterd's unit (scope_linux.go).
+//
+// Where no cgroup can be made, or a process has left it, processes are found by the
+// environment that the worker was started with, by its session, and by their ancestors. That
+// finds everything but a process that has left its session, has lost its parent, and has
+// cleared or overwritten its environment; such a process becomes masterd's child, and is
+// ended at a stop.
 package contain
 
 import (
@@ -37,8 +44,18 @@ const (
 type Worker struct {
 	ID    uint64
 	PID   int    // of its first process, which made its session; zero: it is not known
-	Begun string // that process's start, as proc.Begun says it
+	Begun string // that process's start, as process.Begun says it
 }
+
+// Limits are a worker's, together with all that it starts. Zero is none.
+type Limits struct {
+	Tasks              uint64 // processes and threads
+	Memory, MemoryHigh uint64 // bytes; above the second it is slowed down
+	Description        string // of its scope, for people
+}
+
+// Any tells whether there is one.
+func (l Limits) Any() bool { return l.Tasks > 0 || l.Memory > 0 || l.MemoryHigh > 0 }
 
 // Options say whose workers they are.
 type Options struct {

@@ -9,16 +9,14 @@ import (
 	"slices"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 // table is every process of the machine but this one, by number.
-type table map[int]proc.Facts
+type table map[int]process.Status
 
 func look() table {
-	all := table(proc.All())
+	all := table(process.Living())
 	delete(all, os.Getpid())
 	return all
 }
@@ -35,18 +33,22 @@ func children() map[int]string {
 }
 
 // marker tells the workers' processes by what they were started with, and by which
-// directory that means to them.
+// directory that means to them. It is for one look at all processes.
 func (w *Workers) marker() func(pid int) (worker uint64, ok bool) {
+	var environs process.Environs
 	return func(pid int) (uint64, bool) {
-		id, ok := w.opt.Marked(proc.Environ(pid))
-		return id, ok && proc.Sees(pid, w.opt.RuntimeDir)
+		id, ok := w.opt.Marked(environs.Of(pid))
+		return id, ok && process.Sees(pid, w.opt.RuntimeDir)
 	}
 }
 
 // operators tells the operator's processes from workers'. They run as this user: a
-// worker with another one cannot pretend to be one of them.
-func (w *Workers) operators(pid int) bool {
-	return w.opt.Operators != nil && owner(pid) == fmt.Sprint(os.Geteuid()) && w.opt.Operators(proc.Environ(pid))
+// worker with another one cannot pretend to be one of them. It is for one look, too.
+func (w *Workers) operators() func(pid int) bool {
+	var environs process.Environs
+	return func(pid int) bool {
+		return w.opt.Operators != nil && owner(pid) == fmt.Sprint(os.Geteuid()) && w.opt.Operators(environs.Of(pid))
+	}
 }
 
 // of are a worker's processes: those that were started with its environment, or are
@@ -109,7 +111,9 @@ func (w *Workers) endFound(find func(table) []int) (ended []int, err error) {
 	for late := time.Now().Add(killLimit); ; time.Sleep(pause) {
 		pause = min(2*pause, killLookLast) // a look reads the environment of every process
 		all := look()
-		left := slices.DeleteFunc(find(all), func(pid int) bool { return refused[pid] == all[pid].Begun && refused[pid] != "" })
+		left := slices.DeleteFunc(find(all), func(pid int) bool {
+			return refused[pid] == all[pid].Begun && refused[pid] != ""
+		})
 		if len(left) > 0 && time.Now().After(late) {
 			return ended, errors.Join(err, fmt.Errorf("processes %v are still there %s after KILL", left, killLimit))
 		}
@@ -129,7 +133,8 @@ func (w *Workers) endFound(find func(table) []int) (ended []int, err error) {
 			case errors.Is(e, fs.ErrPermission):
 				refused[pid] = begun
 				if len(refused) <= maxEnded {
-					err = errors.Join(err, fmt.Errorf("process %d (user %s) may not be ended by masterd's user %d: end it by hand (sudo kill %[1]d), or have the worker end it", pid, owner(pid), os.Geteuid()))
+					err = errors.Join(err, fmt.Errorf("process %d (user %s) may not be ended by masterd's user %d: end it by hand "+
+						"(sudo kill %[1]d), or have the worker end it", pid, owner(pid), os.Geteuid()))
 				}
 			default:
 				waits = true // gone, or not to be told; the next look says
@@ -141,11 +146,11 @@ func (w *Workers) endFound(find func(table) []int) (ended []int, err error) {
 	}
 }
 
-// owner is the user of a process, by number.
+// owner is the user of a process, for people.
 func owner(pid int) string {
-	var st unix.Stat_t
-	if unix.Stat(fmt.Sprintf("/proc/%d", pid), &st) != nil {
+	uid, err := process.Owner(pid)
+	if err != nil {
 		return "unknown"
 	}
-	return fmt.Sprint(st.Uid)
+	return fmt.Sprint(uid)
 }

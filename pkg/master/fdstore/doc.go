@@ -1,9 +1,16 @@
 // Package fdstore keeps descriptors that workers have asked to be kept
 // (FDSTORE=1 of sd_notify): the next workers of the service are started with them,
 // of whatever generation they are. The keeper holds them beside the master.
+//
+// A [Store] owns the descriptors that it was given, and hands out duplicates, which
+// the caller closes. How many one service may store is the caller's limit.
 package fdstore
 
-import "go.uber.org/zap"
+import (
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/master/keeper"
+)
 
 // HeldPrefix begins the names of all that the keeper holds for this room.
 const HeldPrefix = "stored/"
@@ -16,22 +23,14 @@ const unnamed = "stored"
 
 // Options say who else holds what is stored.
 type Options struct {
-	Keep func(name string, meta []byte, fd int)
-	Drop func(name string)
-	Log  *zap.Logger // may be nil
+	Keeper keeper.Holder // holds it beside the store
+	Log    *zap.Logger   // may be nil
 }
 
 // File is a stored descriptor, for a worker that is started.
 type File struct {
 	Name string // for LISTEN_FDNAMES
 	FD   int    // a duplicate, which the caller closes
-}
-
-// Held is what the keeper has held.
-type Held struct {
-	Name string
-	Meta []byte
-	FD   int
 }
 
 // meta is what the keeper holds beside a descriptor.

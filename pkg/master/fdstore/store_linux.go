@@ -14,7 +14,8 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
+	"github.com/masterd/masterd/pkg/master/keeper"
 )
 
 // Store has what is stored. Its methods may be called from any goroutine.
@@ -40,6 +41,9 @@ func New(o Options) (*Store, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
+	if o.Keeper == nil {
+		o.Keeper = keeper.Nobody{}
+	}
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err == nil {
 		err = unix.SetNonblock(fd, true) // or the runtime would not wait for it
@@ -62,12 +66,16 @@ func (s *Store) Add(name string, fds []int, poll bool, max int) error {
 		name = unnamed
 	}
 	var fit, away []int
-	for _, fd := range fds {
-		if waitsForOthers(fd) {
-			away = append(away, fd)
-		} else {
-			fit = append(fit, fd)
+	if !fdpass.Await(s.done, func() {
+		for _, fd := range fds {
+			if waitsForOthers(fd) {
+				away = append(away, fd)
+			} else {
+				fit = append(fit, fd)
+			}
 		}
+	}) {
+		return errClosed // whoever is asked about them may have them open as long as this process runs
 	}
 	unfit, refused := len(away), 0
 	s.mu.Lock()
@@ -87,24 +95,31 @@ func (s *Store) Add(name string, fds []int, poll bool, max int) error {
 	}
 	there := len(s.items)
 	s.mu.Unlock()
-	ipc.DiscardWait(s.done, away...)
+	fdpass.DiscardWait(s.done, away...)
 	switch {
 	case unfit > 0:
-		return fmt.Errorf("%d of %d descriptors %q are not kept: they are files of a network or FUSE file system, and closing one can take for ever; put the file elsewhere, or store a socket or memory (memfd_create)", unfit, len(fds), name)
+		return fmt.Errorf("%d of %d descriptors %q are not kept: they are files of a network or FUSE file system, and "+
+			"closing one can take for ever; put the file elsewhere, or store a socket or memory (memfd_create)",
+			unfit, len(fds), name)
 	case refused > 0:
-		return fmt.Errorf("%d of %d descriptors %q are not kept: worker.fd_store allows %d, and there are %d", refused, len(fds), name, max, there)
+		return fmt.Errorf("%d of %d descriptors %q are not kept: worker.fd_store allows %d, and there are %d", refused,
+			len(fds), name, max, there)
 	}
 	return nil
 }
 
+var errClosed = errors.New("masterd ends")
+
 // remote are file systems on which another process or machine answers a close.
-var remote = []int64{unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.SMB_SUPER_MAGIC,
+var remote = []int64{unix.FUSE_SUPER_MAGIC, unix.NFS_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC,
+	unix.SMB_SUPER_MAGIC,
 	unix.V9FS_MAGIC, unix.CEPH_SUPER_MAGIC, unix.AFS_SUPER_MAGIC, unix.CODA_SUPER_MAGIC, unix.OCFS2_SUPER_MAGIC}
 
-// waitsForOthers tells whether a file is on one of these. Asking may wait, too.
+// waitsForOthers tells whether a file is on one of these. Asking may wait, too; and only
+// on such a file system is it answered by an error.
 func waitsForOthers(fd int) bool {
 	var st unix.Statfs_t
-	return unix.Fstatfs(fd, &st) == nil && slices.Contains(remote, int64(st.Type))
+	return unix.Fstatfs(fd, &st) != nil || slices.Contains(remote, int64(st.Type))
 }
 
 // has tells whether the same open file is kept.
@@ -135,20 +150,15 @@ func (s *Store) put(i *item) {
 		// watched, and has no other end.
 		_ = s.control(unix.EPOLL_CTL_ADD, i)
 	}
-	if text, err := json.Marshal(i.meta); err == nil && s.o.Keep != nil {
-		s.o.Keep(i.name(), text, i.fd)
+	if text, err := json.Marshal(i.meta); err == nil {
+		s.o.Keeper.Put(i.name(), text, i.fd)
 	}
 }
 
 func (s *Store) control(op int, i *item) error {
-	raw, err := s.watch.SyscallConn()
-	if err != nil {
-		return err
-	}
-	cerr := raw.Control(func(fd uintptr) {
-		err = unix.EpollCtl(int(fd), op, i.fd, &unix.EpollEvent{Events: unix.EPOLLET & 0xffffffff, Fd: int32(i.id)})
+	return fdpass.Control(s.watch, func(fd int) error {
+		return unix.EpollCtl(fd, op, i.fd, &unix.EpollEvent{Events: unix.EPOLLET & 0xffffffff, Fd: int32(i.id)})
 	})
-	return errors.Join(cerr, err)
 }
 
 func (i *item) name() string { return HeldPrefix + strconv.Itoa(i.id) }
@@ -169,10 +179,8 @@ func (s *Store) drop(chosen func(*item) bool) {
 			continue
 		}
 		_ = s.control(unix.EPOLL_CTL_DEL, i) // other holders of the file would keep it watched
-		ipc.Discard(i.fd)
-		if s.o.Drop != nil {
-			s.o.Drop(i.name())
-		}
+		s.o.Keeper.Drop(i.name())
+		fdpass.Discard(i.fd)
 	}
 	s.items = rest
 }
@@ -182,7 +190,7 @@ func (s *Store) Files() (files []File, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, i := range s.items {
-		fd, err := unix.FcntlInt(uintptr(i.fd), unix.F_DUPFD_CLOEXEC, 3)
+		fd, err := fdpass.Duplicate(i.fd)
 		if err != nil {
 			for _, f := range files {
 				_ = unix.Close(f.FD)
@@ -203,7 +211,7 @@ func (s *Store) Count() int {
 
 // Adopt takes over what an earlier master has stored. What cannot be understood is
 // let go.
-func (s *Store) Adopt(all []Held) {
+func (s *Store) Adopt(all []keeper.Held) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, h := range all {
@@ -215,25 +223,12 @@ func (s *Store) Adopt(all []Held) {
 		}
 		if err != nil || len(s.items) >= Max {
 			s.o.Log.Warn("a stored descriptor is let go, it is not understood", zap.String("name", h.Name), zap.Error(err))
-			ipc.Discard(h.FD)
-			if s.o.Drop != nil {
-				s.o.Drop(h.Name)
-			}
+			fdpass.Discard(h.FD)
+			s.o.Keeper.Drop(h.Name)
 			continue
 		}
 		s.last = max(s.last, id)
 		s.put(&item{id, m, h.FD})
-	}
-}
-
-// KeepAgain tells Keep of everything.
-func (s *Store) KeepAgain() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, i := range s.items {
-		if text, err := json.Marshal(i.meta); err == nil && s.o.Keep != nil {
-			s.o.Keep(i.name(), text, i.fd)
-		}
 	}
 }
 
@@ -245,7 +240,7 @@ func (s *Store) Close() {
 	defer s.mu.Unlock()
 	_ = s.watch.Close()
 	for _, i := range s.items {
-		ipc.Discard(i.fd)
+		fdpass.Discard(i.fd)
 	}
 	s.items, s.closed = nil, true
 }

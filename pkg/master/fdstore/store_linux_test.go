@@ -2,62 +2,24 @@ package fdstore
 
 import (
 	"os"
-	"sync"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/keeper"
+	"github.com/masterd/masterd/pkg/master/keeper/keepertest"
 )
 
-type keeper struct {
-	sync.Mutex
-	meta map[string]string
-	fds  map[string]int
-}
-
-func (k *keeper) options(t testing.TB) Options {
-	return Options{
-		Keep: func(name string, meta []byte, fd int) {
-			n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
-			if err != nil {
-				t.Error(err)
-			}
-			k.Lock()
-			defer k.Unlock()
-			k.meta[name], k.fds[name] = string(meta), n
-		},
-		Drop: func(name string) {
-			k.Lock()
-			defer k.Unlock()
-			unix.Close(k.fds[name])
-			delete(k.meta, name)
-			delete(k.fds, name)
-		},
-	}
-}
-
-func open(t testing.TB) (*Store, *keeper) {
+func open(t testing.TB) (*Store, *keepertest.Shelf) {
 	t.Helper()
-	k := &keeper{meta: map[string]string{}, fds: map[string]int{}}
-	s, err := New(k.options(t))
+	k := keepertest.New(t)
+	s, err := New(Options{Keeper: k})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		s.Close()
-		k.Lock()
-		defer k.Unlock()
-		for _, fd := range k.fds {
-			unix.Close(fd)
-		}
-	})
+	t.Cleanup(s.Close)
 	return s, k
-}
-
-func (k *keeper) count() int {
-	k.Lock()
-	defer k.Unlock()
-	return len(k.fds)
 }
 
 func pipe(t *testing.T) (r, w int) {
@@ -110,12 +72,12 @@ func TestStoreIsBounded(t *testing.T) {
 	if err := s.Add("", ends, true, 2); err == nil {
 		t.Error("three more were taken where one had room")
 	}
-	if got := names(t, s); len(got) != 2 || got[0] != "cache" || got[1] != "stored" || k.count() != 2 {
-		t.Errorf("%v, held %d", got, k.count())
+	if got := names(t, s); len(got) != 2 || got[0] != "cache" || got[1] != "stored" || len(k.Names()) != 2 {
+		t.Errorf("%v, held %q", got, k.Names())
 	}
 	s.Remove("cache")
-	if got := names(t, s); len(got) != 1 || k.count() != 1 {
-		t.Errorf("%v, held %d", got, k.count())
+	if got := names(t, s); len(got) != 1 || len(k.Names()) != 1 {
+		t.Errorf("%v, held %q", got, k.Names())
 	}
 }
 
@@ -162,13 +124,11 @@ func TestNextMasterHasThem(t *testing.T) {
 	if err := s.Add("cache", []int{r}, true, 5); err != nil {
 		t.Fatal(err)
 	}
-	var held []Held
-	for name, fd := range k.fds {
-		held = append(held, Held{name, []byte(k.meta[name]), dup(t, fd)})
-	}
+	k.Check()
+	held := k.All()
 	bad, bw := pipe(t)
 	unix.Close(bw)
-	held = append(held, Held{HeldPrefix + "x", []byte("{}"), bad})
+	held = append(held, keeper.Held{Name: HeldPrefix + "x", Meta: []byte("{}"), FD: bad})
 	s.Close()
 	next, _ := open(t)
 	next.Adopt(held)
@@ -195,9 +155,9 @@ func FuzzAdopt(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Adopt([]Held{{Name: name, Meta: meta, FD: fd}})
-		if n := s.Count(); n > 1 || n != k.count() {
-			t.Errorf("%d are stored, %d kept", n, k.count())
+		s.Adopt([]keeper.Held{{Name: name, Meta: meta, FD: fd}})
+		if n := s.Count(); n > 1 || n != len(k.Names()) {
+			t.Errorf("%d are stored, %q kept", n, k.Names())
 		}
 	})
 }

@@ -20,6 +20,9 @@ import (
 	"github.com/masterd/masterd/pkg/api"
 )
 
+// FileName is the history's in the state directory. Files that were full are beside it.
+const FileName = "history.jsonl"
+
 const (
 	maxEntries = 1000                // entries in memory, the newest; and such as a full disk keeps waiting
 	maxLine    = 64 << 10            // bytes of one line
@@ -317,13 +320,6 @@ func (l *Log) End() End {
 
 // Unwritten says why entries are in memory alone; nil: they are not.
 func (l *Log) Unwritten() error { return l.unwritten }
-
-// Skipped tells how many lines of the file were torn or not entries.
-func (l *Log) Skipped() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.skipped
-}
 
 // Close closes the file; entries that could not be written are lost then, and
 // the error says how many. Last goes on working, Append says that it is closed.

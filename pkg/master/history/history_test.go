@@ -457,3 +457,10 @@ func TestConcurrentUse(t *testing.T) {
 		t.Errorf("append after close: %v", err)
 	}
 }
+
+// Skipped tells how many lines of the file were torn or not entries.
+func (l *Log) Skipped() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.skipped
+}

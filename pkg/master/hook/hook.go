@@ -1,5 +1,6 @@
 // Package hook runs an operator's hooks: argument lists, without a shell, in a
-// process group of their own that does not outlive its time.
+// process group of their own that does not outlive its time. [Run] waits for the
+// hook, so it is called beside the loop.
 package hook
 
 import (
@@ -63,8 +64,9 @@ func (f Facts) environ() []string {
 	return env
 }
 
-// Run runs one hook and returns the beginning of what it wrote. When ctx ends,
-// its whole process group is killed.
+// Run runs one hook and returns the beginning of what it wrote, on both streams together.
+// When ctx ends, its whole process group is killed, and the error says that it took too long.
+// Other errors end with the last line of the output. It may be called from any goroutine.
 func Run(ctx context.Context, args []string, f Facts) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 	out := &bounded{}

@@ -9,10 +9,10 @@ import (
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
-	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // Formats.
@@ -60,7 +60,8 @@ func Open(o Options) (*Journal, error) {
 		core.enc.AddString("service_name", o.Service)
 		j.pass = newJSONPasser(o.Service).pass
 	default:
-		return nil, fmt.Errorf("a log format %q does not exist: it is %s, %s or %s", format, FormatAuto, FormatConsole, FormatJSON)
+		return nil, fmt.Errorf("a log format %q does not exist: it is %s, %s or %s",
+			format, FormatAuto, FormatConsole, FormatJSON)
 	}
 	j.out = newWriter(o.File, o.Stderr, core.note)
 	core.out = j.out
@@ -78,15 +79,6 @@ func (j *Journal) Logger() *zap.Logger { return j.log }
 // Line passes on a line that a worker with this pid (0: not known) wrote.
 func (j *Journal) Line(l api.LogLine, pid int) {
 	j.out.put(line{text: j.pass(l, pid), workers: true})
-}
-
-// SetLevel changes which of the master's own lines are logged.
-func (j *Journal) SetLevel(level string) error {
-	l, err := levelOf(level)
-	if err == nil {
-		j.level.SetLevel(l)
-	}
-	return err
 }
 
 // Unopened says why the file has not been opened so far; nil: it was, or there is none.
@@ -109,12 +101,6 @@ func (j *Journal) Trace() string {
 	return hex.EncodeToString(id[:])
 }
 
-// Lost counts the lines that were written nowhere: the master's own, and its workers'.
-func (j *Journal) Lost() (own, workers uint64) {
-	l := j.out.losses()
-	return l.own, l.workers
-}
-
 // Close writes what is waiting, for at most 2 s, and closes the file.
 func (j *Journal) Close() error { return j.out.close() }
 
@@ -134,28 +120,16 @@ func levelOf(name string) (zapcore.Level, error) {
 
 func terminal(f *os.File) bool {
 	is := false
-	control(f, func(fd int) { is = term.IsTerminal(fd) })
+	_ = fdpass.Control(f, func(fd int) error { is = term.IsTerminal(fd); return nil })
 	return is
-}
-
-// control is f's descriptor without Fd, which would make it blocking for
-// everybody who shares it.
-func control(f *os.File, do func(fd int)) {
-	if f == nil {
-		return
-	}
-	if conn, err := f.SyscallConn(); err == nil {
-		conn.Control(func(fd uintptr) { do(int(fd)) })
-	}
 }
 
 // duplicate is f under another number: the runtime ends the process when a
 // write to descriptor 1 or 2 finds nobody reading, and a supervisor must not
 // die with whoever read its log.
 func duplicate(f *os.File) *os.File {
-	fd := -1
-	control(f, func(n int) { fd, _ = unix.FcntlInt(uintptr(n), unix.F_DUPFD_CLOEXEC, 3) })
-	if fd < 0 {
+	fd, err := fdpass.DuplicateOf(f)
+	if err != nil {
 		return nil
 	}
 	return os.NewFile(uintptr(fd), f.Name())

@@ -445,3 +445,18 @@ func BenchmarkPass(b *testing.B) {
 		})
 	}
 }
+
+// SetLevel changes which of the master's own lines are logged.
+func (j *Journal) SetLevel(level string) error {
+	l, err := levelOf(level)
+	if err == nil {
+		j.level.SetLevel(l)
+	}
+	return err
+}
+
+// Lost counts the lines that were written nowhere: the master's own, and its workers'.
+func (j *Journal) Lost() (own, workers uint64) {
+	l := j.out.losses()
+	return l.own, l.workers
+}

@@ -125,7 +125,8 @@ func (w *writer) run() {
 			w.mu.Unlock()
 		}
 		if unsaid > 0 {
-			w.write(w.note(fmt.Sprintf("%d lines of this log are missing before this one: they could not be written fast enough", unsaid)))
+			w.write(w.note(fmt.Sprintf(
+				"%d lines of this log are missing before this one: they could not be written fast enough", unsaid)))
 		}
 		w.mu.Lock()
 		idle := len(w.queue) == 0 && w.unsaid == 0

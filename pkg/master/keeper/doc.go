@@ -21,6 +21,14 @@
 // that it has sent. Messages of a kind that is not known are ignored: a keeper
 // outlives upgrades of its master, in both directions.
 //
+// The keeper knows of names, a few bytes for each and descriptors, and of nothing else. It
+// has no timers but those of a guard: the less it does, the less can end it. If it dies, the
+// master starts another one, and its [Registry] gives that everything again.
+//
+// After an upgrade the keeper guards the new master: for a minute, or until that one says
+// that it is well, it has the program of the one before, and starts it again if the new
+// master dies or does not join in time (guard_linux.go).
+//
 // The lock of the service decides who is master. The keeper believes the newest.
 // TERM ends a keeper that has no master, and means nothing to one that has.
 package keeper

@@ -57,7 +57,8 @@ func decode(b []byte) (frame, error) {
 	name, meta := int(binary.BigEndian.Uint16(b[1:])), int(binary.BigEndian.Uint16(b[3:]))
 	switch {
 	case name > MaxName || meta > MaxMeta:
-		return frame{}, fmt.Errorf("a frame with a name of %d bytes and %d more: %d and %d are allowed", name, meta, MaxName, MaxMeta)
+		return frame{}, fmt.Errorf("a frame with a name of %d bytes and %d more: %d and %d are allowed", name, meta,
+			MaxName, MaxMeta)
 	case len(b) != headSize+name+meta:
 		return frame{}, fmt.Errorf("a frame of %d bytes says it has %d", len(b), headSize+name+meta)
 	}

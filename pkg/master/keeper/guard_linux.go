@@ -12,10 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
+	"github.com/masterd/masterd/pkg/master/proc"
 )
 
 const (
-	maxOrder   = 8 << 20                // bytes of arguments and environment, coded; the kernel allows an exec some 2 MiB
+	// bytes of arguments and environment, coded; the kernel allows an exec some 2 MiB
+	maxOrder   = 8 << 20
 	dyingLimit = 500 * time.Millisecond // for a killed process to be gone
 )
 
@@ -50,7 +53,8 @@ func (k *keeper) setGuard(m *master, p *packet) error {
 	if err != nil {
 		return fmt.Errorf("the guard's order: %w", err)
 	}
-	g := &guard{order: o, program: os.NewFile(uintptr(p.fds[0]), "program"), until: time.Now().Add(o.For), off: make(chan struct{})}
+	g := &guard{order: o, program: os.NewFile(uintptr(p.fds[0]), "program"), until: time.Now().Add(o.For),
+		off: make(chan struct{})}
 	if len(p.fds) > 2 {
 		g.stderr = os.NewFile(uintptr(p.fds[2]), "stderr")
 	}
@@ -151,7 +155,7 @@ func (k *keeper) stand(g *guard, m *master, joined <-chan struct{}) {
 func (g *guard) start() {
 	cmd := &exec.Cmd{
 		Path: fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), g.program.Fd()), // the child's descriptors are moved
-		Args: words(g.Args), Env: words(g.Env), Dir: string(g.Dir),
+		Args: proc.Strings(g.Args), Env: proc.Strings(g.Env), Dir: string(g.Dir),
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
 	if _, err := os.Stat(cmd.Dir); err != nil {
@@ -165,7 +169,8 @@ func (g *guard) start() {
 		return
 	}
 	if err := cmd.Start(); err != nil {
-		g.say("masterd keeper: the masterd from before the upgrade could not be started: %v; workers serve on without a master: start one", err)
+		g.say("masterd keeper: the masterd from before the upgrade could not be started: %v; workers serve on without a "+
+			"master: start one", err)
 		return
 	}
 	g.say("masterd keeper: the masterd from before the upgrade was started as process %d", cmd.Process.Pid)
@@ -186,7 +191,8 @@ func (g *guard) startForSupervisor(cmd *exec.Cmd) {
 		unix.Close(null)
 	}
 	if err != nil {
-		g.say("masterd keeper: the masterd from before the upgrade could not be started: %v; workers serve on without a master", err)
+		g.say("masterd keeper: the masterd from before the upgrade could not be started: %v; workers serve on without a "+
+			"master", err)
 	} else {
 		resetOOM(pid)
 	}
@@ -199,25 +205,7 @@ func (g *guard) say(format string, args ...any) {
 	if g.stderr == nil {
 		return
 	}
-	fd := int(g.stderr.Fd())
-	polls := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}
-	if n, err := unix.Poll(polls, 0); err == nil && n == 1 && polls[0].Revents&unix.POLLOUT != 0 {
+	if events, _ := fdpass.Ready(int(g.stderr.Fd()), unix.POLLOUT, 0); events&unix.POLLOUT != 0 {
 		fmt.Fprintf(g.stderr, format+"\n", args...)
 	}
-}
-
-func octets(s []string) [][]byte {
-	out := make([][]byte, len(s))
-	for i := range s {
-		out[i] = []byte(s[i])
-	}
-	return out
-}
-
-func words(b [][]byte) []string {
-	out := make([]string, len(b))
-	for i := range b {
-		out[i] = string(b[i])
-	}
-	return out
 }

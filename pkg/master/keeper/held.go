@@ -37,12 +37,34 @@ type Options struct {
 	// room's own. Nil is this program, by /proc/self/exe: that stays what runs,
 	// whatever has become of its file. Its main function calls [Main] first.
 	Command []string
-	// Refill is called, in a goroutine of the client's, when the keeper was lost, or
-	// was not to be had at first, and there is one: everything is to be Put (again). It
-	// tells whether it was; then what that keeper still held of before is dropped.
-	Refill func() bool
-	Log    *zap.Logger
+	// Ready is called, in a goroutine of the registry's, when the keeper was lost, or was
+	// not to be had at first, and there is one. It returns true once everything that is to
+	// be held was put: the keeper is given that, and drops what else it holds. False: the
+	// master ends, and the keeper is left as it is. Nil: at once.
+	Ready func() bool
+	Log   *zap.Logger
 }
+
+// Holder has descriptors held by name, beyond the death of this process. Its methods may
+// be called from any goroutine and wait for no longer than 200 ms.
+type Holder interface {
+	// Put has fd held by a name, instead of what was held by it before, with what the next
+	// who has it must know of it; meta is not changed any more. fd stays the caller's, who
+	// keeps it open until the name was dropped, or another descriptor was put by it.
+	Put(name string, meta []byte, fd int)
+	// Drop has let go of what is held by a name, if anything. The descriptor is closed after
+	// that, and not before.
+	Drop(name string)
+}
+
+// Nobody is a [Holder] that holds nothing.
+type Nobody struct{}
+
+// Put does nothing.
+func (Nobody) Put(string, []byte, int) {}
+
+// Drop does nothing.
+func (Nobody) Drop(string) {}
 
 // Guard is what the keeper does should the master that has exec'd a new program
 // not come back: it starts the old one.
@@ -61,7 +83,7 @@ type Guard struct {
 	JoinWithin time.Duration
 }
 
-// What a client's error is.
+// What a registry's error is.
 var (
 	ErrReplaced = errors.New("another master has joined the keeper, this one has no keeper any more")
 	ErrLeft     = errors.New("the keeper was left")
@@ -94,7 +116,8 @@ func (o *Options) check() error {
 	case !filepath.IsAbs(o.Path):
 		return fmt.Errorf("the keeper's socket %q: its path must be absolute", o.Path)
 	case len(o.Path) > ipc.MaxPath:
-		return fmt.Errorf("the keeper's socket %q: its path has %d bytes, the kernel allows %d: choose a shorter runtime_dir", o.Path, len(o.Path), ipc.MaxPath)
+		return fmt.Errorf("the keeper's socket %q: its path has %d bytes, the kernel allows %d: choose a shorter "+
+			"runtime_dir", o.Path, len(o.Path), ipc.MaxPath)
 	}
 	if o.Log == nil {
 		o.Log = zap.NewNop()

@@ -12,7 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 const (
@@ -33,8 +33,8 @@ type thing struct {
 // keeper is the whole state of the process. mu is for the joins and for ends that
 // come at once; what is held only the goroutine of the one master touches.
 type keeper struct {
-	room int // descriptors that it may hold
-	held map[string]thing
+	limit int // descriptors that it may hold
+	held  map[string]thing
 
 	mu     sync.Mutex
 	master *master       // nil: there is none
@@ -50,10 +50,10 @@ type master struct {
 }
 
 func newKeeper() *keeper {
-	k := &keeper{room: MaxHeld, held: map[string]thing{}, joined: make(chan struct{}), ended: make(chan struct{})}
+	k := &keeper{limit: MaxHeld, held: map[string]thing{}, joined: make(chan struct{}), ended: make(chan struct{})}
 	var limit unix.Rlimit
 	if unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &limit) == nil && limit.Cur < MaxHeld+fdReserve {
-		k.room = max(0, int(limit.Cur)-fdReserve)
+		k.limit = max(0, int(limit.Cur)-fdReserve)
 	}
 	return k
 }
@@ -86,14 +86,14 @@ func (k *keeper) accept(socket *net.UnixListener) {
 func (k *keeper) greet(c *net.UnixConn) *link {
 	l, err := newLink(c)
 	if err != nil {
-		ipc.CloseConn(c)
+		fdpass.CloseConn(c)
 		return nil
 	}
 	c.SetReadDeadline(time.Now().Add(greetLimit))
 	p, err := l.receive()
 	p.close()
 	if err != nil || l.uid != os.Geteuid() || p.kind != kindJoin || len(p.meta) < 1 {
-		ipc.CloseConn(c)
+		fdpass.CloseConn(c)
 		l.release()
 		return nil
 	}
@@ -197,10 +197,11 @@ func (k *keeper) put(p *packet) error {
 	k.drop(p.name)
 	switch {
 	case p.cut:
-		return fmt.Errorf("the keeper may not open more descriptors than the %d that it holds: raise the limit of open files", len(k.held))
+		return fmt.Errorf("the keeper may not open more descriptors than the %d that it holds: raise the limit of open "+
+			"files", len(k.held))
 	case len(p.fds) != 1:
 		return fmt.Errorf("it came with %d descriptors", len(p.fds))
-	case len(k.held) >= k.room:
+	case len(k.held) >= k.limit:
 		return errors.New("the keeper has no room for more: raise the limit of open files")
 	}
 	k.held[p.name] = thing{p.fds[0], p.meta}
@@ -210,7 +211,7 @@ func (k *keeper) put(p *packet) error {
 
 func (k *keeper) drop(name string) {
 	if t, ok := k.held[name]; ok {
-		ipc.Discard(t.fd) // a worker may have made it
+		fdpass.Discard(t.fd) // a worker may have made it
 		delete(k.held, name)
 	}
 }

@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		dir, _ := os.Getwd()
 		fmt.Printf("old %s in %s as %q\n", os.Getenv("WORD"), dir, os.Args)
 	case "hang": // takes over, loses its connection, and hangs
-		c, _, err := Join(Options{Path: os.Args[1]})
+		c, err := Join(Options{Path: os.Args[1]})
 		if err != nil {
 			panic(err)
 		}
@@ -55,17 +55,17 @@ func dir(t testing.TB) string {
 	return d
 }
 
-func join(t testing.TB, path string, refill func() bool) (*Client, []Held) {
+func join(t testing.TB, path string, ready func() bool) (*Registry, []Held) {
 	t.Helper()
-	c, held, err := Join(Options{Path: path, Refill: refill})
+	r, err := Join(Options{Path: path, Ready: ready})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return c, held
+	return r, r.Take("")
 }
 
 // ends ends a keeper and sees that nothing is left of it.
-func ends(t testing.TB, c *Client, path string) {
+func ends(t testing.TB, c *Registry, path string) {
 	t.Helper()
 	pid := c.PID()
 	if err := c.End(); err != nil {
@@ -95,9 +95,9 @@ func eventually(t testing.TB, what string, fact func() bool) {
 	}
 }
 
-func put(t testing.TB, c *Client, name, meta string, fd int) {
+func put(t testing.TB, c *Registry, name, meta string, fd int) {
 	t.Helper()
-	if err := c.Put(name, []byte(meta), fd); err != nil {
+	if err := c.put(name, []byte(meta), fd); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -149,12 +149,12 @@ func TestWhatIsPutIsGivenToTheNext(t *testing.T) {
 	put(t, c, "a", "1", text(t, "one"))
 	put(t, c, "b", "2", text(t, "two"))
 	put(t, c, "a", "3", text(t, "three"))
-	if err := c.Drop("b"); err != nil {
+	if err := c.drop("b"); err != nil {
 		t.Fatal(err)
 	}
 	pid := c.PID()
 	c.Leave()
-	if err := c.Put("late", nil, 0); !errors.Is(err, ErrLeft) {
+	if err := c.put("late", nil, 0); !errors.Is(err, ErrLeft) {
 		t.Error(err)
 	}
 	f.Close()
@@ -197,7 +197,7 @@ func TestWhatIsPutIsGivenToTheNext(t *testing.T) {
 
 // asMaster puts n things, says so, and never ends by itself.
 func asMaster(path string) {
-	c, _, err := Join(Options{Path: path})
+	c, err := Join(Options{Path: path})
 	if err != nil {
 		panic(err)
 	}
@@ -206,7 +206,7 @@ func asMaster(path string) {
 		panic(err)
 	}
 	for i := 0; ; i++ {
-		if err := c.Put("n"+strconv.Itoa(i), nil, fd); err != nil {
+		if err := c.put("n"+strconv.Itoa(i), nil, fd); err != nil {
 			panic(err)
 		}
 		fmt.Println(i)
@@ -257,18 +257,23 @@ func TestKeeperIsReplaced(t *testing.T) {
 			path := filepath.Join(dir(t), "keeper.sock")
 			fd := text(t, "x")
 			refilled := make(chan struct{}, 10)
-			var c *Client
-			c, _ = join(t, path, func() bool {
-				put(t, c, "again", "", fd)
+			c, _ := join(t, path, func() bool {
 				refilled <- struct{}{}
 				return true
 			})
 			first := c.PID()
 			put(t, c, "before", "", fd)
+			put(t, c, "again", "1", fd)
+			put(t, c, "again", "2", fd)
+			put(t, c, "gone", "", fd)
+			if err := c.drop("gone"); err != nil {
+				t.Fatal(err)
+			}
 			if err := unix.Kill(first, sig); err != nil {
 				t.Fatal(err)
 			}
-			for n := 0; len(refilled) == 0 && n < 100_000; n++ { // one that is stopped is noticed when it takes no more
+			// one that is stopped is noticed when it takes no more
+			for n := 0; n == 0 || len(refilled) == 0 && n < 100_000; n++ {
 				put(t, c, "meanwhile", "", fd)
 				if sig == syscall.SIGKILL {
 					time.Sleep(time.Millisecond)
@@ -280,8 +285,8 @@ func TestKeeperIsReplaced(t *testing.T) {
 			}
 			c.Leave()
 			next, held := join(t, path, nil)
-			if got := contents(t, held); got["again"] != ":x" {
-				t.Error(got)
+			if got, want := contents(t, held), map[string]string{"before": ":x", "again": "2:x", "meanwhile": ":x"}; !maps.Equal(got, want) {
+				t.Errorf("%v, want %v", got, want)
 			}
 			ends(t, next, path)
 		})
@@ -298,13 +303,10 @@ func TestThereIsNoKeeperAtFirst(t *testing.T) {
 		}
 		fd := text(t, "x")
 		refilled := make(chan struct{}, 10)
-		ready := make(chan *Client, 1)
 		c, held := join(t, path, func() bool {
-			put(t, <-ready, "again", "", fd)
 			refilled <- struct{}{}
 			return true
 		})
-		ready <- c
 		if len(held) > 0 || c.PID() != 0 {
 			t.Fatalf("keeper %d holds %v", c.PID(), held)
 		}
@@ -322,7 +324,7 @@ func TestThereIsNoKeeperAtFirst(t *testing.T) {
 		<-refilled
 		c.Leave()
 		next, held := join(t, path, nil)
-		if got, want := contents(t, held), map[string]string{"again": ":x"}; !maps.Equal(got, want) {
+		if got, want := contents(t, held), map[string]string{"meanwhile": ":x"}; !maps.Equal(got, want) {
 			t.Errorf("%v, want %v", got, want)
 		}
 		ends(t, next, path)
@@ -337,7 +339,7 @@ func TestTheNewestIsTheMaster(t *testing.T) {
 	if got := contents(t, held); got["a"] != ":1" {
 		t.Error(got)
 	}
-	eventually(t, "the first is told", func() bool { return errors.Is(first.Put("b", nil, 0), ErrReplaced) })
+	eventually(t, "the first is told", func() bool { return errors.Is(first.put("b", nil, 0), ErrReplaced) })
 	first.Leave()
 	ends(t, second, path)
 }
@@ -445,7 +447,7 @@ func TestNonsense(t *testing.T) {
 	}
 	// From the master: it joins again, and nothing is lost but the nonsense.
 	k := c.link
-	if _, err := k.Write([]byte{2, 0}); err != nil {
+	if err := k.Send(patience, []byte{2, 0}); err != nil {
 		t.Error(err)
 	}
 	c.Leave()
@@ -461,13 +463,10 @@ func TestNonsense(t *testing.T) {
 func TestConnectionIsLostForAMoment(t *testing.T) {
 	for _, ends := range []bool{false, true} {
 		path := filepath.Join(dir(t), "keeper.sock")
-		refilled := make(chan struct{})
-		var c *Client
-		c, _ = join(t, path, func() bool {
-			defer close(refilled)
-			if !ends {
-				put(t, c, "stays", "", text(t, "new"))
-			}
+		lost, known := make(chan struct{}), make(chan struct{})
+		c, _ := join(t, path, func() bool {
+			close(lost)
+			<-known
 			return !ends
 		})
 		put(t, c, "stays", "", text(t, "old"))
@@ -475,7 +474,12 @@ func TestConnectionIsLostForAMoment(t *testing.T) {
 		if err := c.link.Close(); err != nil {
 			t.Fatal(err)
 		}
-		<-refilled
+		<-lost
+		c.telling.Lock() // what is put and dropped while there is no connection
+		c.entries["stays"] = entry{nil, text(t, "new")}
+		delete(c.entries, "goes")
+		c.telling.Unlock()
+		close(known)
 		c.Leave()
 		next, held := join(t, path, nil)
 		got := contents(t, held)
@@ -497,10 +501,10 @@ func TestPutOfNothing(t *testing.T) {
 	c, _ := join(t, path, nil)
 	pid := c.PID()
 	for name, err := range map[string]error{
-		"closed":   c.Put("a", nil, 9999),
-		"no name":  c.Put("", nil, 0),
-		"long":     c.Put(strings.Repeat("n", MaxName+1), nil, 0),
-		"too much": c.Put("a", make([]byte, MaxMeta+1), 0),
+		"closed":   c.put("a", nil, 9999),
+		"no name":  c.put("", nil, 0),
+		"long":     c.put(strings.Repeat("n", MaxName+1), nil, 0),
+		"too much": c.put("a", make([]byte, MaxMeta+1), 0),
 	} {
 		if err == nil {
 			t.Errorf("%s: it was taken", name)
@@ -515,7 +519,7 @@ func TestPutOfNothing(t *testing.T) {
 
 // guarded is a process that stands for a master after its exec: it has joined,
 // and lives on without a connection.
-func guarded(t *testing.T, path string, within time.Duration) (c *Client, out *os.File, pid int) {
+func guarded(t *testing.T, path string, within time.Duration) (c *Registry, out *os.File, pid int) {
 	t.Helper()
 	program, err := os.Open("/proc/self/exe")
 	if err != nil {
@@ -568,7 +572,7 @@ func TestGuardStartsTheOldOne(t *testing.T) {
 	path := filepath.Join(dir(t), "keeper.sock")
 	c, out, keeper := guarded(t, path, time.Minute)
 	next := forge(t, path, "master") // has taken over, and dies
-	eventually(t, "it has joined", func() bool { return errors.Is(c.Put("x", nil, 0), ErrReplaced) })
+	eventually(t, "it has joined", func() bool { return errors.Is(c.put("x", nil, 0), ErrReplaced) })
 	c.Leave()
 	next.Process.Kill()
 	next.Wait()
@@ -585,8 +589,8 @@ func TestGuardStartsTheOldOne(t *testing.T) {
 
 // Nobody is started when somebody joins in time, or when the guard was ended.
 func TestGuardStandsBy(t *testing.T) {
-	for name, end := range map[string]func(t *testing.T, path string) *Client{
-		"joined":    func(t *testing.T, path string) *Client { c, _ := join(t, path, nil); return c },
+	for name, end := range map[string]func(t *testing.T, path string) *Registry{
+		"joined":    func(t *testing.T, path string) *Registry { c, _ := join(t, path, nil); return c },
 		"unguarded": nil,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -619,7 +623,7 @@ func TestGuardKillsWhoHangs(t *testing.T) {
 	path := filepath.Join(dir(t), "keeper.sock")
 	c, out, _ := guarded(t, path, 50*time.Millisecond)
 	next := forge(t, path, "hang")
-	eventually(t, "it has joined", func() bool { return errors.Is(c.Put("x", nil, 0), ErrReplaced) })
+	eventually(t, "it has joined", func() bool { return errors.Is(c.put("x", nil, 0), ErrReplaced) })
 	c.Leave()
 	heard(t, out, "has not joined the keeper within 50ms and is killed", "old \xff in / as")
 	if err := next.Wait(); err == nil {

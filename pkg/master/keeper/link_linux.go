@@ -1,46 +1,33 @@
 package keeper
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
-
-// sendPause passes before a send is tried again for which the kernel had no room:
-// too many descriptors are under way, or there is no memory.
-const sendPause = 5 * time.Millisecond
 
 // link is a connection between a master and a keeper.
 type link struct {
-	*net.UnixConn
+	*fdpass.Conn
 	pid, uid int      // of the other side
 	process  *os.File // its pidfd; nil: the kernel gives none
-	sending  sync.Mutex
-	buf      [maxFrame + 1]byte
 }
 
 func newLink(c *net.UnixConn) (*link, error) {
-	l := &link{UnixConn: c}
-	raw, err := c.SyscallConn()
+	conn, err := fdpass.New(c, maxFrame, maxFDs)
 	if err != nil {
 		return nil, err
 	}
-	var cred *unix.Ucred
-	if cerr := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) }); cerr != nil {
-		err = cerr
-	}
+	cred, err := fdpass.Peer(conn)
 	if err != nil {
-		return nil, os.NewSyscallError("getsockopt SO_PEERCRED", err)
+		return nil, err
 	}
-	l.uid = int(cred.Uid)
+	l := &link{Conn: conn, uid: int(cred.Uid)}
 	l.follow(int(cred.Pid))
 	return l, nil
 }
@@ -61,34 +48,27 @@ func (l *link) release() {
 	}
 }
 
-// kill tells the kernel to end it.
-func (l *link) kill() {
-	l.byFD(func(fd int) { _ = unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0) })
+// signal has the kernel send one to it.
+func (l *link) signal(sig unix.Signal) {
+	if l.process != nil {
+		_ = fdpass.Control(l.process, func(fd int) error { return unix.PidfdSendSignal(fd, sig, nil, 0) })
+	}
 }
+
+// kill tells the kernel to end it.
+func (l *link) kill() { l.signal(unix.SIGKILL) }
 
 // gone waits for its end; it is true too where that cannot be known.
 func (l *link) gone(limit time.Duration) bool {
-	deadline := time.Now().Add(limit)
 	is := true
-	l.byFD(func(fd int) {
-		for {
-			left := max(0, time.Until(deadline))
-			n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, int(left.Milliseconds()))
-			if is = n > 0; err == nil || left == 0 {
-				return
-			}
-		}
-	})
+	if l.process != nil {
+		_ = fdpass.Control(l.process, func(fd int) error {
+			events, err := fdpass.Ready(fd, unix.POLLIN, limit)
+			is = events != 0
+			return err
+		})
+	}
 	return is
-}
-
-func (l *link) byFD(f func(fd int)) {
-	if l.process == nil {
-		return
-	}
-	if raw, err := l.process.SyscallConn(); err == nil {
-		_ = raw.Control(func(fd uintptr) { f(int(fd)) })
-	}
 }
 
 // packet is what came with one read.
@@ -99,71 +79,31 @@ type packet struct {
 }
 
 func (p *packet) close() {
-	ipc.Discard(p.fds...)
+	fdpass.Discard(p.fds...)
 	p.fds = nil
 }
 
 // receive waits for a packet. After an error the other side is not to be
 // believed any more.
 func (l *link) receive() (packet, error) {
-	var oob [128]byte
-	for reset := false; ; {
-		n, oobn, flags, _, err := l.ReadMsgUnix(l.buf[:], oob[:unix.CmsgSpace(4*maxFDs)])
-		if errors.Is(err, unix.ECONNRESET) && !reset {
-			// The other side went without reading all that we sent. The kernel says
-			// so once, before it hands out what the other side had sent.
-			reset = true
-			continue
-		}
-		p := packet{fds: rights(oob[:oobn]), cut: flags&unix.MSG_CTRUNC != 0}
-		switch {
-		case err != nil:
-		case n == 0: // nobody sends an empty packet
-			err = io.EOF
-		case flags&unix.MSG_TRUNC != 0 || n > maxFrame:
-			err = fmt.Errorf("a frame of more than %d bytes", maxFrame)
-		default:
-			p.frame, err = decode(l.buf[:n])
-		}
-		if err != nil {
-			p.close()
-		}
-		return p, err
-	}
-}
-
-func rights(oob []byte) (fds []int) {
-	messages, err := unix.ParseSocketControlMessage(oob)
+	got, err := l.Receive()
 	if err != nil {
-		return nil
+		return packet{}, err
 	}
-	for i := range messages {
-		if got, err := unix.ParseUnixRights(&messages[i]); err == nil {
-			fds = append(fds, got...)
-		}
+	p := packet{fds: got.FDs, cut: got.Lost}
+	if got.Long {
+		err = fmt.Errorf("a frame of more than %d bytes", maxFrame)
+	} else {
+		p.frame, err = decode(got.Data)
 	}
-	return fds
+	if err != nil {
+		p.close()
+	}
+	return p, err
 }
 
 // send gives a packet to the kernel, whole or not at all, and waits for room
 // until the limit.
 func (l *link) send(limit time.Duration, f frame, fds ...int) error {
-	l.sending.Lock()
-	defer l.sending.Unlock()
-	var oob []byte
-	if len(fds) > 0 {
-		oob = unix.UnixRights(fds...)
-	}
-	deadline := time.Now().Add(limit)
-	if err := l.SetWriteDeadline(deadline); err != nil {
-		return err
-	}
-	for {
-		_, _, err := l.WriteMsgUnix(f.encode(), oob, nil)
-		crowded := errors.Is(err, unix.ETOOMANYREFS) || errors.Is(err, unix.ENOBUFS) || errors.Is(err, unix.ENOMEM)
-		if !crowded || time.Now().After(deadline) {
-			return err
-		}
-		time.Sleep(sendPause)
-	}
+	return l.Send(limit, f.encode(), fds...)
 }

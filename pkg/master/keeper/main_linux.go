@@ -5,13 +5,14 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
-	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 const (
@@ -65,7 +66,8 @@ func run(tend func(dir string)) {
 	// The service manager may signal the whole group. Caught, not ignored: what
 	// is ignored stays so in the program that a guard starts.
 	told := make(chan os.Signal, 1)
-	signal.Notify(told, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE)
+	signal.Notify(told, syscall.SIGHUP, syscall.SIGINT, syscall.SIGTERM, syscall.SIGQUIT, syscall.SIGUSR1,
+		syscall.SIGUSR2, syscall.SIGPIPE)
 	_ = unix.Listen(listenFD, backlog) // once more: the peer credentials are of who did it last
 	f := os.NewFile(listenFD, path)
 	l, err := net.FileListener(f)
@@ -74,11 +76,11 @@ func run(tend func(dir string)) {
 	if err != nil || !ok {
 		os.Exit(1)
 	}
-	mine, k := inodeAt(path), newKeeper()
+	mine, k := fdpass.Name(path), newKeeper()
 	makeAgain := func() {
 		if s := listenAgain(path); s != nil {
 			_ = socket.Close()
-			socket, mine = s, inodeAt(path)
+			socket, mine = s, fdpass.Name(path)
 			go k.accept(socket)
 		}
 	}
@@ -91,11 +93,11 @@ func run(tend func(dir string)) {
 		case sig := <-told:
 			ended = sig == syscall.SIGTERM && k.alone()
 		case <-look.C:
-			alone, now, dir := k.alone(), inodeAt(path), inodeAt(filepath.Dir(path))
+			alone := k.alone()
 			switch {
-			case now == 0 && dir != 0:
+			case !there(path) && there(filepath.Dir(path)):
 				makeAgain()
-			case alone && now != mine: // a keeper that nobody can find any more is of no use
+			case alone && !mine.Found(): // a keeper that nobody can find any more is of no use
 				ended = true
 			}
 			if alone && tend != nil {
@@ -103,7 +105,7 @@ func run(tend func(dir string)) {
 			}
 		}
 	}
-	if inodeAt(path) == mine {
+	if mine.Found() {
 		_ = os.Remove(path)
 	}
 }
@@ -116,7 +118,7 @@ func listenAgain(path string) *net.UnixListener {
 		return nil
 	}
 	defer unlock()
-	if inodeAt(path) != 0 {
+	if there(path) {
 		return nil
 	}
 	fd, err := listen(path)
@@ -133,36 +135,35 @@ func listenAgain(path string) *net.UnixListener {
 	return socket
 }
 
-// inodeAt names the file at a path; zero: there is none.
-func inodeAt(path string) uint64 {
-	var st unix.Stat_t
-	if unix.Lstat(path, &st) != nil {
-		return 0
-	}
-	return st.Ino
+// there tells whether something has a path as its name.
+func there(path string) bool {
+	_, err := os.Lstat(path)
+	return err == nil
 }
 
-// ownOOM is what it was before lowerOOM.
-var ownOOM []byte
+// ownScore is what it was before lowerOOM, if that has lowered it.
+var (
+	ownScore int
+	lowered  bool
+)
 
 // lowerOOM makes the kernel kill anybody else before the keeper, as far as it
 // may. The program that a guard starts must not have that, see resetOOM.
 func lowerOOM() {
-	const file = "/proc/self/oom_score_adj"
-	was, err := os.ReadFile(file)
+	was, err := process.Score(process.Self)
 	if err != nil {
 		return
 	}
-	for adj := -1000; adj < 0; adj += 100 {
-		if os.WriteFile(file, []byte(strconv.Itoa(adj)), 0) == nil {
-			ownOOM = was
+	for score := -1000; score < 0; score += 100 {
+		if process.SetScore(process.Self, score) == nil {
+			ownScore, lowered = was, true
 			return
 		}
 	}
 }
 
 func resetOOM(pid int) {
-	if ownOOM != nil {
-		_ = os.WriteFile("/proc/"+strconv.Itoa(pid)+"/oom_score_adj", ownOOM, 0)
+	if lowered {
+		_ = process.SetScore(pid, ownScore)
 	}
 }

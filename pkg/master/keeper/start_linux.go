@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 const (
@@ -111,23 +111,15 @@ func (o *Options) spawn(socket int) (pid int, err error) {
 	return pid, nil
 }
 
-// listen makes the socket that a keeper will be given. The mode is set before
-// there is a name, so that there is no moment at which others could connect.
+// listen makes the socket that a keeper will be given.
 func listen(path string) (int, error) {
-	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
+	fd, err := fdpass.Bind(path, unix.SOCK_SEQPACKET, 0o600)
 	if err != nil {
-		return -1, os.NewSyscallError("socket", err)
-	}
-	err = os.NewSyscallError("fchmod", unix.Fchmod(fd, 0o600))
-	if err == nil {
-		err = os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrUnix{Name: path}))
-	}
-	if err == nil {
-		err = os.NewSyscallError("listen", unix.Listen(fd, backlog))
-	}
-	if err != nil {
-		unix.Close(fd)
 		return -1, err
+	}
+	if err := unix.Listen(fd, backlog); err != nil {
+		unix.Close(fd)
+		return -1, os.NewSyscallError("listen", err)
 	}
 	return fd, nil
 }
@@ -154,7 +146,7 @@ func (l *link) join() (held []Held, err error) {
 	defer func() {
 		if err != nil {
 			for _, h := range held {
-				ipc.Discard(h.FD)
+				fdpass.Discard(h.FD)
 			}
 			held = nil
 		}
@@ -163,7 +155,7 @@ func (l *link) join() (held []Held, err error) {
 		return nil, err
 	}
 	defer l.SetReadDeadline(time.Time{})
-	l.byFD(func(fd int) { _ = unix.PidfdSendSignal(fd, unix.SIGCONT, nil, 0) }) // should somebody have stopped it
+	l.signal(unix.SIGCONT) // should somebody have stopped it
 	for {
 		if err := l.SetReadDeadline(time.Now().Add(joinLimit)); err != nil {
 			return held, err

@@ -15,7 +15,8 @@ import (
 func (s *Set) Add(ls []config.Listener) error {
 	s.opening.Lock()
 	defer s.opening.Unlock()
-	opener := opener{system: s.system, slots: s.o.Slots, log: s.log, held: s.held, holders: s.holders, shares: s.o.Shares, given: s.given, desert: s.desert, mine: map[uint64]string{}}
+	opener := opener{system: s.system, slots: s.o.Slots, log: s.log, held: s.held, holders: s.holders,
+		shares: s.o.Shares, given: s.given, desert: s.desert, mine: map[uint64]string{}}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()
@@ -71,10 +72,11 @@ func (s *Set) Add(ls []config.Listener) error {
 		}
 		s.keepAll(l)
 		for _, name := range l.dropped {
-			s.release(name)
+			s.o.Keeper.Drop(name)
 		}
 		l.dropped = nil
-		s.log.Info(what, zap.String("listener", l.conf.Name), zap.String("address", address(l.conf)), zap.String("at", l.at()),
+		s.log.Info(what, zap.String("listener", l.conf.Name), zap.String("address", address(l.conf)),
+			zap.String("at", l.at()),
 			zap.String("steering", l.steering), zap.String("reason", l.reason))
 	}
 	s.watch.wake() // it had perhaps nothing to look after
@@ -116,6 +118,7 @@ func (s *Set) change(cs []config.Listener, groups []access) error {
 		l := find(s.listeners, c)
 		err := error(&Error{Listener: c.Name, Address: address(c), Err: errRetained})
 		if l != nil {
+			s.mend(l) // as in assign
 			before, group := l.conf, l.access
 			undo = append(undo, func() error { return l.change(before, group) })
 			err = l.change(c, groups[i])

@@ -7,6 +7,9 @@ import (
 
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/listen/steer"
+	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 const (
@@ -28,11 +31,11 @@ func (s *Set) mendHangups(tokens []int32) {
 		return
 	}
 	s.hangups = append(s.hangups, tokens...)
-	s.mendTold()
+	s.mendHungUp()
 }
 
-// mendTold looks into all hang-ups that were told.
-func (s *Set) mendTold() {
+// mendHungUp looks into all hang-ups that were told.
+func (s *Set) mendHungUp() {
 	for len(s.hangups) > 0 {
 		if r, ok := s.tokens[s.hangups[0]]; ok {
 			s.mend(r.listener)
@@ -60,12 +63,10 @@ func (s *Set) mendDrift(now time.Time) {
 			s.mendTCP(l)
 		}
 		if again && l.steering == kernel && !l.inherited {
-			if err := l.system.attach(l.sockets[l.own()].fd, l.program(l.shares)); err != nil {
-				s.log.Error("steering cannot be put in force again", zap.String("listener", l.conf.Name), zap.Error(err))
-			}
+			l.reattach(s.log)
 		}
 	}
-	s.mendTold()
+	s.mendHungUp()
 }
 
 // mendTCP repairs sockets that were shut down (should a hang-up have been
@@ -73,10 +74,10 @@ func (s *Set) mendDrift(now time.Time) {
 func (s *Set) mendTCP(l *listener) {
 	missed := false
 	for i, k := range l.sockets {
-		if l.steering == kernel && i != l.own() && !l.manned[i] {
+		if l.steering == kernel && i != l.own() && !l.assigned[i] {
 			continue // nobody holds it
 		}
-		_, limit, listens := tcpQueue(k.fd)
+		_, limit, listens := steer.Queue(k.fd)
 		switch {
 		case !listens:
 			missed = true
@@ -111,7 +112,8 @@ func (s *Set) mend(l *listener) {
 		l.sockets[i].fell = true
 	}
 	l.drift += uint64(len(down))
-	s.log.Warn("slots were shut down by a worker; they are mended", zap.String("listener", l.conf.Name), zap.Ints("slots", down))
+	s.log.Warn("slots were shut down by a worker; they are mended", zap.String("listener", l.conf.Name),
+		zap.Ints("slots", down))
 	s.abandon(l)
 	s.keepOrder(l)
 	s.attend(l)
@@ -130,14 +132,15 @@ func (s *Set) relisten(l *listener, down []int) []int {
 		}
 		l.order = l.order[:len(l.order)-back]
 		for _, i := range fresh {
-			l.leave(i)
+			l.order.Leave(i)
 		}
 		back = 0
 		for _, i := range down {
 			if err := l.rejoin(i); err != nil {
-				s.log.Error("a slot that was shut down cannot listen again", zap.String("listener", l.conf.Name), zap.Int("slot", i), zap.Error(err))
+				s.log.Error("a slot that was shut down cannot listen again", zap.String("listener", l.conf.Name),
+					zap.Int("slot", i), zap.Error(err))
 				if l.steering == kernel && i != l.own() {
-					l.manned[i] = false // it gets no more; Man tries again
+					l.assigned[i] = false // it gets no more; Man tries again
 				}
 				continue
 			}
@@ -157,8 +160,8 @@ func (l *listener) rejoin(i int) error {
 	if err := unix.Listen(l.sockets[i].fd, l.conf.Backlog); err != nil {
 		return err
 	}
-	if l.conf.Network != "unix" && !slices.Contains(l.order, i) {
-		l.order = append(l.order, i)
+	if l.conf.Network != "unix" {
+		l.order.Join(i)
 	}
 	return nil
 }
@@ -215,18 +218,6 @@ func (l *listener) shut() []bool {
 	return shut
 }
 
-// leave is what the kernel does with its array when a socket stops listening:
-// the last one fills the hole.
-func (l *listener) leave(socket int) {
-	at := slices.Index(l.order, socket)
-	if at < 0 {
-		return
-	}
-	last := len(l.order) - 1
-	l.order[at] = l.order[last]
-	l.order = l.order[:last]
-}
-
 // straightenAll is for what a takeover has left crooked: whoever has the sockets dies
 // sooner or later, and its own must not wait for the next beat.
 func (s *Set) straightenAll() {
@@ -245,11 +236,11 @@ func (s *Set) straightenAll() {
 // to be empty; nobody is steered there while others serve.
 func (s *Set) straighten(l *listener) {
 	own := l.own()
-	if !l.crooked() || time.Since(l.aimed) < settleTime {
+	if !l.crooked() || time.Since(l.aimed) < sockdiag.SettleTime {
 		return
 	}
 	fd := l.sockets[own].fd
-	if readable(fd) || slices.Contains(l.shut(), true) {
+	if steer.Readable(fd) || slices.Contains(l.shut(), true) {
 		return
 	}
 	// The last one moves into its place: clients who come before the program says so
@@ -264,7 +255,7 @@ func (s *Set) straighten(l *listener) {
 	if err := unix.Shutdown(fd, unix.SHUT_RDWR); err != nil {
 		return
 	}
-	l.leave(own)
+	l.order.Leave(own)
 	if err := l.rejoin(own); err != nil {
 		s.log.Error("the master's own slot cannot listen again", zap.String("listener", l.conf.Name), zap.Error(err))
 	}
@@ -278,7 +269,7 @@ func (s *Set) straighten(l *listener) {
 // left tells whether somebody may still have the socket of a slot that nobody mans.
 func (l *listener) left() bool {
 	for i, k := range l.sockets[:l.own()] {
-		if !l.manned[i] && k.owner != noOwner {
+		if !l.assigned[i] && k.owner != noOwner {
 			return true
 		}
 	}
@@ -287,18 +278,19 @@ func (l *listener) left() bool {
 
 // crooked: its own socket is not the last, and could be.
 func (l *listener) crooked() bool {
-	return l.steering == kernel && len(l.order) > 0 && l.order[len(l.order)-1] != l.own() && l.mode == serving && !l.inherited
+	return l.steering == kernel && len(l.order) > 0 && l.order[len(l.order)-1] != l.own() && l.mode == serving &&
+		!l.inherited
 }
 
 // mendUnix gives up slots whose sockets were shut down: they cannot listen
-// again, and get new ones when they are manned the next time.
+// again, and get new ones when they are assigned the next time.
 func (s *Set) mendUnix(l *listener, sockets []int) {
 	for _, i := range sockets {
 		k := l.sockets[i]
 		k.broken = true
 		s.ignore(k)
 		if l.steering == link && i != l.own() {
-			l.manned[i] = false
+			l.assigned[i] = false
 			continue
 		}
 		if err := s.renewPath(l, i); err != nil {
@@ -320,19 +312,28 @@ func (s *Set) mendAccess(l *listener, public file) {
 	}
 	l.strayed = err != nil
 	l.drift++
-	fields := []zap.Field{zap.String("listener", l.conf.Name), zap.String("path", l.conf.Path), zap.String("mode", fmt.Sprintf("%#o", l.access.mode)), zap.Int("gid", l.access.gid)}
+	fields := []zap.Field{zap.String("listener", l.conf.Name), zap.String("path", l.conf.Path),
+		zap.String("mode", fmt.Sprintf("%#o", l.access.mode)), zap.Int("gid", l.access.gid)}
 	if err != nil {
-		s.log.Error("the mode or the group of the socket's path was changed by hand and cannot be put back", append(fields, zap.Error(err))...)
+		s.log.Error("the mode or the group of the socket's path was changed by hand and cannot be put back",
+			append(fields, zap.Error(err))...)
 		return
 	}
-	s.log.Warn("the mode or the group of the socket's path was changed by hand; it is put back: change it in the configuration and reload", fields...)
+	s.log.Warn("the mode or the group of the socket's path was changed by hand; it is put back: change it in the "+
+		"configuration and reload", fields...)
 }
 
 // mendPath puts the public path back, and the backlog, which cannot be read.
 func (s *Set) mendPath(l *listener) {
+	if l.unknown {
+		if l.identify() != nil {
+			return // it was said
+		}
+		s.attend(l)
+	}
 	for i, k := range l.sockets {
 		switch {
-		case k.broken && i == l.own(): // a slot's is replaced when it is manned again, this one never is
+		case k.broken && i == l.own(): // a slot's is replaced when it is assigned again, this one never is
 			s.mendUnix(l, []int{i})
 			s.attend(l)
 		case !k.broken && k.events == wantHangup:
@@ -344,18 +345,28 @@ func (s *Set) mendPath(l *listener) {
 	}
 	shown, public, err := l.shown()
 	switch {
-	case shown:
+	case shown && !l.unsteered:
 		s.mendAccess(l, public)
 		return
 	case err != nil:
 		if !l.strayed {
-			s.log.Error("the socket's path cannot be looked after, and is left as it is", zap.String("listener", l.conf.Name), zap.String("path", l.conf.Path), zap.Error(err))
+			s.log.Error("the socket's path cannot be looked after, and is left as it is", zap.String("listener", l.conf.Name),
+				zap.String("path", l.conf.Path), zap.Error(err))
 		}
 		l.strayed = true
 		return
+	case l.unsteered:
+		s.log.Info("the socket's path can be looked after again", zap.String("listener", l.conf.Name),
+			zap.String("path", l.conf.Path))
+		l.strayed = false
+		if err := l.aim(l.mode, l.shares); err != nil {
+			s.log.Error("the socket's path cannot be put right", zap.String("listener", l.conf.Name), zap.Error(err))
+		}
+		return
 	}
 	l.drift++
-	s.log.Warn("the socket's path was removed or replaced; it is put back", zap.String("listener", l.conf.Name), zap.String("path", l.conf.Path))
+	s.log.Warn("the socket's path was removed or replaced; it is put back", zap.String("listener", l.conf.Name),
+		zap.String("path", l.conf.Path))
 	if err := l.show(l.front); err != nil {
 		s.log.Error("the socket's path cannot be put back", zap.String("listener", l.conf.Name), zap.Error(err))
 	}

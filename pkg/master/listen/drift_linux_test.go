@@ -1,11 +1,11 @@
 package listen
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // A worker shuts slots down through its duplicates. The kernel moves others
@@ -116,7 +117,7 @@ func TestBacklogIsMended(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "it was mended", func() bool {
-		_, limit, _ := tcpQueue(files[0].FD)
+		_, limit, _ := steer.Queue(files[0].FD)
 		return limit == 256 && w.Status()[0].Drift == 1
 	})
 }
@@ -133,7 +134,7 @@ func TestForeignProgramIsReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeFD(files[0].FD)
-	if err := attach(files[0].FD, []bpf.Instruction{bpf.RetConstant{Val: 1}}); err != nil {
+	if err := steer.Attach(files[0].FD, []bpf.Instruction{bpf.RetConstant{Val: 1}}); err != nil {
 		t.Fatal(err)
 	}
 	if got := count(t, "tcp", w.Addr("http"), 5); got["1"] != 5 {
@@ -251,13 +252,51 @@ func TestUnixSlotThatCannotBeReplaced(t *testing.T) {
 }
 
 // The model of the kernel's array.
-func TestOrder(t *testing.T) {
-	l := &listener{order: []int{0, 1, 2, 3, 4}}
-	l.leave(1)
-	l.leave(0)
-	l.leave(7)
-	if !slices.Equal(l.order, []int{3, 4, 2}) {
-		t.Error(l.order)
+// A slot that was shut down a moment ago, of which the watcher has not been told, listens
+// again because its next worker is to have the backlog, or the backlog has changed. That
+// must not hide that it has another place in the kernel's array.
+func TestShutdownIsMendedBeforeAnythingListensAgain(t *testing.T) {
+	t.Parallel()
+	conf := tcp("http", "127.0.0.1")
+	other := conf
+	other.Backlog = 1000
+	for name, again := range map[string]func(w *world) error{
+		"the next worker": func(w *world) error {
+			return errors.Join(w.assign(w.listeners[0], 2, testGeneration), w.listeners[0].tune(2))
+		},
+		"another backlog": func(w *world) error { return w.change([]config.Listener{other}, make([]access, 1)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, conf)
+			w.host()
+			for slot := range testSlots {
+				w.man(slot, "http")
+			}
+			w.steer(Share{5, 1})
+			w.mu.Lock() // the watcher waits
+			err := unix.Shutdown(w.listeners[0].sockets[2].fd, unix.SHUT_RD)
+			if err == nil {
+				err = again(w)
+			}
+			w.mu.Unlock()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := count(t, "tcp", w.Addr("http"), 50); got["5"] != 50 {
+				t.Error("steering:", got)
+			}
+			w.man(2, "http") // its worker's accept has ended
+			w.steer(Share{2, 1})
+			if got := count(t, "tcp", w.Addr("http"), 50); got["2"] != 50 {
+				t.Error("steering to the slot that was down:", got)
+			}
+			for slot := range testSlots {
+				if who, err := w.probe(slot, "http"); err != nil || who != strconv.Itoa(slot) {
+					t.Errorf("a check of slot %d reached %q, %v", slot, who, err)
+				}
+			}
+		})
 	}
 }
 
@@ -265,12 +304,12 @@ func TestOrder(t *testing.T) {
 // chose would lose it in a shutdown.
 func freePort(t *testing.T) int {
 	t.Helper()
-	fd, err := boundSocket(netip.AddrPortFrom(netip.IPv4Unspecified(), 0), false, false)
+	fd, err := steer.Bind(netip.AddrPortFrom(netip.IPv4Unspecified(), 0), false, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer closeFD(fd)
-	at, err := boundTo(fd)
+	at, err := steer.Address(fd)
 	if err != nil {
 		t.Fatal(err)
 	}

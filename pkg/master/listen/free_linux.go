@@ -10,12 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 // taken is an address that somebody else has.
 type taken struct {
 	holder string
+	pid    int // zero: not known
 	cause  error
 }
 
@@ -34,7 +36,7 @@ func (o opener) proveFree(at netip.AddrPort, dual bool) (within bool, err error)
 	if at.Port() == 0 {
 		return false, nil // the kernel does not choose one that is taken
 	}
-	fd, err := boundSocket(at, dual, false)
+	fd, err := steer.Bind(at, dual, false)
 	if err == nil {
 		return false, unix.Close(fd)
 	}
@@ -47,7 +49,7 @@ func (o opener) proveFree(at netip.AddrPort, dual bool) (within bool, err error)
 	}
 	for _, s := range found {
 		if o.mine[s.Inode] == "" {
-			return false, &taken{holder: holderOf(s), cause: err}
+			return false, takenBy(s, err)
 		}
 		if s.Local == at {
 			return false, &taken{holder: "listener " + o.mine[s.Inode], cause: err}
@@ -56,7 +58,7 @@ func (o opener) proveFree(at netip.AddrPort, dual bool) (within bool, err error)
 	if len(found) == 0 {
 		// Nobody listens, so the pool may join what is bound there, where the kernel
 		// lets it: sockets of one that had SO_REUSEPORT too.
-		if fd, joined := boundSocket(at, dual, true); joined == nil {
+		if fd, joined := steer.Bind(at, dual, true); joined == nil {
 			return true, unix.Close(fd) // in the order of one that is within another
 		}
 		return false, whatKeeps(at, dual, err)
@@ -73,9 +75,11 @@ type lingering struct {
 }
 
 func (e *lingering) Error() string {
-	text := fmt.Sprintf("%v, though nobody listens there: %d connections of a program that did not set SO_REUSEADDR and has ended are still closing", e.cause, e.count)
+	text := fmt.Sprintf("%v, though nobody listens there: %d connections of a program that did not set SO_REUSEADDR "+
+		"and has ended are still closing", e.cause, e.count)
 	if e.count == 1 {
-		text = fmt.Sprintf("%v, though nobody listens there: a connection of a program that did not set SO_REUSEADDR and has ended is still closing", e.cause)
+		text = fmt.Sprintf("%v, though nobody listens there: a connection of a program that did not set SO_REUSEADDR and "+
+			"has ended is still closing", e.cause)
 	}
 	if e.wait > 0 {
 		text += fmt.Sprintf(" (TIME_WAIT, for %s more)", e.wait)
@@ -91,25 +95,26 @@ func whatKeeps(at netip.AddrPort, dual bool, cause error) error {
 	l := &lingering{cause: cause}
 	var live *sockdiag.Socket
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		err := sockdiag.TCP(sockdiag.Query{Family: family, States: ^uint32(1 << sockdiag.Listen), Port: at.Port()}, func(s sockdiag.Socket) {
-			switch {
-			case !overlap(at.Addr(), dual, s.Local.Addr()):
-			case s.Inode != 0:
-				live = &s
-			default:
-				l.count++
-				if s.State == sockdiag.TimeWait {
-					l.wait = max(l.wait, s.Expires.Round(time.Second)+time.Second)
+		err := sockdiag.TCP(sockdiag.Query{Family: family, States: ^uint32(1 << sockdiag.Listen), Port: at.Port()},
+			func(s sockdiag.Socket) {
+				switch {
+				case !overlap(at.Addr(), dual, s.Local.Addr()):
+				case s.Inode != 0:
+					live = &s
+				default:
+					l.count++
+					if s.State == sockdiag.TimeWait {
+						l.wait = max(l.wait, s.Expires.Round(time.Second)+time.Second)
+					}
 				}
-			}
-		})
+			})
 		if err != nil {
 			return &taken{cause: cause}
 		}
 	}
 	switch {
 	case live != nil:
-		return &taken{holder: holderOf(*live), cause: cause}
+		return takenBy(*live, cause)
 	case l.count > 0:
 		return l
 	}
@@ -138,7 +143,8 @@ func (o opener) other(l *listener) string {
 	}
 	for _, s := range found {
 		if s.Local == l.addr && s.State == sockdiag.Listen && !ours[s.Inode] {
-			return holderOf(s)
+			name, _ := holderOf(s)
+			return name
 		}
 	}
 	return ""
@@ -160,7 +166,8 @@ func advise(err error, c config.Listener) string {
 	case errors.Is(err, unix.ENOENT) && onPath:
 		return "make the directory " + filepath.Dir(c.Path) + " (systemd: RuntimeDirectory=)"
 	case errors.Is(err, unix.EACCES) && c.Port > 0 && c.Port < 1024:
-		return fmt.Sprintf("port %d needs CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE) or root", c.Port)
+		return fmt.Sprintf("port %d needs CAP_NET_BIND_SERVICE (systemd: AmbientCapabilities=CAP_NET_BIND_SERVICE) or "+
+			"root", c.Port)
 	case errors.Is(err, unix.EAFNOSUPPORT):
 		return "this machine has no IPv6; write tcp4://"
 	case errors.Is(err, unix.EMFILE):

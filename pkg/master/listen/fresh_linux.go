@@ -6,24 +6,35 @@ import (
 	"fmt"
 	"strconv"
 
-	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // A socket is held by whoever has a descriptor of it, not by whom one gave it to:
 // a worker's daemon in a session of its own keeps what the worker was given. So a
-// slot that changes hands gets a fresh socket, and the one before is shut down.
+// slot that changes hands gets a fresh socket, for workers of every kind, and the
+// one before is shut down. It is done at the end of a quarantine, when nothing of
+// a client's can be in the old one.
 //
-// The order of that moves no live index. The fresh socket listens, and is the last
-// of the kernel's array. The one before is given to another user: whoever still
-// has it cannot listen on the port again, and so cannot come back to the array and
-// to its steering. Then it is shut down, and the last one takes its index. What
-// would be in its queue was accepted before. Only root may give a socket away; for
-// everybody else a holder that means harm can come back, one that just accepts
-// cannot.
+// The order of the steps moves no live index:
+//
+//  1. The keeper holds the fresh socket, by a name that tells the next master how
+//     far this one had come.
+//  2. The fresh socket listens, and is the last of the kernel's array.
+//  3. The old one is given to another user: whoever still has it cannot listen on
+//     the port again, and so cannot come back to the array and to its steering.
+//  4. The old one is shut down, and the last of the array takes its index. The
+//     master's own socket stays the last of those that are left.
+//
+// Then a connection to the slot proves that the fresh socket is where it should be
+// (prove_linux.go). A worker's options on a socket go with that socket.
+//
+// Only root may give a socket away. For everybody else, a process left behind that
+// only accepts gets nothing more, but one that calls listen again gets connections;
+// it runs as the master's own user.
 //
 // A Unix socket is bound anew under its hidden name, and one that was shut down
 // never listens again.
@@ -54,6 +65,7 @@ const (
 // assign makes a slot's socket a generation's: as it is if it was this
 // generation's before, or nobody's, and a fresh one otherwise.
 func (s *Set) assign(l *listener, slot int, generation uint64) error {
+	s.mend(l) // before it listens again: what has fallen must be seen to have left its place
 	if l.steering == shared {
 		return s.unbreak(l, 0)
 	}
@@ -63,7 +75,7 @@ func (s *Set) assign(l *listener, slot int, generation uint64) error {
 	case k.owner == noOwner, k.owner == generation:
 		s.own(l, slot, generation)
 		return nil
-	case k.owner == unknownOwner && readable(k.fd): // its own generation's clients may wait there
+	case k.owner == unknownOwner && steer.Readable(k.fd): // its own generation's clients may wait there
 		s.own(l, slot, generation)
 		return nil
 	}
@@ -109,22 +121,20 @@ func (s *Set) renew(l *listener, i int) error {
 	if err != nil {
 		return fail(err)
 	}
-	fresh := &socket{fd: fd, inode: inodeOf(fd)}
+	fresh := &socket{fd: fd, inode: steer.Inode(fd)}
 	if err := s.replace(l, i, fresh, func() error { return unix.Listen(fd, l.conf.Backlog) }); err != nil {
 		return fail(err)
 	}
 	// A program that a holder has attached is not in force any more.
 	if l.steering == kernel && !l.inherited {
-		if err := l.system.attach(l.sockets[l.own()].fd, l.program(l.shares)); err != nil {
-			s.log.Error("steering cannot be put in force again", zap.String("listener", l.conf.Name), zap.Error(err))
-		}
+		l.reattach(s.log)
 	}
 	return nil
 }
 
 // renewPath is renew for a Unix socket.
 func (s *Set) renewPath(l *listener, i int) error {
-	fd, err := streamSocket(unix.AF_UNIX)
+	fd, err := steer.Stream(unix.AF_UNIX)
 	if err != nil {
 		return err
 	}
@@ -150,10 +160,10 @@ func (s *Set) renewPath(l *listener, i int) error {
 func (s *Set) replace(l *listener, i int, fresh *socket, begin func() error) error {
 	old := l.sockets[i]
 	waiting := l.freshName(i)
-	s.hold(Held{Name: waiting, FD: fresh.fd})
+	s.o.Keeper.Put(waiting, nil, fresh.fd)
 	s.step(stepHeld)
 	if err := begin(); err != nil {
-		s.release(waiting)
+		s.o.Keeper.Drop(waiting)
 		closeFD(fresh.fd)
 		return err
 	}
@@ -163,38 +173,26 @@ func (s *Set) replace(l *listener, i int, fresh *socket, begin func() error) err
 	s.step(stepDisowned)
 	_ = unix.Shutdown(old.fd, unix.SHUT_RDWR)
 	s.step(stepShut)
-	l.replaced(i)
+	if l.conf.Network != "unix" {
+		l.order.Join(i) // the fresh one was the last, and fills the hole
+	}
 	l.sockets[i] = fresh
 	s.keepOrder(l)
 	s.keep(l, i)
 	s.step(stepKept)
-	s.release(waiting)
-	ipc.Discard(old.fd) // a worker may have connected it since
+	s.o.Keeper.Drop(waiting)
+	fdpass.Discard(old.fd) // a worker may have connected it since
 	return nil
-}
-
-// replaced is what the kernel does with its array: the fresh socket of i was the
-// last, and fills the hole that the old one leaves.
-func (l *listener) replaced(i int) {
-	if l.conf.Network == "unix" {
-		return
-	}
-	for _, k := range l.order {
-		if k == i {
-			return
-		}
-	}
-	l.order = append(l.order, i)
 }
 
 // freeSocket is one bound to the listener's address, which may be no interface's
 // at the moment: the sockets that are bound there already do not mind either.
 func freeSocket(l *listener) (int, error) {
-	fd, err := boundSocket(l.addr, l.dual, l.steering == kernel)
+	fd, err := steer.Bind(l.addr, l.dual, l.steering == kernel)
 	if !errors.Is(err, unix.EADDRNOTAVAIL) {
 		return fd, err
 	}
-	return boundSocketTo(l.addr, l.dual, l.steering == kernel, true)
+	return steer.BindFree(l.addr, l.dual, l.steering == kernel)
 }
 
 // disown gives a socket to another user, so that nobody can listen on it again
@@ -207,19 +205,6 @@ func disown(fd int) {
 		if err := unix.Fchown(fd, uid, -1); err == nil || errors.Is(err, unix.EPERM) {
 			return
 		}
-	}
-}
-
-// hold has another process hold a socket; release has it let go of one.
-func (s *Set) hold(h Held) {
-	if s.o.Keep != nil {
-		s.o.Keep(h)
-	}
-}
-
-func (s *Set) release(name string) {
-	if s.o.Drop != nil {
-		s.o.Drop(name)
 	}
 }
 
@@ -250,28 +235,16 @@ func (p *pool) finish(c config.Listener, fresh map[string]int) {
 			closeFD(fd)
 			continue
 		}
-		if there && inodeOf(old) != inodeOf(fd) {
+		if there && steer.Inode(old) != steer.Inode(fd) {
 			disown(old)
 			_ = unix.Shutdown(old, unix.SHUT_RDWR)
 		}
 		if there {
-			ipc.Discard(old)
+			fdpass.Discard(old)
 		}
 		p.sockets[slot], p.owners[slot] = fd, noOwner
-		p.inOrder(slot)
-	}
-}
-
-// inOrder: the fresh socket has the old one's index, or is the last.
-func (p *pool) inOrder(slot string) {
-	i, err := strconv.Atoi(slot)
-	if err != nil || len(p.meta.Order) == 0 {
-		return
-	}
-	for _, k := range p.meta.Order {
-		if k == i {
-			return
+		if i, err := strconv.Atoi(slot); err == nil && len(p.meta.Order) > 0 {
+			p.meta.Order.Join(i)
 		}
 	}
-	p.meta.Order = append(p.meta.Order, i)
 }

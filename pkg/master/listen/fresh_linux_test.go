@@ -16,6 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper/keepertest"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // leftover is what a worker has left behind: it keeps a slot's socket.
@@ -67,7 +69,7 @@ func TestChangedSlotIsFresh(t *testing.T) {
 				if got := receive(t, "the end of the quarantine", w.quiet); got != 1 {
 					t.Fatalf("slot %d is quiet", got)
 				}
-				if !isShut(kept) {
+				if !steer.IsShut(kept) {
 					t.Error("what was left behind is still a listening socket")
 				}
 				next := w.man(1, "http")
@@ -154,7 +156,7 @@ func TestFreshSocketsUnderTraffic(t *testing.T) {
 					t.Fatalf("steered to %d: %q, %v", next, who, err)
 				}
 				w.steer(Share{0, 1})
-				over := w.Ebb(next)
+				over := w.Quiesce(next)
 				eventually(t, "the worker has accepted all", over)
 				k.stop()
 				w.Quarantine(next)
@@ -172,18 +174,18 @@ func TestFreshSocketsUnderTraffic(t *testing.T) {
 // or was in. Each is done in a loop.
 var hostileWays = map[string]func(fd, i int){
 	"accepts":       func(int, int) {},
-	"attaches":      func(fd, _ int) { _ = attach(fd, elsewhere) },
+	"attaches":      func(fd, _ int) { _ = steer.Attach(fd, elsewhere) },
 	"detaches":      func(fd, _ int) { detach(fd) },
 	"listens again": func(fd, _ int) { again(fd) },
 	"listens and attaches": func(fd, i int) {
-		if _, _, listens := tcpQueue(fd); listens && i%3 != 0 {
-			_ = attach(fd, elsewhere)
+		if _, _, listens := steer.Queue(fd); listens && i%3 != 0 {
+			_ = steer.Attach(fd, elsewhere)
 			return
 		}
 		again(fd)
 	},
 	"listens and detaches": func(fd, i int) {
-		if _, _, listens := tcpQueue(fd); listens && i%3 != 0 {
+		if _, _, listens := steer.Queue(fd); listens && i%3 != 0 {
 			detach(fd)
 			return
 		}
@@ -340,7 +342,7 @@ func TestMasterDiesInARenewal(t *testing.T) {
 }
 
 func dieIn(t *testing.T, conf config.Listener, step string, kept bool) {
-	s := newShelf(t)
+	s := keepertest.New(t)
 	first := mustHold(t, s, 8, conf)
 	first.man(0, "http")
 	first.man(3, "http")
@@ -380,7 +382,7 @@ func dieIn(t *testing.T, conf config.Listener, step string, kept bool) {
 
 	next := mustHold(t, s, 8, conf)
 	for _, slot := range []int{0, 3} {
-		if err := next.Manned(slot, []string{"http"}, testGeneration); err != nil {
+		if err := next.Assigned(slot, []string{"http"}, testGeneration); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -392,7 +394,7 @@ func dieIn(t *testing.T, conf config.Listener, step string, kept bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if kept && !isShut(fd) {
+	if kept && !steer.IsShut(fd) {
 		t.Error("what was left behind is still a listening socket")
 	}
 	closeFD(files[0].FD)
@@ -406,25 +408,26 @@ func dieIn(t *testing.T, conf config.Listener, step string, kept bool) {
 			t.Errorf("the check of slot %d got %q, %v", slot, who, err)
 		}
 	}
-	for _, name := range s.names() {
+	for _, name := range s.Names() {
 		if strings.Contains(name, freshSuffix) {
 			t.Errorf("%s is still held", name)
 		}
 	}
-	if got := len(s.names()); got != 9 {
+	if got := len(s.Names()); got != 9 {
 		t.Errorf("%d sockets are held", got)
 	}
 }
 
 // dies closes what a master has, and with it the fresh socket that it had no place for.
-func dies(t *testing.T, s *shelf, w *world) {
+func dies(t *testing.T, s *keepertest.Shelf, w *world) {
 	t.Helper()
 	ours := map[int]bool{}
 	inodes := map[uint64]bool{}
-	for _, h := range s.held {
+	for _, name := range s.Names() {
+		h, _ := s.Of(name)
 		ours[h.FD] = true
 		if strings.Contains(h.Name, freshSuffix) {
-			inodes[inodeOf(h.FD)] = true
+			inodes[steer.Inode(h.FD)] = true
 		}
 	}
 	if err := w.Leave(); err != nil && !errors.Is(err, errClosed) {
@@ -435,7 +438,7 @@ func dies(t *testing.T, s *shelf, w *world) {
 		t.Fatal(err)
 	}
 	for _, e := range all {
-		if fd, err := strconv.Atoi(e.Name()); err == nil && !ours[fd] && inodes[inodeOf(fd)] {
+		if fd, err := strconv.Atoi(e.Name()); err == nil && !ours[fd] && inodes[steer.Inode(fd)] {
 			closeFD(fd)
 		}
 	}

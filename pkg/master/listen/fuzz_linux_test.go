@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper"
 )
 
 // What the keeper says it holds makes no more slots than there may be, and a listener
@@ -15,12 +16,12 @@ func FuzzHeld(f *testing.F) {
 	f.Add(heldName(tcp, heldOwn), []byte(`{"order":[9223372036854775807]}`))
 	f.Add(HeldPrefix+"a/b", []byte(`{`))
 	f.Fuzz(func(t *testing.T, name string, meta []byte) {
-		h := Held{Name: name, Meta: meta, FD: -1}
-		if n := slotsLeft([]Held{h}, nil); n < 0 || n > maxSlots {
+		h := keeper.Held{Name: name, Meta: meta, FD: -1}
+		if n := slotsLeft([]keeper.Held{h}, nil); n < 0 || n > maxSlots {
 			t.Errorf("%q: %d slots", name, n)
 		}
 		_ = ownerOf(meta)
-		if c := wasHeld(map[string]Held{name: h}, tcp); c.Network != tcp.Network || c.Host != tcp.Host || c.Port != tcp.Port {
+		if c := wasHeld(map[string]keeper.Held{name: h}, tcp); c.Network != tcp.Network || c.Host != tcp.Host || c.Port != tcp.Port {
 			t.Errorf("%q makes it %+v", name, c)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // A service manager can open the address first, and keep it while there is no
@@ -25,19 +26,22 @@ func (o opener) misnamed(c config.Listener) error {
 		}
 		if u, ok := sa.(*unix.SockaddrUnix); ok {
 			if c.Network == "unix" && u.Name == c.Path {
-				return fmt.Errorf("the service manager has opened %s, as %q: a Unix listener needs a name for each slot, so masterd opens it: take it out of the socket unit", c.Path, name)
+				return fmt.Errorf("the service manager has opened %s, as %q: a Unix listener needs a name for each slot, so "+
+					"masterd opens it: take it out of the socket unit", c.Path, name)
 			}
 			continue
 		}
 		if c.Network == "unix" {
 			continue
 		}
-		at, dual, err := resolve(c)
+		at, dual, err := steer.Resolve(c)
 		if err != nil {
 			return nil // it is told where the listener is opened
 		}
-		if got, err := boundTo(o.given[name]); err == nil && got.Port() == at.Port() && overlap(at.Addr(), dual, got.Addr()) {
-			return fmt.Errorf("the service manager has opened %s under the name %q, and the listener's name is %q: write FileDescriptorName=%s in the socket unit", got, name, c.Name, c.Name)
+		if got, err := steer.Address(o.given[name]); err == nil && got.Port() == at.Port() &&
+			overlap(at.Addr(), dual, got.Addr()) {
+			return fmt.Errorf("the service manager has opened %s under the name %q, and the listener's name is %q: write "+
+				"FileDescriptorName=%s in the socket unit", got, name, c.Name, c.Name)
 		}
 	}
 	return nil
@@ -47,9 +51,10 @@ func (o opener) misnamed(c config.Listener) error {
 // stays open.
 func (o opener) openGiven(c config.Listener, fd int) (*listener, error) {
 	if c.Network == "unix" {
-		return nil, errors.New("a Unix listener needs a name for each slot, so masterd opens it: take it out of the socket unit")
+		return nil, errors.New("a Unix listener needs a name for each slot, so masterd opens it: take it out of the " +
+			"socket unit")
 	}
-	at, _, err := resolve(c)
+	at, _, err := steer.Resolve(c)
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +64,7 @@ func (o opener) openGiven(c config.Listener, fd int) (*listener, error) {
 		return v
 	}
 	protocol, listens, pooled := option(unix.SO_PROTOCOL), option(unix.SO_ACCEPTCONN) != 0, option(unix.SO_REUSEPORT) != 0
-	got, boundErr := boundTo(fd)
+	got, boundErr := steer.Address(fd)
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("looking at it: %w", err)
@@ -68,9 +73,11 @@ func (o opener) openGiven(c config.Listener, fd int) (*listener, error) {
 	case protocol != unix.IPPROTO_TCP || !listens:
 		return nil, errors.New("it is no listening TCP socket (ListenStream=)")
 	case got != at:
-		return nil, fmt.Errorf("it listens on %s, and the listener is on %s: make the socket unit and the configuration the same", got, at)
+		return nil, fmt.Errorf("it listens on %s, and the listener is on %s: make the socket unit and the configuration "+
+			"the same", got, at)
 	}
-	p := pool{sockets: map[string]int{heldOwn: fd}, meta: heldMeta{Steering: kernel, Order: []int{heldOwnOrder}, Given: true}}
+	p := pool{sockets: map[string]int{heldOwn: fd}, meta: heldMeta{Steering: kernel, Order: []int{heldOwnOrder},
+		Given: true}}
 	var cannot error
 	switch {
 	case c.Steering == shared:

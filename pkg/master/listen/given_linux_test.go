@@ -9,16 +9,19 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper"
+	"github.com/masterd/masterd/pkg/master/keeper/keepertest"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // managerSocket is what a service manager would pass.
 func managerSocket(t *testing.T, c config.Listener, reusePort bool) int {
 	t.Helper()
-	at, dual, err := resolve(c)
+	at, dual, err := steer.Resolve(c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	fd, err := boundSocket(at, dual, reusePort)
+	fd, err := steer.Bind(at, dual, reusePort)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -30,7 +33,7 @@ func managerSocket(t *testing.T, c config.Listener, reusePort bool) int {
 }
 
 // givenWorld opens a Set with a duplicate of the manager's socket.
-func givenWorld(t *testing.T, fd int, held []Held, ls ...config.Listener) (*world, error) {
+func givenWorld(t *testing.T, fd int, held []keeper.Held, ls ...config.Listener) (*world, error) {
 	t.Helper()
 	n, err := duplicate(fd)
 	if err != nil {
@@ -74,7 +77,7 @@ func TestGivenSocket(t *testing.T) {
 			conf := tcp("http", c.host)
 			conf.Port, conf.Steering = freePort(t), c.steering
 			fd := managerSocket(t, conf, c.reusePort)
-			at, err := boundTo(fd)
+			at, err := steer.Address(fd)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,7 +120,7 @@ func TestGivenSocket(t *testing.T) {
 				if err := w.Close(); err != nil {
 					t.Fatal(err)
 				}
-				if _, _, listens := tcpQueue(fd); !listens {
+				if _, _, listens := steer.Queue(fd); !listens {
 					t.Fatal("the service manager's socket was shut down")
 				}
 			}
@@ -131,19 +134,19 @@ func TestGivenSocketIsTakenOver(t *testing.T) {
 	conf := tcp("http", "127.0.0.1")
 	conf.Port = freePort(t)
 	fd := managerSocket(t, conf, true)
-	s := newShelf(t)
+	s := keepertest.New(t)
 	n, err := duplicate(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := Open(Options{Listeners: []config.Listener{conf}, Slots: testSlots, Given: []Given{{"http", n}}, Keep: s.keep, Drop: s.drop})
+	first, err := Open(Options{Listeners: []config.Listener{conf}, Slots: testSlots, Given: []Given{{"http", n}}, Keeper: s})
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := first.Leave(); err != nil {
 		t.Fatal(err)
 	}
-	next, err := givenWorld(t, fd, s.all(), conf)
+	next, err := givenWorld(t, fd, s.All(), conf)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -155,7 +158,7 @@ func TestGivenSocketIsTakenOver(t *testing.T) {
 	if err := next.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, listens := tcpQueue(fd); !listens {
+	if _, _, listens := steer.Queue(fd); !listens {
 		t.Fatal("the service manager's socket was shut down")
 	}
 }
@@ -195,7 +198,7 @@ func TestGivenSocketThatDoesNotFit(t *testing.T) {
 	if got := descriptors(t); got > before {
 		t.Errorf("%d descriptors, and %d before", got, before)
 	}
-	if _, _, listens := tcpQueue(pooled); !listens {
+	if _, _, listens := steer.Queue(pooled); !listens {
 		t.Error("the service manager's socket was shut down")
 	}
 }
@@ -209,7 +212,7 @@ func TestGivenSocketOfAnotherName(t *testing.T) {
 	wide.Port = conf.Port
 	fd := managerSocket(t, conf, true)
 	path := onPath("web", t.TempDir()+"/web.sock")
-	u, err := streamSocket(unix.AF_UNIX)
+	u, err := steer.Stream(unix.AF_UNIX)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,9 +8,12 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/keeper"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
-// Slots is how many slots can be manned.
+// Slots is how many slots can be assigned.
 func (s *Set) Slots() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -42,7 +45,7 @@ func (s *Set) Grow(slots int) error {
 		}
 	}()
 	for _, l := range all {
-		for i := len(l.manned); i < slots && l.steering != shared; i++ {
+		for i := len(l.assigned); i < slots && l.steering != shared; i++ {
 			k, err := l.spare(i)
 			if err != nil {
 				return asError(l.conf, fmt.Errorf("adding slot %d: %w", i, err))
@@ -73,7 +76,7 @@ func (l *listener) spare(i int) (*socket, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &socket{fd: fd, inode: inodeOf(fd)}, nil
+		return &socket{fd: fd, inode: steer.Inode(fd)}, nil
 	}
 	k := &socket{fd: -1, hidden: hiddenName(l.conf.Path, strconv.Itoa(i))}
 	if err := claim(k.hidden); err != nil {
@@ -98,19 +101,16 @@ func (l *listener) closeSpare(sockets []*socket) {
 
 // extend puts new slots in place, all or none.
 func (s *Set) extend(l *listener, slots int, more []*socket) error {
-	if len(l.manned) >= slots {
+	if len(l.assigned) >= slots {
 		return nil // it has them since a call that failed for another listener
 	}
 	was, own := *l, l.own()
-	l.manned = append(slices.Clone(l.manned), make([]bool, slots-len(l.manned))...)
+	l.assigned = append(slices.Clone(l.assigned), make([]bool, slots-len(l.assigned))...)
 	if l.steering == shared {
 		return nil
 	}
 	l.sockets = slices.Concat(l.sockets[:own], more, l.sockets[own:])
-	l.order = slices.Clone(l.order)
-	if at := slices.Index(l.order, own); at >= 0 {
-		l.order[at] = l.own()
-	}
+	l.order = l.order.Renamed(own, l.own())
 	if l.front == own {
 		l.front = l.own()
 	}
@@ -150,19 +150,15 @@ func (s *Set) listenMore(l *listener, first int) error {
 
 // slotsLeft is how many slots an earlier Set had, as far as it has left any of
 // them. A slot that is only in the order was lost while the pool grew.
-func slotsLeft(held []Held, holders []Holder) int {
+func slotsLeft(held []keeper.Held, holders []Holder) int {
 	n := 0
 	for _, h := range held {
-		// PREFIX NAME/SOCKET/NETWORK/ADDRESS
-		part := strings.SplitN(strings.TrimPrefix(h.Name, HeldPrefix), "/", 3)
-		if len(part) != 3 {
-			continue
-		}
-		if i, err := strconv.Atoi(strings.TrimSuffix(part[1], freshSuffix)); err == nil {
+		part, _ := parseHeld(h.Name)
+		if i, err := strconv.Atoi(strings.TrimSuffix(part.socket, freshSuffix)); err == nil {
 			n = max(n, i+1)
 		}
 		var m heldMeta
-		if part[1] == heldOwn && json.Unmarshal(h.Meta, &m) == nil && len(m.Order) > 0 {
+		if part.socket == heldOwn && json.Unmarshal(h.Meta, &m) == nil && len(m.Order) > 0 {
 			n = max(n, slices.Max(m.Order)+1)
 		}
 	}

@@ -11,14 +11,15 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper/keepertest"
 )
 
 // A pool grows while clients come: none goes elsewhere, and the new slots are
-// manned, checked and steered to like the others.
+// assigned, checked and steered to like the others.
 func TestPoolGrows(t *testing.T) {
 	for name, conf := range takenOver(t) {
 		t.Run(name, func(t *testing.T) {
-			s := newShelf(t)
+			s := keepertest.New(t)
 			w := mustHold(t, s, 4, conf)
 			w.host()
 			w.man(3, "http")
@@ -59,7 +60,7 @@ func TestPoolGrows(t *testing.T) {
 				}
 				return
 			}
-			if n := len(s.names()); n != 41 {
+			if n := len(s.Names()); n != 41 {
 				t.Errorf("%d sockets are held", n)
 			}
 			w.man(39, "http")
@@ -95,7 +96,7 @@ func TestPoolOfMoreSlotsIsTakenOver(t *testing.T) {
 	for _, kind := range []string{"IPv4", "unix"} {
 		conf := addrs(t)[kind]
 		t.Run(kind, func(t *testing.T) {
-			s := newShelf(t)
+			s := keepertest.New(t)
 			first := mustHold(t, s, 4, conf)
 			if err := first.Grow(40); err != nil {
 				t.Fatal(err)
@@ -127,19 +128,25 @@ func TestPoolOfMoreSlotsIsTakenOver(t *testing.T) {
 	}
 }
 
+// keepFunc is a holder that nothing is dropped from.
+type keepFunc func(name string, meta []byte, fd int)
+
+func (f keepFunc) Put(name string, meta []byte, fd int) { f(name, meta, fd) }
+func (keepFunc) Drop(string)                            {}
+
 // A master dies while its pool grows, between any two of the facts that it has
 // told: the next one can take over what there is.
 func TestDeathWhilePoolGrows(t *testing.T) {
 	conf := tcp("http", "127.0.0.1")
 	for dies := range 10 {
 		t.Run(strconv.Itoa(dies), func(t *testing.T) {
-			s := newShelf(t)
+			s := keepertest.New(t)
 			told, growing := 0, false
-			set, err := open(Options{Listeners: []config.Listener{conf}, Slots: 4, Keep: func(h Held) {
+			set, err := open(Options{Listeners: []config.Listener{conf}, Slots: 4, Keeper: keepFunc(func(name string, meta []byte, fd int) {
 				if told++; !growing || told <= dies {
-					s.keep(h)
+					s.Put(name, meta, fd)
 				}
-			}}, host())
+			})}, host())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -155,7 +162,7 @@ func TestDeathWhilePoolGrows(t *testing.T) {
 				t.Fatal(err)
 			}
 			next := mustHold(t, s, 4, conf)
-			if err := next.Manned(1, []string{"http"}, 1); err != nil {
+			if err := next.Assigned(1, []string{"http"}, 1); err != nil {
 				t.Fatal(err)
 			}
 			if got := count(t, "tcp", addr, 20); got["1"] != 20 {

@@ -1,88 +1,27 @@
 package listen
 
 import (
-	"maps"
 	"net"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper/keepertest"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
-// shelf holds sockets as another process would.
-type shelf struct {
-	t    *testing.T
-	mu   sync.Mutex
-	held map[string]Held
-}
-
-func newShelf(t *testing.T) *shelf {
-	s := &shelf{t: t, held: map[string]Held{}}
-	t.Cleanup(func() {
-		for name := range s.held {
-			s.drop(name)
-		}
-	})
-	return s
-}
-
-func (s *shelf) keep(h Held) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if was, ok := s.held[h.Name]; ok {
-		closeFD(was.FD)
-	}
-	h.FD = s.copy(h.FD)
-	s.held[h.Name] = h
-}
-
-func (s *shelf) drop(name string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if was, ok := s.held[name]; ok {
-		closeFD(was.FD)
-		delete(s.held, name)
-	}
-}
-
-// all is what the next master is given.
-func (s *shelf) all() (all []Held) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, h := range s.held {
-		h.FD = s.copy(h.FD)
-		all = append(all, h)
-	}
-	return all
-}
-
-func (s *shelf) copy(fd int) int {
-	n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		s.t.Error(err)
-	}
-	return n
-}
-
-func (s *shelf) names() []string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return slices.Sorted(maps.Keys(s.held))
-}
-
 // heldWorld is a world whose sockets are held beside it.
-func heldWorld(t *testing.T, s *shelf, slots int, ls ...config.Listener) (*world, error) {
+func heldWorld(t *testing.T, s *keepertest.Shelf, slots int, ls ...config.Listener) (*world, error) {
 	t.Helper()
 	w := &world{t: t, orphans: make(chan net.Conn, 4096), own: make(chan net.Conn, 4096), quiet: make(chan int, 4096)}
 	set, err := Open(Options{
-		Listeners: ls, Slots: slots, Held: s.all(), Keep: s.keep, Drop: s.drop,
+		Listeners: ls, Slots: slots, Held: s.All(), Keeper: s,
 		Orphan: func(_ config.Listener, fd int) { w.orphans <- connOf(t, fd) },
 		Quiet:  func(slot int) { w.quiet <- slot },
 		Own:    func(_ config.Listener, c net.Conn) { w.own <- c },
@@ -100,7 +39,7 @@ func heldWorld(t *testing.T, s *shelf, slots int, ls ...config.Listener) (*world
 	return w, nil
 }
 
-func mustHold(t *testing.T, s *shelf, slots int, ls ...config.Listener) *world {
+func mustHold(t *testing.T, s *keepertest.Shelf, slots int, ls ...config.Listener) *world {
 	t.Helper()
 	w, err := heldWorld(t, s, slots, ls...)
 	if err != nil {
@@ -126,7 +65,7 @@ func takenOver(t *testing.T) map[string]config.Listener {
 func TestSocketsAreTakenOver(t *testing.T) {
 	for name, conf := range takenOver(t) {
 		t.Run(name, func(t *testing.T) {
-			s := newShelf(t)
+			s := keepertest.New(t)
 			first := mustHold(t, s, testSlots, conf)
 			worker := first.man(3, "http")
 			first.steer(Share{3, 1})
@@ -142,7 +81,7 @@ func TestSocketsAreTakenOver(t *testing.T) {
 			if got := next.reachable("http"); got != addr {
 				t.Fatalf("it listens on %s and not on %s", got, addr)
 			}
-			if err := next.Manned(3, []string{"http"}, testGeneration); err != nil {
+			if err := next.Assigned(3, []string{"http"}, testGeneration); err != nil {
 				t.Fatal(err)
 			}
 			if got := count(t, network(conf), addr, 50); got["3"] != 50 {
@@ -172,7 +111,7 @@ func TestQueueOutlivesTheMaster(t *testing.T) {
 	for _, kind := range []string{"IPv4", "unix"} {
 		conf := addrs(t)[kind]
 		t.Run(kind, func(t *testing.T) {
-			s := newShelf(t)
+			s := keepertest.New(t)
 			first := mustHold(t, s, testSlots, conf)
 			addr := first.reachable("http")
 			var clients []net.Conn
@@ -205,7 +144,7 @@ func TestQueueOutlivesTheMaster(t *testing.T) {
 // Slots that were shut down have changed the kernel's array, before the master
 // died or while there was none.
 func TestOrderIsTakenOver(t *testing.T) {
-	s := newShelf(t)
+	s := keepertest.New(t)
 	conf := tcp("http", "127.0.0.1")
 	first := mustHold(t, s, testSlots, conf)
 	var down []int
@@ -238,7 +177,7 @@ func TestOrderIsTakenOver(t *testing.T) {
 	}
 	next := mustHold(t, s, testSlots, conf)
 	for _, slot := range []int{0, 3, 5} { // the others' Go listeners have ended with their sockets
-		if err := next.Manned(slot, []string{"http"}, testGeneration); err != nil {
+		if err := next.Assigned(slot, []string{"http"}, testGeneration); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -262,7 +201,7 @@ func TestPoolGrowsAtATakeover(t *testing.T) {
 	for _, kind := range []string{"IPv4", "unix"} {
 		conf := addrs(t)[kind]
 		t.Run(kind, func(t *testing.T) {
-			s := newShelf(t)
+			s := keepertest.New(t)
 			first := mustHold(t, s, 4, conf)
 			first.man(3, "http")
 			first.steer(Share{3, 1})
@@ -271,7 +210,7 @@ func TestPoolGrowsAtATakeover(t *testing.T) {
 				t.Fatal(err)
 			}
 			next := mustHold(t, s, 8, conf)
-			if err := next.Manned(3, []string{"http"}, testGeneration); err != nil {
+			if err := next.Assigned(3, []string{"http"}, testGeneration); err != nil {
 				t.Fatal(err)
 			}
 			next.steer(Share{3, 1})
@@ -283,8 +222,8 @@ func TestPoolGrowsAtATakeover(t *testing.T) {
 			if got := count(t, network(conf), addr, 20); got["7"] != 20 {
 				t.Fatal(got)
 			}
-			if got := len(s.names()); got != 9 {
-				t.Errorf("%d sockets are held: %v", got, s.names())
+			if got := len(s.Names()); got != 9 {
+				t.Errorf("%d sockets are held: %v", got, s.Names())
 			}
 		})
 	}
@@ -294,24 +233,25 @@ func TestPoolGrowsAtATakeover(t *testing.T) {
 func TestTakeoverThatCannotBe(t *testing.T) {
 	conf := tcp("http", "127.0.0.1")
 	own := heldName(conf, heldOwn)
-	for name, spoil := range map[string]func(*shelf){
-		"no order":                 func(s *shelf) { s.respoil(own, `{"steering":"kernel","order":[0,0,1]}`) },
-		"an order of others":       func(s *shelf) { s.respoil(own, `{"steering":"kernel","order":[99]}`) },
-		"an order of none":         func(s *shelf) { s.respoil(own, `{"steering":"kernel","order":[-1]}`) },
-		"an order with a stranger": func(s *shelf) { s.respoil(own, `{"steering":"kernel","order":[-7]}`) },
-		"no words":                 func(s *shelf) { s.respoil(own, "") },
-		"a later way to steer":     func(s *shelf) { s.respoil(own, `{"steering":"ebpf"}`) },
-		"another family": func(s *shelf) {
-			fd, err := streamSocket(unix.AF_UNIX)
+	for name, spoil := range map[string]func(*keepertest.Shelf){
+		"no order":                 func(s *keepertest.Shelf) { respoil(s, own, `{"steering":"kernel","order":[0,0,1]}`) },
+		"an order of others":       func(s *keepertest.Shelf) { respoil(s, own, `{"steering":"kernel","order":[99]}`) },
+		"an order of none":         func(s *keepertest.Shelf) { respoil(s, own, `{"steering":"kernel","order":[-1]}`) },
+		"an order with a stranger": func(s *keepertest.Shelf) { respoil(s, own, `{"steering":"kernel","order":[-7]}`) },
+		"no words":                 func(s *keepertest.Shelf) { respoil(s, own, "") },
+		"a later way to steer":     func(s *keepertest.Shelf) { respoil(s, own, `{"steering":"ebpf"}`) },
+		"another family": func(s *keepertest.Shelf) {
+			fd, err := steer.Stream(unix.AF_UNIX)
 			if err != nil {
-				s.t.Fatal(err)
+				t.Fatal(err)
 			}
 			defer closeFD(fd)
-			s.keep(Held{Name: heldName(conf, "2"), FD: fd})
+			s.Lose(heldName(conf, "2"))
+			s.Hold(heldName(conf, "2"), nil, fd)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newShelf(t)
+			s := keepertest.New(t)
 			first := mustHold(t, s, testSlots, conf)
 			worker := first.man(1, "http")
 			first.steer(Share{1, 1})
@@ -320,7 +260,7 @@ func TestTakeoverThatCannotBe(t *testing.T) {
 				t.Fatal(err)
 			}
 			spoil(s)
-			left := s.names()
+			left := s.Names()
 			before := descriptors(t)
 			if next, err := heldWorld(t, s, testSlots, conf); err == nil {
 				next.Leave()
@@ -332,8 +272,8 @@ func TestTakeoverThatCannotBe(t *testing.T) {
 			if got := count(t, "tcp", addr, 20); got["1"] != 20 {
 				t.Error(got)
 			}
-			if !slices.Equal(s.names(), left) {
-				t.Errorf("%v are held, of %v", s.names(), left)
+			if !slices.Equal(s.Names(), left) {
+				t.Errorf("%v are held, of %v", s.Names(), left)
 			}
 
 			// Nobody lives: it is opened anew.
@@ -347,11 +287,11 @@ func TestTakeoverThatCannotBe(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, was := range left { // they are called by the port that was asked for
-				h := s.held[was]
-				s.keep(Held{Name: strings.Replace(was, ":0", ":"+port, 1), Meta: h.Meta, FD: h.FD})
-				s.drop(was)
+				h, _ := s.Of(was)
+				s.Hold(strings.Replace(was, ":0", ":"+port, 1), h.Meta, h.FD)
+				s.Lose(was)
 			}
-			set, err := Open(Options{Listeners: []config.Listener{again}, Slots: testSlots, Held: s.all(), Keep: s.keep, Drop: s.drop, Deserted: true})
+			set, err := Open(Options{Listeners: []config.Listener{again}, Slots: testSlots, Held: s.All(), Keeper: s, Deserted: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -362,7 +302,7 @@ func TestTakeoverThatCannotBe(t *testing.T) {
 			if got := count(t, "tcp", addr, 20); got["0"] != 20 {
 				t.Error(got)
 			}
-			if got := len(s.names()); got != set.Slots()+1 {
+			if got := len(s.Names()); got != set.Slots()+1 {
 				t.Errorf("%d sockets are held for %d slots", got, set.Slots())
 			}
 			if st := next.Status(); st[0].Steering != kernel {
@@ -372,10 +312,12 @@ func TestTakeoverThatCannotBe(t *testing.T) {
 	}
 }
 
-func (s *shelf) respoil(name, meta string) {
-	h := s.held[name]
-	h.Meta = []byte(meta)
-	s.held[name] = h
+func respoil(s *keepertest.Shelf, name, meta string) {
+	h, _ := s.Of(name)
+	fd, _ := duplicate(h.FD)
+	defer closeFD(fd)
+	s.Lose(name)
+	s.Hold(name, []byte(meta), fd)
 }
 
 func descriptors(t *testing.T) int {
@@ -389,7 +331,7 @@ func descriptors(t *testing.T) int {
 
 // What is held follows what there is.
 func TestHeldIsWhatThereIs(t *testing.T) {
-	s := newShelf(t)
+	s := keepertest.New(t)
 	dir := t.TempDir()
 	web, admin := tcp("web", "127.0.0.1"), onPath("admin", filepath.Join(dir, "a.sock"))
 	w := mustHold(t, s, 4, web)
@@ -397,7 +339,7 @@ func TestHeldIsWhatThereIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	of := func(name string) (n int) {
-		for _, h := range s.names() {
+		for _, h := range s.Names() {
 			if strings.HasPrefix(h, HeldPrefix+name+"/") {
 				n++
 			}
@@ -405,17 +347,10 @@ func TestHeldIsWhatThereIs(t *testing.T) {
 		return n
 	}
 	if of("web") != 5 || of("admin") != 5 {
-		t.Fatal(s.names())
+		t.Fatal(s.Names())
 	}
-	before := s.names()
-	for _, name := range before {
-		s.drop(name)
-	}
-	w.KeepAgain()
-	if !slices.Equal(s.names(), before) {
-		t.Errorf("%v, and told again %v", before, s.names())
-	}
-	// A Unix slot that was shut down is another socket when it is manned again.
+	s.Check() // another keeper can be given them
+	// A Unix slot that was shut down is another socket when it is assigned again.
 	files, err := w.Man(2, []string{"admin"}, testGeneration)
 	if err != nil {
 		t.Fatal(err)
@@ -427,30 +362,29 @@ func TestHeldIsWhatThereIs(t *testing.T) {
 	drift := func() uint64 { return w.Status()[1].Drift }
 	eventually(t, "it is seen", func() bool { return drift() == 1 })
 	w.man(2, "admin")
-	s.mu.Lock()
-	fd := s.held[heldName(admin, "2")].FD
-	s.mu.Unlock()
+	s.Check()
+	held, _ := s.Of(heldName(admin, "2"))
 	w.mu.Lock()
-	same := inodeOf(fd) == w.listeners[1].sockets[2].inode
+	same := steer.Inode(held.FD) == w.listeners[1].sockets[2].inode
 	w.mu.Unlock()
 	if !same {
 		t.Error("the socket that is held is not the one that is there")
 	}
 	w.Retain([]config.Listener{web})
 	if of("web") != 5 || of("admin") != 0 {
-		t.Error(s.names())
+		t.Error(s.Names())
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if left := s.names(); len(left) > 0 {
+	if left := s.Names(); len(left) > 0 {
 		t.Error(left)
 	}
 }
 
 // What no listener needs is let go at a takeover.
 func TestNeedlessSocketsAreLetGo(t *testing.T) {
-	s := newShelf(t)
+	s := keepertest.New(t)
 	web, other := tcp("web", "127.0.0.1"), tcp("other", "127.0.0.1")
 	first := mustHold(t, s, 4, web, other)
 	addr := first.reachable("other")
@@ -458,7 +392,7 @@ func TestNeedlessSocketsAreLetGo(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustHold(t, s, 4, web)
-	if got := s.names(); len(got) != 5 {
+	if got := s.Names(); len(got) != 5 {
 		t.Error(got)
 	}
 	if c, err := net.Dial("tcp", addr); err == nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/procfs"
 	"golang.org/x/sys/unix"
 
+	"github.com/masterd/masterd/pkg/master/process"
 	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
@@ -23,7 +24,8 @@ const maxCommand = 60
 func holders(at netip.AddrPort, dual bool) ([]sockdiag.Socket, error) {
 	var found []sockdiag.Socket
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		err := sockdiag.TCP(sockdiag.Query{Family: family, States: 1<<sockdiag.Listen | 1<<sockdiag.BoundInactive, Port: at.Port()}, func(s sockdiag.Socket) {
+		err := sockdiag.TCP(sockdiag.Query{Family: family, States: 1<<sockdiag.Listen | 1<<sockdiag.BoundInactive,
+			Port: at.Port()}, func(s sockdiag.Socket) {
 			if overlap(at.Addr(), dual, s.Local.Addr()) {
 				found = append(found, s)
 			}
@@ -56,14 +58,20 @@ func overlap(ours netip.Addr, dual bool, theirs netip.Addr) bool {
 }
 
 // holderOf names the process that holds a socket, or at least its user.
-func holderOf(s sockdiag.Socket) string {
-	if pid := processWith(s.Inode); pid != 0 {
-		return processName(pid)
+func holderOf(s sockdiag.Socket) (name string, pid int) {
+	if pid := process.WithSocket(s.Inode); pid != 0 {
+		return processName(pid), pid
 	}
 	if u, err := user.LookupId(strconv.Itoa(int(s.UID))); err == nil {
-		return "a process of user " + u.Username
+		return "a process of user " + u.Username, 0
 	}
-	return fmt.Sprintf("a process of uid %d", s.UID)
+	return fmt.Sprintf("a process of uid %d", s.UID), 0
+}
+
+// takenBy says that a socket of somebody else's has the address.
+func takenBy(s sockdiag.Socket, cause error) *taken {
+	name, pid := holderOf(s)
+	return &taken{holder: name, pid: pid, cause: cause}
 }
 
 // Holders are the processes that listen on, or are bound to, what an address
@@ -72,33 +80,11 @@ func Holders(at netip.AddrPort, dual bool) ([]Process, error) {
 	found, err := holders(at, dual)
 	var all []Process
 	for _, s := range found {
-		if pid := processWith(s.Inode); pid != 0 {
+		if pid := process.WithSocket(s.Inode); pid != 0 {
 			all = append(all, Process{pid, processName(pid)})
 		}
 	}
 	return all, err
-}
-
-// processWith finds who has a socket open. Zero: nobody that we may look at.
-func processWith(inode uint64) int {
-	if inode == 0 {
-		return 0
-	}
-	procs, err := procfs.AllProcs()
-	if err != nil {
-		return 0
-	}
-	want := fmt.Sprintf("socket:[%d]", inode)
-	for _, p := range procs {
-		targets, err := p.FileDescriptorTargets()
-		if err != nil {
-			continue // gone, or not ours to look at
-		}
-		if slices.Contains(targets, want) {
-			return p.PID
-		}
-	}
-	return 0
 }
 
 // processName is "pid 123 (nginx -g daemon off;)".

@@ -13,13 +13,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // lingers leaves a connection of a server that is gone on a port, which it took with
 // this option or none.
 func lingers(t *testing.T, option int) netip.AddrPort {
 	t.Helper()
-	fd, err := streamSocket(unix.AF_INET)
+	fd, err := steer.Stream(unix.AF_INET)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +41,7 @@ func lingers(t *testing.T, option int) netip.AddrPort {
 	if err := unix.Listen(fd, 1); err != nil {
 		t.Fatal(err)
 	}
-	at, err := boundTo(fd)
+	at, err := steer.Address(fd)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -48,7 +49,7 @@ func lingers(t *testing.T, option int) netip.AddrPort {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "the connection is there", func() bool { return readable(fd) })
+	eventually(t, "the connection is there", func() bool { return steer.Readable(fd) })
 	got, _, err := unix.Accept4(fd, unix.SOCK_CLOEXEC)
 	if err != nil {
 		t.Fatal(err)
@@ -65,7 +66,7 @@ func lingers(t *testing.T, option int) netip.AddrPort {
 // minute: it is said what that is and how long it takes, and nobody is to be stopped.
 func TestPortThatLingers(t *testing.T) {
 	// A socket that is only bound, on another port, has nothing to do with it.
-	bound, err := boundSocket(netip.MustParseAddrPort("127.0.0.1:0"), false, false)
+	bound, err := steer.Bind(netip.MustParseAddrPort("127.0.0.1:0"), false, false)
 	if err != nil {
 		t.Fatal(err)
 	}

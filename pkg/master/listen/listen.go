@@ -1,32 +1,38 @@
 // Package listen owns a service's listening sockets, from the first moment to
 // the last, and says which of them new connections go to.
 //
-// A listener is one public address. Under "kernel" steering it is a pool of
-// SO_REUSEPORT sockets, the slots, made at the start in a known order and
-// never missing while the listener lives, with a classic BPF program that picks
-// one of them for each new connection: steering is replacing that program,
-// which is atomic. One socket more, behind all slots, is the master's own. A
-// Unix listener has the same pool of sockets, each under a hidden name beside
-// the public path; steering links and renames one of them over it. A "shared"
-// listener is one socket that all workers hold.
+// A listener is one public address. Its name is only what a generation's
+// configuration calls it: two that have the same address are the same listener.
+//
+// Under "kernel" steering it is a pool of SO_REUSEPORT sockets, the slots, made
+// at the start in a known order and never missing while the listener lives, with
+// a classic BPF program that picks one of them for each new connection: steering
+// is replacing that program, which is atomic. One socket more, behind all slots,
+// is the master's own. A Unix listener has the same pool of sockets, each under a
+// hidden name beside the public path; steering links and renames one of them over
+// it. A "shared" listener is one socket that all workers hold.
+//
+// The index of a slot means the same in every listener: the machine thinks in
+// slots, and each listener has a socket for each. The pool grows at its end,
+// before a configuration is taken over that needs more slots, and never shrinks.
 //
 // A socket that one generation was given is never given to another: a slot that
 // changes hands gets a fresh one in the same place, and the one before is shut
 // down (fresh_linux.go).
 //
-// In each listener a slot is manned, by a worker that was handed its socket,
-// or it is not; then what arrives there is accepted here and passed on as an
-// orphan, so that it is answered and not reset. A slot that is steered to is
-// manned. What becomes of a connection in an unmanned slot, the master's own
-// one included, depends on the listener:
+// In each listener a slot is assigned to a worker that was given its socket, or it
+// is not; then what arrives there is accepted here and passed on as an orphan, so
+// that it is answered and not reset. A slot that is steered to is assigned. What
+// becomes of a connection in a slot that is not, the master's own one included,
+// depends on the listener:
 //
 //   - holding: no worker has been steered to yet, or the last that was is
 //     gone. Connections wait in the kernel's queue for the next Steer.
-//   - serving: some manned slot is steered to. Orphans are passed on.
+//   - serving: some assigned slot is steered to. Orphans are passed on.
 //   - answering: Steer was told that nobody is alive. Connections are taken by
 //     the master itself.
 //
-// The package is for Linux; elsewhere Open says so.
+// All of it but the types is for Linux.
 package listen
 
 import (
@@ -38,10 +44,12 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // SharedReason is why a listener is shared that could be steered, as status says it.
-const SharedReason = "asked for in the configuration"
+const SharedReason = steer.SharedReason
 
 // maxSlots bounds a pool: the reserved addresses that reach exactly one slot
 // are not endless.
@@ -49,11 +57,11 @@ const maxSlots = 2000
 
 // Options say what is opened, and who is told.
 //
-// The functions are called from one goroutine, one at a time, with nothing
+// Orphan, Quiet and Own are called from one goroutine, one at a time, with nothing
 // locked. They must not block, and must not call Close.
 type Options struct {
 	Listeners []config.Listener
-	// Slots is the number of slots that can be manned, the same in every
+	// Slots is the number of slots that can be assigned, the same in every
 	// listener: 1 to 2000. There are more if an earlier Set had more, and after
 	// Grow.
 	Slots int
@@ -69,7 +77,7 @@ type Options struct {
 	Own func(l config.Listener, c net.Conn)
 	// Held are sockets that an earlier Set has left; the Set takes them over and
 	// owns their descriptors from now on. What no listener needs is closed.
-	Held []Held
+	Held []keeper.Held
 	// Holders are the processes that an earlier Set has given slots. Their sockets
 	// are taken over where Held has none of a listener's.
 	Holders []Holder
@@ -84,25 +92,16 @@ type Options struct {
 	// name is used in the place of the master's own, and left open at the end; its
 	// address must be the listener's. The Set owns the descriptors.
 	Given []Given
-	// Keep is told of each socket that there is, so that another process can
-	// hold it, and again when something about it has changed; Drop when it is
-	// no more. They are called with the Set locked. Either may be nil.
-	Keep func(Held)
-	Drop func(name string)
+	// Keeper holds each socket that there is, with what the next Set must know to take
+	// it over. It is called with the Set locked. Nil: nobody does.
+	Keeper keeper.Holder
 	// Log may be nil.
 	Log *zap.Logger
 }
 
-// HeldPrefix begins the names of all that is held.
+// HeldPrefix begins the names of all that is held: one for each socket, with listener,
+// slot and address in it.
 const HeldPrefix = "slot/"
-
-// Held is a socket that another process holds beside a Set, with what that must
-// know to take it over.
-type Held struct {
-	Name string // one for each socket: listener, slot and address are in it
-	Meta []byte
-	FD   int
-}
 
 // Holder is a process that was given the sockets of a slot by an earlier Set.
 type Holder struct {
@@ -135,6 +134,7 @@ type Error struct {
 	Listener string        // its name
 	Address  string        // as configured
 	Holder   string        // who has the address: "pid 123 (nginx)"; empty: not known
+	PID      int           // of that; zero: not known
 	Advice   string        // what to do about it; may be empty
 	Wait     time.Duration // after which it may be had by itself; zero: not so
 	Err      error

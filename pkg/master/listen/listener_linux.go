@@ -7,19 +7,21 @@ import (
 	"slices"
 	"time"
 
+	"go.uber.org/zap"
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/api"
-	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // Kinds of steering, as status shows them.
 const (
-	kernel = "kernel"
-	link   = "unix"
-	shared = "shared"
+	kernel = steer.Kernel
+	link   = steer.Link
+	shared = steer.Shared
 
 	sharedReason = SharedReason
 )
@@ -35,11 +37,11 @@ type listener struct {
 
 	// sockets are the slots', and one more, the master's own, at the end. A
 	// shared listener has one in all.
-	sockets []*socket
-	manned  []bool // by slot
+	sockets  []*socket
+	assigned []bool // by slot
 
 	mode   mode
-	shares []Share   // while serving: manned slots only
+	shares []Share   // while serving: assigned slots only
 	aimed  time.Time // when the mode changed
 
 	drift uint64
@@ -53,23 +55,33 @@ type listener struct {
 	kept      []int    // the order that is kept with the master's own socket
 	strays    []int    // clients' connections that were found at a takeover, to be passed on
 	dropped   []string // names of what is no more held since the takeover
-	refused   int      // connections to a slot, in a row, that could not be made
-	proved    bool     // one could
-	suspect   bool     // somebody may have moved slots
 
-	// Unix.
-	front   int // the socket that the public path leads to
-	access  access
-	strayed bool // it was said that somebody else has changed it or its path, and it cannot be put back
+	tcpState
+	unixState
+}
 
-	// TCP.
+// unixState is what a listener on a path has besides.
+type unixState struct {
+	front     int // the socket that the public path leads to
+	access    access
+	unknown   bool // where its names lead could not be looked at since it was taken over
+	unsteered bool // it was to be steered, and is as it was: its directory is not trusted
+	strayed   bool // it was said that somebody else has changed it or its path, and it cannot be put back
+}
+
+// tcpState is what a listener on an address has besides.
+type tcpState struct {
 	addr     netip.AddrPort
 	dual     bool // an IPv6 wildcard that takes IPv4 too
 	limit    int  // of a queue, as the kernel cut it
-	baseline baseline
+	baseline steer.Baseline
 	// order is the kernel's array: the sockets in the order of their listen().
 	// A socket that was shut down leaves a hole that the last one fills.
-	order []int
+	order steer.Array
+
+	refused int  // connections to a slot, in a row, that could not be made
+	proved  bool // one could
+	suspect bool // somebody may have moved slots
 }
 
 // own is the index of the master's own socket.
@@ -83,11 +95,11 @@ func (l *listener) socketOf(slot int) *socket {
 	return l.sockets[slot]
 }
 
-// ofManned are the shares whose slots are manned here.
-func (l *listener) ofManned(shares []Share) []Share {
+// ofAssigned are the shares whose slots are assigned here.
+func (l *listener) ofAssigned(shares []Share) []Share {
 	var mine []Share
 	for _, s := range shares {
-		if l.manned[s.Slot] {
+		if l.assigned[s.Slot] {
 			mine = append(mine, s)
 		}
 	}
@@ -97,6 +109,7 @@ func (l *listener) ofManned(shares []Share) []Share {
 // aim steers the listener. On an error it is steered as before.
 func (l *listener) aim(m mode, shares []Share) error {
 	var err error
+	split, unsteered := "", false
 	switch l.steering {
 	case kernel:
 		// Through the master's own: on a socket that somebody has shut down just
@@ -104,6 +117,9 @@ func (l *listener) aim(m mode, shares []Share) error {
 		err = l.system.attach(l.sockets[l.own()].fd, l.program(shares))
 	case link:
 		err = l.show(l.heaviest(shares))
+		if untrusted(err) { // that is no reason not to steer the others
+			split, unsteered, err = fmt.Sprintf("the path is left as it is: %v", err), true, nil
+		}
 	case shared: // who accepts is between the driver and its workers
 	}
 	if err != nil {
@@ -113,39 +129,35 @@ func (l *listener) aim(m mode, shares []Share) error {
 		l.aimed = time.Now()
 	}
 	l.mode, l.shares, l.inherited = m, slices.Clone(shares), false
-	l.split = ""
-	if l.steering == link && len(shares) > 1 {
-		l.split = fmt.Sprintf("a Unix socket cannot be split by weight: slot %d takes all of %d shares", l.heaviest(shares), len(shares))
+	l.split, l.unsteered = split, unsteered
+	if l.steering == link && !unsteered && len(shares) > 1 {
+		l.split = fmt.Sprintf("a Unix socket cannot be split by weight: slot %d takes all of %d shares",
+			l.heaviest(shares), len(shares))
 	}
 	return nil
 }
 
 // program is the one that steers by the shares; by none, to the master's own socket.
 func (l *listener) program(shares []Share) []bpf.Instruction {
-	return l.programFor(l.indices(), shares)
-}
-
-// indices are where the sockets are in the kernel's array.
-func (l *listener) indices() []uint32 {
-	at := make([]uint32, len(l.sockets)) // by socket
-	for i := range at {
-		at[i] = uint32(max(0, slices.Index(l.order, l.own()))) // of one that cannot listen any more
-	}
-	for i, s := range l.order {
-		at[s] = uint32(i)
-	}
-	return at
+	return l.programFor(l.order.Indices(l.own()), shares)
 }
 
 func (l *listener) programFor(at []uint32, shares []Share) []bpf.Instruction {
-	targets := make([]target, 0, max(1, len(shares)))
+	targets := make([]steer.Target, 0, max(1, len(shares)))
 	for _, s := range shares {
-		targets = append(targets, target{at[s.Slot], s.Weight})
+		targets = append(targets, steer.Target{Index: at[s.Slot], Weight: s.Weight})
 	}
 	if len(targets) == 0 {
-		targets = append(targets, target{at[l.own()], 1})
+		targets = append(targets, steer.Target{Index: at[l.own()], Weight: 1})
 	}
-	return program(at[:l.own()], targets, l.dual || l.addr.Addr().Is4(), l.addr.Addr().Is6())
+	return steer.Program(at[:l.own()], targets, l.dual || l.addr.Addr().Is4(), l.addr.Addr().Is6())
+}
+
+// reattach puts the program in force again: somebody may have attached another one.
+func (l *listener) reattach(log *zap.Logger) {
+	if err := l.system.attach(l.sockets[l.own()].fd, l.program(l.shares)); err != nil {
+		log.Error("steering cannot be put in force again", zap.String("listener", l.conf.Name), zap.Error(err))
+	}
 }
 
 // accepts tells whether what arrives in socket i is to be accepted here, now.
@@ -156,14 +168,14 @@ func (l *listener) accepts(i int) bool {
 	case l.steering == shared:
 		return l.mode == answering
 	}
-	return i == l.own() || !l.manned[i]
+	return i == l.own() || !l.assigned[i]
 }
 
 // tune gives a slot's socket to its next worker as if it were new.
 func (l *listener) tune(slot int) error {
 	s, was := l.socketOf(slot), slot
 	if l.conf.Network != "unix" {
-		l.baseline.restore(s.fd)
+		l.baseline.Restore(s.fd)
 	}
 	if l.steering == shared {
 		slot = 0
@@ -174,7 +186,7 @@ func (l *listener) tune(slot int) error {
 	if l.heldBeside(was) {
 		return nil // their accept may rely on its mode
 	}
-	return assertNonblock(s.fd)
+	return steer.Nonblock(s.fd)
 }
 
 // heldBeside tells whether workers of other slots have the slot's socket.
@@ -182,8 +194,8 @@ func (l *listener) heldBeside(slot int) bool {
 	if l.steering != shared {
 		return false
 	}
-	for other, manned := range l.manned {
-		if manned && other != slot {
+	for other, assigned := range l.assigned {
+		if assigned && other != slot {
 			return true
 		}
 	}
@@ -207,7 +219,7 @@ func (l *listener) status() api.Listener {
 		st.Address = l.conf.Network + "://" + l.addr.String()
 	}
 	for i, s := range l.sockets {
-		length, limit, _ := tcpQueue(s.fd)
+		length, limit, _ := steer.Queue(s.fd)
 		st.Queue += length
 		if l.inUse(i) {
 			st.QueueLimit += limit
@@ -241,8 +253,9 @@ func (l *listener) inUse(i int) bool {
 func (l *listener) change(c config.Listener, who access) error {
 	if c.Steering != l.conf.Steering && (c.Steering == shared) != (l.steering == shared) {
 		return &Error{
-			Listener: c.Name, Address: address(c), Advice: "restart the service for it, or give the listener another name and address",
-			Err: fmt.Errorf("steering cannot change from %s to %s while the listener is open", l.steering, c.Steering),
+			Listener: c.Name, Address: address(c),
+			Advice: "restart the service for it, or give the listener another name and address",
+			Err:    fmt.Errorf("steering cannot change from %s to %s while the listener is open", l.steering, c.Steering),
 		}
 	}
 	if c.Network == "unix" && who != l.access {
@@ -258,7 +271,7 @@ func (l *listener) change(c config.Listener, who access) error {
 			}
 		}
 		if c.Network != "unix" {
-			_, l.limit, _ = tcpQueue(l.sockets[l.own()].fd)
+			_, l.limit, _ = steer.Queue(l.sockets[l.own()].fd)
 		}
 	}
 	l.conf = c
@@ -278,7 +291,7 @@ func (l *listener) close() {
 				_ = unix.Shutdown(s.fd, unix.SHUT_RDWR)
 			}
 			if l.conf.Network == "unix" { // what clients have sent is queued in it
-				ipc.Discard(s.fd)
+				fdpass.Discard(s.fd)
 			} else {
 				_ = unix.Close(s.fd)
 			}
@@ -288,7 +301,7 @@ func (l *listener) close() {
 
 func (l *listener) closeStrays() {
 	for _, fd := range l.strays {
-		ipc.DiscardConn(fd)
+		fdpass.DiscardConn(fd)
 	}
 	l.strays = nil
 }

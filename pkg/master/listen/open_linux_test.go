@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // refused opens listeners that cannot be had.
@@ -43,7 +44,7 @@ func TestPortIsTaken(t *testing.T) {
 	for _, theirs := range []string{"127.0.0.1", "0.0.0.0", "::"} {
 		t.Run(theirs, func(t *testing.T) {
 			a := netip.MustParseAddr(theirs)
-			fd, err := boundSocket(netip.AddrPortFrom(a, 0), a.Is6(), true)
+			fd, err := steer.Bind(netip.AddrPortFrom(a, 0), a.Is6(), true)
 			if err != nil {
 				t.Skip(err)
 			}
@@ -51,7 +52,7 @@ func TestPortIsTaken(t *testing.T) {
 			if err := unix.Listen(fd, 1); err != nil {
 				t.Fatal(err)
 			}
-			at, err := boundTo(fd)
+			at, err := steer.Address(fd)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -98,17 +99,17 @@ func TestJoined(t *testing.T) {
 	var other int
 	sys := host()
 	sys.attach = func(fd int, p []bpf.Instruction) error {
-		at, err := boundTo(fd)
+		at, err := steer.Address(fd)
 		if err != nil {
 			return err
 		}
-		if other, err = boundSocket(at, false, true); err != nil {
+		if other, err = steer.Bind(at, false, true); err != nil {
 			return err
 		}
 		if err := unix.Listen(other, 1); err != nil {
 			return err
 		}
-		return attach(fd, p)
+		return steer.Attach(fd, p)
 	}
 	_, err := open(Options{Listeners: []config.Listener{tcp("http", "127.0.0.1")}, Slots: testSlots}, sys)
 	defer closeFD(other)
@@ -164,7 +165,9 @@ func TestFallback(t *testing.T) {
 	t.Parallel()
 	for name, fail := range map[string]func(int, []bpf.Instruction) error{
 		"refused": func(int, []bpf.Instruction) error { return unix.EOPNOTSUPP },
-		"ignored": func(fd int, _ []bpf.Instruction) error { return attach(fd, []bpf.Instruction{bpf.RetConstant{Val: 0}}) },
+		"ignored": func(fd int, _ []bpf.Instruction) error {
+			return steer.Attach(fd, []bpf.Instruction{bpf.RetConstant{Val: 0}})
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			sys := host()
@@ -335,7 +338,7 @@ func TestClosed(t *testing.T) {
 	w.Quarantine(0)
 	w.Retain(nil)
 	if _, err := w.Man(0, nil, testGeneration); err == nil {
-		t.Error("a slot was manned")
+		t.Error("a slot was assigned")
 	}
 	if err := w.Steer(nil); err == nil {
 		t.Error("it was steered")

@@ -8,6 +8,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper"
+	"github.com/masterd/masterd/pkg/master/listen/salvage"
 )
 
 // opener opens listeners.
@@ -15,8 +17,8 @@ type opener struct {
 	system system
 	slots  int
 	log    *zap.Logger
-	mine   map[uint64]string // names of our listeners, by their sockets' inodes
-	held   map[string]Held   // what an earlier Set has left
+	mine   map[uint64]string      // names of our listeners, by their sockets' inodes
+	held   map[string]keeper.Held // what an earlier Set has left
 	// holders have what it has left where nobody held it beside it.
 	holders []Holder
 	shares  []Share                                         // what they were steered to, as far as is known
@@ -61,6 +63,31 @@ func (o opener) open(c config.Listener) (*listener, error) {
 	return l, nil
 }
 
+// salvage adds to a pool what workers have of a listener, and finds out its order. The
+// connections that it returns had gone astray.
+func (o opener) salvage(c config.Listener, p *pool) (strays []int, err error) {
+	r := salvage.Request{
+		Listener: c, Slots: o.slots, Held: p.sockets,
+		Hidden: func(part string) string { return hiddenName(c.Path, part) },
+		Attach: o.system.attach, Handshakes: o.system.handshakes, Log: o.log,
+	}
+	for _, h := range o.holders {
+		r.Holders = append(r.Holders, salvage.Holder(h))
+	}
+	for _, s := range o.shares {
+		r.Shares = append(r.Shares, salvage.Share(s))
+	}
+	found, err := salvage.Take(r)
+	if alien := (*salvage.AlienError)(nil); errors.As(err, &alien) {
+		err = takenBy(alien.Socket, err)
+	}
+	if err != nil {
+		return nil, err
+	}
+	p.sockets, p.meta = found.Sockets, heldMeta{Steering: found.Steering, Reason: found.Reason, Order: found.Order}
+	return found.Strays, nil
+}
+
 // asError says which listener it is about, who is in the way and what to do.
 func asError(c config.Listener, err error) error {
 	var done *Error
@@ -70,7 +97,7 @@ func asError(c config.Listener, err error) error {
 	e := &Error{Listener: c.Name, Address: address(c), Advice: advise(err, c), Err: err}
 	var t *taken
 	if errors.As(err, &t) {
-		e.Holder = t.holder
+		e.Holder, e.PID = t.holder, t.pid
 	}
 	var l *lingering
 	if errors.As(err, &l) {

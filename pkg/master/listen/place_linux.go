@@ -4,6 +4,8 @@ import (
 	"fmt"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // Places says where the slot of each of the named listeners is.
@@ -21,8 +23,9 @@ func (s *Set) Places(slot int, names []string) ([]Place, error) {
 		}
 		k := l.socketOf(slot)
 		on, err := unix.GetsockoptInt(k.fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-		queue, _, _ := tcpQueue(k.fd) // none of a Unix socket
-		all[i] = Place{Queue: queue, Name: name, At: l.addr, Path: k.hidden, Dual: l.dual, Inode: k.inode, Listens: err == nil && on != 0 && !k.fell}
+		queue, _, _ := steer.Queue(k.fd) // none of a Unix socket
+		all[i] = Place{Queue: queue, Name: name, At: l.addr, Path: k.hidden, Dual: l.dual, Inode: k.inode,
+			Listens: err == nil && on != 0 && !k.fell}
 	}
 	return all, nil
 }

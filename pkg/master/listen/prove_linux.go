@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // Where a fresh socket is in the kernel's array follows from where the one before
@@ -63,7 +65,8 @@ func (s *Set) provenIn(l *listener, slot int, q *quarantine) bool {
 		s.mu.Unlock()
 	}
 	if time.Since(q.freshAt) > proveLimit {
-		s.log.Error("connections to a slot go astray; it is used all the same", zap.String("listener", l.conf.Name), zap.Int("slot", slot))
+		s.log.Error("connections to a slot go astray; it is used all the same", zap.String("listener", l.conf.Name),
+			zap.Int("slot", slot))
 		return true
 	}
 	right := s.reorder(l, slot)
@@ -95,7 +98,7 @@ func (s *Set) locate(l *listener, slot, index int) (found int, known bool) {
 		s.mu.Unlock()
 		return nowhere, false
 	}
-	at := l.indices()
+	at := l.order.Indices(l.own())
 	if index != asTaken {
 		at[slot] = uint32(index)
 	}
@@ -104,7 +107,7 @@ func (s *Set) locate(l *listener, slot, index int) (found int, known bool) {
 	s.mu.Unlock()
 	var c net.Conn
 	if err == nil {
-		ctx, cancel := context.WithTimeout(context.Background(), verifyTimeout)
+		ctx, cancel := context.WithTimeout(context.Background(), steer.DialLimit)
 		c, err = dialer.dial(ctx, slot)
 		cancel()
 	}
@@ -113,11 +116,12 @@ func (s *Set) locate(l *listener, slot, index int) (found int, known bool) {
 		l.refused++
 		known = l.proved || l.refused < refusedMost // else it will be so the next time
 		s.mu.Unlock()
-		s.log.Debug("it cannot be tried whether a slot is where it should be", zap.String("listener", l.conf.Name), zap.Int("slot", slot), zap.Error(err))
+		s.log.Debug("it cannot be tried whether a slot is where it should be", zap.String("listener", l.conf.Name),
+			zap.Int("slot", slot), zap.Error(err))
 		return nowhere, known
 	}
 	l.refused, l.proved = 0, true
-	defer reset(c)
+	defer steer.Reset(c)
 	port := c.LocalAddr().(*net.TCPAddr).Port
 	var got []arrival
 	found = nowhere
@@ -145,11 +149,11 @@ func (s *Set) arrived(l *listener, slot, port int, got []arrival) (int, []arriva
 			continue
 		}
 		for range acceptBatch {
-			fd, sa, err := acceptNow(k.fd)
+			fd, sa, err := steer.Accept(k.fd)
 			if err != nil {
 				break
 			}
-			if portOf(sa) == port {
+			if steer.PortOf(sa) == port {
 				closeFD(fd)
 				return i, got
 			}
@@ -195,11 +199,10 @@ func (s *Set) reorder(l *listener, slot int) (right bool) {
 	if told && !right {
 		l.order = after
 		l.drift++
-		s.log.Warn("slots had been moved by whoever has kept one's socket; they are found again", zap.String("listener", l.conf.Name), zap.Int("slot", slot))
+		s.log.Warn("slots had been moved by whoever has kept one's socket; they are found again",
+			zap.String("listener", l.conf.Name), zap.Int("slot", slot))
 		s.keepOrder(l)
 	}
-	if err := l.system.attach(l.sockets[l.own()].fd, l.program(l.shares)); err != nil {
-		s.log.Error("steering cannot be put in force again", zap.String("listener", l.conf.Name), zap.Error(err))
-	}
+	l.reattach(s.log)
 	return right
 }

@@ -8,13 +8,11 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"go.uber.org/zap"
 
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 const (
-	// settleTime passes before handshakes are looked at: a SYN that was being
-	// handled when the steering changed is in no table yet.
-	settleTime = 20 * time.Millisecond
 	// Between two looks at a quarantine; each is twice the one before.
 	firstLook = 10 * time.Millisecond
 	lastLook  = 320 * time.Millisecond
@@ -34,10 +32,10 @@ type quarantine struct {
 	pending map[sockdiag.Flow]struct{} // nil: no look yet
 	settled bool                       // there are none left, and there will be none
 
-	told    bool        // it was logged why it is kept back
-	fresh   bool        // its sockets are ones that nobody has
-	freshAt time.Time   // since when
-	unknown []*listener // where it is not proven yet that they have their places
+	reported bool        // it was logged why it is kept back
+	fresh    bool        // its sockets are ones that nobody has
+	freshAt  time.Time   // since when
+	unknown  []*listener // where it is not proven yet that they have their places
 }
 
 // Quarantine: nobody mans this slot any more, in any listener. What waits or
@@ -45,7 +43,7 @@ type quarantine struct {
 // sockets, so that whoever has kept one gets nothing more by it, and Quiet is told.
 // A slot that was steered to is not any longer: its part goes to the others,
 // and if there is none, connections wait for the next Steer. A slot that is
-// manned again gets nothing until the next Steer.
+// assigned again gets nothing until the next Steer.
 func (s *Set) Quarantine(slot int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -53,7 +51,7 @@ func (s *Set) Quarantine(slot int) {
 		return
 	}
 	for _, l := range s.listeners {
-		l.manned[slot] = false
+		l.assigned[slot] = false
 		if slices.ContainsFunc(l.shares, func(sh Share) bool { return sh.Slot == slot }) {
 			s.abandon(l)
 		}
@@ -61,17 +59,17 @@ func (s *Set) Quarantine(slot int) {
 	}
 	if s.quarantine[slot] == nil {
 		now := time.Now()
-		s.quarantine[slot] = &quarantine{since: now, next: now.Add(settleTime), pause: firstLook}
+		s.quarantine[slot] = &quarantine{since: now, next: now.Add(sockdiag.SettleTime), pause: firstLook}
 	}
 	s.watch.wake()
 }
 
-// abandon steers a listener away from slots that are not manned any more.
+// abandon steers a listener away from slots that are not assigned any more.
 func (s *Set) abandon(l *listener) {
 	if l.inherited {
 		return // to whom it is steered is said with the first Steer
 	}
-	rest, m := l.ofManned(l.shares), l.mode
+	rest, m := l.ofAssigned(l.shares), l.mode
 	if m == serving && len(rest) == 0 {
 		m = holding
 	}
@@ -100,7 +98,7 @@ func (s *Set) lookAtQuarantines(now time.Time) {
 	s.mu.Lock()
 	for slot, q := range due {
 		if s.quarantine[slot] != q {
-			continue // manned meanwhile
+			continue // assigned meanwhile
 		}
 		if !q.fresh {
 			got = append(got, s.endQuarantine(slot, q, flows, err, now)...)
@@ -131,7 +129,8 @@ func (q *quarantine) later(now time.Time) {
 
 // endQuarantine gives a slot fresh sockets once nothing of a client's can arrive
 // in those it has. What waits there is taken out before.
-func (s *Set) endQuarantine(slot int, q *quarantine, flows map[sockdiag.Flow]struct{}, err error, now time.Time) (got []arrival) {
+func (s *Set) endQuarantine(slot int, q *quarantine, flows map[sockdiag.Flow]struct{}, err error,
+	now time.Time) (got []arrival) {
 	if !s.past(q, flows, err, now) {
 		return nil
 	}
@@ -149,8 +148,8 @@ func (s *Set) endQuarantine(slot int, q *quarantine, flows map[sockdiag.Flow]str
 			continue
 		}
 		if err := s.renew(l, slot); err != nil {
-			if !q.told {
-				q.told = true
+			if !q.reported {
+				q.reported = true
 				s.log.Error("a slot is kept back, as somebody may have its socket", zap.Error(err))
 			}
 			return got
@@ -169,13 +168,14 @@ func (s *Set) endQuarantine(slot int, q *quarantine, flows map[sockdiag.Flow]str
 // on purpose: the rest is lost with the socket, and told.
 func (s *Set) empty(l *listener, slot int) (got []arrival, done bool) {
 	k := l.sockets[slot]
-	for most := l.conf.Backlog + acceptBatch; !k.broken && readable(k.fd); most -= acceptBatch {
+	for most := l.conf.Backlog + acceptBatch; !k.broken && steer.Readable(k.fd); most -= acceptBatch {
 		if !l.accepts(slot) || !s.starved.IsZero() {
 			return got, false
 		}
 		if most <= 0 {
-			n, _, _ := tcpQueue(k.fd)
-			s.log.Warn("connections are lost that were sent to a slot which nobody is steered to", zap.String("listener", l.conf.Name), zap.Int("slot", slot), zap.Int("connections", n))
+			n, _, _ := steer.Queue(k.fd)
+			s.log.Warn("connections are lost that were sent to a slot which nobody is steered to",
+				zap.String("listener", l.conf.Name), zap.Int("slot", slot), zap.Int("connections", n))
 			break
 		}
 		got = append(got, s.accept(l, k)...)
@@ -219,7 +219,7 @@ func (s *Set) over(slot int, q *quarantine, flows map[sockdiag.Flow]struct{}, er
 		if l.steering == shared {
 			continue // no queue is the slot's
 		}
-		if k := l.sockets[slot]; !k.broken && readable(k.fd) {
+		if k := l.sockets[slot]; !k.broken && steer.Readable(k.fd) {
 			return false // the watcher takes it, now or when somebody can be given it
 		}
 	}
@@ -262,18 +262,6 @@ func (s *Set) settled(q *quarantine, flows map[sockdiag.Flow]struct{}) bool {
 	if flows == nil {
 		return false
 	}
-	q.pending = stillUnderWay(q.pending, flows, ports)
+	q.pending = sockdiag.StillUnderWay(q.pending, flows, ports)
 	return len(q.pending) == 0
-}
-
-// stillUnderWay are those of the handshakes on these ports that were at the
-// looks before, too. nil: this is the first look.
-func stillUnderWay(before, flows map[sockdiag.Flow]struct{}, ports map[uint16]bool) map[sockdiag.Flow]struct{} {
-	still := map[sockdiag.Flow]struct{}{}
-	for f := range flows {
-		if _, was := before[f]; ports[f.Local.Port()] && (was || before == nil) {
-			still[f] = struct{}{}
-		}
-	}
-	return still
 }

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
@@ -51,7 +52,7 @@ func TestLateHandshake(t *testing.T) {
 			select {
 			case <-w.quiet:
 				t.Fatal("the slot was called quiet with a handshake under way")
-			case <-time.After(10 * settleTime):
+			case <-time.After(10 * sockdiag.SettleTime):
 			}
 			// New clients meanwhile are no reason to wait longer.
 			count(t, "tcp", w.reachable("http"), 20)
@@ -86,7 +87,8 @@ func TestQuarantineWaitsForThoseBefore(t *testing.T) {
 			found[sockdiag.Flow{Local: netip.AddrPortFrom(netip.MustParseAddr("127.0.0.1"), uint16(port.Load())), Remote: remote}] = struct{}{}
 		}
 		other := netip.MustParseAddrPort("10.0.0.1:1")
-		found[sockdiag.Flow{Local: netip.AddrPortFrom(other.Addr(), uint16(port.Load())+1), Remote: other}] = struct{}{} // another port
+		// another port
+		found[sockdiag.Flow{Local: netip.AddrPortFrom(other.Addr(), uint16(port.Load())+1), Remote: other}] = struct{}{}
 		looks <- struct{}{}
 		return found, nil
 	}
@@ -132,7 +134,7 @@ func TestBlindQuarantine(t *testing.T) {
 	receive(t, "quiet", w.quiet)
 }
 
-// A slot that is manned again is no more in quarantine, and gets nothing by
+// A slot that is assigned again is no more in quarantine, and gets nothing by
 // what it had before.
 func TestMannedAgain(t *testing.T) {
 	w := newWorld(t, tcp("http", "127.0.0.1"))
@@ -163,7 +165,7 @@ func TestMannedAgain(t *testing.T) {
 		t.Error(got)
 	}
 	if slot := receive(t, "quiet", w.quiet); slot != 1 {
-		t.Errorf("slot %d is quiet; 0 was manned before", slot)
+		t.Errorf("slot %d is quiet; 0 was assigned before", slot)
 	}
 }
 
@@ -237,7 +239,7 @@ func TestManIsAsNew(t *testing.T) {
 	}
 	fd := files[0].FD
 	defer closeFD(fd)
-	before := takeBaseline(fd)
+	before := steer.TakeBaseline(fd)
 	for _, o := range []struct{ level, name, value int }{
 		{unix.IPPROTO_TCP, unix.TCP_DEFER_ACCEPT, 10},
 		{unix.IPPROTO_TCP, unix.TCP_FASTOPEN, 10},
@@ -261,7 +263,7 @@ func TestManIsAsNew(t *testing.T) {
 		t.Fatal(err)
 	}
 	closeFD(again[0].FD)
-	if after := takeBaseline(fd); fmt.Sprint(after) != fmt.Sprint(before) {
+	if after := steer.TakeBaseline(fd); fmt.Sprint(after) != fmt.Sprint(before) {
 		t.Errorf("it was\n%v\nand is\n%v", before, after)
 	}
 	if v, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_BUF_LOCK); v != 0 {
@@ -270,7 +272,7 @@ func TestManIsAsNew(t *testing.T) {
 	if !nonblocking(t, fd) {
 		t.Error("it blocks")
 	}
-	if _, limit, _ := tcpQueue(fd); limit != 256 {
+	if _, limit, _ := steer.Queue(fd); limit != 256 {
 		t.Errorf("its backlog is %d", limit)
 	}
 	for _, bad := range [][]string{{"nobody"}, {"http", "nobody"}} {

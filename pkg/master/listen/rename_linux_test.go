@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper/keepertest"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // onPort is a listener on a port of its own choice.
@@ -26,7 +28,7 @@ func onPort(t *testing.T, name string) config.Listener {
 // Two listeners change their names with each other: they stay what they are, each
 // generation reaches them by its own names, and so does the next master.
 func TestListenersChangeTheirNames(t *testing.T) {
-	s := newShelf(t)
+	s := keepertest.New(t)
 	web, admin := onPort(t, "web"), onPort(t, "admin")
 	atWeb, atAdmin := "127.0.0.1:"+strconv.Itoa(web.Port), "127.0.0.1:"+strconv.Itoa(admin.Port)
 	w := mustHold(t, s, 4, web, admin)
@@ -69,14 +71,14 @@ func TestListenersChangeTheirNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer closeFD(files[0].FD)
-		if got, err := boundTo(files[0].FD); err != nil || got.String() != at || files[0].Name != name {
+		if got, err := steer.Address(files[0].FD); err != nil || got.String() != at || files[0].Name != name {
 			t.Errorf("slot %d gets %s as %s, %v", slot, got, files[0].Name, err)
 		}
 	}
 	check(w, 0, []config.Listener{web, admin}, "web", atWeb, 1)
 	check(w, 1, []config.Listener{swapped, other}, "web", atAdmin, 2)
 	check(w, 1, []config.Listener{swapped, other}, "admin", atWeb, 2)
-	held := s.names()
+	held := s.Names()
 	if len(held) != 10 {
 		t.Errorf("held: %v", held)
 	}
@@ -95,11 +97,11 @@ func TestListenersChangeTheirNames(t *testing.T) {
 	}
 	check(next, 0, []config.Listener{web, admin}, "web", atWeb, 1)
 	check(next, 1, []config.Listener{swapped, other}, "web", atAdmin, 2)
-	if got := s.names(); len(got) != 10 {
+	if got := s.Names(); len(got) != 10 {
 		t.Errorf("held: %v", got)
 	}
 	next.Retain([]config.Listener{swapped})
-	if got := s.names(); len(got) != 5 {
+	if got := s.Names(); len(got) != 5 {
 		t.Errorf("held: %v", got)
 	}
 	if c, err := net.Dial("tcp", atWeb); err == nil {
@@ -110,7 +112,7 @@ func TestListenersChangeTheirNames(t *testing.T) {
 
 // A Unix listener is its path.
 func TestUnixListenerIsRenamed(t *testing.T) {
-	s := newShelf(t)
+	s := keepertest.New(t)
 	conf := onPath("http", t.TempDir()+"/s")
 	w := mustHold(t, s, 4, conf)
 	w.man(0, "http")
@@ -127,14 +129,14 @@ func TestUnixListenerIsRenamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	next := mustHold(t, s, 4, renamed)
-	if err := next.Manned(0, []string{"web"}, 1); err != nil {
+	if err := next.Assigned(0, []string{"web"}, 1); err != nil {
 		t.Fatal(err)
 	}
 	next.steer(Share{0, 1})
 	if got := count(t, "unix", conf.Path, 5); got["0"] != 5 {
 		t.Error(got)
 	}
-	if got := s.names(); len(got) != 5 {
+	if got := s.Names(); len(got) != 5 {
 		t.Errorf("held: %v", got)
 	}
 }

@@ -17,6 +17,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper"
+	"github.com/masterd/masterd/pkg/master/keeper/keepertest"
+	"github.com/masterd/masterd/pkg/master/listen/salvage"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
 
 // slotEnv makes the test binary a worker of that slot; a parked one accepts nothing.
@@ -89,17 +93,17 @@ func (w *world) processAs(who *syscall.Credential, slot int, parked bool, name s
 }
 
 // salvaged opens a Set that has nothing but the workers of an earlier one.
-func salvaged(t *testing.T, slots int, from []Holder, ls ...config.Listener) (*world, *shelf, error) {
+func salvaged(t *testing.T, slots int, from []Holder, ls ...config.Listener) (*world, *keepertest.Shelf, error) {
 	t.Helper()
 	return salvagedWith(t, nil, slots, from, ls...)
 }
 
-func salvagedWith(t *testing.T, held []Held, slots int, from []Holder, ls ...config.Listener) (*world, *shelf, error) {
+func salvagedWith(t *testing.T, held []keeper.Held, slots int, from []Holder, ls ...config.Listener) (*world, *keepertest.Shelf, error) {
 	t.Helper()
 	w := &world{t: t, orphans: make(chan net.Conn, 4096), own: make(chan net.Conn, 4096), quiet: make(chan int, 4096)}
-	s := newShelf(t)
+	s := keepertest.New(t)
 	set, err := Open(Options{
-		Listeners: ls, Slots: slots, Held: held, Holders: from, Keep: s.keep, Drop: s.drop,
+		Listeners: ls, Slots: slots, Held: held, Holders: from, Keeper: s,
 		Orphan: func(_ config.Listener, fd int) { w.orphans <- connOf(t, fd) },
 		Quiet:  func(slot int) { w.quiet <- slot },
 		Own:    func(_ config.Listener, c net.Conn) { w.own <- c },
@@ -172,7 +176,7 @@ func TestSocketsAreTakenOverFromWorkers(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, h := range append(parked, active...) {
-				if err := next.Manned(h.Slot, []string{"http"}, testGeneration); err != nil {
+				if err := next.Assigned(h.Slot, []string{"http"}, testGeneration); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -197,8 +201,8 @@ func TestSocketsAreTakenOverFromWorkers(t *testing.T) {
 			if got := count(t, network(conf), addr, 20); got["3"] != 20 {
 				t.Errorf("steered to slot 3, which is new: %v", got)
 			}
-			if got := len(shelf.names()); got != testSlots+1 {
-				t.Errorf("%d sockets are held: %v", got, shelf.names())
+			if got := len(shelf.Names()); got != testSlots+1 {
+				t.Errorf("%d sockets are held: %v", got, shelf.Names())
 			}
 		})
 	}
@@ -236,7 +240,7 @@ func TestOrderIsGoodAfterASalvage(t *testing.T) {
 		t.Fatalf("clients wait in socket %d meanwhile", own)
 	}
 	for _, h := range []Holder{parked, active} {
-		if err := next.Manned(h.Slot, []string{"http"}, testGeneration); err != nil {
+		if err := next.Assigned(h.Slot, []string{"http"}, testGeneration); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -259,7 +263,7 @@ func TestSomeWereHeld(t *testing.T) {
 	for _, kind := range []string{"IPv4", "all addresses", "unix"} {
 		conf := addrs(t)[kind]
 		t.Run(kind, func(t *testing.T) {
-			s := newShelf(t)
+			s := keepertest.New(t)
 			first := mustHold(t, s, testSlots, conf)
 			worker := first.process(4, false, "http")
 			first.steer(Share{4, 1})
@@ -268,13 +272,13 @@ func TestSomeWereHeld(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, socket := range []string{"1", "4", "7", "11", "15", heldOwn} {
-				s.drop(heldName(conf, socket))
+				s.Lose(heldName(conf, socket))
 			}
-			next, _, err := salvagedWith(t, s.all(), testSlots, []Holder{worker}, conf)
+			next, _, err := salvagedWith(t, s.All(), testSlots, []Holder{worker}, conf)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := next.Manned(4, []string{"http"}, testGeneration); err != nil {
+			if err := next.Assigned(4, []string{"http"}, testGeneration); err != nil {
 				t.Fatal(err)
 			}
 			next.steer(Share{4, 1})
@@ -350,7 +354,7 @@ func TestWhatDoesNotAnswerIsAskedAgain(t *testing.T) {
 	})
 	var clients []net.Conn
 	for {
-		c, err := net.DialTimeout("tcp", addr, verifyTimeout)
+		c, err := net.DialTimeout("tcp", addr, steer.DialLimit)
 		if err != nil {
 			break // it is full
 		}
@@ -367,7 +371,7 @@ func TestWhatDoesNotAnswerIsAskedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, slot := range []int{3, 1} {
-		if err := next.Manned(slot, []string{"http"}, testGeneration); err != nil {
+		if err := next.Assigned(slot, []string{"http"}, testGeneration); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -435,7 +439,7 @@ func TestWhoRefusesIsWaitedFor(t *testing.T) {
 				runtime.LockOSThread() // the thread ends with the test
 				withoutOverride(t)
 				if dies {
-					time.AfterFunc(salvageSettle/8, kill)
+					time.AfterFunc(salvage.SettleLimit/8, kill)
 				}
 				next, _, err := salvaged(t, testSlots, []Holder{other, worker}, conf)
 				if !dies {
@@ -447,7 +451,7 @@ func TestWhoRefusesIsWaitedFor(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := next.Manned(2, []string{"http"}, testGeneration); err != nil {
+				if err := next.Assigned(2, []string{"http"}, testGeneration); err != nil {
 					t.Fatal(err)
 				}
 				next.steer(Share{2, 1})
@@ -491,7 +495,7 @@ func TestSalvageUnderLoad(t *testing.T) {
 	}
 	next.host()
 	for _, h := range all {
-		if err := next.Manned(h.Slot, []string{"http"}, testGeneration); err != nil {
+		if err := next.Assigned(h.Slot, []string{"http"}, testGeneration); err != nil {
 			t.Fatal(err)
 		}
 	}

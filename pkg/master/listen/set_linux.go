@@ -13,6 +13,8 @@ import (
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/keeper"
+	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 // Set is all listeners of a service. Its methods are safe for use from several
@@ -25,15 +27,12 @@ type Set struct {
 	done   chan struct{} // closed when the watcher has ended
 
 	// opening keeps Add and Close from each other. It is taken before mu.
-	opening  sync.Mutex
-	held     map[string]Held // only while Open is under way, and so are
-	holders  []Holder
-	given    map[string]int
-	deserted bool
+	opening sync.Mutex
+	earlier // only while Open is under way
 
 	// mu guards what follows. It is a lock and not a goroutine that is asked,
 	// as Steer must not wait for its turn on a busy machine. Nothing that waits
-	// for anybody is done under it, and no function of Options is called.
+	// for anybody is done under it, but for the keeper, and no function of Options is called.
 	mu         sync.Mutex
 	closed     bool
 	listeners  []*listener               // oldest first
@@ -47,6 +46,14 @@ type Set struct {
 	blind      bool      // it was logged that handshakes cannot be counted
 }
 
+// earlier is what there is of an earlier Set and of the service manager.
+type earlier struct {
+	held     map[string]keeper.Held
+	holders  []Holder
+	given    map[string]int
+	deserted bool
+}
+
 // Open opens all listeners. If one cannot be had none is opened, nothing is
 // disturbed, and the error, an [*Error], says which, why, and who has it.
 func Open(o Options) (*Set, error) { return open(o, host()) }
@@ -54,6 +61,9 @@ func Open(o Options) (*Set, error) { return open(o, host()) }
 func open(o Options, sys system) (*Set, error) {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
+	}
+	if o.Keeper == nil {
+		o.Keeper = keeper.Nobody{}
 	}
 	o.Slots = max(o.Slots, slotsLeft(o.Held, o.Holders))
 	if o.Slots < 1 || o.Slots > maxSlots {
@@ -65,12 +75,13 @@ func open(o Options, sys system) (*Set, error) {
 	}
 	s := &Set{
 		o: o, log: o.Log, system: sys, watch: p, done: make(chan struct{}),
-		names: map[int][]config.Listener{}, tokens: map[int32]registration{}, quarantine: map[int]*quarantine{}, attached: time.Now(), held: map[string]Held{},
+		names: map[int][]config.Listener{}, tokens: map[int32]registration{}, quarantine: map[int]*quarantine{},
+		attached: time.Now(),
+		earlier:  earlier{map[string]keeper.Held{}, o.Holders, map[string]int{}, o.Deserted},
 	}
 	for _, h := range o.Held {
 		s.held[h.Name] = h
 	}
-	s.holders, s.given, s.deserted = o.Holders, map[string]int{}, o.Deserted
 	for _, g := range o.Given {
 		if _, twice := s.given[g.Name]; twice {
 			s.log.Warn("the service manager gives two sockets of one name; one is used", zap.String("name", g.Name))
@@ -90,9 +101,7 @@ func open(o Options, sys system) (*Set, error) {
 	for _, h := range s.held {
 		s.log.Warn("a socket is let go that an earlier master has left and no listener needs", zap.String("name", h.Name))
 		closeFD(h.FD)
-		if o.Drop != nil {
-			o.Drop(h.Name)
-		}
+		o.Keeper.Drop(h.Name)
 	}
 	s.held, s.holders, s.deserted = nil, nil, false
 	go s.run()
@@ -104,7 +113,8 @@ func open(o Options, sys system) (*Set, error) {
 func (s *Set) forgetGiven() {
 	for name, fd := range s.given {
 		if s.named(name, -1) == nil {
-			s.log.Warn("the service manager gives a socket whose name is no listener's; it is not used", zap.String("name", name))
+			s.log.Warn("the service manager gives a socket whose name is no listener's; it is not used",
+				zap.String("name", name))
 		}
 		closeFD(fd)
 	}
@@ -151,7 +161,7 @@ var errClosed = errors.New("the listeners are closed")
 // configured. It ends a quarantine. It may be called again for a second worker
 // of the same slot and generation; another generation never gets a socket that
 // this one was given. Of two listeners with one name it takes the newer, unless
-// the slot is manned in the older.
+// the slot is assigned in the older.
 func (s *Set) Man(slot int, names []string, generation uint64) ([]File, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -188,7 +198,7 @@ func (s *Set) Man(slot int, names []string, generation uint64) ([]File, error) {
 	}
 	delete(s.quarantine, slot)
 	for _, l := range mine {
-		l.manned[slot] = true
+		l.assigned[slot] = true
 		s.attend(l)
 	}
 	return files, nil
@@ -217,7 +227,7 @@ func (s *Set) named(name string, slot int) *listener {
 		if l.conf.Name != name {
 			continue
 		}
-		if slot >= 0 && l.manned[slot] {
+		if slot >= 0 && l.assigned[slot] {
 			return l
 		}
 		found = l
@@ -227,7 +237,7 @@ func (s *Set) named(name string, slot int) *listener {
 
 // Steer sends new connections to these slots, by weight, and to no others. It
 // takes some tens of microseconds. In each listener only the slots that are
-// manned there count, and one in which none of them is manned is steered as
+// assigned there count, and one in which none of them is assigned is steered as
 // before. Each listener changes in one instant; on an error all are steered as
 // before.
 //
@@ -253,7 +263,7 @@ func (s *Set) Steer(shares []Share) error {
 	}
 	var done []was
 	for _, l := range s.listeners {
-		mine, m := l.ofManned(shares), serving
+		mine, m := l.ofAssigned(shares), serving
 		switch {
 		case len(shares) == 0:
 			m = answering
@@ -323,7 +333,7 @@ func (s *Set) Status() []api.Listener {
 	}
 	s.mu.Unlock()
 	for _, u := range unix {
-		length, limit, err := unixQueue(u.inode)
+		length, limit, err := sockdiag.UnixQueue(u.inode)
 		if err != nil {
 			continue // closed just now, or not to be known here
 		}

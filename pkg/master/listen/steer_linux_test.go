@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 // Whatever the kind of address: connections go by weight and nowhere else, and
@@ -236,7 +237,7 @@ func TestNobodyAlive(t *testing.T) {
 	}
 }
 
-// Only manned slots count, and a listener that none of them mans stays as it was.
+// Only assigned slots count, and a listener that none of them mans stays as it was.
 func TestSharesWithoutAWorker(t *testing.T) {
 	w := newWorld(t, tcp("http", "127.0.0.1"), tcp("debug", "127.0.0.1"))
 	w.man(0, "http", "debug")
@@ -286,7 +287,7 @@ func BenchmarkSteer(b *testing.B) {
 
 func BenchmarkHandshakes(b *testing.B) {
 	for b.Loop() {
-		if _, err := handshakes(true); err != nil {
+		if _, err := sockdiag.Handshakes(true); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -1,11 +1,9 @@
 package listen
 
 import (
-	"fmt"
-
 	"golang.org/x/net/bpf"
-	"golang.org/x/sys/unix"
 
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
@@ -21,22 +19,4 @@ type system struct {
 	step func(after string)
 }
 
-func host() system { return system{attach: attach, handshakes: handshakes} }
-
-// attach needs no privilege, and is atomic: every packet is judged by the old
-// program or by the new one.
-func attach(fd int, program []bpf.Instruction) error {
-	raw, err := bpf.Assemble(program)
-	if err != nil {
-		return fmt.Errorf("assembling the steering program: %w", err)
-	}
-	filter := make([]unix.SockFilter, len(raw))
-	for i, r := range raw {
-		filter[i] = unix.SockFilter{Code: r.Op, Jt: r.Jt, Jf: r.Jf, K: r.K}
-	}
-	prog := &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if err := unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, prog); err != nil {
-		return fmt.Errorf("attaching the steering program: %w", err)
-	}
-	return nil
-}
+func host() system { return system{attach: steer.Attach, handshakes: sockdiag.Handshakes} }

@@ -2,6 +2,8 @@ package listen
 
 import (
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 // Try says why a running service could not open a listener besides those that it
@@ -11,7 +13,7 @@ import (
 func Try(c config.Listener, ours []int) error {
 	o := opener{mine: map[uint64]string{}}
 	for _, pid := range ours {
-		all, _ := socketsOf(pid) // none of one that may not be looked at
+		all, _ := process.Sockets(pid) // none of one that may not be looked at
 		for _, inode := range all {
 			o.mine[inode] = "masterd, for another listener"
 		}
@@ -29,7 +31,7 @@ func (o opener) try(c config.Listener) error {
 		}
 		return claim(c.Path)
 	}
-	at, dual, err := resolve(c)
+	at, dual, err := steer.Resolve(c)
 	if err != nil {
 		return err
 	}

@@ -4,76 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/master/config"
-	"github.com/masterd/masterd/pkg/master/trust"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
 )
-
-// maxPath is what the kernel takes as a Unix socket's path, in bytes.
-const maxPath = 107
-
-// fileID tells whether two names are one file.
-type fileID struct{ dev, inode uint64 }
-
-// within has something done in a path's directory, by a descriptor of that. A directory
-// where somebody else could put another thing in the place of a socket is refused each
-// time: it may have been given away since, and what is done there as root is done to
-// whatever has the name.
-func within(path string, do func(dir int, name string) error) error {
-	dir, err := trust.Own().OpenDir(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return do(int(dir.Fd()), filepath.Base(path))
-}
-
-// file is what has a name, held by a descriptor that follows no link: what is done by
-// it is done to that file, whatever has the name by then.
-type file struct {
-	fd   int
-	id   fileID
-	kind uint32 // of its mode, as unix.S_IFSOCK
-	mode uint32 // the permissions
-	gid  int
-}
-
-func openFile(dir int, name string) (f file, err error) {
-	if f.fd, err = unix.Openat(dir, name, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0); err != nil {
-		return f, &os.PathError{Op: "open", Path: name, Err: err}
-	}
-	var st unix.Stat_t
-	if err := unix.Fstat(f.fd, &st); err != nil {
-		f.close()
-		return f, &os.PathError{Op: "fstat", Path: name, Err: err}
-	}
-	f.id, f.kind, f.mode, f.gid = fileID{uint64(st.Dev), st.Ino}, st.Mode&unix.S_IFMT, st.Mode&0o7777, int(st.Gid)
-	return f, nil
-}
-
-func (f file) close() { _ = unix.Close(f.fd) }
-
-// path leads to the file for calls that take no descriptor.
-func (f file) path() string { return "/proc/self/fd/" + strconv.Itoa(f.fd) }
-
-// identifyFile tells what a name is.
-func identifyFile(path string) (f file, err error) {
-	err = within(path, func(dir int, name string) error {
-		if f, err = openFile(dir, name); err == nil {
-			f.close()
-		}
-		return err
-	})
-	f.fd = -1
-	return f, err
-}
 
 // hiddenName is where a slot's socket is bound: beside the public path, as
 // link and rename do not cross file systems.
@@ -97,13 +36,15 @@ func (o opener) openUnix(c config.Listener) (*listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{conf: c, system: o.system, manned: make([]bool, o.slots), steering: link, access: who}
+	l := &listener{conf: c, system: o.system, assigned: make([]bool, o.slots), steering: link}
+	l.access = who
 	n := o.slots + 1
 	if c.Steering == shared {
 		l.steering, l.reason, n = shared, sharedReason, 1
 	}
 	if longest := hiddenName(c.Path, strconv.Itoa(maxSlots)); len(longest) > maxPath {
-		return nil, fmt.Errorf("the path has %d bytes, at most %d are possible: each slot has a name beside it that is %d longer",
+		return nil, fmt.Errorf("the path has %d bytes, at most %d are possible: each slot has a name beside it that is "+
+			"%d longer",
 			len(c.Path), maxPath-(len(longest)-len(c.Path)), len(longest)-len(c.Path))
 	}
 	if err := claim(c.Path); err != nil {
@@ -130,85 +71,10 @@ func (o opener) openUnix(c config.Listener) (*listener, error) {
 	return l, nil
 }
 
-// claim proves that a path may be taken: nothing is there, or the socket of
-// somebody dead. Whatever else is there is not ours to touch.
-func claim(path string) error {
-	return within(path, func(dir int, name string) error {
-		f, err := openFile(dir, name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil
-		case err != nil:
-			return fmt.Errorf("looking at the path: %w", err)
-		}
-		defer f.close()
-		if f.kind != unix.S_IFSOCK {
-			return fmt.Errorf("%s is %s and not a socket; it is left alone: move it away or choose another path", path, nameOf(f.kind))
-		}
-		return f.unused(path)
-	})
-}
-
-// unused proves that nobody listens on a socket.
-func (f file) unused(path string) error {
-	fd, err := streamSocket(unix.AF_UNIX)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(fd)
-	err = unix.Connect(fd, &unix.SockaddrUnix{Name: f.path()})
-	switch {
-	case errors.Is(err, unix.ECONNREFUSED), errors.Is(err, unix.ENOENT): // nobody listens, or it went just now
-		return nil
-	case errors.Is(err, unix.EACCES):
-		return fmt.Errorf("cannot tell whether somebody listens on %s: connecting: %w", path, err)
-	case err != nil && !errors.Is(err, unix.EAGAIN): // EAGAIN: somebody listens, and the queue is full
-		return &taken{cause: fmt.Errorf("connecting to %s, to see whether it is in use: %w", path, err)}
-	}
-	return &taken{holder: peerOf(fd, path), cause: fmt.Errorf("%s: %w", path, unix.EADDRINUSE)}
-}
-
-// peerOf names who listens: the process that called listen, or if that is gone
-// another one that holds the socket.
-func peerOf(fd int, path string) string {
-	if cred, err := unix.GetsockoptUcred(fd, unix.SOL_SOCKET, unix.SO_PEERCRED); err == nil && cred.Pid > 0 {
-		if unix.Kill(int(cred.Pid), 0) != unix.ESRCH {
-			return processName(int(cred.Pid))
-		}
-	}
-	table, err := os.ReadFile("/proc/net/unix")
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(table)) {
-		f := strings.Fields(line)
-		if len(f) == 8 && f[7] == path {
-			inode, _ := strconv.ParseUint(f[6], 10, 64)
-			if pid := processWith(inode); pid != 0 {
-				return processName(pid)
-			}
-			return ""
-		}
-	}
-	return ""
-}
-
-func nameOf(kind uint32) string {
-	switch kind {
-	case unix.S_IFREG:
-		return "a regular file"
-	case unix.S_IFDIR:
-		return "a directory"
-	case unix.S_IFLNK:
-		return "a symbolic link"
-	}
-	return "something else"
-}
-
 // bind makes the socket listen under its hidden name. Nobody can connect
 // before mode and group are what they should be.
 func (l *listener) bind(s *socket) (err error) {
-	if s.fd, err = streamSocket(unix.AF_UNIX); err != nil {
+	if s.fd, err = steer.Stream(unix.AF_UNIX); err != nil {
 		return err
 	}
 	if err := l.bindTo(s); err != nil {
@@ -219,9 +85,10 @@ func (l *listener) bind(s *socket) (err error) {
 	return nil
 }
 
-// bindTo is bind for a socket that is there. It has its mode before it has a name, or
-// less where the umask takes some away. There is no bind by a directory's descriptor:
-// what it has made is looked for in that.
+// bindTo is bind for a socket that is there. bind(2) takes no descriptor of a directory, so
+// the socket has its mode before it has a name (the umask can only take some away), what bind
+// has made is looked for by the directory's descriptor, and the socket does not listen before
+// mode and group are right.
 func (l *listener) bindTo(s *socket) error {
 	return within(s.hidden, func(dir int, name string) error {
 		if err := unix.Fchmod(s.fd, l.access.mode); err != nil {
@@ -235,7 +102,7 @@ func (l *listener) bindTo(s *socket) error {
 			return fmt.Errorf("looking at a socket just bound: %w", err)
 		}
 		defer f.close()
-		s.file, s.inode, s.broken = f.id, inodeOf(s.fd), false
+		s.file, s.inode, s.broken = f.id, steer.Inode(s.fd), false
 		err = l.access.permit(f)
 		if err == nil {
 			if err = unix.Listen(s.fd, l.conf.Backlog); err != nil {
@@ -333,6 +200,11 @@ func (l *listener) permit(a access) error {
 // show makes socket i the one that the public path leads to. A rename alone
 // would take the hidden name away, and there would be no way back.
 func (l *listener) show(i int) error {
+	if l.unknown {
+		if err := l.identify(); err != nil {
+			return err
+		}
+	}
 	s := l.sockets[i]
 	return within(l.conf.Path, func(dir int, name string) error {
 		if public, err := openFile(dir, name); err == nil {
@@ -383,6 +255,31 @@ func (l *listener) heaviest(shares []Share) int {
 	return best.Slot
 }
 
+// identify finds out where the names of a listener lead that was taken over. In a
+// directory that is not trusted it does not, and nothing is changed.
+func (l *listener) identify() error {
+	public, err := identifyFile(l.conf.Path)
+	if untrusted(err) {
+		return err
+	}
+	front := l.own() // the path was taken away: it is put back
+	for i, k := range l.sockets {
+		f, err := identifyFile(k.hidden)
+		if untrusted(err) {
+			return err
+		}
+		if err != nil || f.kind != unix.S_IFSOCK || k.broken {
+			k.broken = true // nobody could be led to it again; its next worker gets a new one
+			continue
+		}
+		if k.file = f.id; f.id == public.id {
+			front = i
+		}
+	}
+	l.front, l.unknown = front, false
+	return nil
+}
+
 // shown tells whether the public path leads where it should, to what it leads, and
 // why that cannot be told.
 func (l *listener) shown() (bool, file, error) {
@@ -404,14 +301,4 @@ func (l *listener) hide() {
 			_ = remove(s.hidden)
 		}
 	}
-}
-
-// remove removes a name; that it is gone already is as good.
-func remove(path string) error { return within(path, removeAt) }
-
-func removeAt(dir int, name string) error {
-	if err := unix.Unlinkat(dir, name, 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("removing %s: %w", name, err)
-	}
-	return nil
 }

@@ -3,7 +3,6 @@ package listen
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"slices"
 	"syscall"
@@ -12,8 +11,10 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 
-	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/listen/steer"
+	"github.com/masterd/masterd/pkg/master/sockdiag"
 )
 
 const (
@@ -27,7 +28,7 @@ const (
 	starvedPause = 100 * time.Millisecond
 )
 
-// What is wanted of a socket. Hang-ups are always told, once each: a manned
+// What is wanted of a socket. Hang-ups are always told, once each: a assigned
 // slot that a worker shuts down.
 const (
 	wantHangup = unix.EPOLLET & 0xffffffff
@@ -98,7 +99,7 @@ func (s *Set) attend(l *listener) {
 			want = wantAccept
 			if k.events != want {
 				// A worker may have cleared it, and is gone: our accept must not block.
-				if err := assertNonblock(k.fd); err != nil {
+				if err := steer.Nonblock(k.fd); err != nil {
 					s.log.Error("a slot that nobody mans cannot be watched", zap.String("listener", l.conf.Name), zap.Error(err))
 					want = wantHangup
 				}
@@ -184,7 +185,7 @@ func (s *Set) nextDue(beat time.Time) time.Time {
 	}
 	sooner(s.starved)
 	for _, l := range s.listeners {
-		if due := l.aimed.Add(settleTime); l.crooked() && time.Now().Before(due) {
+		if due := l.aimed.Add(sockdiag.SettleTime); l.crooked() && time.Now().Before(due) {
 			sooner(due) // later when its queue is not empty then: what empties it wakes
 		}
 	}
@@ -219,12 +220,13 @@ func (s *Set) acceptFrom(token int32) {
 func (s *Set) accept(l *listener, k *socket) []arrival {
 	var got []arrival
 	for range acceptBatch {
-		fd, _, err := acceptNow(k.fd)
+		fd, _, err := steer.Accept(k.fd)
 		switch {
 		case err == nil:
 			got = append(got, arrival{l.conf, fd, l.mode == answering})
 			continue
-		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE), errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
+		case errors.Is(err, unix.EMFILE), errors.Is(err, unix.ENFILE),
+			errors.Is(err, unix.ENOBUFS), errors.Is(err, unix.ENOMEM):
 			s.starve(err)
 			return got
 		case errors.Is(err, unix.EAGAIN), errors.Is(err, unix.EINVAL): // empty, or shut down: the hang-up is told apart
@@ -238,7 +240,8 @@ func (s *Set) accept(l *listener, k *socket) []arrival {
 // starve stops accepting for a moment: without a descriptor a connection stays
 // in the queue, and the socket would be told of again and again.
 func (s *Set) starve(err error) {
-	s.log.Error("connections to slots that nobody mans cannot be accepted for the moment; they wait", zap.Duration("pause", starvedPause), zap.Error(err))
+	s.log.Error("connections to slots that nobody mans cannot be accepted for the moment; they wait",
+		zap.Duration("pause", starvedPause), zap.Error(err))
 	s.starved = time.Now().Add(starvedPause)
 	for _, l := range s.listeners {
 		s.attend(l)
@@ -279,16 +282,14 @@ func (s *Set) deliver(a arrival) {
 	case !a.own && s.o.Orphan != nil:
 		s.o.Orphan(a.conf, a.fd)
 	case a.own && s.o.Own != nil:
-		f := os.NewFile(uintptr(a.fd), "client")
-		c, err := net.FileConn(f) // a duplicate
-		_ = f.Close()
+		c, err := fdpass.ConnOf(a.fd)
 		if err != nil {
 			s.log.Warn("a client's connection is lost", zap.String("listener", a.conf.Name), zap.Error(err))
 			return
 		}
 		s.o.Own(a.conf, c)
 	default:
-		ipc.DiscardConn(a.fd)
+		fdpass.DiscardConn(a.fd)
 	}
 }
 

@@ -27,18 +27,11 @@ const (
 // The files of one that is gone already can be adopted as well, and finished.
 // What of them cannot be read is said in the output itself: a worker is not
 // given up for the sake of its log.
-func (r *Room) Adopt(id Ident) (*Output, error) { return r.enter(id, r.resume) }
-
-// Offset is how far its lines were passed on, in bytes of what the worker has
-// ever written.
-func (o *Output) Offset() (stdout, stderr int64) {
-	o.room.do(func() { stdout, stderr = o.out.resumeAt(), o.err.resumeAt() })
-	return stdout, stderr
-}
+func (r *Collector) Adopt(id Ident) (*Output, error) { return r.enter(id, r.resume) }
 
 // Sweep removes the files of workers that have no output here: those of an
 // earlier master that are neither there nor were adopted.
-func (r *Room) Sweep() error {
+func (r *Collector) Sweep() error {
 	var failed error
 	r.do(func() {
 		entries, err := os.ReadDir(r.opt.Dir)
@@ -59,7 +52,7 @@ func (r *Room) Sweep() error {
 }
 
 // resume opens what an earlier master has left.
-func (r *Room) resume(o *Output) error {
+func (r *Collector) resume(o *Output) error {
 	o.paths(r.opt.Dir)
 	o.place = openPlace(o.placePath, false)
 	known := o.place.read()

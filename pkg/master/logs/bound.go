@@ -11,7 +11,7 @@ import (
 // the last backlogKeep of it are left.
 const aloneLimit = 8 << 20
 
-// Bound gives space back of the outputs in a room's directory that nobody has
+// Bound gives space back of the outputs in a collector's directory that nobody has
 // read for long, oldest bytes first. It is for whoever is there while no master
 // is: a worker that writes much must not fill the memory that the files are in.
 // It takes nothing else but what is outside of all output, and needs no room; what cannot be done is left.

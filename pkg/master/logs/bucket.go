@@ -4,7 +4,9 @@ import "time"
 
 const (
 	burstSeconds = 2 // of the rate that may come at once
-	resumeShare  = 4 // an empty bucket passes lines again when it holds 1/resumeShare of a second's: runs of lines, not shreds
+	// an empty bucket passes lines again when it holds 1/resumeShare of a second's: runs of lines,
+	// not shreds
+	resumeShare = 4
 )
 
 // bucket lets so many bytes a second through.

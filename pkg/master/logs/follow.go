@@ -48,7 +48,7 @@ func (f *follower) send(l api.LogLine) {
 	}
 }
 
-func (r *Room) follow(ctx context.Context, uid uint32, worker uint64, n int) *follower {
+func (r *Collector) follow(ctx context.Context, uid uint32, worker uint64, n int) *follower {
 	if why := r.crowded(uid); why != "" {
 		f := &follower{lines: make(chan api.LogLine, 1)}
 		f.lines <- api.LogLine{At: r.opt.Clock(), Worker: worker, Stream: streamNote, Text: why}
@@ -81,7 +81,7 @@ func (r *Room) follow(ctx context.Context, uid uint32, worker uint64, n int) *fo
 }
 
 // crowded says why one more reader of this user finds no place; empty: there is one.
-func (r *Room) crowded(uid uint32) string {
+func (r *Collector) crowded(uid uint32) string {
 	same := 0
 	for f := range r.followers {
 		if f.uid == uid {
@@ -97,7 +97,7 @@ func (r *Room) crowded(uid uint32) string {
 	return ""
 }
 
-func (r *Room) unfollow(f *follower) {
+func (r *Collector) unfollow(f *follower) {
 	if _, there := r.followers[f]; !there {
 		return
 	}
@@ -107,7 +107,7 @@ func (r *Room) unfollow(f *follower) {
 }
 
 // lines collects what is kept.
-func (r *Room) lines(worker uint64, n int) []api.LogLine {
+func (r *Collector) lines(worker uint64, n int) []api.LogLine {
 	type owned struct {
 		record
 		o *Output

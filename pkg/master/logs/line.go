@@ -18,7 +18,7 @@ const (
 
 // read takes what is new in one file, up to turn bytes, and reports whether
 // there is more.
-func (r *Room) read(o *Output, s *stream, turn int64) (more bool) {
+func (r *Collector) read(o *Output, s *stream, turn int64) (more bool) {
 	for n := int64(0); ; {
 		chunk, skipped := s.next(r.buf)
 		if skipped > 0 {
@@ -39,7 +39,7 @@ func (r *Room) read(o *Output, s *stream, turn int64) (more bool) {
 }
 
 // split makes lines of what was read.
-func (r *Room) split(o *Output, s *stream, chunk []byte) {
+func (r *Collector) split(o *Output, s *stream, chunk []byte) {
 	limit := o.id.Line
 	for len(chunk) > 0 {
 		i := bytes.IndexByte(chunk, '\n')
@@ -73,7 +73,7 @@ func (r *Room) split(o *Output, s *stream, chunk []byte) {
 }
 
 // line passes a line on if the worker has not had its share.
-func (r *Room) line(o *Output, s *stream, line []byte, over uint64) {
+func (r *Collector) line(o *Output, s *stream, line []byte, over uint64) {
 	if !o.bucket.take(len(line) + 1) {
 		s.remember(line)
 		r.drop(o, s, 1, []byte{'\n'})
@@ -85,7 +85,7 @@ func (r *Room) line(o *Output, s *stream, line []byte, over uint64) {
 }
 
 // drop counts lines that end in raw, and keeps it in case it was the last word.
-func (r *Room) drop(o *Output, s *stream, lines int, raw []byte) {
+func (r *Collector) drop(o *Output, s *stream, lines int, raw []byte) {
 	o.dropped += uint64(lines)
 	o.unsaid += uint64(lines)
 	o.unsaidB += uint64(len(raw))
@@ -94,7 +94,7 @@ func (r *Room) drop(o *Output, s *stream, lines int, raw []byte) {
 }
 
 // pass keeps a line, and hands it to everybody who wants it.
-func (r *Room) pass(o *Output, stream string, line []byte, over uint64) {
+func (r *Collector) pass(o *Output, stream string, line []byte, over uint64) {
 	line = bytes.TrimSuffix(line, []byte{'\r'})
 	text := strings.ToValidUTF8(string(line), "\uFFFD")
 	if over > 0 {
@@ -120,7 +120,7 @@ func (o *Output) line(rec record) api.LogLine {
 }
 
 // skip tells of output that was never read.
-func (r *Room) skip(o *Output, s *stream, n int64) {
+func (r *Collector) skip(o *Output, s *stream, n int64) {
 	s.part, s.over, s.tail = nil, 0, nil
 	why := "it was written faster than it could be read"
 	if s.left {
@@ -131,7 +131,7 @@ func (r *Room) skip(o *Output, s *stream, n int64) {
 
 // note says what was dropped, when there is something to say and it was not
 // said just now.
-func (r *Room) note(o *Output) {
+func (r *Collector) note(o *Output) {
 	now := r.opt.Clock().UnixNano()
 	stray := o.out.stray + o.err.stray
 	if o.unsaid == 0 && stray == 0 || now-o.saidAt < int64(noteEvery) {
@@ -146,7 +146,7 @@ func (r *Room) note(o *Output) {
 }
 
 // overstep gives a worker up that goes on taking space for nothing.
-func (r *Room) overstep(o *Output) {
+func (r *Collector) overstep(o *Output) {
 	if now := r.opt.Clock(); now.Sub(o.straysFrom) > strayWindow {
 		o.straysFrom, o.out.strays, o.err.strays = now, 0, 0
 	}
@@ -156,7 +156,7 @@ func (r *Room) overstep(o *Output) {
 	}
 }
 
-func (r *Room) sayDropped(o *Output) {
+func (r *Collector) sayDropped(o *Output) {
 	if o.unsaid == 0 {
 		return
 	}
@@ -165,11 +165,11 @@ func (r *Room) sayDropped(o *Output) {
 	o.unsaid, o.unsaidB = 0, 0
 }
 
-func (r *Room) say(o *Output, text string) { r.pass(o, streamNote, []byte(text), 0) }
+func (r *Collector) say(o *Output, text string) { r.pass(o, streamNote, []byte(text), 0) }
 
 // tail passes on the end of what was dropped last, whatever the rate: after a
 // flood that ended in a crash these lines say why.
-func (r *Room) tail(o *Output) {
+func (r *Collector) tail(o *Output) {
 	for _, s := range o.streams() {
 		if len(s.tail) == tailSize { // its beginning was pushed out, within a line
 			i := bytes.IndexByte(s.tail, '\n')

@@ -10,7 +10,7 @@ import (
 // Mend makes the directory again if it is gone, so that the output of new workers
 // has a place. What the others have open is read on, though it has no name any
 // more; only the next master cannot find it.
-func (r *Room) Mend() (mended bool, err error) {
+func (r *Collector) Mend() (mended bool, err error) {
 	err = os.Mkdir(r.opt.Dir, 0o700)
 	if errors.Is(err, fs.ErrExist) {
 		return false, nil

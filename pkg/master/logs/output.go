@@ -9,10 +9,10 @@ import (
 
 // Output is one worker's.
 type Output struct {
-	room *Room
-	id   Ident
+	collector *Collector
+	id        Ident
 
-	// The rest belongs to the room's goroutine.
+	// The rest belongs to the collector's goroutine.
 	out, err  *stream
 	place     *place // where lines were passed on up to; nil: it cannot be noted
 	placePath string
@@ -35,7 +35,7 @@ func (o *Output) FDs() (stdout, stderr int) { return o.out.write, o.err.write }
 
 // Started closes the master's copies of what the worker writes to.
 func (o *Output) Started() {
-	o.room.do(func() {
+	o.collector.do(func() {
 		o.out.closeWrite()
 		o.err.closeWrite()
 	})
@@ -43,12 +43,12 @@ func (o *Output) Started() {
 
 // Finish is called when the process is gone: it reads what is left, passes it
 // on, and removes the files. When it returns, Last and Lines have everything.
-func (o *Output) Finish() { o.room.do(func() { o.room.finish(o) }) }
+func (o *Output) Finish() { o.collector.do(func() { o.collector.finish(o) }) }
 
 // Last is the text of the last n lines, notes of the master's included, oldest
 // first. At most 1,000 lines and 1 MiB are kept.
 func (o *Output) Last(n int) (texts []string) {
-	o.room.do(func() {
+	o.collector.do(func() {
 		for _, rec := range o.ring.last(n) {
 			texts = append(texts, rec.text)
 		}

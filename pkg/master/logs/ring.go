@@ -1,6 +1,9 @@
 package logs
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 const (
 	ringLines = 1000    // kept of each worker
@@ -15,43 +18,23 @@ type record struct {
 	text   string
 }
 
-// ring holds the last lines of one worker.
+// ring holds the last lines of one worker, oldest first.
 type ring struct {
-	recs  []record // a ring once it has reached ringLines
-	first int
-	count int
+	recs  []record
 	bytes int
 }
 
 func (r *ring) add(rec record) {
-	for r.count > 0 && (r.count == ringLines || r.bytes+len(rec.text) > ringBytes) {
-		r.bytes -= len(r.recs[r.first].text)
-		r.recs[r.first] = record{}
-		r.first = (r.first + 1) % len(r.recs)
-		r.count--
+	for len(r.recs) > 0 && (len(r.recs) == ringLines || r.bytes+len(rec.text) > ringBytes) {
+		r.bytes -= len(r.recs[0].text)
+		r.recs[0] = record{} // the array holds no text that is gone
+		r.recs = r.recs[1:]
 	}
-	if r.count == len(r.recs) {
-		r.grow()
-	}
-	r.recs[(r.first+r.count)%len(r.recs)] = rec
-	r.count++
+	r.recs = append(r.recs, rec)
 	r.bytes += len(rec.text)
 }
 
-func (r *ring) grow() {
-	bigger := make([]record, min(max(16, 2*len(r.recs)), ringLines))
-	for i := range r.count {
-		bigger[i] = r.recs[(r.first+i)%len(r.recs)]
-	}
-	r.recs, r.first = bigger, 0
-}
-
-// last is a copy of the newest n, oldest first.
+// last is a copy of the newest n.
 func (r *ring) last(n int) []record {
-	n = max(0, min(n, r.count))
-	out := make([]record, n)
-	for i := range n {
-		out[i] = r.recs[(r.first+r.count-n+i)%len(r.recs)]
-	}
-	return out
+	return slices.Clone(r.recs[len(r.recs)-max(0, min(n, len(r.recs))):])
 }

@@ -14,8 +14,8 @@ import (
 
 const disk = 16 << 20 // bytes of the file system that the tests below have
 
-// small is a room in a file system of its own.
-func small(t *testing.T) (dir string, r *Room) {
+// small is a collector in a file system of its own.
+func small(t *testing.T) (dir string, r *Collector) {
 	t.Helper()
 	dir = t.TempDir()
 	if err := unix.Mount("logs-test", dir, "tmpfs", 0, "size=16m"); err != nil {

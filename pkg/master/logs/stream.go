@@ -125,9 +125,9 @@ func (s *stream) giveBack() {
 
 // hold keeps what there is of a line without an end, up to limit bytes.
 func (s *stream) hold(b []byte, limit int) {
-	if room := limit - len(s.part); len(b) > room {
-		s.over += uint64(len(b) - room)
-		b = b[:room]
+	if collector := limit - len(s.part); len(b) > collector {
+		s.over += uint64(len(b) - collector)
+		b = b[:collector]
 	}
 	s.part = append(s.part, b...)
 }

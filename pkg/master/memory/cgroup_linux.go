@@ -121,7 +121,8 @@ const (
 	firstPIDs = "pid:[4026531836]"
 )
 
-// MostProcesses is [MostProcesses] on this machine.
+// MostProcesses is how many processes and threads this process, and those in its cgroups,
+// can have at the most; zero: it is not known.
 func (m Machine) MostProcesses() (least uint64) {
 	bound := func(path string) {
 		if n, ok := number(path); ok && (least == 0 || n < least) {
@@ -132,13 +133,16 @@ func (m Machine) MostProcesses() (least uint64) {
 	bound(filepath.Join(m.proc(), "sys/kernel/pid_max"))
 	if fs, err := procfs.NewFS(m.proc()); err == nil {
 		for version := 1; version <= 2; version++ {
-			m.walk(fs, controller{name: pidsName, version: version}, func(dir, _ string) { bound(filepath.Join(dir, "pids.max")) })
+			c := controller{name: pidsName, version: version}
+			m.walk(fs, c, func(dir, _ string) { bound(filepath.Join(dir, "pids.max")) })
 		}
 	}
 	return least
 }
 
-// ProcessesForUser is [ProcessesForUser] on this machine.
+// ProcessesForUser is how many processes and threads a user may have so that this
+// process has room for its own. Zero: that cannot be said. In a container it cannot, and
+// not of a user who has processes outside of this one's cgroup: the kernel counts them, too.
 func (m Machine) ProcessesForUser(uid int) uint64 {
 	if ns, err := os.Readlink(filepath.Join(m.proc(), "self/ns/pid")); err == nil && ns != firstPIDs || m.elsewhere(uid) {
 		return 0
@@ -256,9 +260,4 @@ func number(path string) (uint64, bool) {
 	}
 	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
 	return n, err == nil
-}
-
-func onProc(path string) bool {
-	var st unix.Statfs_t
-	return unix.Statfs(path, &st) == nil && st.Type == unix.PROC_SUPER_MAGIC
 }

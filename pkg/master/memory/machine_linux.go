@@ -3,9 +3,6 @@ package memory
 import (
 	"cmp"
 	"fmt"
-	"os"
-	"path/filepath"
-	"strconv"
 
 	"github.com/dustin/go-humanize"
 	"github.com/prometheus/procfs"
@@ -15,7 +12,8 @@ import (
 
 func (m Machine) proc() string { return cmp.Or(m.Proc, procfs.DefaultMountPoint) }
 
-// Look is [Look] on this machine.
+// Look looks at this machine: what is available, and the largest of the workers,
+// each the pids of its processes. Pids that are gone are left out.
 func (m Machine) Look(workers [][]int) rollout.Memory {
 	var out rollout.Memory
 	if free, ok := m.least(); ok {
@@ -53,7 +51,8 @@ func footprint(fs procfs.FS, pid int) uint64 {
 	return statm.ResidentBytes()
 }
 
-// Pressure is [Pressure] on this machine.
+// Pressure reports whether this machine, or the cgroup the master is in, is
+// about to run out of memory, with the figures.
 func (m Machine) Pressure() (bool, string) {
 	free, ok := m.least()
 	if !ok {
@@ -70,31 +69,20 @@ func (m Machine) Pressure() (bool, string) {
 		humanize.IBytes(free.available), free.where, humanize.IBytes(free.total))
 }
 
-// Usage is [Usage] on this machine.
+// Usage is a process's resident memory in bytes and its number of open
+// descriptors; zero for what cannot be read. It is cheap.
 func (m Machine) Usage(pid int) (rss int64, fds int) {
-	dir := filepath.Join(m.proc(), strconv.Itoa(pid))
-	if text, err := os.ReadFile(filepath.Join(dir, "statm")); err == nil {
-		var size, resident int64
-		if n, _ := fmt.Sscan(string(text), &size, &resident); n == 2 {
-			rss = resident * int64(os.Getpagesize())
-		}
-	}
-	return rss, descriptors(filepath.Join(dir, "fd"))
-}
-
-func descriptors(dir string) int {
-	info, err := os.Stat(dir)
+	fs, err := procfs.NewFS(m.proc())
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	if n := info.Size(); n > 0 && onProc(dir) { // since Linux 6.2 the size is the number
-		return int(n)
-	}
-	f, err := os.Open(dir)
+	p, err := fs.Proc(pid)
 	if err != nil {
-		return 0
+		return 0, 0
 	}
-	defer f.Close()
-	names, _ := f.Readdirnames(-1)
-	return len(names)
+	if statm, err := p.Statm(); err == nil {
+		rss = int64(statm.ResidentBytes())
+	}
+	fds, _ = p.FileDescriptorsLen()
+	return rss, fds
 }

@@ -160,17 +160,17 @@ func TestPressure(t *testing.T) {
 }
 
 func TestThisMachine(t *testing.T) {
-	got := Look([][]int{{os.Getpid()}})
+	got := Machine{}.Look([][]int{{os.Getpid()}})
 	if !got.Known || got.Available == 0 || got.PerWorker < mib {
 		t.Errorf("%+v", got)
 	}
-	rss, before := Usage(os.Getpid())
+	rss, before := Machine{}.Usage(os.Getpid())
 	f, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	_, after := Usage(os.Getpid())
+	_, after := Machine{}.Usage(os.Getpid())
 	if rss < mib || before < 3 || after != before+1 {
 		t.Errorf("%d bytes, %d descriptors, then %d", rss, before, after)
 	}
@@ -179,20 +179,20 @@ func TestThisMachine(t *testing.T) {
 func BenchmarkLook(b *testing.B) {
 	pids := []int{os.Getpid()}
 	for b.Loop() {
-		Look([][]int{pids})
+		Machine{}.Look([][]int{pids})
 	}
 }
 
 func BenchmarkUsage(b *testing.B) {
 	pid := os.Getpid()
 	for b.Loop() {
-		Usage(pid)
+		Machine{}.Usage(pid)
 	}
 }
 
 func BenchmarkPressure(b *testing.B) {
 	for b.Loop() {
-		Pressure()
+		Machine{}.Pressure()
 	}
 }
 

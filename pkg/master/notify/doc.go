@@ -1,5 +1,9 @@
-// Package notify hears what workers say by sd_notify, as systemd would: each
-// worker has a socket of its own, and is told of it by NOTIFY_SOCKET.
+// Package notify receives what workers say by sd_notify(3), as systemd would. Each
+// worker has a socket of its own, whose path is in its NOTIFY_SOCKET.
+//
+// A message is a fact and no decision: READY, WATCHDOG, STOPPING and EXTEND_TIMEOUT_USEC
+// become events of the machine, as an SDK worker's messages do. A watchdog that runs out
+// ends a worker even if it is the last one, because its program asked for that.
 //
 // The sockets outlive the master: the keeper holds them, and what is said
 // meanwhile waits in them.
@@ -9,12 +13,14 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/master/keeper"
 )
 
 // Dir is the directory of the sockets, in the runtime directory.
 const Dir = "notify"
 
-// HeldPrefix begins the names of all that the keeper holds for this room.
+// HeldPrefix begins the names of all that the keeper holds for this package.
 const HeldPrefix = "notify/"
 
 // MaxFDs is how many descriptors one message may bring. Linux allows 253.
@@ -39,10 +45,8 @@ const (
 // Options say where the sockets are, and who keeps them.
 type Options struct {
 	Dir string // made, mode 0711
-	// Keep is told of each socket that there is, so that another process can hold
-	// it; Drop when it is no more. Either may be nil.
-	Keep func(name string, fd int)
-	Drop func(name string)
+	// Keeper holds the sockets beside the server.
+	Keeper keeper.Holder
 	// Log may be nil.
 	Log *zap.Logger
 }

@@ -7,9 +7,7 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // drainLimit bounds the wait for what is in a socket that another one takes the
@@ -18,7 +16,7 @@ const drainLimit = 100 * time.Millisecond
 
 // Mend gives each worker whose socket was removed another one of the same name,
 // and makes the directory again. What is in the one before is still heard.
-func (r *Room) Mend() (mended bool, err error) {
+func (r *Server) Mend() (mended bool, err error) {
 	var before []*socket
 	defer func() { // the new ones are there: nothing more comes in
 		for _, s := range before {
@@ -26,7 +24,7 @@ func (r *Room) Mend() (mended bool, err error) {
 				time.Sleep(time.Millisecond)
 			}
 			close(s.over)
-			ipc.CloseConn(s.conn)
+			fdpass.CloseConn(s.conn)
 		}
 	}()
 	r.mending.Lock()
@@ -46,7 +44,7 @@ func (r *Room) Mend() (mended bool, err error) {
 	r.mu.Lock()
 	lost := map[uint64]*socket{}
 	for id, s := range r.of {
-		if inodeAt(s.path) != s.inode || s.inode == 0 {
+		if !s.named.Found() {
 			lost[id] = s
 		}
 	}
@@ -69,13 +67,4 @@ func (r *Room) Mend() (mended bool, err error) {
 		mended = true
 	}
 	return mended, nil
-}
-
-// inodeAt names the file at a path; zero: there is none.
-func inodeAt(path string) uint64 {
-	var st unix.Stat_t
-	if unix.Lstat(path, &st) != nil {
-		return 0
-	}
-	return st.Ino
 }

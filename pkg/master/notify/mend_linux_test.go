@@ -55,8 +55,9 @@ func TestSocketsAreMadeAgain(t *testing.T) {
 		}
 		want("after")
 	}
-	if len(h.kept) != 1 {
-		t.Errorf("the keeper holds %v", h.kept)
+	h.kept.Check()
+	if got := h.kept.Names(); len(got) != 1 {
+		t.Errorf("the keeper holds %q", got)
 	}
 	h.Forget(1)
 	if _, err := os.Lstat(path); err == nil {

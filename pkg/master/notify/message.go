@@ -203,5 +203,6 @@ func microseconds(value string) (time.Duration, error) {
 
 // speakable is what LISTEN_FDNAMES can say.
 func speakable(name string) bool {
-	return name != "" && len(name) <= maxName && !strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' })
+	return name != "" && len(name) <= maxName &&
+		!strings.ContainsFunc(name, func(r rune) bool { return r <= ' ' || r >= 0x7f || r == ':' })
 }

@@ -63,7 +63,7 @@ func TestNoPidfdIsLeft(t *testing.T) {
 	path := h.add(1, false)
 	h.Begin(1, os.Getpid())
 	passes := func() bool {
-		on, err := unix.GetsockoptInt(h.kept[name(1)], unix.SOL_SOCKET, unix.SO_PASSPIDFD)
+		on, err := unix.GetsockoptInt(h.held(1), unix.SOL_SOCKET, unix.SO_PASSPIDFD)
 		return err == nil && on != 0
 	}
 	if passes() {

@@ -84,10 +84,12 @@ func (c *Checker) checkHTTP(ctx context.Context, dial Dialer) error {
 	}
 	text := strings.TrimSpace(fmt.Sprintf("%s %s: %d %s", c.check.method, c.check.path, a.status, http.StatusText(a.status)))
 	if a.location != "" {
-		return fmt.Errorf("%s: redirects are not followed (to %s)", text, oneLine(a.location))
-	}
-	if body := oneLine(string(a.body)); body != "" {
+		text = fmt.Sprintf("%s: redirects are not followed (to %s)", text, oneLine(a.location))
+	} else if body := oneLine(string(a.body)); body != "" {
 		text += ": " + body
+	}
+	if no := c.check.refusedBy(a, text); no != nil {
+		return no
 	}
 	return fmt.Errorf("%s", text)
 }

@@ -25,13 +25,14 @@ import (
 
 // Limits of a check.
 const (
-	maxCheck    = time.Minute            // longest check, whatever the context allows
-	maxAnswer   = 1 << 20                // bytes read of an answer, headers and body
-	maxShown    = 200                    // bytes of a body or an output that go into an error
-	maxInterim  = 10                     // 1xx answers before the real one
-	bodyTime    = 100 * time.Millisecond // wait for the rest of a body once the status is known
-	closedSoon  = 5 * time.Millisecond   // a connection closed within it was not taken
-	maxBodyRead = 64 << 10               // bytes of a body that are read so that a worker is not cut off while it writes
+	maxCheck   = time.Minute            // longest check, whatever the context allows
+	maxAnswer  = 1 << 20                // bytes read of an answer, headers and body
+	maxShown   = 200                    // bytes of a body or an output that go into an error
+	maxInterim = 10                     // 1xx answers before the real one
+	bodyTime   = 100 * time.Millisecond // wait for the rest of a body once the status is known
+	closedSoon = 5 * time.Millisecond   // a connection closed within it was not taken
+	// bytes of a body that are read so that a worker is not cut off while it writes
+	maxBodyRead = 64 << 10
 )
 
 // Dialer opens a fresh connection to exactly the worker that is checked.
@@ -57,7 +58,7 @@ type Checker struct {
 
 // New is a checker for h, which must be valid. Without http, tcp or command
 // each check passes. Command checks get a PATH and nothing else of an
-// environment; see [Checker.WithEnviron].
+// environment.
 func New(h config.Health) *Checker {
 	c := &Checker{health: h, environ: []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}}
 	if h.HTTP != nil {
@@ -67,24 +68,6 @@ func New(h config.Health) *Checker {
 		}
 	}
 	return c
-}
-
-// WithEnviron is c with another environment for command checks, as a list from
-// os.Environ. What would make a child believe that it is the service manager's
-// is left out.
-func (c *Checker) WithEnviron(environ []string) *Checker {
-	d := *c
-	d.environ = nil
-	for _, e := range environ {
-		name, _, _ := strings.Cut(e, "=")
-		switch {
-		case strings.HasPrefix(name, "LISTEN_"), strings.HasPrefix(name, "WATCHDOG_"), strings.HasPrefix(name, "MASTERD_"):
-		case name == "NOTIFY_SOCKET", name == "FDSTORE", name == "MAINPID":
-		default:
-			d.environ = append(d.environ, e)
-		}
-	}
-	return &d
 }
 
 // Listener is the name of the listener that connections for this check belong

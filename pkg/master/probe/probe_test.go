@@ -355,13 +355,6 @@ func ours() []string {
 	})
 }
 
-func TestEnviron(t *testing.T) {
-	c := New(config.Health{}).WithEnviron([]string{"A=1", "NOTIFY_SOCKET=x", "LISTEN_FDS=1", "MASTERD_LOG_LEVEL=x", "WATCHDOG_USEC=1", "PATH=/bin"})
-	if !slices.Equal(c.environ, []string{"A=1", "PATH=/bin"}) {
-		t.Error(c.environ)
-	}
-}
-
 func BenchmarkHTTP(b *testing.B) {
 	l, err := net.Listen("unix", b.TempDir()+"/s")
 	if err != nil {

@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 const (
@@ -27,7 +30,7 @@ const (
 // started them just now. Of one that is not its child the end is noticed as
 // fast, and its exit status where the kernel tells it (Linux 6.15).
 //
-// The error is [ErrGone] when that process is gone, whoever has its pid. What it
+// The error is [process.ErrGone] when that process is gone, whoever has its pid. What it
 // left in its process group is not looked for then: that number may be
 // somebody else's as well.
 //
@@ -40,8 +43,9 @@ func Adopt(pid int, begun string, group int) (*Process, error) {
 	pidfd, err := unix.PidfdOpen(pid, 0)
 	switch {
 	case err == nil:
-	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT): // the last two: a thread's number now
-		return nil, fmt.Errorf("adopt process %d: %w", pid, ErrGone)
+	case errors.Is(err, unix.ESRCH), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT):
+		// the last two: a thread's number now
+		return nil, fmt.Errorf("adopt process %d: %w", pid, process.ErrGone)
 	case errors.Is(err, unix.ENOSYS), errors.Is(err, unix.EPERM), errors.Is(err, unix.EACCES):
 		pidfd = -1 // there are none here: it is looked at now and then
 	default:
@@ -58,25 +62,26 @@ func Adopt(pid int, begun string, group int) (*Process, error) {
 
 // adopt is Adopt once there is a descriptor, or none is to be had.
 func adopt(pid, pidfd int, begun string, group int) (*Process, error) {
-	s, err := statusOf(pid)
+	s, err := process.StatusOf(pid)
 	if err != nil {
 		return nil, fmt.Errorf("adopt process %d: %w", pid, err)
 	}
-	if s.begun != begun {
-		return nil, fmt.Errorf("adopt process %d: %w: the one that has this number now began at %s, not at %s", pid, ErrGone, s.begun, begun)
+	if s.Begun != begun {
+		return nil, fmt.Errorf("adopt process %d: %w: the one that has this number now began at %s, not at %s", pid,
+			process.ErrGone, s.Begun, begun)
 	}
 	if group == pid {
 		group = 0
 	}
-	if group != 0 && s.group != group {
-		return nil, fmt.Errorf("adopt process %d: it is in group %d, not in %d", pid, s.group, group)
+	if group != 0 && s.Group != group {
+		return nil, fmt.Errorf("adopt process %d: it is in group %d, not in %d", pid, s.Group, group)
 	}
 	p := &Process{pid: pid, group: group, filter: -1, done: make(chan struct{}), stop: make(chan struct{})}
 	if _, ours := p.gone(); !ours {
-		if s.ended() { // its parent has not waited for it yet; nobody is there any more
-			return nil, fmt.Errorf("adopt process %d: %w: it has ended", pid, ErrGone)
+		if s.Ended() { // its parent has not waited for it yet; nobody is there any more
+			return nil, fmt.Errorf("adopt process %d: %w: it has ended", pid, process.ErrGone)
 		}
-		p.stranger = &stranger{begun: begun, session: s.session}
+		p.stranger = &stranger{begun: begun, session: s.Session}
 	}
 	p.watch(pidfd)
 	return p, nil
@@ -97,37 +102,18 @@ func (p *Process) over() bool {
 	}
 	if p.pidfd != nil {
 		over := false
-		if p.byFD(func(fd int) error { over = readable(fd); return nil }) == nil {
+		if fdpass.Control(p.pidfd, func(fd int) error { over = readable(fd); return nil }) == nil {
 			return over
 		}
 		return false // closed: nobody listens any more
 	}
-	s, err := statusOf(p.pid)
-	return err != nil || s.begun != p.stranger.begun || s.ended()
+	s, err := process.StatusOf(p.pid)
+	return errors.Is(err, process.ErrGone) || err == nil && (s.Begun != p.stranger.begun || s.Ended())
 }
 
 func readable(fd int) bool {
-	poll := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	for {
-		n, err := unix.Poll(poll, 0)
-		if err == unix.EINTR {
-			continue
-		}
-		return err == nil && n > 0
-	}
-}
-
-// byFD runs f with the pidfd, which stays open meanwhile. (Fd would make it
-// blocking.)
-func (p *Process) byFD(f func(fd int) error) error {
-	conn, err := p.pidfd.SyscallConn()
-	if err != nil {
-		return err
-	}
-	if cerr := conn.Control(func(fd uintptr) { err = f(int(fd)) }); cerr != nil {
-		return cerr
-	}
-	return err
+	events, _ := fdpass.Ready(fd, unix.POLLIN, 0)
+	return events != 0
 }
 
 // signalStranger sends to the group that the process leads. p.mu is held.
@@ -144,7 +130,7 @@ func (p *Process) signalStranger(sig syscall.Signal) error {
 		}
 		return p.signalByNumber(sig)
 	}
-	return p.byFD(func(fd int) error {
+	return fdpass.Control(p.pidfd, func(fd int) error {
 		err := unix.PidfdSendSignal(fd, sig, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
 		switch {
 		case err == nil:
@@ -185,7 +171,7 @@ func (p *Process) clear(noticed uint64) {
 		return
 	}
 	if p.pidfd != nil && p.group == 0 {
-		err := p.byFD(func(fd int) error {
+		err := fdpass.Control(p.pidfd, func(fd int) error {
 			return unix.PidfdSendSignal(fd, unix.SIGKILL, nil, unix.PIDFD_SIGNAL_PROCESS_GROUP)
 		})
 		if !errors.Is(err, unix.EINVAL) {
@@ -198,45 +184,30 @@ func (p *Process) clear(noticed uint64) {
 func (p *Process) clearByNumber(noticed uint64) {
 	for range clearRounds {
 		found := false
-		for pid := range pids() {
-			s, err := statusOf(pid)
-			if err != nil || !p.left(pid, s) || !s.startedBy(noticed) {
+		for pid := range process.All() {
+			s, err := process.StatusOf(pid)
+			if err != nil || !p.left(pid, s) || !s.StartedBy(noticed) {
 				continue
 			}
 			found = true
-			p.killMember(pid)
+			_ = process.SignalIf(pid, unix.SIGKILL, func() bool {
+				s, err := process.StatusOf(pid)
+				return err == nil && p.left(pid, s)
+			})
 		}
 		if !found {
 			return
 		}
-		noticed = ticks() // those that they forked before they were killed
+		noticed = process.Ticks() // those that they forked before they were killed
 	}
 }
 
 // left tells whether somebody is a remaining member of a stranger's group.
-func (p *Process) left(pid int, s status) bool {
-	if pid == p.pid && s.begun != p.stranger.begun {
+func (p *Process) left(pid int, s process.Status) bool {
+	if pid == p.pid && s.Begun != p.stranger.begun {
 		return false // the number was given to another, and the group with it
 	}
-	return s.group == p.leader() && s.session == p.stranger.session && !s.ended()
-}
-
-// killMember holds a member of the group, looks again, and kills it.
-func (p *Process) killMember(pid int) {
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		fd = -1
-	} else {
-		defer unix.Close(fd)
-	}
-	if s, err := statusOf(pid); err != nil || !p.left(pid, s) {
-		return
-	}
-	if fd >= 0 {
-		unix.PidfdSendSignal(fd, unix.SIGKILL, nil, 0)
-		return
-	}
-	unix.Kill(pid, unix.SIGKILL)
+	return s.Group == p.leader() && s.Session == p.stranger.session && !s.Ended()
 }
 
 // testament is how a stranger ended, as far as it is told.
@@ -246,15 +217,16 @@ func (p *Process) testament() Exit {
 	}
 	// A parent that is slow to wait leaves it to be read here. Zero may also
 	// mean that we may not know, unless we are root.
-	if s, err := statusOf(p.pid); err == nil && s.begun == p.stranger.begun && s.ended() && (s.wait != 0 || os.Geteuid() == 0) {
-		return exitOf(syscall.WaitStatus(s.wait))
+	if s, err := process.StatusOf(p.pid); err == nil && s.Begun == p.stranger.begun && s.Ended() &&
+		(s.Wait != 0 || os.Geteuid() == 0) {
+		return exitOf(syscall.WaitStatus(s.Wait))
 	}
 	if p.pidfd == nil {
 		return Exit{Code: -1, Unknown: true}
 	}
 	for end := time.Now().Add(statusWait); ; {
 		info := unix.PidfdInfo{Mask: unix.PIDFD_INFO_EXIT}
-		err := p.byFD(func(fd int) error { return unix.IoctlPidfdInfo(fd, &info) })
+		err := fdpass.Control(p.pidfd, func(fd int) error { return unix.IoctlPidfdInfo(fd, &info) })
 		switch {
 		case err == nil && info.Mask&unix.PIDFD_INFO_EXIT != 0:
 			return exitOf(syscall.WaitStatus(info.Exit_code))
@@ -274,8 +246,8 @@ func (p *Process) testament() Exit {
 // inherited takes the status of a stranger that has become our child: a master
 // that is process 1, or a subreaper, is given the children of the one before it.
 func (p *Process) inherited() (ws syscall.WaitStatus, ours bool) {
-	s, err := statusOf(p.pid)
-	if err != nil || s.begun != p.stranger.begun || s.parent != os.Getpid() {
+	s, err := process.StatusOf(p.pid)
+	if err != nil || s.Begun != p.stranger.begun || s.Parent != os.Getpid() {
 		return 0, false
 	}
 	for {

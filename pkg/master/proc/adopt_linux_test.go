@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 const obedient = "trap 'exit 7' TERM; echo here; while :; do sleep 0.02; done"
@@ -170,7 +172,7 @@ func TestAdoptedWhenTheMasterWasKilled(t *testing.T) {
 		if err == nil { // nobody has waited for it yet
 			ended(t, p)
 			p.Close()
-		} else if !errors.Is(err, ErrGone) {
+		} else if !errors.Is(err, process.ErrGone) {
 			t.Errorf("adopted after its end: %v", err)
 		}
 	}
@@ -211,26 +213,26 @@ func TestAGroupOfTheSameNumberIsLeftAlone(t *testing.T) {
 	m := newFirstMaster(t, 1, "master", "exec sleep 1000")
 	p := &Process{pid: m.pids[0], stranger: &stranger{begun: "1", session: 1}}
 	for range 3 {
-		p.clearByNumber(ticks())
+		p.clearByNumber(process.Ticks())
 	}
 	p.stranger.begun = m.begun[0] // the right one, in another session
-	p.clearByNumber(ticks())
-	if s, err := statusOf(m.pids[0]); err != nil || s.ended() {
+	p.clearByNumber(process.Ticks())
+	if s, err := process.StatusOf(m.pids[0]); err != nil || s.Ended() {
 		t.Fatalf("it was killed: %v", err)
 	}
-	s, _ := statusOf(m.pids[0])
-	p.stranger.session = s.session
+	s, _ := process.StatusOf(m.pids[0])
+	p.stranger.session = s.Session
 	p.clearByNumber(1) // nobody was there yet
-	if s, err := statusOf(m.pids[0]); err != nil || s.ended() {
+	if s, err := process.StatusOf(m.pids[0]); err != nil || s.Ended() {
 		t.Fatalf("it was killed: %v", err)
 	}
-	p.clearByNumber(ticks())
+	p.clearByNumber(process.Ticks())
 	eventually(t, "it is gone", func() bool { return !running(m.pids[0]) })
 }
 
 func TestAdoptRefusesAnother(t *testing.T) {
 	p := mustStart(t, Spec{Program: "/bin/sleep", Args: []string{"sleep", "1000"}})
-	begun, err := Begun(p.PID())
+	begun, err := process.Begun(p.PID())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -238,7 +240,7 @@ func TestAdoptRefusesAnother(t *testing.T) {
 		pid   int
 		begun string
 	}{{p.PID(), begun + "0"}, {p.PID(), "-"}, {1 << 30, begun}} {
-		if _, err := Adopt(c.pid, c.begun, 0); !errors.Is(err, ErrGone) {
+		if _, err := Adopt(c.pid, c.begun, 0); !errors.Is(err, process.ErrGone) {
 			t.Errorf("%+v: %v", c, err)
 		}
 	}
@@ -247,7 +249,7 @@ func TestAdoptRefusesAnother(t *testing.T) {
 			t.Errorf("adopted %d", pid)
 		}
 	}
-	if _, err := Begun(1 << 30); !errors.Is(err, ErrGone) {
+	if _, err := process.Begun(1 << 30); !errors.Is(err, process.ErrGone) {
 		t.Error(err)
 	}
 	threads, err := os.ReadDir("/proc/self/task") // a number that is a thread's
@@ -256,8 +258,8 @@ func TestAdoptRefusesAnother(t *testing.T) {
 	}
 	var tid int
 	fmt.Sscan(threads[len(threads)-1].Name(), &tid)
-	if begun, err = Begun(tid); err == nil && tid != os.Getpid() {
-		if _, err := Adopt(tid, begun, 0); !errors.Is(err, ErrGone) {
+	if begun, err = process.Begun(tid); err == nil && tid != os.Getpid() {
+		if _, err := Adopt(tid, begun, 0); !errors.Is(err, process.ErrGone) {
 			t.Errorf("adopted a thread: %v", err)
 		}
 	}
@@ -297,7 +299,7 @@ func TestAdoptedOrphansAreWaitedFor(t *testing.T) {
 		if e := ended(t, p); e != (Exit{Code: 7}) {
 			t.Error(e)
 		}
-		if _, err := Begun(p.PID()); !errors.Is(err, ErrGone) {
+		if _, err := process.Begun(p.PID()); !errors.Is(err, process.ErrGone) {
 			t.Errorf("a zombie is left: %v", err)
 		}
 	}
@@ -330,7 +332,7 @@ func TestFindWorkers(t *testing.T) {
 	}
 	m.kill()
 	found := map[int]string{}
-	for _, f := range FindWorkers("/", mine) {
+	for _, f := range process.Find("/", mine) {
 		found[f.PID] = f.Begun
 		if !mine(f.Env) || f.Leads != slices.Contains(m.pids, f.PID) {
 			t.Errorf("%+v", f)
@@ -343,50 +345,6 @@ func TestFindWorkers(t *testing.T) {
 	}
 	if len(found) != len(m.pids)+1 { // and the child of the first
 		t.Errorf("others are found, too: %v", found)
-	}
-}
-
-// Processes that come and go meanwhile are no trouble.
-func TestFindWorkersWhileOthersVanish(t *testing.T) {
-	stop := make(chan struct{})
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-				exec.Command("/bin/true").Run()
-			}
-		}
-	}()
-	for range 20 {
-		FindWorkers("/", func(env []string) bool { return false })
-	}
-	close(stop)
-	<-done
-}
-
-func FuzzParseStatus(f *testing.F) {
-	text, err := os.ReadFile("/proc/self/stat")
-	if err != nil {
-		f.Fatal(err)
-	}
-	f.Add(string(text))
-	f.Add("1 (a) b) c) S 0 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 1")
-	f.Add(")")
-	f.Fuzz(func(t *testing.T, text string) {
-		if s, ok := parseStatus(text); ok && (s.begun == "" || strings.ContainsAny(s.begun, " \t\n")) {
-			t.Errorf("%+v", s)
-		}
-	})
-}
-
-func TestParseStatus(t *testing.T) {
-	s, ok := parseStatus("17 (a) b) c) Z 3 17 5 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 1")
-	if want := (status{state: 'Z', parent: 3, group: 17, session: 5, begun: "4711"}); !ok || s != want {
-		t.Errorf("%+v, %v", s, ok)
 	}
 }
 
@@ -410,16 +368,16 @@ func TestZombiesOfOthersAreNotAdopted(t *testing.T) {
 	if _, err := fmt.Fscan(r, &pid); err != nil {
 		t.Fatal(err)
 	}
-	var s status
+	var s process.Status
 	eventually(t, "it is a zombie", func() bool {
 		comm, _ := os.Readlink(fmt.Sprintf("/proc/%d/exe", parent.Process.Pid))
-		s, err = statusOf(pid)
-		return err == nil && s.ended() && strings.HasSuffix(comm, "sleep")
+		s, err = process.StatusOf(pid)
+		return err == nil && s.Ended() && strings.HasSuffix(comm, "sleep")
 	})
-	if p, err := Adopt(pid, s.begun, 0); !errors.Is(err, ErrGone) {
+	if p, err := Adopt(pid, s.Begun, 0); !errors.Is(err, process.ErrGone) {
 		t.Errorf("a zombie was adopted: %v, %v", p, err)
 	}
-	if group, err := Belongs(pid, parent.Process.Pid, nil); err == nil {
+	if group, err := process.Belongs(pid, parent.Process.Pid, nil); err == nil {
 		t.Errorf("a zombie is taken for a worker's main process, in group %d", group)
 	}
 
@@ -427,8 +385,8 @@ func TestZombiesOfOthersAreNotAdopted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "it is a zombie", func() bool { s, err = statusOf(own); return err == nil && s.ended() })
-	p := mustAdopt(t, own, s.begun)
+	eventually(t, "it is a zombie", func() bool { s, err = process.StatusOf(own); return err == nil && s.Ended() })
+	p := mustAdopt(t, own, s.Begun)
 	if e := ended(t, p); e != (Exit{Code: 5}) {
 		t.Error(e)
 	}
@@ -452,7 +410,10 @@ func TestOrphansAreWaitedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, pid := range []int{orphan, own.Process.Pid} {
-		eventually(t, "it is a zombie", func() bool { s, err := statusOf(pid); return err == nil && s.ended() && s.parent == os.Getpid() })
+		eventually(t, "it is a zombie", func() bool {
+			s, err := process.StatusOf(pid)
+			return err == nil && s.Ended() && s.Parent == os.Getpid()
+		})
 	}
 	var o Orphans
 	if n := o.Look(); n != 0 {
@@ -464,7 +425,7 @@ func TestOrphansAreWaitedFor(t *testing.T) {
 	if n := o.Look(); n != 1 {
 		t.Errorf("%d were waited for, want the orphan", n)
 	}
-	if _, err := Begun(orphan); !errors.Is(err, ErrGone) {
+	if _, err := process.Begun(orphan); !errors.Is(err, process.ErrGone) {
 		t.Errorf("a zombie is left: %v", err)
 	}
 	o.at = o.at.Add(-time.Minute) // the machine was paused

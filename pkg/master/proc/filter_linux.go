@@ -94,7 +94,8 @@ func filterProgram(all []calls) []bpf.Instruction {
 func (s shim) install() (refusal, bool) {
 	all := filtered()
 	if all == nil {
-		return refuse(unix.ENOSYS, "its calls cannot be answered: that is not possible on %s, only on amd64 and arm64", runtime.GOARCH), true
+		return refuse(unix.ENOSYS, "its calls cannot be answered: that is not possible on %s, only on amd64 and arm64",
+			runtime.GOARCH), true
 	}
 	raw, err := bpf.Assemble(filterProgram(all))
 	if err != nil {
@@ -119,7 +120,8 @@ func (s shim) install() (refusal, bool) {
 // file capabilities (no_new_privs), as the kernel demands.
 func filter(p *unix.SockFprog) (int, error) {
 	const mode = unix.SECCOMP_SET_MODE_FILTER
-	flags := uintptr(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW | unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
+	flags := uintptr(unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW |
+		unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV)
 	for {
 		fd, _, errno := unix.Syscall(unix.SYS_SECCOMP, mode, flags, uintptr(unsafe.Pointer(p)))
 		switch {
@@ -133,7 +135,8 @@ func filter(p *unix.SockFprog) (int, error) {
 				return -1, fmt.Errorf("prctl PR_SET_NO_NEW_PRIVS: %w", err)
 			}
 		case errno == unix.EINVAL && flags&unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV != 0:
-			flags &^= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV // since Linux 5.19; without it a signal may interrupt the call
+			// since Linux 5.19; without it a signal may interrupt the call
+			flags &^= unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV
 		default:
 			return -1, errno
 		}
@@ -144,11 +147,14 @@ func whyNoFilter(err error) refusal {
 	const instead = "; use worker.kind: socket-activation, if the program can take a socket"
 	switch errnoOf(err) {
 	case unix.EBUSY:
-		return refuse(err, "its calls cannot be answered: another program does that for this whole process tree already (a container runtime?), and the kernel allows one"+instead)
+		return refuse(err, "its calls cannot be answered: another program does that for this whole process tree already "+
+			"(a container runtime?), and the kernel allows one"+instead)
 	case unix.ENOSYS, unix.EINVAL:
-		return refuse(err, "its calls cannot be answered: this kernel has no seccomp notifications (Linux 5.14 is needed, with CONFIG_SECCOMP_FILTER)"+instead)
+		return refuse(err, "its calls cannot be answered: this kernel has no seccomp notifications (Linux 5.14 is "+
+			"needed, with CONFIG_SECCOMP_FILTER)"+instead)
 	case unix.EPERM, unix.EACCES:
-		return refuse(err, "its calls cannot be answered: masterd may not install a seccomp filter here (a sandbox of its own?)"+instead)
+		return refuse(err, "its calls cannot be answered: masterd may not install a seccomp filter here (a sandbox of "+
+			"its own?)"+instead)
 	}
 	return refuse(err, "its calls cannot be answered: seccomp: %v"+instead, err)
 }

@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 // family starts a process with a child in its group.
@@ -38,18 +40,18 @@ func family(t *testing.T) (p *Process, child int, begun string) {
 		_, _ = fmt.Sscanf(lines.Text(), "child %d", &child)
 		deaf = deaf || lines.Text() == "here"
 	}
-	if begun, err = Begun(child); err != nil {
+	if begun, err = process.Begun(child); err != nil {
 		t.Fatal(err)
 	}
 	return p, child, begun
 }
 
 func TestGroups(t *testing.T) {
-	if all := Groups()[0]; len(all) > 0 {
+	if all := process.Groups()[0]; len(all) > 0 {
 		t.Errorf("group zero is nobody's, and has %d processes", len(all))
 	}
 	p, child, _ := family(t)
-	if got := Group(p.PID()); len(got) != 2 || !slices.Contains(got, p.PID()) || !slices.Contains(got, child) {
+	if got := process.Group(p.PID()); len(got) != 2 || !slices.Contains(got, p.PID()) || !slices.Contains(got, child) {
 		t.Errorf("%v, want %d and %d", got, p.PID(), child)
 	}
 }
@@ -61,7 +63,7 @@ func TestScoreOfTheGroup(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, pid := range []int{p.PID(), child} {
-		if got, err := scoreOf(pid); err != nil || got != 321 {
+		if got, err := process.Score(pid); err != nil || got != 321 {
 			t.Errorf("%d: %d, %v", pid, got, err)
 		}
 	}
@@ -158,13 +160,13 @@ func TestOwnChildInAGroupWithoutPidfd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := watch(pid, -1, nil) // leads a group of this session
+	first := watch(pid, -1) // leads a group of this session
 	defer first.Close()
 	member, err := syscall.ForkExec("/bin/sleep", []string{"sleep", "100"}, &syscall.ProcAttr{Sys: &syscall.SysProcAttr{Setpgid: true, Pgid: pid}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	begun, err := Begun(member)
+	begun, err := process.Begun(member)
 	if err != nil {
 		t.Fatal(err)
 	}

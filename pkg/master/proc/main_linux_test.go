@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 func TestMain(m *testing.M) {
@@ -71,7 +73,7 @@ func worker(args []string) {
 			if err != nil {
 				panic(err)
 			}
-			begun, err := Begun(p.PID())
+			begun, err := process.Begun(p.PID())
 			if err != nil {
 				panic(err)
 			}
@@ -79,7 +81,7 @@ func worker(args []string) {
 			all = append(all, p)
 		}
 		if os.Getenv("THEN") == "exec" {
-			begun, _ := Begun(all[0].PID())
+			begun, _ := process.Begun(all[0].PID())
 			syscall.Exec("/proc/self/exe", []string{os.Args[0], "as-worker", "adopt", strconv.Itoa(all[0].PID()), begun}, nil)
 		}
 		select {}
@@ -104,7 +106,7 @@ func worker(args []string) {
 		}
 		unix.Close(pair[1])
 		unix.Write(pair[0], []byte(args[1]))
-		begun, _ := Begun(pid)
+		begun, _ := process.Begun(pid)
 		fmt.Println("started", pid, begun)
 		select {}
 	case "accept": // one connection of descriptor 3

@@ -49,7 +49,8 @@ type refusal struct {
 	Text  string // a clause: "the worker's user shop cannot enter /root: permission denied, …"
 }
 
-func bytesOf(in []string) [][]byte {
+// Octets are strings as bytes: JSON would change those that are not UTF-8.
+func Octets(in []string) [][]byte {
 	out := make([][]byte, len(in))
 	for i, s := range in {
 		out[i] = []byte(s)
@@ -57,7 +58,8 @@ func bytesOf(in []string) [][]byte {
 	return out
 }
 
-func stringsOf(in [][]byte) []string {
+// Strings are bytes as strings.
+func Strings(in [][]byte) []string {
 	out := make([]string, len(in))
 	for i, b := range in {
 		out[i] = string(b)

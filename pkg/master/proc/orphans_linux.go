@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 // OrphanWait is how long a child that has ended is left to whoever started it: they
@@ -31,13 +33,13 @@ func (o *Orphans) Look() (reaped int) {
 	}
 	o.seen = map[int]string{}
 	self := os.Getpid()
-	for pid := range pids() {
-		s, err := statusOf(pid)
-		if err != nil || s.parent != self || !s.ended() {
+	for pid := range process.All() {
+		s, err := process.StatusOf(pid)
+		if err != nil || s.Parent != self || !s.Ended() {
 			continue
 		}
-		if before[pid] != s.begun {
-			o.seen[pid] = s.begun
+		if before[pid] != s.Begun {
+			o.seen[pid] = s.Begun
 			continue
 		}
 		if got, err := unix.Wait4(pid, nil, unix.WNOHANG, nil); err == nil && got == pid {

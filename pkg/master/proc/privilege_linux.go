@@ -1,13 +1,12 @@
 package proc
 
 import (
-	"os"
 	"os/exec"
 	"runtime"
-	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 // confine takes from this thread, which becomes the program, what the program is not to
@@ -107,8 +106,8 @@ func StartCommand(cmd *exec.Cmd) error {
 	if err := withoutInherited(cmd.Start); err != nil {
 		return err
 	}
-	if adj, err := os.ReadFile("/proc/self/oom_score_adj"); err == nil && strings.HasPrefix(string(adj), "-") {
-		_ = os.WriteFile("/proc/"+strconv.Itoa(cmd.Process.Pid)+"/oom_score_adj", []byte("0"), 0)
+	if score, err := process.Score(process.Self); err == nil && score < 0 {
+		_ = process.SetScore(cmd.Process.Pid, 0)
 	}
 	return nil
 }

@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 const bindLow = unix.CAP_NET_BIND_SERVICE
@@ -107,21 +109,21 @@ func TestOperatorsProgramsGetNoPrivileges(t *testing.T) {
 func TestLimitsOfProcessesAndCores(t *testing.T) {
 	needRoot(t)
 	user, none := strconv.Itoa(1_000_000+rand.IntN(1_000_000_000)), int64(0) // nobody else's
-	text := run(t, Spec{Program: "/bin/cat", Args: []string{"cat", "/proc/self/limits"}, User: user, Group: user, Processes: 40, Core: &none})
+	text := run(t, Spec{Program: "/bin/cat", Args: []string{"cat", "/proc/self/limits"}, User: user, Group: user, Limits: Limits{Processes: 40, Core: &none}})
 	for _, want := range []string{"Max processes             40                   40", "Max core file size        0                    0"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%q is not in\n%s", want, text)
 		}
 	}
 	// It ends when it can start no more of them, and they stay.
-	bomb := Spec{Program: "/bin/sh", Args: []string{"sh", "-c", "while sleep 1000 & do :; done"}, Env: []string{"PATH=/bin:/usr/bin"}, User: user, Group: user, Processes: 40}
+	bomb := Spec{Program: "/bin/sh", Args: []string{"sh", "-c", "while sleep 1000 & do :; done"}, Env: []string{"PATH=/bin:/usr/bin"}, User: user, Group: user, Limits: Limits{Processes: 40}}
 	p := mustStart(t, bomb)
 	p.Spare(true)
 	t.Cleanup(func() { unix.Kill(-p.PID(), unix.SIGKILL) })
 	if e := ended(t, p); e.Code == 0 {
 		t.Fatal(e)
 	}
-	if n := len(Group(p.PID())); n < 30 || n > 40 {
+	if n := len(process.Group(p.PID())); n < 30 || n > 40 {
 		t.Errorf("%d processes are there", n)
 	}
 	// Who has more already, where there was no limit, gets no further one.

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 // reapPoll is how often a process is asked whether it is gone where the kernel
@@ -20,7 +20,6 @@ const reapPoll = 20 * time.Millisecond
 // Process is a started worker. Its methods may be called from any goroutine.
 type Process struct {
 	pid   int
-	notes []string
 	pidfd *os.File // nil: the kernel has none
 
 	contained bool // see Contained
@@ -41,8 +40,8 @@ type Process struct {
 }
 
 // watch takes over a child. Its pid stays its own until this reaps it.
-func watch(pid, pidfd int, notes []string) *Process {
-	p := &Process{pid: pid, notes: notes, filter: -1, done: make(chan struct{}), stop: make(chan struct{})}
+func watch(pid, pidfd int) *Process {
+	p := &Process{pid: pid, filter: -1, done: make(chan struct{}), stop: make(chan struct{})}
 	p.watch(pidfd)
 	return p
 }
@@ -59,10 +58,6 @@ func (p *Process) watch(pidfd int) {
 
 // PID is the worker's process id. It is the worker's until Done.
 func (p *Process) PID() int { return p.pid }
-
-// Notes are sentences about what could not be done for the process but did not
-// keep it from running.
-func (p *Process) Notes() []string { return p.notes }
 
 // Filter is the descriptor on which the calls are told that [Spec.Filter] asks
 // for; it is the caller's from now on. -1: there is none, or it was taken. Only one
@@ -162,52 +157,32 @@ func (p *Process) signalByNumber(sig syscall.Signal) error {
 // SetOOMScoreAdj says again how readily the kernel kills the process when
 // memory is short, from -1000 to 1000, and all of its group who had the same score
 // as the process until now. Without privileges it can only be raised, and lowered
-// again to what it was at the start.
+// again to what it was at the start. It looks at all processes there are, and holds up
+// no signal meanwhile.
 func (p *Process) SetOOMScoreAdj(adj int) error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.reaped {
-		return os.ErrProcessDone
-	}
-	was, err := scoreOf(p.pid)
-	if err == nil {
-		err = p.setScore(p.pid, adj)
+	was, err := process.Score(p.pid)
+	if set := p.setScore(p.pid, adj); set != nil {
+		return set
 	}
 	if err != nil {
 		return err
 	}
-	for _, pid := range Group(p.leader()) {
-		if its, err := scoreOf(pid); pid != p.pid && err == nil && its == was {
+	for _, pid := range process.Group(p.leader()) {
+		if its, err := process.Score(pid); pid != p.pid && err == nil && its == was {
 			_ = p.setScore(pid, adj) // it may just have ended
 		}
 	}
 	return nil
 }
 
-func scoreOf(pid int) (int, error) {
-	text, err := os.ReadFile(scorePath(pid))
-	if err != nil {
-		return 0, err
-	}
-	return strconv.Atoi(strings.TrimSpace(string(text)))
-}
-
-func scorePath(pid int) string { return fmt.Sprintf("/proc/%d/oom_score_adj", pid) }
-
-// setScore changes one process's. p.mu is held.
+// setScore changes one process's, while the number of the worker's is its own.
 func (p *Process) setScore(pid, adj int) error {
-	f, err := os.OpenFile(scorePath(pid), os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	// The open file is of the process that had the number then; see that it was
-	// this one's.
-	if p.stranger != nil && p.over() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.reaped {
 		return os.ErrProcessDone
 	}
-	_, err = f.WriteString(strconv.Itoa(adj))
-	return err
+	return process.SetScoreIf(pid, adj, func() bool { return p.stranger == nil || !p.over() })
 }
 
 // Close ends the watching and gives back what it held. Of a process that is
@@ -231,7 +206,7 @@ func (p *Process) reap() {
 	if !p.await() {
 		return
 	}
-	noticed := ticks()
+	noticed := process.Ticks()
 	p.mu.Lock()
 	spares := p.spares
 	p.mu.Unlock()

@@ -122,7 +122,7 @@ func TestWithoutPidfd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := watch(pid, -1, nil)
+	p := watch(pid, -1)
 	defer p.Close()
 	if err := p.Signal(syscall.SIGKILL); err != nil {
 		t.Error(err)
@@ -136,13 +136,13 @@ func TestCloseGivesUp(t *testing.T) {
 	for _, pidfd := range []bool{true, false} {
 		p := mustStart(t, spec(t, "wait"))
 		if !pidfd { // a second one who watches the same process
-			p = watch(p.PID(), -1, nil)
+			p = watch(p.PID(), -1)
 		} else {
 			fd, err := unix.PidfdOpen(p.PID(), 0)
 			if err != nil {
 				t.Skip(err)
 			}
-			p = watch(p.PID(), fd, nil)
+			p = watch(p.PID(), fd)
 		}
 		p.Close()
 		p.Close()

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 const (
@@ -92,7 +94,7 @@ func (s shim) run() refusal {
 	if err := keepOnly(FirstFile + o.Files); err != nil {
 		return refuse(err, "its descriptors could not be put in order: %v", err)
 	}
-	env := stringsOf(o.Env)
+	env := Strings(o.Env)
 	if len(o.Listen) > 0 {
 		env = append(env,
 			"LISTEN_FDS="+strconv.Itoa(len(o.Listen)),
@@ -105,7 +107,7 @@ func (s shim) run() refusal {
 	for _, name := range o.PIDEnv {
 		env = append(env, name+"="+strconv.Itoa(os.Getpid()))
 	}
-	program, args := string(o.Program), stringsOf(o.Args)
+	program, args := string(o.Program), Strings(o.Args)
 	unix.Write(s.talk, []byte{aboutToRun, '\n'})
 	for range busyTries {
 		if err = syscall.Exec(program, args, env); err != syscall.ETXTBSY {
@@ -181,7 +183,7 @@ func setOOM(adj int) (refusal, bool) {
 	if adj == 0 {
 		return refusal{}, false
 	}
-	err := os.WriteFile("/proc/self/oom_score_adj", []byte(strconv.Itoa(adj)), 0)
+	err := process.SetScore(process.Self, adj)
 	if err != nil {
 		return refuse(err, "its oom_score_adj could not be set to %d: %s", adj, errnoOf(err)), true
 	}
@@ -199,9 +201,11 @@ func setLimit(n uint64) (refusal, bool) {
 		return refusal{}, false
 	}
 	if os.Geteuid() == 0 {
-		return refuse(err, "a limit of %d open files cannot be set: %s; the kernel's own is in /proc/sys/fs/nr_open", n, errnoOf(err)), true
+		return refuse(err, "a limit of %d open files cannot be set: %s; the kernel's own is in /proc/sys/fs/nr_open", n,
+			errnoOf(err)), true
 	}
-	return refuse(err, "a limit of %d open files cannot be set: %s; the master's own hard limit is %d, raise that (LimitNOFILE= in its unit) or lower worker.limits.nofile", n, errnoOf(err), was.Max), true
+	return refuse(err, "a limit of %d open files cannot be set: %s; the master's own hard limit is %d, raise that "+
+		"(LimitNOFILE= in its unit) or lower worker.limits.nofile", n, errnoOf(err), was.Max), true
 }
 
 // setLimits sets what the master was not given itself. That of processes is looked at by
@@ -254,7 +258,8 @@ func mayNot(who identity, err error) refusal {
 		name = "of group " + strconv.Itoa(who.GID)
 	}
 	if errnoOf(err) == syscall.EPERM {
-		return refuse(err, "the master (uid %d) may not make a worker user %s: run the master as root, or leave out worker.user and worker.group", os.Geteuid(), name)
+		return refuse(err, "the master (uid %d) may not make a worker user %s: run the master as root, or leave out "+
+			"worker.user and worker.group", os.Geteuid(), name)
 	}
 	return refuse(err, "it could not become user %s: %s", name, errnoOf(err))
 }

@@ -24,6 +24,13 @@ type File struct {
 	FD   int    // stays the caller's, who also closes it
 }
 
+// Limits are those of a process.
+type Limits struct {
+	NoFile    uint64 // RLIMIT_NOFILE, soft and hard; zero: as the master was given
+	Processes uint64 // RLIMIT_NPROC: processes and threads of the worker's user; zero: as the master's
+	Core      *int64 // RLIMIT_CORE, in bytes; nil: as the master's
+}
+
 // Spec says what is run, and as what. Nothing of it is changed or kept.
 type Spec struct {
 	Shim    []string // arguments that start the shim's executable; nil: this one
@@ -37,9 +44,7 @@ type Spec struct {
 	// a login would give the user.
 	User, Group string
 
-	NoFile    uint64 // RLIMIT_NOFILE, soft and hard; zero: as the master was given
-	Processes uint64 // RLIMIT_NPROC: processes and threads of the worker's user; zero: as the master's
-	Core      *int64 // RLIMIT_CORE, in bytes; nil: as the master's
+	Limits
 
 	// Bounding are the capabilities that the program, and all that it runs, can ever
 	// have, a bit for each. Those to inherit, and ambient ones, it has none in any case.
@@ -60,6 +65,9 @@ type Spec struct {
 	// runs anything, a descriptor of the caller's; zero: the master's. Whether it came
 	// there [Process.Contained] says.
 	Cgroup int
+	// Enter, unless nil, puts the process where it is to be before it runs anything. An
+	// error ends it, and is the start's.
+	Enter func(pid int) error
 
 	// PIDEnv are variables of the environment that get the worker's own pid
 	// (WATCHDOG_PID).
@@ -97,7 +105,8 @@ func (s *Spec) check() error {
 	}
 	for _, f := range s.Files {
 		if len(f.Name) > maxNameSize || strings.ContainsFunc(f.Name, unspeakable) {
-			return fmt.Errorf("the name %q of descriptor %d cannot be told by LISTEN_FDNAMES: at most %d printable ASCII characters, no colon", f.Name, f.FD, maxNameSize)
+			return fmt.Errorf("the name %q of descriptor %d cannot be told by LISTEN_FDNAMES: at most %d printable ASCII "+
+				"characters, no colon", f.Name, f.FD, maxNameSize)
 		}
 	}
 	return nil

@@ -5,12 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
 	"strconv"
 	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 const (
@@ -54,8 +58,9 @@ func start(s *Spec, limit time.Duration) (*Process, error) {
 		return nil, err
 	}
 	o := order{
-		Program: []byte(s.Program), Args: bytesOf(s.Args), Env: bytesOf(s.Env), Dir: []byte(s.Dir),
-		Who: who, NoFile: s.NoFile, NProc: s.Processes, Core: s.Core, Bound: s.Bounding, NoNew: s.NoNewPrivileges, OOM: s.OOMScoreAdj, Filter: s.Filter, Files: len(s.Files), PIDEnv: s.PIDEnv,
+		Program: []byte(s.Program), Args: Octets(s.Args), Env: Octets(s.Env), Dir: []byte(s.Dir),
+		Who: who, NoFile: s.NoFile, NProc: s.Processes, Core: s.Core, Bound: s.Bounding, NoNew: s.NoNewPrivileges,
+		OOM: s.OOMScoreAdj, Filter: s.Filter, Files: len(s.Files), PIDEnv: s.PIDEnv,
 	}
 	if len(s.Args) == 0 {
 		o.Args = [][]byte{o.Program}
@@ -71,22 +76,26 @@ func start(s *Spec, limit time.Duration) (*Process, error) {
 		return nil, err
 	}
 
-	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	talk, its, err := fdpass.StreamPair(0)
 	if err != nil {
 		return nil, fmt.Errorf("no socket to its shim: %w", err)
 	}
-	pid, pidfd, contained, err := fork(s, pair[1])
-	unix.Close(pair[1])
+	defer talk.Close()
+	pid, pidfd, contained, err := fork(s, its)
+	fdpass.Close(its)
 	if err != nil {
-		unix.Close(pair[0])
 		return nil, err
 	}
-	unix.SetNonblock(pair[0], true) // ours alone: each end is its own description
-	talk := os.NewFile(uintptr(pair[0]), "shim")
-	defer talk.Close()
 
-	notes, filter, err := converse(talk, orders, limit)
-	p := watch(pid, pidfd, notes)
+	filter := -1
+	if s.Enter != nil { // it does nothing before it has its order
+		err = s.Enter(pid)
+		contained = err == nil
+	}
+	if err == nil {
+		filter, err = converse(talk, orders, limit)
+	}
+	p := watch(pid, pidfd)
 	p.filter, p.contained = filter, contained
 	if err != nil {
 		return nil, p.abandon(err)
@@ -114,7 +123,7 @@ func fork(s *Spec, talk int) (pid, pidfd int, contained bool, err error) {
 		}
 		// Above the standard three even when the master was started without
 		// them; exec.Cmd.ExtraFiles would clear O_NONBLOCK for everybody.
-		n, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 3)
+		n, err := fdpass.Duplicate(fd)
 		if err != nil {
 			return fmt.Errorf("pass %s (descriptor %d) to it: %w", name, fd, err)
 		}
@@ -175,20 +184,20 @@ func join(dir, pid int) error {
 	return err
 }
 
-// converse gives the shim its order and hears what became of it. Notes are
-// what did not work but did not stop the shim; filter is -1 if none came.
-func converse(talk *os.File, orders []byte, limit time.Duration) (notes []string, filter int, err error) {
+// converse gives the shim its order and hears what became of it. filter is -1
+// if none came.
+func converse(talk *net.UnixConn, orders []byte, limit time.Duration) (filter int, err error) {
 	talk.SetDeadline(time.Now().Add(limit))
 	_, sent := talk.Write(orders)
 	if sent == nil {
-		sent = shutdownWrite(talk)
+		sent = talk.CloseWrite()
 	}
 	answer, filter, err := answerOf(talk)
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(sent, os.ErrDeadlineExceeded):
-		return nil, filter, fmt.Errorf("it was not run within %s; is its file system still there?", limit)
+		return filter, fmt.Errorf("it was not run within %s; is its file system still there?", limit)
 	case err != nil && !errors.Is(err, syscall.ECONNRESET):
-		return nil, filter, fmt.Errorf("hear from its shim: %w", err)
+		return filter, fmt.Errorf("hear from its shim: %w", err)
 	}
 	ran := false
 	for line := range bytes.Lines(answer) {
@@ -201,58 +210,37 @@ func converse(talk *os.File, orders []byte, limit time.Duration) (notes []string
 		}
 		var r refusal
 		if json.Unmarshal(line, &r) != nil {
-			return nil, filter, fmt.Errorf("its shim answered %q", line)
+			return filter, fmt.Errorf("its shim answered %q", line)
 		}
 		if r.Fatal {
-			return nil, filter, &refused{r.Text, r.Errno}
+			return filter, &refused{r.Text, r.Errno}
 		}
-		notes = append(notes, r.Text)
 	}
 	if !ran {
-		return nil, filter, shimDied{}
+		return filter, shimDied{}
 	}
-	return notes, filter, nil
+	return filter, nil
 }
 
 // answerOf reads to the end, and takes the descriptor that may come.
-func answerOf(talk *os.File) (answer []byte, filter int, err error) {
+func answerOf(talk *net.UnixConn) (answer []byte, filter int, err error) {
 	filter = -1
-	raw, err := talk.SyscallConn()
-	if err != nil {
-		return nil, filter, err
-	}
-	buf, oob := make([]byte, 4<<10), make([]byte, unix.CmsgSpace(4))
+	buf := make([]byte, 4<<10)
 	for len(answer) < answerLimit {
-		var n, oobn int
-		var got error
-		err := raw.Read(func(fd uintptr) bool {
-			for {
-				if n, oobn, _, _, got = unix.Recvmsg(int(fd), buf, oob, unix.MSG_CMSG_CLOEXEC); got != unix.EINTR {
-					return got != unix.EAGAIN
-				}
-			}
-		})
-		if err = errors.Join(err, got); err != nil || n == 0 {
+		n, fds, err := fdpass.ReadStream(talk, buf)
+		for _, fd := range fds {
+			fdpass.Close(filter)
+			filter = fd
+		}
+		if err == io.EOF {
+			break
+		}
+		if err != nil {
 			return answer, filter, err
 		}
 		answer = append(answer, buf[:n]...)
-		if fds := rights(oob[:oobn]); len(fds) == 1 && filter < 0 {
-			filter = fds[0]
-		}
 	}
 	return answer, filter, nil
-}
-
-func rights(oob []byte) []int {
-	all, err := unix.ParseSocketControlMessage(oob)
-	if err != nil || len(all) != 1 {
-		return nil
-	}
-	fds, err := unix.ParseUnixRights(&all[0])
-	if err != nil {
-		return nil
-	}
-	return fds
 }
 
 // shimDied: the shim ended without a word, by a crash of its own or because it
@@ -260,16 +248,6 @@ func rights(oob []byte) []int {
 type shimDied struct{}
 
 func (shimDied) Error() string { return "its shim died before it could run it" }
-
-func shutdownWrite(f *os.File) error {
-	conn, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var shut error
-	err = conn.Control(func(fd uintptr) { shut = unix.Shutdown(int(fd), unix.SHUT_WR) })
-	return errors.Join(err, shut)
-}
 
 // abandon leaves no process behind after a start that failed.
 func (p *Process) abandon(why error) error {
@@ -280,7 +258,8 @@ func (p *Process) abandon(why error) error {
 	select {
 	case <-p.Done():
 		if _, ok := errors.AsType[shimDied](why); ok {
-			return fmt.Errorf("%w: %s; if it was not killed, its user may have as many processes as it may (worker.limits.processes)", why, p.Exit())
+			return fmt.Errorf("%w: %s; if it was not killed, its user may have as many processes as it may "+
+				"(worker.limits.processes)", why, p.Exit())
 		}
 		return why
 	case <-limit.C:

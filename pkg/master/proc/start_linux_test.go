@@ -285,7 +285,7 @@ func TestRefusals(t *testing.T) {
 		{"bad name", false, Spec{Program: ok, Files: []File{{"a:b", 0}}}, "no colon", nil},
 		{"missing shim", false, Spec{Program: ok, Shim: []string{dir + "/no-shim"}}, "its shim " + dir + "/no-shim could not be run", fs.ErrNotExist},
 		{"a shim that is none", false, Spec{Program: ok, Shim: []string{"/bin/false"}}, "its shim died before it could run it: exit status 1", nil},
-		{"too many files", false, Spec{Program: ok, NoFile: 1 << 40}, "a limit of 1099511627776 open files cannot be set", fs.ErrPermission},
+		{"too many files", false, Spec{Program: ok, Limits: Limits{NoFile: 1 << 40}}, "a limit of 1099511627776 open files cannot be set", fs.ErrPermission},
 		{"unreachable directory", true, Spec{Program: "/bin/true", User: "nobody", Dir: closed}, "the worker's user nobody cannot enter " + closed + ": permission denied; chmod o+x " + closed, fs.ErrPermission},
 		{"beneath an unreachable directory", true, Spec{Program: "/bin/true", User: "nobody", Dir: closed + "/in"}, "cannot enter " + closed + ": permission denied", fs.ErrPermission},
 		{"unreachable program", true, Spec{Program: closed + "/in/prog", User: "nobody"}, "cannot enter " + closed + ": permission denied; chmod o+x " + closed, fs.ErrPermission},

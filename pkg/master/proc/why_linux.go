@@ -37,7 +37,8 @@ func whyNotDir(dir string, who identity, errno syscall.Errno) refusal {
 		return refuse(errno, "%s is not a directory; change worker.directory", dir)
 	case syscall.EACCES:
 		closed := cmp.Or(unreachable(dir), dir)
-		return refuse(errno, "%s cannot enter %s: permission denied; chmod o+x %s, or choose another worker.directory", who.name(), closed, closed)
+		return refuse(errno, "%s cannot enter %s: permission denied; chmod o+x %s, or choose another worker.directory",
+			who.name(), closed, closed)
 	}
 	return refuse(errno, "the directory %s cannot be entered: %s", dir, errno)
 }
@@ -58,7 +59,8 @@ func whyNotRun(program string, args, env []string, who identity, errno syscall.E
 	case syscall.ENOEXEC:
 		return refuse(errno, "%s", whyNoFormat(program))
 	case syscall.ETXTBSY:
-		return refuse(errno, "somebody still has it open for writing (%s); let the copy finish, or install by renaming", errno)
+		return refuse(errno, "somebody still has it open for writing (%s); let the copy finish, or install by renaming",
+			errno)
 	case syscall.E2BIG:
 		size := 0
 		for _, list := range [][]string{args, env} {
@@ -66,13 +68,17 @@ func whyNotRun(program string, args, env []string, who identity, errno syscall.E
 				size += len(s) + 1
 			}
 		}
-		return refuse(errno, "%d arguments and %d environment variables of %d bytes together are more than the kernel takes; see worker.env and worker.env_files", len(args), len(env), size)
+		return refuse(errno, "%d arguments and %d environment variables of %d bytes together are more than the kernel "+
+			"takes; see worker.env and worker.env_files", len(args), len(env), size)
 	case syscall.EAGAIN:
-		return refuse(errno, "%s has as many processes as it may have (%s); all that run as this user on the host count: raise worker.limits.processes, or give the service a user of its own", who.name(), errno)
+		return refuse(errno, "%s has as many processes as it may have (%s); all that run as this user on the host count: "+
+			"raise worker.limits.processes, or give the service a user of its own", who.name(), errno)
 	case syscall.ENOMEM:
 		return refuse(errno, "there is not enough memory to run it (%s)", errno)
 	case syscall.EPERM:
-		return refuse(errno, "running it is not permitted (%s): it has a file capability that it cannot get (worker.no_new_privileges: \"no\" leaves those of worker.capabilities; the master's own bounds hold, too), or a security policy forbids it", errno)
+		return refuse(errno, "running it is not permitted (%s): it has a file capability that it cannot get "+
+			"(worker.no_new_privileges: \"no\" leaves those of worker.capabilities; the master's own bounds hold, too), "+
+			"or a security policy forbids it", errno)
 	}
 	return refuse(errno, "%s", errno)
 }
@@ -87,7 +93,8 @@ func whyNoInterpreter(program string) string {
 	case interpreter == "":
 		return ""
 	case strings.HasSuffix(interpreter, "\r"):
-		return fmt.Sprintf("its first line names the interpreter %q: the line ends as on Windows; save it with Unix line ends", interpreter)
+		return fmt.Sprintf("its first line names the interpreter %q: the line ends as on Windows; save it with Unix line "+
+			"ends", interpreter)
 	}
 	return fmt.Sprintf("it needs the %s %s, which does not exist here", kind, interpreter)
 }
@@ -126,7 +133,8 @@ func interpreterOf(program string) (path, kind string) {
 
 func whyDenied(program string, who identity) string {
 	if closed := unreachable(filepath.Dir(program)); closed != "" {
-		return fmt.Sprintf("%s cannot enter %s: permission denied; chmod o+x %s, or install the program elsewhere", who.name(), closed, closed)
+		return fmt.Sprintf("%s cannot enter %s: permission denied; chmod o+x %s, or install the program elsewhere",
+			who.name(), closed, closed)
 	}
 	info, err := os.Stat(program)
 	if errors.Is(err, fs.ErrPermission) {
@@ -142,13 +150,15 @@ func whyDenied(program string, who identity) string {
 	case info.Mode()&0o111 == 0:
 		return fmt.Sprintf("it is not executable; chmod +x %s", program)
 	case unix.Faccessat(unix.AT_FDCWD, program, unix.X_OK, unix.AT_EACCESS) != nil && !noexec(program):
-		return fmt.Sprintf("%s may not execute it (mode %v, owner %s): permission denied; chmod o+rx %s", who.name(), info.Mode().Perm(), owner(info), program)
+		return fmt.Sprintf("%s may not execute it (mode %v, owner %s): permission denied; chmod o+rx %s", who.name(),
+			info.Mode().Perm(), owner(info), program)
 	case noexec(program):
 		return "its file system is mounted noexec: nothing on it can be run; install it elsewhere, or mount that with exec"
 	}
 	if interpreter, kind := interpreterOf(program); interpreter != "" {
 		if closed := unreachable(filepath.Dir(interpreter)); closed != "" {
-			return fmt.Sprintf("%s cannot enter %s, where its %s %s is: permission denied", who.name(), closed, kind, interpreter)
+			return fmt.Sprintf("%s cannot enter %s, where its %s %s is: permission denied", who.name(), closed, kind,
+				interpreter)
 		}
 		if unix.Faccessat(unix.AT_FDCWD, interpreter, unix.X_OK, unix.AT_EACCESS) != nil {
 			return fmt.Sprintf("%s may not execute its %s %s", who.name(), kind, interpreter)
@@ -164,12 +174,14 @@ func whyNoFormat(program string) string {
 	}
 	defer f.Close()
 	if bin, err := elf.NewFile(f); err == nil {
-		return fmt.Sprintf("it is a program for %s, this machine is %s", strings.TrimPrefix(bin.Machine.String(), "EM_"), runtime.GOARCH)
+		return fmt.Sprintf("it is a program for %s, this machine is %s", strings.TrimPrefix(bin.Machine.String(), "EM_"),
+			runtime.GOARCH)
 	}
 	if info, err := f.Stat(); err == nil && info.Size() == 0 {
 		return "the file is empty: was it copied while it was being written?"
 	}
-	return "it is neither a program nor a script: a script's first line must name its interpreter (#!/bin/sh), a program may be cut off"
+	return "it is neither a program nor a script: a script's first line must name its interpreter (#!/bin/sh), " +
+		"a program may be cut off"
 }
 
 func noexec(path string) bool {

@@ -115,15 +115,18 @@ func (m *Machine) refuseClosed(r Request) {
 }
 
 func (m *Machine) reloadNow(ev ReloadAsked) {
-	if m.try != nil {
+	replaces := ""
+	if a := m.try; a != nil {
+		replaces = a.named() + " was given up for it at stage " + string(a.stage)
 		m.supersede(ev.By, ev.Origin, ev.Why, "a newer reload")
 	}
 	if b := m.bake; b != nil && b.confirm && ev.Replace && m.parked.alive() {
+		replaces = b.made.named() + " was taken back for it, it waited for a promote"
 		m.takeBack(b.made.stage, 0, "a newer reload that "+who(ev.By, ev.Origin)+" asked for replaces it"+because(ev.Why))
 	}
 	m.begin(&attempt{
 		what: "reload", by: ev.By, origin: ev.Origin, why: ev.Why, settings: ev.Settings, token: ev.Token,
-		until: ev.Until, confirm: ev.Confirm, req: ev.Req,
+		until: ev.Until, confirm: ev.Confirm, req: ev.Req, replaces: replaces,
 	})
 }
 

@@ -21,7 +21,7 @@ type bake struct {
 	fault  string // the first death that was not judged yet
 	faulty Worker
 	broken bool // somebody died and it stayed: the bake starts over at its end
-	told   bool // that failing checks have no better place to go
+	noted  bool // that failing checks have no better place to go
 
 	closing  time.Time // when its time was up; it ends once every worker has passed a check since
 	reported bool      // that it goes on beyond its time, and why
@@ -61,7 +61,7 @@ func (m *Machine) bakeOver() {
 	case b.confirm:
 		m.confirmMissed(b)
 	case b.broken:
-		b.broken, b.told, b.closing = false, false, time.Time{}
+		b.broken, b.noted, b.closing = false, false, time.Time{}
 		m.bakeUntil(b.gen.settings.Bake)
 		m.report(b.made, b.deadline, "a worker died during the bake, it starts over")
 	default:
@@ -216,17 +216,17 @@ func (m *Machine) judge() {
 func (m *Machine) judgeChecks(b *bake) {
 	bad := b.gen.unhealthy()
 	if bad == nil {
-		b.told = false
+		b.noted = false
 		return
 	}
 	if m.parked.passesWhere(bad) {
 		m.takeBack(StageBake, bad.id, bad.called()+" "+bad.failed())
 		return
 	}
-	if m.askFit(m.parked, bad.failing) || b.told {
+	if m.askFit(m.parked, bad.failing) || b.noted {
 		return
 	}
-	b.told = true
+	b.noted = true
 	m.report(b.made, b.deadline, bad.called()+" fails its health check ("+bad.lastProbe+
 		"), but so does parked "+m.parked.called()+"; it stays where it is")
 }
@@ -316,7 +316,7 @@ func (m *Machine) takeBack(stage Stage, w Worker, why string) {
 	m.close(bad.version, good.version)
 	m.state.Active = cloneVersion(&good.version)
 	m.save() // not waited for
-	m.adopt(nil, good)
+	m.adopt(good)
 	reason := bad.called() + " was rolled back to " + good.called() + ": " + why
 	m.conclude(b.made, RolledBack, stage, m.workerOr(w, bad), reason)
 	if !good.baked {

@@ -8,8 +8,8 @@ import "time"
 // the generation is still replaced, on the same slot, for as long as clients may wait
 // at all (UnavailableAfter); whoever comes up drains at once, which empties the queue.
 
-// clearUntil is how long the empty seats of a generation that is superseded are still
-// manned; zero: they are not.
+// clearUntil is until when workers are still started on the empty seats of a generation
+// that is superseded; zero: they are not.
 func (m *Machine) clearUntil(g *generation) time.Time {
 	if g.settings.Beats || !g.touched || g.alive() || m.stop != nil {
 		return time.Time{}

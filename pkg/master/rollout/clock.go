@@ -38,7 +38,7 @@ func (m *Machine) push(d time.Duration) {
 	for _, g := range m.generations {
 		push(&g.deadline, &g.first, &g.clearing)
 		for _, w := range g.workers {
-			push(&w.deadline, &w.first, &w.answer, &w.beatDue, &w.exitBy)
+			push(&w.deadline, &w.first, &w.answer, &w.beatDue, &w.exitBy, &w.wait.since, &w.wait.giveUp)
 		}
 	}
 	if a := m.try; a != nil {
@@ -77,6 +77,8 @@ func (m *Machine) times(f func(time.Time)) {
 			f(w.probeDue)
 			f(w.answer)
 			f(w.beatDue)
+			f(w.wait.tell)
+			f(w.wait.giveUp)
 		}
 	}
 	if a := m.try; a != nil {
@@ -187,11 +189,12 @@ func (m *Machine) tickWorker(w *worker) {
 		return
 	}
 	if m.past(w.answer) {
-		m.probed(w, false, "the check was not answered within "+w.gen.settings.ActiveTimeout.String())
+		m.probed(w, Probed{Detail: "the check was not answered within " + w.gen.settings.ActiveTimeout.String()})
 	} else if m.past(w.probeDue) {
 		m.probe(w)
 	}
 	if m.past(w.beatDue) {
 		m.missed(w)
 	}
+	m.tickWaiting(w)
 }

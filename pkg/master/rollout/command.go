@@ -45,8 +45,9 @@ type (
 	// Park: no new connections will come; background work pauses, connections
 	// are asked to leave. No answer.
 	Park struct{ Worker Worker }
-	// Drain: finish what is open, then exit. Deadline zero: none. For foreign
-	// workers this is their stop signal. Answers: Drained perhaps, Exited.
+	// Drain: finish what is open, then exit. Deadline zero: none. The driver drains a
+	// worker without the SDK in that program's own way, and sends it the stop signal
+	// when its clients are gone. Answers: Drained perhaps, Exited.
 	Drain struct {
 		Worker   Worker
 		Deadline time.Time
@@ -73,10 +74,10 @@ type (
 	}
 	// Dump asks a worker that does not beat for its stacks. No answer.
 	Dump struct{ Worker Worker }
-	// Quarantine: nobody mans this slot. What still arrives there is given to
-	// a worker that is steered to. Answer: SlotQuiet, once.
+	// Quarantine: this slot is assigned to nobody any more. What still arrives there is
+	// given to a worker that is steered to. Answer: SlotQuiet, once.
 	Quarantine struct{ Slot Slot }
-	// Relieve: nobody reads the queue of this slot, which is manned. What waits and
+	// Relieve: nobody reads the queue of this slot, which is assigned. What waits and
 	// arrives there is given to others, or answered, until somebody is started on it or
 	// activated. No answer.
 	Relieve struct{ Slot Slot }
@@ -99,6 +100,7 @@ type (
 		Stage      Stage  // where it failed
 		Reason     string // a whole sentence
 		Worker     Worker // whose last lines explain it; zero: none
+		Target     Target // where a rollback leads from now on; zero where it is not Done
 	}
 	// Save makes State durable. Answer: Saved or SaveFailed.
 	Save struct {
@@ -116,12 +118,6 @@ type (
 	// Retain names every version that must stay in the store; others beyond
 	// keep_versions may go. No answer.
 	Retain struct{ InUse []string }
-	// Adopted tells the driver that the settings (and the configuration behind
-	// Token) of a rollout are in force now. No answer.
-	Adopt struct {
-		Token    string
-		Settings Settings
-	}
 	// Exit: everything is gone, the master may end.
 	Exit struct{ Code Code }
 )
@@ -153,5 +149,4 @@ func (Save) command()       {}
 func (Record) command()     {}
 func (Hook) command()       {}
 func (Retain) command()     {}
-func (Adopt) command()      {}
 func (Exit) command()       {}

@@ -14,7 +14,7 @@ type Cut struct {
 	Longest     time.Duration // for how long the one that had run longest had run
 	Median      time.Duration // half of them had run for so long at least; zero: not known
 	LastBeat    bool          // it could not say any more: this is what its last beat said
-	Unknown     bool          // it cannot say at all (a foreign worker)
+	Unknown     bool          // it cannot say at all (a worker without the SDK)
 }
 
 // blame keeps the first reason for which a worker was made to end: those that
@@ -38,8 +38,8 @@ func (w *worker) crash(how string) Entry {
 	return e
 }
 
-// tellCut writes down what a worker that is not missed took with it. Of a
-// foreign one nothing is known; that it had to be stopped says enough.
+// tellCut writes down what a worker that is not missed took with it. Of one without
+// the SDK nothing is known; that it had to be stopped says enough.
 func (m *Machine) tellCut(w *worker, how string) {
 	stopped := w.phase == PhaseStopping || w.phase == PhaseKilled
 	if w.cut == (Cut{}) || w.cut.Unknown && !(w.served && stopped) {

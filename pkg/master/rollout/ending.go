@@ -13,7 +13,11 @@ func (m *Machine) finish(a *attempt) {
 	m.try = nil
 	m.become(g, PhaseActive, 0)
 	m.active, m.served = g, true
-	m.enter(a, StageServing, 0, "")
+	unbaked := ""
+	if b := m.bake; b != nil && a.what == "reload" && b.made.what == "reload" {
+		unbaked = b.made.named() + " was not baked yet and was replaced by it"
+	}
+	m.enter(a, StageServing, 0, unbaked)
 	if b := m.bake; b != nil {
 		m.bake = nil
 		m.conclude(b.made, Superseded, b.made.stage, nil,
@@ -23,12 +27,12 @@ func (m *Machine) finish(a *attempt) {
 		m.noteReplaced(a, old)
 		m.succeed(a, old)
 	}
-	m.adopt(a, g)
+	m.adopt(g)
 	if a.automatic() {
 		m.automatic.ended = m.now
 	}
 	if a.until == UntilServing {
-		m.answer(a, Done, StageServing, nil, g.called()+" has the traffic")
+		m.answer(a, Done, StageServing, nil, joined(g.called()+" has the traffic", a.replaces, unbaked)+a.noted())
 	}
 	m.startBake(a)
 }
@@ -54,12 +58,7 @@ func (m *Machine) succeed(a *attempt, old *generation) {
 }
 
 // adopt brings the generation's settings into force.
-func (m *Machine) adopt(a *attempt, g *generation) {
-	if a != nil && a.version == nil || g.token != m.token || g.settings != m.settings {
-		m.settings, m.token = g.settings, g.token
-		m.emit(Adopt{Token: g.token, Settings: g.settings})
-	}
-}
+func (m *Machine) adopt(g *generation) { m.settings, m.token = g.settings, g.token }
 
 // fail ends the running rollout before its candidate had all the traffic. What
 // served serves on; where some traffic had moved it goes back first.
@@ -151,6 +150,7 @@ func (m *Machine) conclude(a *attempt, code Code, stage Stage, w *worker, why st
 		e.Version = *a.version
 	}
 	if code != Done {
+		why += a.noted()
 		e.Reason = sentence(why)
 	}
 	m.answer(a, code, stage, w, why)

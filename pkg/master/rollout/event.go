@@ -30,7 +30,9 @@ type (
 		Confirm  time.Duration // non-zero: roll back unless promoted within it, counted from serving
 		Replace  bool          // also when traffic is already moving
 		Digest   string        // of the program at the path when known (automation); "" otherwise
-		Token    string        // opaque: handed back in Prepare, so that the driver finds the configuration that came with it
+		// opaque: handed back in Prepare, so that the driver finds the configuration that came with
+		// it
+		Token string
 	}
 	// RollbackAsked asks to go back: to the parked generation when Version is
 	// empty or names its version and there is one, else to the kept version
@@ -43,6 +45,9 @@ type (
 		Why     string
 		Version string   // Version.ID of a kept one, resolved by the driver
 		To      *Version // set when Version is: what it resolves to
+		// what could be named, newest first, baked or not: for the answer where nothing can be gone
+		// back to by itself
+		Stored []Version
 	}
 	// PromoteAsked ends a bake or a confirm now, as passed.
 	PromoteAsked struct {
@@ -86,10 +91,15 @@ type (
 // Facts.
 type (
 	// Prepared: the version is pinned, the "before" hooks passed, memory was looked at.
+	// A kept version may be run with other Settings than those in force: its own. Notice is
+	// what whoever watches should know of the version, and of a kept one is part of the answer;
+	// empty: nothing.
 	Prepared struct {
-		Rollout Rollout
-		Version Version
-		Memory  Memory
+		Rollout  Rollout
+		Version  Version
+		Memory   Memory
+		Settings *Settings // nil: those that the rollout was asked with
+		Notice   string
 	}
 	PrepareFailed struct {
 		Rollout Rollout
@@ -107,10 +117,12 @@ type (
 	// Ready: the worker says that it can serve. Nothing is sent to it yet.
 	Ready struct{ Worker Worker }
 	// Waiting: what a worker that is not ready is still waited for; the last word
-	// of it explains why it never was.
+	// of it explains why it never was. Vain: what is known of it shows that it never
+	// will be; another Waiting takes that back.
 	Waiting struct {
 		Worker Worker
 		Detail string
+		Vain   bool
 	}
 	// Extended: a worker that starts or leaves asks for more time, from now on.
 	Extended struct {
@@ -133,11 +145,16 @@ type (
 	Triggered struct{ Worker Worker }
 	// Leaves: the worker says that it is about to end by itself.
 	Leaves struct{ Worker Worker }
-	// Probed is the answer to one Probe.
+	// Probed is the answer to one Probe. Refusal is set when the check failed because
+	// the worker refuses what is asked of it (a path that it does not know, a redirect):
+	// the same words for the same refusal. Steady: it is no refusal of one that is still
+	// coming up.
 	Probed struct {
-		Worker Worker
-		OK     bool
-		Detail string
+		Worker  Worker
+		OK      bool
+		Detail  string
+		Refusal string
+		Steady  bool
 	}
 	// Warmed is the answer to Warm.
 	Warmed struct {

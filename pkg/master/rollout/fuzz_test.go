@@ -31,7 +31,7 @@ func FuzzMachine(f *testing.F) {
 						t.Fatalf("request %d answered twice", c.Req)
 					}
 					delete(waiting, c.Req)
-				case Report, Record, Retain, Hook, Adopt:
+				case Report, Record, Retain, Hook:
 				default:
 					last = append(last, c)
 				}

@@ -25,7 +25,7 @@ type generation struct {
 	since    time.Time
 	deadline time.Time
 	first    time.Time // the deadline as it was set; only push moves both
-	clearing time.Time // leaving: until when empty seats are still manned, for who waits there; zero: they are not
+	clearing time.Time // leaving: until when empty seats are still filled, for who waits there; zero: they are not
 	counts   time.Time // draining: from when on it is one of MaxDraining; zero: it is
 
 	baked   bool

@@ -16,7 +16,11 @@ func (m *Machine) probe(w *worker) {
 // probed takes the answer. A candidate has to pass so many in a row; a failure
 // only makes it begin again, until StartTimeout. Of an active or parked worker
 // the failures are counted and shown; they are no reason to kill it.
-func (m *Machine) probed(w *worker, ok bool, detail string) {
+func (m *Machine) probed(w *worker, ev Probed) {
+	ok, detail := ev.OK, ev.Detail
+	if w.phase == PhaseChecking {
+		detail = cmp.Or(ev.Refusal, detail) // it says what to set
+	}
 	w.probing, w.answer = false, time.Time{}
 	s := w.gen.settings
 	if ok {
@@ -33,6 +37,9 @@ func (m *Machine) probed(w *worker, ok bool, detail string) {
 	switch w.phase {
 	case PhaseChecking:
 		if !ok {
+			if m.refused(w, ev) {
+				return
+			}
 			w.probeDue = m.now.Add(s.StartInterval)
 			if a := m.try; m.candidate(w.gen) && a.complaint != detail {
 				a.complaint = detail
@@ -40,6 +47,7 @@ func (m *Machine) probed(w *worker, ok bool, detail string) {
 			}
 			return
 		}
+		m.hopes(w)
 		if w.passes >= s.StartSuccesses {
 			m.passed(w)
 			return

@@ -16,6 +16,8 @@ const (
 	killPatience  = 10 * time.Second       // from KILL to giving a process up as stuck
 	killAgain     = time.Minute            // between two KILLs of a stuck one
 	dumpTime      = time.Second            // from Dump to Kill
+	giveUpAnswers = 5                      // in a row that refuse a check in the same way, until they show anything
+	tellWaiting   = 2 * time.Second        // from a worker's start until who watches is told what it is waited for
 	extendMost    = 10 * time.Minute       // that a worker may ask for at one time
 	extendSum     = time.Hour              // that it may have so in all, from the start of the phase on
 	watchdogLeast = 100 * time.Millisecond // that a worker may ask for itself

@@ -86,6 +86,7 @@ func (m *Machine) Step(now time.Time, ev Event) []Command {
 		m.tick()
 		m.advance()
 	}
+	m.tellTarget()
 	m.check()
 	m.next = m.earliest()
 	return m.out
@@ -201,7 +202,7 @@ func (m *Machine) handle(ev Event) {
 	case StopAsked:
 		m.stopAsked(ev)
 	case Prepared:
-		m.try.prepared = &ev
+		m.prepared(m.try, ev)
 	case PrepareFailed:
 		m.fail(StagePrepare, nil, ev.Reason)
 	case Started:
@@ -211,7 +212,7 @@ func (m *Machine) handle(ev Event) {
 	case Ready:
 		m.ready(m.workers[ev.Worker])
 	case Waiting:
-		m.workers[ev.Worker].waits = ev.Detail
+		m.waiting(m.workers[ev.Worker], ev.Detail, ev.Vain)
 	case Extended:
 		m.extend(m.workers[ev.Worker], ev.By)
 	case Paced:
@@ -223,7 +224,7 @@ func (m *Machine) handle(ev Event) {
 	case Leaves:
 		m.leaves(m.workers[ev.Worker])
 	case Probed:
-		m.probed(m.workers[ev.Worker], ev.OK, ev.Detail)
+		m.probed(m.workers[ev.Worker], ev)
 	case Warmed:
 		m.warmed(m.workers[ev.Worker], ev.OK, ev.Detail)
 	case Accepting:

@@ -30,16 +30,19 @@ type Version struct {
 // when its generation is given the traffic.
 type Settings struct {
 	Processes     int  // workers per generation, at least 1
-	SlotPerWorker bool // each worker has a slot of its own (foreign workers); else a generation shares one
+	SlotPerWorker bool // each worker has a slot of its own (workers without the SDK); else a generation shares one
 	SurgeOne      bool // replace one worker at a time instead of all beside all
-	Beats         bool // workers speak the control protocol: Ready, Accepting, Beat and Drained will come; else Activate is answered by Accepting from the driver itself
-	SaysReady     bool // of those that do not: Ready will come; else Started stands for it
-	Probe         bool // there is a health check; without one, Ready is enough
-	Warmup        bool // there are warm-up requests to make
+	// workers speak the control protocol: Ready, Accepting, Beat and Drained will come; else
+	// Activate is answered by Accepting from the driver itself
+	Beats     bool
+	SaysReady bool // of those that do not: Ready will come; else Started stands for it
+	Probe     bool // there is a health check; without one, Ready is enough
+	Warmup    bool // there are warm-up requests to make
 
 	PrepareTimeout time.Duration // pinning, "before" hooks, looking at memory
 	StartTimeout   time.Duration // from Start until every check of the worker has passed
 	StartInterval  time.Duration // between two checks of a candidate
+	GiveUp         time.Duration // what shows that a candidate will never be fit ends it after so long; zero: not
 	StartSuccesses int           // checks in a row that a candidate must pass
 	WarmTimeout    time.Duration // for the warm-up requests of one worker
 	AcceptTimeout  time.Duration // from Activate to Accepting
@@ -124,6 +127,11 @@ const (
 // Stage is where a rollout is; also where it failed.
 type Stage string
 
+// Served: the traffic was moved.
+func (s Stage) Served() bool {
+	return s == StageServing || s == StageBake || s == StageConfirm || s == StageBaked
+}
+
 const (
 	StagePrepare  Stage = "prepare"   // pin, hooks, memory
 	StageSave     Stage = "save"      // writing down what is about to be done
@@ -142,9 +150,11 @@ const (
 // Entry is one line of the history: a thing that was asked or that happened,
 // and how it ended.
 type Entry struct {
-	At       time.Time
-	Rollout  Rollout
-	What     string // "start", "reload", "rollback", "promote", "abort", "hold", "unhold", "scale", "stop", "crash", "cut", "loop", "unhealthy", "healthy"
+	At      time.Time
+	Rollout Rollout
+	// "start", "reload", "rollback", "promote", "abort", "hold", "unhold", "scale", "stop",
+	// "crash", "cut", "loop", "unhealthy", "healthy"
+	What     string
 	By       string // opaque to the machine
 	Origin   Origin
 	Why      string // the asker's reason

@@ -76,6 +76,7 @@ func (w *world) obey(c Command) {
 			w.fail("request %d is answered twice, or was never asked", c.Req)
 		}
 		delete(w.requests, c.Req)
+		w.mustBeVain(c)
 		if c.Reason == "" || c.Code == 0 || !strings.HasSuffix(c.Reason, ".") {
 			w.fail("the answer to %s is no sentence: %+v", what, c)
 		}
@@ -106,14 +107,49 @@ func (w *world) prepare(c Prepare) {
 		if w.kind.hang == 0 {
 			mem.Available = 1 << 40
 		}
-		w.grown(w.set.Processes)
-		w.post(w.soon()*5, Prepared{Rollout: c.Rollout, Version: v, Memory: mem}, false)
+		ev := Prepared{Rollout: c.Rollout, Version: v, Memory: mem}
+		if s, own := w.ownOf(v); own && c.Version != nil {
+			ev.Settings = &s
+			w.own[c.Rollout] = ownSettings{s.SlotPerWorker, w.m.try.settings.Processes}
+		}
+		w.grown(w.set.Processes, w.set.SlotPerWorker || ev.Settings != nil)
+		w.post(w.soon()*5, ev, false)
+	}
+}
+
+// ownSettings is what a candidate of a kept version has to be like.
+type ownSettings struct {
+	slotPerWorker bool
+	processes     int
+}
+
+// ownOf are the settings that a version was kept with, if it was kept with any: of its
+// kind, and with a number of workers that is of long ago.
+func (w *world) ownOf(v Version) (Settings, bool) {
+	s, n := w.set, 0
+	for _, c := range []byte(v.ID) {
+		n += int(c)
+	}
+	s.SlotPerWorker, s.Processes = n%2 == 0, MaxProcesses
+	return s, n%3 != 0
+}
+
+// ownKept: a candidate is as its version was kept, and as many as there are to be.
+func (w *world) ownKept(c Start) {
+	own, ok := w.own[w.made[c.Generation]]
+	for _, g := range w.m.generations {
+		if !ok || g.id != c.Generation || g.phase != PhaseStarting {
+			continue
+		}
+		if (g.slot == noSlot) != own.slotPerWorker || len(g.seats) != own.processes {
+			w.fail("generation %d of a kept version has %d workers, a slot for each %v; want %+v", g.id, len(g.seats), g.slot == noSlot, own)
+		}
 	}
 }
 
 // grown makes the pool as large as the master would for so many workers.
-func (w *world) grown(processes int) {
-	if w.set.SlotPerWorker && 2*processes > w.slots {
+func (w *world) grown(processes int, slotPerWorker bool) {
+	if slotPerWorker && 2*processes > w.slots {
 		w.slots = 2*processes + w.r.IntN(9)
 		w.in(0, Grown{Slots: w.slots})
 	}
@@ -146,6 +182,7 @@ func (w *world) start(c Start) {
 		w.fail("slot %d is given to worker %d while new connections may go there", c.Slot, p.id)
 	}
 	w.owner[c.Slot] = c.Generation
+	w.ownKept(c)
 	if !w.set.Beats {
 		delete(w.relieved, c.Slot) // it is given its socket now
 	}
@@ -180,7 +217,13 @@ func (w *world) start(c Start) {
 		return
 	}
 	if w.chance(w.kind.hang) {
-		p.sick = true
+		p.sick, p.refuses = true, w.r.IntN(2) == 0
+	}
+	if w.chance(w.kind.hang) {
+		w.post(w.soon(), Waiting{Worker: p.id, Detail: "it never spoke to masterd", Vain: true}, true)
+		if w.r.IntN(2) == 0 {
+			w.post(time.Duration(w.r.IntN(3000))*time.Millisecond, Waiting{Worker: p.id, Detail: "it has not said that it is ready"}, true)
+		}
 	}
 	if bad {
 		w.in(time.Duration(w.r.IntN(8000))*time.Millisecond, fate{p.id})
@@ -205,7 +248,11 @@ func (w *world) probe(p *proc) {
 	// Never twice: of two answers the machine cannot tell which belongs to its
 	// newest question, and neither could this world.
 	if !w.chance(w.kind.drop) {
-		w.in(w.soon(), Probed{Worker: p.id, OK: ok, Detail: "GET /healthz said 500"})
+		ev := Probed{Worker: p.id, OK: ok, Detail: "GET /healthz said 500"}
+		if !ok && p.refuses {
+			ev.Detail, ev.Refusal, ev.Steady = "GET /healthz said 404", "GET /healthz said 404", w.r.IntN(20) != 0
+		}
+		w.in(w.soon(), ev)
 	}
 }
 
@@ -291,6 +338,9 @@ func (lastBreath) event() {}
 
 func (w *world) kill(c Kill) {
 	p := w.procs[c.Worker]
+	if strings.Contains(c.Why, "give_up") {
+		w.fail("worker %d is given up before its time, and is no candidate", p.id)
+	}
 	if strings.Contains(c.Why, "watchdog within") {
 		limit := cmp.Or(p.every, w.set.Watchdog)
 		if quiet := w.now.Sub(p.beat); w.set.Watchdog == 0 || quiet < limit {

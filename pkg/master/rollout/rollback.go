@@ -1,5 +1,7 @@
 package rollout
 
+import "slices"
+
 // rollbackAsked goes back in one step, whatever is going on: a candidate that
 // has not had the traffic is given up, traffic that has moved returns to the
 // parked generation, and only when nothing warm is there a kept version is
@@ -46,7 +48,7 @@ func (m *Machine) cancelFor(ev RollbackAsked, a *attempt, by string) bool {
 	}
 	if m.active == nil {
 		if target == nil {
-			m.refuse(ev.Req, Invalid, "nothing serves yet and no version is kept to go back to; the start goes on")
+			m.refuse(ev.Req, Invalid, "nothing serves yet and no version is kept to go back to; the start goes on"+m.unbaked(ev))
 			return true
 		}
 		m.supersede(ev.By, ev.Origin, ev.Why, "a rollback")
@@ -95,11 +97,40 @@ func (m *Machine) rollbackTarget(ev RollbackAsked) *Version {
 	return m.newestKept(Version{})
 }
 
+// unbaked names what could be gone to and is not by itself; empty: there is nothing.
+func (m *Machine) unbaked(ev RollbackAsked) string {
+	var runs []string
+	if m.active != nil {
+		runs = append(runs, m.active.version.ID)
+	}
+	if m.try != nil && m.try.prepared != nil {
+		runs = append(runs, m.try.prepared.Version.ID)
+	}
+	return Unbaked(ev.Stored, m.state.Closed, runs...)
+}
+
+// Unbaked names, where nothing is kept, the first version that a rollback would not go to by
+// itself, and how to have it go there; empty: there is none but those that run. closed are the
+// digests that are closed to automation.
+func Unbaked(stored []Version, closed []string, runs ...string) string {
+	for _, v := range stored {
+		if slices.Contains(runs, v.ID) {
+			continue
+		}
+		say := " is there and was never baked: `masterd rollback "
+		if slices.Contains(closed, v.Digest) {
+			say = " is there and was never baked, and was rolled back before: `masterd rollback "
+		}
+		return "; version " + v.called() + say + v.ID + "` starts it"
+	}
+	return ""
+}
+
 func (m *Machine) rollbackToKept(ev RollbackAsked) {
 	to := m.rollbackTarget(ev)
 	switch {
 	case to == nil:
-		m.refuse(ev.Req, Invalid, "there is no other version to go back to: none is parked and none that differs from the active one is kept")
+		m.refuse(ev.Req, Invalid, "there is no other version to go back to: none is parked and none that differs from the active one is kept"+m.unbaked(ev))
 		return
 	case m.active != nil && to.ID == m.active.version.ID:
 		m.refuse(ev.Req, Invalid, "version "+to.called()+" is what "+m.active.called()+" runs already")

@@ -25,6 +25,7 @@ type attempt struct {
 	confirm  time.Duration
 	req      Request
 	from     Generation // what was active when it began
+	replaces string     // whose rollout was given up for it: its asker is told, too
 
 	stage    Stage
 	since    time.Time
@@ -112,8 +113,30 @@ func (m *Machine) begin(a *attempt) {
 	if a.automatic() {
 		m.automatic.begun(m.now)
 	}
-	m.enter(a, StagePrepare, a.settings.PrepareTimeout, "")
+	m.enter(a, StagePrepare, a.settings.PrepareTimeout, a.replaces)
 	m.emit(Prepare{Rollout: a.id, Token: a.token, Version: cloneVersion(a.version)})
+}
+
+// prepared takes the settings of a version that is run with its own. How many workers there
+// are is the service's: a way back must not cost most of them.
+func (m *Machine) prepared(a *attempt, ev Prepared) {
+	a.prepared = &ev
+	if ev.Settings != nil {
+		own := ev.Settings.whole()
+		own.Processes = a.settings.Processes
+		a.settings = own
+	}
+	if ev.Notice != "" {
+		m.report(a, a.deadline, ev.Notice)
+	}
+}
+
+// noted is what is to be known of a kept version, as a part of a sentence.
+func (a *attempt) noted() string {
+	if a.version == nil || a.prepared == nil || a.prepared.Notice == "" {
+		return ""
+	}
+	return "; " + a.prepared.Notice
 }
 
 // advanceTry takes the running rollout as far as it can go now.
@@ -165,7 +188,7 @@ func (m *Machine) advanceOnce(a *attempt) bool {
 
 // goOn: who is to have the traffic now has it.
 func (m *Machine) goOn(a *attempt) bool {
-	if m.mannedFully(a) {
+	if m.complete(a) {
 		m.finish(a)
 		return false
 	}
@@ -359,8 +382,8 @@ func (m *Machine) moveTraffic(a *attempt) {
 	a.gen.traffic, a.steered = true, false
 	a.yielded = false
 	if old := m.active; old != nil {
-		if a.one && !m.mannedFully(a) {
-			m.thinOut(old)
+		if a.one && !m.complete(a) {
+			m.stopReplacing(old)
 			if a.settings.MinReady == 0 {
 				m.yield(a)
 			}
@@ -377,8 +400,8 @@ func (m *Machine) moveTraffic(a *attempt) {
 	}
 }
 
-// mannedFully: every worker of the candidate accepts.
-func (m *Machine) mannedFully(a *attempt) bool {
+// complete: every worker of the candidate accepts.
+func (m *Machine) complete(a *attempt) bool {
 	return a.gen.count() == len(a.gen.seats)
 }
 
@@ -399,8 +422,8 @@ func (m *Machine) yield(a *attempt) {
 	}
 }
 
-// thinOut has nobody come back to the old generation while the next one comes.
-func (m *Machine) thinOut(old *generation) {
+// stopReplacing has nobody come back to the old generation while the next one comes.
+func (m *Machine) stopReplacing(old *generation) {
 	for _, s := range old.seats {
 		s.due = time.Time{}
 		if w := s.worker; w != nil && !w.accepts() {

@@ -203,7 +203,7 @@ func (w *world) request() Event {
 		if w.r.IntN(4) == 0 {
 			n += 12
 			if w.r.IntN(2) == 0 {
-				w.grown(n)
+				w.grown(n, w.set.SlotPerWorker || w.m.active != nil && w.m.active.slot == noSlot)
 			}
 		}
 		return ScaleAsked{Req: w.newRequest("scale"), By: by, Processes: n}

@@ -26,10 +26,10 @@ const (
 type slot struct {
 	state      slotState
 	generation Generation
-	vacant     bool // manned by nobody any more; quarantined once nothing is steered to it
+	vacant     bool // nobody is started on it any more; quarantined once nothing is steered to it
 
 	// A queue that is held open and that nobody reads is the worst answer: its clients
-	// hang. What follows is about that, for a slot that is manned.
+	// hang. What follows is about that, for a slot that is assigned.
 	used     bool      // it was steered to: somebody may wait there
 	unread   time.Time // since when nobody takes what waits there; zero: somebody does
 	due      time.Time // when the master is to take it; zero: never as things are

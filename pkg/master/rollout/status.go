@@ -47,11 +47,11 @@ type Status struct {
 	Closed      []string
 	Generations []GenerationStatus // oldest first
 	Rollout     *RolloutStatus     // the running one
+	Target      Target             // where a rollback leads
 	Last        *Entry             // how the last one ended
 	LastFailure *Entry             // the last one that did not end well
 	LastCut     *Entry             // the last worker that took something with it
 	Slots       []SlotStatus
-	NextRestart time.Time // earliest waiting replacement; zero: none
 }
 
 // GenerationStatus is one generation.

@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-var rewrite = flag.Bool("rewrite", false, "write what the machine does into the transcripts")
+var rewrite = flag.Bool("update", false, "write what the machine does into the transcripts")
 
 // TestStories plays testdata/*.txt. A story is a list of lines, each what
 // happens, with the commands that follow from it indented below:
@@ -27,9 +27,10 @@ var rewrite = flag.Bool("rewrite", false, "write what the machine does into the 
 //	wait 5s                         time passes, ticks come when the machine wants them, nobody answers
 //	play 5s                         the same, and the world answers everything
 //	status                          the machine's own view
+//	target                          where it says that a rollback leads
 //	next-master w1                  another machine goes on from what this one has left; w1 is gone by then
 //
-// -rewrite writes the indented lines anew.
+// -update writes the indented lines anew.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) < 25 && !*rewrite {
@@ -49,7 +50,7 @@ func TestStories(t *testing.T) {
 				return
 			}
 			if !bytes.Equal(got, want) {
-				t.Errorf("%s tells another story (-rewrite accepts it):\n%s", file, firstDifference(want, got))
+				t.Errorf("%s tells another story (-update accepts it):\n%s", file, firstDifference(want, got))
 			}
 		})
 	}
@@ -150,6 +151,8 @@ func (s *story) line(words []string) {
 		s.sick[Worker(s.id(words[1]))] = words[0] == "sick"
 	case "status":
 		s.status()
+	case "target":
+		s.target()
 	default:
 		s.send(s.event(words), true)
 	}
@@ -331,6 +334,22 @@ func (s *story) status() {
 	}
 }
 
+func (s *story) target() {
+	t := s.m.Status().Target
+	switch {
+	case t.Generation != 0:
+		fmt.Fprintf(&s.out, "\ta rollback leads to g%d %s warm=%v unmoved=%v\n", t.Generation, t.Version.ID, t.Warm, t.Unmoved)
+	case t.Version.ID != "":
+		fmt.Fprintf(&s.out, "\ta rollback starts %s\n", t.Version.ID)
+	}
+	if !t.Due.IsZero() {
+		fmt.Fprintf(&s.out, "\tby itself at %s\n", t.Due.Sub(epoch))
+	}
+	if t.Refused != "" {
+		fmt.Fprintf(&s.out, "\ta rollback is refused: %s\n", t.Refused)
+	}
+}
+
 func (s *story) number(w string) uint64 {
 	n, err := strconv.ParseUint(w, 10, 64)
 	if err != nil {
@@ -349,7 +368,7 @@ func (s *story) set(w string) {
 		"bake": &s.settings.Bake, "drain": &s.settings.DrainTimeout, "start": &s.settings.StartTimeout,
 		"cooldown": &s.settings.Cooldown, "unavailable": &s.settings.UnavailableAfter, "stop": &s.settings.StopTimeout,
 		"killafter": &s.settings.KillAfter, "prepare": &s.settings.PrepareTimeout, "save": &s.settings.SaveTimeout, "interval": &s.settings.ActiveInterval,
-		"watchdog": &s.settings.Watchdog, "minready": &s.settings.MinReady,
+		"watchdog": &s.settings.Watchdog, "minready": &s.settings.MinReady, "giveup": &s.settings.GiveUp, "startinterval": &s.settings.StartInterval,
 	}
 	numbers := map[string]*int{
 		"processes": &s.settings.Processes, "maxdraining": &s.settings.MaxDraining, "perminute": &s.settings.MaxPerMinute,
@@ -452,6 +471,11 @@ func (s *story) event(words []string) Event {
 			v := version(arg(0))
 			ev.Version, ev.To = v.ID, &v
 		}
+		for id := range strings.SplitSeq(opt["stored"], ",") {
+			if id != "" {
+				ev.Stored = append(ev.Stored, version(id))
+			}
+		}
 		return ev
 	case "promote":
 		return PromoteAsked{Req: req, By: by, Why: why}
@@ -468,7 +492,13 @@ func (s *story) event(words []string) Event {
 		ev.Announce, _ = time.ParseDuration(opt["announce"])
 		return ev
 	case "prepared":
-		return Prepared{Rollout: Rollout(s.id(arg(0))), Version: version(arg(1)), Memory: s.memory}
+		ev := Prepared{Rollout: Rollout(s.id(arg(0))), Version: version(arg(1)), Memory: s.memory,
+			Notice: strings.ReplaceAll(opt["notice"], "_", " ")}
+		if opt["own"] != "" { // what "settings" have said last
+			own := s.settings
+			ev.Settings = &own
+		}
+		return ev
 	case "prepare-failed":
 		return PrepareFailed{Rollout: Rollout(s.id(arg(0))), Reason: tail}
 	case "started":
@@ -493,6 +523,12 @@ func (s *story) event(words []string) Event {
 		return SteerFailed{Seq: s.number(arg(0)), Reason: tail}
 	case "waiting":
 		return Waiting{Worker: worker(), Detail: tail}
+	case "vain":
+		return Waiting{Worker: worker(), Detail: tail, Vain: true}
+	case "refuses":
+		return Probed{Worker: worker(), Detail: tail, Refusal: tail, Steady: true}
+	case "refuses-yet":
+		return Probed{Worker: worker(), Detail: tail, Refusal: tail}
 	case "extended":
 		by, _ := time.ParseDuration(arg(1))
 		return Extended{Worker: worker(), By: by}

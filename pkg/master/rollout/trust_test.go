@@ -79,3 +79,38 @@ func (w *world) checkTold(out []Command) {
 		}
 	}
 }
+
+// leads: where the machine has said that a rollback leads, there it leads, and every
+// answer says where the next one would.
+func (w *world) leads(ev Event) func([]Command) {
+	said, before := w.m.Status().Target, w.m.try
+	return func(out []Command) {
+		for _, c := range out {
+			if r, ok := c.(Reply); ok && r.Code == Done && r.Target != w.m.Status().Target {
+				w.fail("an answer says that a rollback leads to %+v, and it leads to %+v", r.Target, w.m.Status().Target)
+			}
+		}
+		ask, ok := ev.(RollbackAsked)
+		if !ok || ask.Version != "" {
+			return
+		}
+		var answer Reply
+		for _, c := range out {
+			if r, ok := c.(Reply); ok && r.Req == ask.Req {
+				answer = r
+			}
+		}
+		refused := answer.Code != 0 && answer.Code != Done
+		switch try := w.m.try; {
+		case refused != (said.Refused != ""):
+			w.fail("a rollback was said to lead to %+v, and is answered %+v", said, answer)
+		case refused:
+		case said.Generation != 0:
+			if w.m.active == nil || w.m.active.id != said.Generation || try != nil && try == before {
+				w.fail("a rollback was said to lead to generation %d, and does not", said.Generation)
+			}
+		case try == nil || try.what != "rollback" || *try.version != said.Version:
+			w.fail("a rollback was said to start version %s, and does not", said.Version.ID)
+		}
+	}
+}

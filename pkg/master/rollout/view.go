@@ -24,16 +24,8 @@ func (m *Machine) Status() Status {
 	}
 	for _, g := range m.generations {
 		s.Generations = append(s.Generations, m.viewGeneration(g))
-		for _, seat := range g.seats {
-			if !seat.due.IsZero() && (s.NextRestart.IsZero() || seat.due.Before(s.NextRestart)) {
-				s.NextRestart = seat.due
-			}
-		}
 	}
-	if d := m.boot.due; !d.IsZero() && (s.NextRestart.IsZero() || d.Before(s.NextRestart)) {
-		s.NextRestart = d
-	}
-	s.Rollout = m.viewRollout()
+	s.Rollout, s.Target = m.viewRollout(), m.target()
 	for i, x := range m.slots {
 		v := SlotStatus{Slot: Slot(i), State: x.state.String(), Generation: x.generation}
 		for _, share := range m.steering.have {

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -32,6 +33,16 @@ func (w *worker) called() string {
 
 func (a *attempt) called() string {
 	return fmt.Sprintf("%s %d", a.noun(), a.id)
+}
+
+// named is called, with whose it is and why.
+func (a *attempt) named() string {
+	return a.called() + " of " + who(a.by, a.origin) + because(a.why)
+}
+
+// joined makes one clause of those that say something.
+func joined(clauses ...string) string {
+	return strings.Join(slices.DeleteFunc(clauses, func(c string) bool { return c == "" }), "; ")
 }
 
 func (a *attempt) noun() string {

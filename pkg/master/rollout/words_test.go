@@ -134,8 +134,6 @@ func show(c Command) string {
 		return fmt.Sprintf("hook %s r%d", c.Name, c.Rollout)
 	case Retain:
 		return "retain " + strings.Join(c.InUse, " ")
-	case Adopt:
-		return "adopt " + c.Token
 	case Exit:
 		return "exit " + c.Code.String()
 	}

@@ -20,7 +20,7 @@ type worker struct {
 	retired  bool      // its place is given up with it (scaled down)
 	leaving  bool      // drains as soon as nothing is steered to it
 	exitBy   time.Time // said that it is drained, or that it leaves; should be gone by then
-	waits    string    // what it is waited for while it starts
+	wait     wait      // why it is not fit yet
 	limit    string    // of its drain, and the key that sets it, for people
 	cause    string    // why it was stopped or killed, the first reason; empty: it was not
 	cut      Cut       // what it took with it, once it is gone
@@ -68,6 +68,7 @@ var workerAfter = map[Phase][]Phase{
 func (m *Machine) turn(w *worker, p Phase, timeout time.Duration) {
 	mustFollow(m, workerAfter, w.phase, p, w)
 	w.phase, w.since = p, m.now
+	w.wait = wait{}
 	if w.triggered && p != PhaseStopping && p != PhaseKilled {
 		defer func(due time.Time) { w.beatDue = due }(w.beatDue)
 	}
@@ -153,6 +154,7 @@ func (m *Machine) extend(w *worker, by time.Duration) {
 		until = last
 	}
 	w.asked = true
+	m.hopes(w)
 	later := func(deadline, first *time.Time) {
 		if !deadline.IsZero() && deadline.Before(until) {
 			*deadline, *first = until, until
@@ -263,8 +265,8 @@ func (m *Machine) expire(w *worker) {
 	switch w.phase {
 	case PhaseStarting:
 		why := "it was not ready within " + s.startTime(w)
-		if w.waits != "" {
-			why += ": " + w.waits
+		if w.wait.what != "" {
+			why += ": " + w.wait.what
 		}
 		m.unfit(w, why)
 	case PhaseChecking:

@@ -42,6 +42,7 @@ type world struct {
 	nextVer  int
 	forward  map[Rollout]bool // reloads: they wait for the disk
 	made     map[Generation]Rollout
+	own      map[Rollout]ownSettings  // of a kept version
 	bakes    map[Generation]time.Time // when its bake began
 	unwell   map[Generation]bool      // told to fail its checks, or to pass them again
 	stopping bool
@@ -92,6 +93,8 @@ type proc struct {
 	cut     Cut           // what it took with it
 	giver   bool          // was told to park, or to drain and no more than that
 	gives   []Worker      // told
+	refuses bool          // its checks, for as long as it is sick
+	vain    time.Time     // told since then that it will never be fit; zero: it is not
 }
 
 type item struct {
@@ -130,6 +133,7 @@ func (w *world) settings() {
 		Processes: 1 + w.r.IntN(4), SlotPerWorker: w.r.IntN(3) == 0, SurgeOne: w.r.IntN(3) == 0,
 		Beats: w.r.IntN(4) != 0, Probe: w.r.IntN(5) != 0, Warmup: w.r.IntN(3) == 0,
 		StartTimeout: pick(2*time.Second, 20*time.Second), StartInterval: 50 * time.Millisecond, StartSuccesses: 1 + w.r.IntN(3),
+		GiveUp:      pick(0, 500*time.Millisecond, 3*time.Second),
 		WarmTimeout: 5 * time.Second, PrepareTimeout: 10 * time.Second, AcceptTimeout: 2 * time.Second,
 		SteerTimeout: time.Second, SaveTimeout: 3 * time.Second,
 		ActiveInterval: 2 * time.Second, ActiveTimeout: time.Second, ActiveFailures: 1 + w.r.IntN(3),
@@ -162,7 +166,7 @@ func (w *world) reboot() {
 	w.used, w.relieved, w.unread = map[Slot]bool{}, map[Slot]bool{}, map[Slot]time.Time{}
 	w.steered, w.asks, w.failedU = nil, nil, time.Time{}
 	w.heard, w.known = 0, nil
-	w.forward, w.made = map[Rollout]bool{}, map[Generation]Rollout{}
+	w.forward, w.made, w.own = map[Rollout]bool{}, map[Generation]Rollout{}, map[Rollout]ownSettings{}
 	w.bakes, w.unwell = map[Generation]time.Time{}, map[Generation]bool{}
 	w.stopping, w.exited, w.served = false, false, false
 	w.slack = 0
@@ -338,6 +342,27 @@ func (w *world) word(p *proc) {
 	}
 }
 
+// showsVain notes since when the machine is told that it will never be fit.
+func (p *proc) showsVain(now time.Time, vain bool) {
+	switch {
+	case !vain:
+		p.vain = time.Time{}
+	case p.vain.IsZero():
+		p.vain = now
+	}
+}
+
+// mustBeVain: only what has shown for long enough that it will never be fit is given up.
+func (w *world) mustBeVain(c Reply) {
+	if !strings.Contains(c.Reason, "health.start.give_up") || w.slack > 0 {
+		return
+	}
+	p := w.procs[c.Worker]
+	if p == nil || p.vain.IsZero() || w.set.GiveUp == 0 || w.now.Sub(p.vain) < w.set.GiveUp {
+		w.fail("worker %d is given up (%s), and has not shown for %v that it will never be fit: %+v", c.Worker, c.Reason, w.set.GiveUp, p)
+	}
+}
+
 func (w *world) die(p *proc, d time.Duration, how string) {
 	if p.alive {
 		p.alive = false
@@ -356,12 +381,14 @@ func (w *world) die(p *proc, d time.Duration, how string) {
 func (w *world) step(ev Event) {
 	w.steps++
 	must, was := w.musts(ev), w.phases()
+	leads := w.leads(ev)
 	w.learn(ev)
 	out := w.m.Step(w.now, ev)
 	w.remember(moment{w.now, ev, out})
 	w.checkCut(ev, was, out)
 	w.checkTrust(ev, out)
 	w.checkTold(out)
+	leads(out)
 	if must != nil {
 		must(out)
 	}
@@ -474,9 +501,12 @@ func (w *world) learn(ev Event) {
 			p.ready = true
 		}
 	case Ready:
-		w.procs[ev.Worker].ready = true
+		w.procs[ev.Worker].ready, w.procs[ev.Worker].vain = true, time.Time{}
+	case Waiting:
+		w.procs[ev.Worker].showsVain(w.now, ev.Vain)
 	case Probed:
 		p := w.procs[ev.Worker]
+		p.showsVain(w.now, ev.Steady)
 		if p.passes++; !ev.OK {
 			p.passes = 0
 		} else {

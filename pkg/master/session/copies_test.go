@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // What is passed on comes to its end when the worker closes it, however many closes of
@@ -16,11 +17,11 @@ func TestAPassedConnectionEndsHoweverManyClosesHang(t *testing.T) {
 	hang := make(chan struct{})
 	t.Cleanup(func() {
 		close(hang)
-		for now, _ := ipc.Closing(); now > 0; now, _ = ipc.Closing() {
+		for now, _ := fdpass.Closing(); now > 0; now, _ = fdpass.Closing() {
 			time.Sleep(time.Millisecond)
 		}
 	})
-	_, most := ipc.Closing()
+	_, most := fdpass.Closing()
 	for range most {
 		c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Net: "unixgram"})
 		if err != nil {
@@ -33,7 +34,7 @@ func TestAPassedConnectionEndsHoweverManyClosesHang(t *testing.T) {
 		used := make(chan struct{})
 		go raw.Read(func(uintptr) bool { close(used); <-hang; return true })
 		<-used
-		ipc.CloseConn(c) // it waits for that read
+		fdpass.CloseConn(c) // it waits for that read
 	}
 	h := newHouse(t)
 	e := h.expect()

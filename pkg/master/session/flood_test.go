@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // vandal is somebody who is allowed to connect and means no good. It connects
@@ -157,7 +158,7 @@ func TestAFloodOfGarbage(t *testing.T) {
 		t.Errorf("the other worker: %+v", f)
 	}
 	h.wantAllRefused(int(came.Load()))
-	if refused, pending := h.hub.Counters(); refused != int(came.Load()) || pending != 0 {
+	if refused, pending := h.hub.counters(); refused != int(came.Load()) || pending != 0 {
 		t.Errorf("%d refused, %d pending", refused, pending)
 	}
 	h.mu.Lock()
@@ -172,6 +173,7 @@ func TestAFloodOfGarbage(t *testing.T) {
 // the master has just started.
 func TestACrowdBeforeTheDoor(t *testing.T) {
 	h := newPatientHouse(t, time.Hour)
+	h.hub.Expect(Expect{Worker: 9, UID: uint32(os.Getuid())}) // they are of a worker's user
 	for range maxGreeting {
 		h.dial()
 	}
@@ -179,7 +181,7 @@ func TestACrowdBeforeTheDoor(t *testing.T) {
 		h.dial().wantEnd()
 	}
 	h.wantRefused(RefusedCrowd, 3)
-	if refused, pending := h.hub.Counters(); refused != 3 || pending != maxGreeting {
+	if refused, pending := h.hub.counters(); refused != 3 || pending != maxGreeting {
 		t.Errorf("%d refused, %d pending", refused, pending)
 	}
 
@@ -192,7 +194,7 @@ func TestACrowdBeforeTheDoor(t *testing.T) {
 	again.hear(ipc.TypeWelcome)
 	e.want(Lost)
 	e.want(Connected)
-	if _, pending := h.hub.Counters(); pending != maxGreeting {
+	if _, pending := h.hub.counters(); pending != maxGreeting {
 		t.Errorf("%d pending", pending)
 	}
 }
@@ -241,7 +243,7 @@ func visit(t *testing.T) {
 
 func countFDs(t *testing.T) int {
 	t.Helper()
-	for now, _ := ipc.Closing(); now > 0; now, _ = ipc.Closing() {
+	for now, _ := fdpass.Closing(); now > 0; now, _ = fdpass.Closing() {
 		time.Sleep(time.Millisecond) // they are closed beside whoever lets go of them
 	}
 	entries, err := os.ReadDir("/proc/self/fd")
@@ -284,4 +286,15 @@ func TestAWorkerThatConnectsAgainAndAgain(t *testing.T) {
 		p.Close()
 	}
 	t.Error("it is never welcomed again")
+}
+
+// counters says how many connections were refused so far, and how many are open whose
+// hello has not been accepted yet.
+func (h *Hub) counters() (refused, pending int) {
+	h.mu.Lock()
+	pending = len(h.greeting)
+	h.mu.Unlock()
+	h.door.mu.Lock()
+	defer h.door.mu.Unlock()
+	return h.door.refused, pending
 }

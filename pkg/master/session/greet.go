@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // greet sees a connection through its hello and, if it is welcome, through the
@@ -39,7 +40,7 @@ func (s *Session) Inherit() (fd int, err error) {
 	}
 	link, err := ipc.Adopt(ours)
 	if err != nil {
-		ipc.Discard(fd)
+		fdpass.Discard(fd)
 		return -1, err
 	}
 	h := s.hub
@@ -71,6 +72,7 @@ func (h *Hub) greetInherited(s *Session, link *ipc.Link) {
 	hello, no := readHello(link, 0)
 	var w *wire
 	if no == nil {
+		s.noteHello()
 		if h.find(hello.Worker) != s || hello.Generation != s.expect.Generation || !s.proves(hello.Secret) {
 			no = &refusal{RefusedSecret, "it is not the worker that was started with this connection, or that is not its secret"}
 		} else if _, no = h.awaitPID(s); no == nil {
@@ -92,6 +94,9 @@ func (h *Hub) hear(link *ipc.Link, cred ipc.Cred) (*Session, ipc.Hello, *refusal
 	hello, no := readHello(link, h.await)
 	if no != nil {
 		return nil, hello, no
+	}
+	if said := h.find(hello.Worker); said != nil {
+		said.noteHello()
 	}
 	if _, err := ipc.Negotiate(hello.Min, hello.Max); err != nil {
 		return nil, hello, &refusal{RefusedProtocol, err.Error()}

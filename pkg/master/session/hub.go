@@ -4,16 +4,22 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // socketMode: only the workers' user may connect; the kernel refuses all others.
-const socketMode = 0o600
+// openMode is for while workers of several users are to come, see let.
+const (
+	socketMode = 0o600
+	openMode   = 0o666
+)
 
 // Options of a Hub.
 type Options struct {
@@ -58,12 +64,13 @@ type Hub struct {
 	begun    bool // accept runs, or has
 	closed   bool
 	sessions map[uint64]*Session
-	greeting map[*ipc.Link]*Session // before their hello was accepted; whose process was let past a crowd, or nil
-	owner    [2]int                 // uid and gid of the socket, as last set
+	greeting map[*ipc.Link]guest // before their hello was accepted
+	mode     os.FileMode         // of the socket, as last set, and
+	owner    int                 // its uid
 }
 
 // Listen makes the control socket and starts to accept. The socket is the
-// master's own user's until [Hub.Own]. A socket left by a dead master is
+// master's own user's until somebody is expected. A socket left by a dead master is
 // removed: the caller holds the service's lock.
 func Listen(o Options) (*Hub, error) {
 	if o.Log == nil {
@@ -84,8 +91,9 @@ func Listen(o Options) (*Hub, error) {
 		await:    o.helloTimeout,
 		closing:  make(chan struct{}),
 		sessions: make(map[uint64]*Session),
-		greeting: make(map[*ipc.Link]*Session),
-		owner:    [2]int{-1, -1},
+		greeting: make(map[*ipc.Link]guest),
+		mode:     socketMode,
+		owner:    -1,
 	}
 	if !o.Later {
 		h.Begin()
@@ -104,24 +112,6 @@ func (h *Hub) Begin() {
 	h.tasks.Go(h.accept)
 }
 
-// Own gives the socket to the user that workers run as, so that they can
-// connect; -1 leaves uid or gid. Only root may give it to somebody else.
-func (h *Hub) Own(uid, gid int) error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.owner == [2]int{uid, gid} {
-		return nil
-	}
-	if _, err := h.mend(); err != nil {
-		return err
-	}
-	if err := h.socket.Own(uid, gid); err != nil {
-		return err
-	}
-	h.owner = [2]int{uid, gid}
-	return nil
-}
-
 // Mend makes the socket again if its name is gone, with the owner it had. Those
 // who are connected notice nothing.
 func (h *Hub) Mend() (mended bool, err error) {
@@ -135,7 +125,7 @@ func (h *Hub) mend() (mended bool, err error) {
 	if h.closed || h.socket.Found() {
 		return false, nil
 	}
-	socket, err := ipc.Listen(h.path, socketMode, h.owner[0], h.owner[1])
+	socket, err := ipc.Listen(h.path, h.mode, h.owner, -1)
 	if err != nil {
 		return false, err
 	}
@@ -151,7 +141,8 @@ func (h *Hub) current() *ipc.Socket {
 	return h.socket
 }
 
-// Expect makes a worker known. It is called before the process is started. A
+// Expect makes a worker known, and opens the socket to its user. It is called before the
+// process is started. A
 // worker of the same id that was expected before is forgotten. After Close the
 // session is one that never connects.
 func (h *Hub) Expect(e Expect) *Session {
@@ -170,6 +161,7 @@ func (h *Hub) Expect(e Expect) *Session {
 	if closed {
 		s.forget()
 	}
+	h.let()
 	return s
 }
 
@@ -184,6 +176,7 @@ func (h *Hub) Forget(worker uint64) {
 	h.mu.Unlock()
 	if s != nil {
 		s.forget()
+		h.let()
 	}
 }
 
@@ -210,20 +203,11 @@ func (h *Hub) Close() error {
 	for _, s := range sessions {
 		s.forget()
 	}
-	_ = ipc.CloseInTime(func() error { h.tasks.Wait(); return nil })
+	_ = fdpass.CloseInTime(func() error { h.tasks.Wait(); return nil })
 	if err != nil {
 		return fmt.Errorf("closing the control socket: %w", err)
 	}
 	return nil
-}
-
-// Counters says how many connections were refused so far, and how many are
-// open whose hello has not been accepted yet.
-func (h *Hub) Counters() (refused, pending int) {
-	h.mu.Lock()
-	pending = len(h.greeting)
-	h.mu.Unlock()
-	return h.door.count(), pending
 }
 
 // accept takes connections until Close.
@@ -231,7 +215,7 @@ func (h *Hub) accept() {
 	wait := acceptFirst
 	for {
 		socket := h.current()
-		if now, most := ipc.Closing(); now >= most { // whoever connects may add to it
+		if now, most := fdpass.Closing(); now >= most { // whoever connects may add to it
 			h.pause(crowded)
 		}
 		link, cred, err := socket.Accept()
@@ -258,55 +242,6 @@ func (h *Hub) pause(d time.Duration) {
 	select {
 	case <-timer.C:
 	case <-h.closing:
-	}
-}
-
-// receive greets a connection beside the accepting goroutine, if there is room.
-func (h *Hub) receive(link *ipc.Link, cred ipc.Cred) {
-	h.mu.Lock()
-	guest, room := h.admit(cred)
-	if room {
-		h.greeting[link] = guest
-		h.tasks.Add(1)
-	}
-	h.mu.Unlock()
-	if !room {
-		_ = link.Close()
-		h.door.refuse(refusal{RefusedCrowd, fmt.Sprintf("%d connections are already waiting to say hello", maxGreeting)}, cred)
-		return
-	}
-	go func() {
-		defer h.tasks.Done()
-		h.greet(link, cred)
-	}()
-}
-
-// admit says whether one more may come in before its hello. A process that is
-// expected, and has nobody before the door yet, always may: a crowd of others
-// must not keep a worker out. h.mu is held.
-func (h *Hub) admit(cred ipc.Cred) (guest *Session, room bool) {
-	if h.closed {
-		return nil, false
-	}
-	if len(h.greeting) < maxGreeting {
-		return nil, true
-	}
-	for _, s := range h.sessions {
-		if s.admit(cred.PID) {
-			return s, true
-		}
-	}
-	return nil, false
-}
-
-// dismiss ends the time before hello, one way or the other.
-func (h *Hub) dismiss(link *ipc.Link) {
-	h.mu.Lock()
-	guest := h.greeting[link]
-	delete(h.greeting, link)
-	h.mu.Unlock()
-	if guest != nil {
-		guest.admitAgain()
 	}
 }
 

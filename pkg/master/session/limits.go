@@ -6,6 +6,8 @@ const (
 	// maxGreeting is how many connections may be open before their hello was
 	// accepted. More are closed at once.
 	maxGreeting = 64
+	// maxStrangers more are for users that no worker runs as: see let.
+	maxStrangers = 8
 	// helloTimeout is how long a connection may take to say hello.
 	helloTimeout = time.Second
 	// pidTimeout is how long a hello that came before SetPID waits for it. The
@@ -28,7 +30,7 @@ const (
 	// logEvery is the least time between two lines about refused connections.
 	logEvery = time.Second
 	// crowded is between two connections while as many closes hang as may: see
-	// ipc.Closing.
+	// fdpass.Closing.
 	crowded = 100 * time.Millisecond
 	// acceptFirst and acceptMost bound the wait after an accept that failed
 	// (no descriptors left, mostly).

@@ -36,9 +36,6 @@ func TestSocketIsMadeAgain(t *testing.T) {
 	if err := os.Remove(h.path); err != nil {
 		t.Fatal(err)
 	}
-	if err := h.hub.Own(os.Getuid(), os.Getgid()); err != nil { // before anybody has looked
-		t.Fatal(err)
-	}
 	if err := h.hub.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -57,9 +54,9 @@ func TestSocketMadeAgainIsTheWorkers(t *testing.T) {
 	}
 	h := newHouse(t)
 	const user = 54321
-	if err := h.hub.Own(user, -1); err != nil {
-		t.Fatal(err)
-	}
+	e := expectation(nil)
+	e.UID = user
+	h.hub.Expect(e)
 	if err := os.Remove(h.path); err != nil {
 		t.Fatal(err)
 	}

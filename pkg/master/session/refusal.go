@@ -76,9 +76,3 @@ func (d *door) refuse(r refusal, cred ipc.Cred) {
 		d.tell(r.reason)
 	}
 }
-
-func (d *door) count() int {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.refused
-}

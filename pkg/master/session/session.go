@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // Session is one worker's control connection, and the next one if it
@@ -35,6 +36,7 @@ type Session struct {
 	wire      *wire  // the last connection, over or not; nil before the first
 	seq       uint64 // of the last request
 	activated uint64 // seq of the last Activate
+	spoke     bool   // a hello of its has come
 	silent    bool   // an adopted worker that does not say what an earlier master has asked it for
 }
 
@@ -87,6 +89,20 @@ func (s *Session) Connected() bool {
 	return s.wire != nil && !s.wire.over
 }
 
+// Spoke says whether the worker has ever said hello to this master, welcome or not.
+func (s *Session) Spoke() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spoke
+}
+
+// noteHello notes that it has.
+func (s *Session) noteHello() {
+	s.mu.Lock()
+	s.spoke = true
+	s.mu.Unlock()
+}
+
 // Heard waits until all was told that the worker has said on a connection that
 // has ended, but no longer than this: a child of the worker's may keep it open.
 // The process is gone: who has its number from now on is not the worker.
@@ -106,10 +122,10 @@ func (s *Session) Heard(limit time.Duration) {
 	}
 }
 
-// Room says how many connections the worker may be passed now. A part of the
+// Capacity says how many connections the worker may be passed now. A part of the
 // queue is kept for what it must be told: one connection too many would cost
 // the control connection, and with it all that is queued.
-func (s *Session) Room() int {
+func (s *Session) Capacity() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.wire == nil || s.wire.over {
@@ -139,7 +155,7 @@ func (s *Session) activate(names []string, fds []int, wait bool) error {
 		// alone; only the close-on-exec of the new descriptor is set.
 		dup, err := dupFD(fd)
 		if err != nil {
-			ipc.Discard(dups...)
+			fdpass.Discard(dups...)
 			return fmt.Errorf("activating worker %d: duplicating the socket of %s: %w", s.expect.Worker, names[i], err)
 		}
 		dups = append(dups, dup)
@@ -202,14 +218,14 @@ func (s *Session) send(m ipc.Message, fds []int) error {
 	defer s.mu.Unlock()
 	w := s.wire
 	if w == nil || w.over {
-		ipc.Discard(fds...)
+		fdpass.Discard(fds...)
 		return fmt.Errorf("telling worker %d to %s: it has no control connection", s.expect.Worker, m.Type)
 	}
 	// What is wrong with the message must be found here: once it is queued, a
 	// failure to send it is the connection's.
 	m.Seq = s.seq + 1
 	if err := sendable(m, fds); err != nil {
-		ipc.Discard(fds...)
+		fdpass.Discard(fds...)
 		return fmt.Errorf("telling worker %d: %w", s.expect.Worker, err)
 	}
 	s.seq = m.Seq
@@ -230,7 +246,7 @@ func (s *Session) queue(w *wire, m ipc.Message, fds []int) error {
 		return nil
 	default:
 	}
-	ipc.Discard(fds...)
+	fdpass.Discard(fds...)
 	why := fmt.Sprintf("it has not read the last %d messages", maxQueue)
 	w.cut(why)
 	return fmt.Errorf("telling worker %d to %s: %s; its control connection is dropped", s.expect.Worker, m.Type, why)

@@ -4,13 +4,12 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
-// firstDup keeps duplicates off the standard descriptors.
-const firstDup = 3
-
 func dupFD(fd int) (int, error) {
-	dup, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, firstDup)
+	dup, err := fdpass.Duplicate(fd)
 	return dup, os.NewSyscallError("fcntl F_DUPFD_CLOEXEC", err)
 }
 

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // frame is a message on its way out, with descriptors of its own.
@@ -105,6 +106,7 @@ func (s *Session) serve(w *wire, hello ipc.Hello) {
 		s.write(w)
 	}()
 
+	s.hub.let()
 	s.tellConnected(hello)
 	why := s.read(w)
 
@@ -112,6 +114,7 @@ func (s *Session) serve(w *wire, hello ipc.Hello) {
 	w.cut(why)
 	why = w.why
 	s.mu.Unlock()
+	s.hub.let()
 	<-written
 	s.tell(Fact{Kind: Lost, Text: why})
 }
@@ -148,9 +151,9 @@ func (s *Session) write(w *wire) {
 		case f := <-w.queue:
 			err := w.link.Send(f.message, f.fds...)
 			if err == nil {
-				ipc.CloseCopies(f.fds...)
+				fdpass.CloseCopies(f.fds...)
 			} else {
-				ipc.Discard(f.fds...)
+				fdpass.Discard(f.fds...)
 				s.mu.Lock()
 				w.cut(err.Error())
 				s.mu.Unlock()
@@ -159,7 +162,7 @@ func (s *Session) write(w *wire) {
 			for {
 				select {
 				case f := <-w.queue:
-					ipc.Discard(f.fds...)
+					fdpass.Discard(f.fds...)
 				default:
 					return
 				}
@@ -191,8 +194,8 @@ func (s *Session) read(w *wire) string {
 			w.link.Discard(fds...)
 			return fmt.Sprintf("the worker sent more than %d messages within %v", maxRate, rateWindow)
 		}
-		if kind, ok := wishOf(m.Type); ok {
-			s.wish(kind, m, fds)
+		if kind, ok := requestKind(m.Type); ok {
+			s.request(kind, m, fds)
 			continue
 		}
 		if why := s.take(m); why != "" {

@@ -1,5 +1,7 @@
-// Package sockdiag asks the kernel for its TCP sockets (sock_diag(7)), without
-// any privilege.
+// Package sockdiag asks the kernel for its TCP sockets, for handshakes under way and for
+// the queues of listening sockets (sock_diag(7)), without any privilege. Its functions keep
+// nothing and may be called from any goroutine. An answer is as long as the machine has
+// sockets that are meant, so a caller asks for a port or a state, and not in the loop.
 package sockdiag
 
 import "net/netip"

@@ -51,7 +51,7 @@ type Live struct {
 	Active      LiveDeployment   `json:"active"`
 	Revision    uint64           `json:"revision,omitempty"` // of what workers have kept, the last one
 	Cgroup      string           `json:"cgroup,omitempty"`   // the directory of the service's, with those of its workers in it
-	Cgroups     []string         `json:"cgroups,omitempty"`  // that and those of earlier masters in which workers still are; none: see Cgroup
+	Cgroups     []string         `json:"cgroups,omitempty"`  // that, what the paths of scopes begin with, and those of earlier masters in which workers still are; none: see Cgroup
 	PID         int              `json:"pid,omitempty"`      // of the master that wrote it
 	Upgrade     *LiveUpgrade     `json:"upgrade,omitempty"`  // another masterd takes its place, or has done so just now
 }
@@ -84,8 +84,11 @@ type LiveConfig struct {
 
 // LiveGeneration is what the master knows of a generation and the machine does not.
 type LiveGeneration struct {
-	ID        uint64 `json:"id"`
-	Config    int    `json:"config"`  // index into Configs
+	ID     uint64 `json:"id"`
+	Config int    `json:"config"` // index into Configs
+	// one more than the index of the configuration that it was made of, which is the service's own;
+	// the same where it was not made. 0: a masterd wrote this that did not make any
+	Base      int    `json:"base,omitempty"`
 	Version   string `json:"version"` // in the version store
 	By        string `json:"by,omitempty"`
 	Why       string `json:"why,omitempty"`

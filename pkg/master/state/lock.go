@@ -11,7 +11,8 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/masterd/masterd/pkg/master/proc"
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 const (
@@ -125,20 +126,13 @@ func (l *Lock) Close() error {
 // flock is on the open file, not on the process: a second master within this
 // process is refused as well, and close-on-exec keeps workers out of it.
 func flock(f *os.File) error {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var inner error
-	err = raw.Control(func(fd uintptr) {
+	return fdpass.Control(f, func(fd int) error {
 		for {
-			inner = syscall.Flock(int(fd), syscall.LOCK_EX|syscall.LOCK_NB)
-			if inner != syscall.EINTR {
-				return
+			if err := syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB); err != syscall.EINTR {
+				return err
 			}
 		}
 	})
-	return errors.Join(err, inner)
 }
 
 // sign writes who holds the lock, over what was there, then cuts the rest: a
@@ -146,7 +140,7 @@ func flock(f *os.File) error {
 // disk is no reason to have no master.
 func sign(f *os.File, service string) error {
 	pid := os.Getpid()
-	begun, err := proc.Begun(pid)
+	begun, err := process.Begun(pid)
 	if err != nil {
 		begun = "-"
 	}
@@ -174,7 +168,7 @@ func holder(f *os.File) (pid int, command string) {
 	if err != nil || pid <= 0 {
 		return 0, ""
 	}
-	begun, err := proc.Begun(pid)
+	begun, err := process.Begun(pid)
 	if err != nil || begun != fields[1] {
 		return 0, ""
 	}

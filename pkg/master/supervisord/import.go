@@ -130,13 +130,10 @@ func (r *Result) supervisord(s *section, in *inherited) {
 		switch key {
 		case "environment":
 			list, wrong := variables(value)
-			for _, err := range wrong {
-				r.lost(at, "%v", err)
+			if wrong != nil {
+				r.lost(at, "%v; it and what comes after it are left out", wrong)
 			}
 			for _, v := range list {
-				if v.escaped {
-					r.lost(at, "%s", v.note())
-				}
 				in.env[v.name] = v.value
 			}
 		case "minfds":

@@ -2,34 +2,30 @@ package supervisord
 
 import (
 	"path/filepath"
-	"regexp"
 	"slices"
+	"strings"
 )
 
 // known is a server that masterd has a preset for.
 type known struct {
-	preset  string
-	program *regexp.Regexp // matches the name of its program
-	module  bool           // it is run by python -m as well
-	pinPath bool           // it is not one file, so its path is what is run
-	hint    string         // what else it needs to take the socket; empty: nothing
+	preset  string // the name of its program too, but for numbers of versions
+	pinPath bool   // it is not one file, so its path is what is run
+	hint    string // what else it needs to take the socket; empty: nothing
 }
-
-var (
-	python = regexp.MustCompile(`^python[0-9.]*$`)
-	bundle = regexp.MustCompile(`^bundle[0-9.]*$`)
-)
 
 // presets are those of worker.preset; a test holds them together.
 var presets = []known{
-	{"gunicorn", regexp.MustCompile(`^gunicorn[0-9.]*$`), true, true, ""},
-	{"uvicorn", regexp.MustCompile(`^uvicorn$`), true, true, "in worker.command write --fd {fd:http} in the place of --host and --port"},
-	{"node", regexp.MustCompile(`^(node|nodejs)$`), false, true, ""},
-	{"nginx", regexp.MustCompile(`^nginx$`), false, true, "its own listen directive has the same address"},
-	{"caddy", regexp.MustCompile(`^caddy$`), false, false, "its own configuration has the same address"},
-	{"puma", regexp.MustCompile(`^puma$`), false, true, "its own bind has the same address"},
-	{"haproxy", regexp.MustCompile(`^haproxy$`), false, false, "have it bind fd@${HTTP_FD}, and worker.env say HTTP_FD: \"{fd:http}\""},
-	{"php-fpm", regexp.MustCompile(`^php([0-9.]*-fpm|-fpm[0-9.]*)$`), false, false, "its own listen directive has the same address"},
+	{"gunicorn", true, ""},
+	{"uvicorn", true, "in worker.command write --fd {fd:http} in the place of --host and --port"},
+	{"node", true, ""},
+	{"nginx", true, "its own listen directive has the same address"},
+	{"caddy", false, "its own configuration has the same address"},
+	{"puma", true, "its own bind has the same address"},
+	{"haproxy", false, "have it bind fd@${HTTP_FD}, and worker.env say HTTP_FD: \"{fd:http}\""},
+	{"php-fpm", false, "its own listen directive has the same address"},
+	{"apache", true, "its own Listen has the same address, and -C \"PidFile /run/httpd-{worker}.pid\" gives each worker a PID file"},
+	{"lighttpd", true, "its own server.port has the same port, and each worker needs a server.pid-file of its own, or none"},
+	{"php", true, ""},
 }
 
 // recognise finds the preset for a program, by the names of it and of what it is
@@ -39,20 +35,22 @@ func (p *Program) recognise() {
 	if len(p.command) == 0 {
 		return
 	}
-	name, module := filepath.Base(p.command[0]), ""
-	switch {
-	case python.MatchString(name) && len(p.command) > 2 && p.command[1] == "-m":
-		module = p.command[2]
-	case python.MatchString(name) && len(p.command) > 1:
-		name = filepath.Base(p.command[1]) // a script of a virtual environment
-	case bundle.MatchString(name) && len(p.command) > 2 && p.command[1] == "exec":
-		name = filepath.Base(p.command[2])
+	name := program(p.command[0])
+	// A module, a script of a virtual environment, or what Bundler runs.
+	switch rest := p.command[1:]; {
+	case name == "python" && len(rest) > 1 && rest[0] == "-m", name == "bundle" && len(rest) > 1 && rest[0] == "exec":
+		name = program(rest[1])
+	case name == "python" && len(rest) > 0:
+		name = program(rest[0])
 	}
-	i := slices.IndexFunc(presets, func(k known) bool { return k.program.MatchString(name) || k.module && k.preset == module })
-	if i < 0 {
+	for i := range presets {
+		if presets[i].preset == name && (name != "php" || slices.Contains(p.command, "-S")) { // else it is a script
+			p.preset = &presets[i]
+		}
+	}
+	if p.preset == nil {
 		return
 	}
-	p.preset = &presets[i]
 	p.say("preset", "is %s: what masterd knows of this server", p.preset.preset)
 	if p.signal != "" {
 		p.say("stopsignal", "the preset knows which signals have it finish and end")
@@ -61,4 +59,21 @@ func (p *Program) recognise() {
 	if p.listens == "" {
 		p.listens = "it is " + p.preset.preset
 	}
+}
+
+// program is the name of a program without its version: php8.2-fpm is php-fpm.
+func program(path string) string {
+	name := strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r == '.' {
+			return -1
+		}
+		return r
+	}, filepath.Base(path))
+	switch name {
+	case "nodejs":
+		return "node"
+	case "httpd":
+		return "apache"
+	}
+	return name
 }

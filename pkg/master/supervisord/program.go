@@ -41,7 +41,6 @@ type Program struct {
 	nofile    int
 	listens   string // what makes it look as if it listened by itself
 	address   string // the address in that, if there is one
-	names     string // what has an address in it that it may as well be a client of
 	preset    *known // what masterd knows of the program; nil: nothing
 }
 
@@ -237,20 +236,17 @@ func (p *Program) take(key, value string) {
 }
 
 // environment takes variables apart before it looks into them: what they stand
-// for may hold quotes and commas. One that is wrong costs no other.
+// for may hold quotes and commas.
 func (p *Program) environment(text string, values expansions) {
 	list, wrong := variables(text)
-	for _, err := range wrong {
-		p.lost("environment", "%v", err)
+	if wrong != nil {
+		p.lost("environment", "%v; it and what comes after it are left out", wrong)
 	}
 	for _, v := range list {
 		value, err := values.expand(v.value)
 		if err != nil {
 			p.lost("environment", "%s: %v", v.name, err)
 			continue
-		}
-		if v.escaped {
-			p.lost("environment", "%s", v.note())
 		}
 		p.env[v.name] = value
 	}
@@ -265,7 +261,6 @@ var (
 	portIn    = regexp.MustCompile(`(?:^|=)(\d{2,5})$`)
 	listensBy = regexp.MustCompile(`^--?(?:port|bind|listen|addr|address|http|http-address|listen-address|workers-port)(?:$|=)`)
 	listensIn = regexp.MustCompile(`^(?:(?:HTTPS?|APP|SERVER|WEB|LISTEN)_)?(?:PORT|BIND|LISTEN|ADDR|ADDRESS)$`)
-	namesIn   = regexp.MustCompile(`^(?:[A-Z0-9]+_)*(?:PORT|BIND|LISTEN|ADDR|ADDRESS)$`)
 )
 
 // addressOf is the address that a text ends with, or that of a port; empty: none.
@@ -280,35 +275,27 @@ func addressOf(text string) string {
 }
 
 // look looks for signs that the program listens by itself: supervisord does not
-// know, and masterd must.
+// know, and masterd must. An address elsewhere may be that of a server which the
+// program is a client of, and is no sign.
 func (p *Program) look() {
 	for i, arg := range p.command {
-		if i == 0 {
-			continue
-		}
-		m := addressIn.FindStringSubmatch(arg)
 		switch {
+		case i == 0:
 		case listensBy.MatchString(arg):
 			p.listens, p.address = arg, addressOf(arg)
 			if p.address == "" && !strings.Contains(arg, "=") && i+1 < len(p.command) {
 				p.listens, p.address = arg+" "+p.command[i+1], addressOf(p.command[i+1])
 			}
 			return
-		case m != nil && m[1] == arg && !strings.HasPrefix(p.command[i-1], "--"):
+		case strings.Contains(arg, ":") && addressOf(arg) == arg && !strings.HasPrefix(p.command[i-1], "--"):
 			p.listens, p.address = arg, arg
 			return
-		case m != nil && !strings.Contains(arg, "://") && p.names == "":
-			p.names = arg // as the value of an option, which may be whom it is a client of
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(p.env)) {
-		says := name + "=" + p.env[name]
-		switch {
-		case listensIn.MatchString(name):
-			p.listens, p.address = says, addressOf(p.env[name])
+		if listensIn.MatchString(name) {
+			p.listens, p.address = name+"="+p.env[name], addressOf(p.env[name])
 			return
-		case namesIn.MatchString(name) && addressOf(p.env[name]) != "" && p.names == "":
-			p.names = says
 		}
 	}
 }

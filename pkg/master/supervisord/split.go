@@ -3,7 +3,6 @@ package supervisord
 import (
 	"errors"
 	"fmt"
-	"regexp"
 	"strings"
 )
 
@@ -59,88 +58,34 @@ func split(command string) (args []string, err error) {
 }
 
 // variable is one of an environment= key.
-type variable struct {
-	name, value string
-	escaped     bool // there is a \" in it, which supervisord has no rule for
-}
-
-// note is what a person has to know about a variable with a \" in it.
-func (v variable) note() string {
-	return fmt.Sprintf(`%s: the \" in it is read as a quote; supervisord has no such rule and most of its versions refuse it: look whether it is right`, v.name)
-}
-
-// named is the beginning of a variable.
-var named = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.]*\s*=`)
+type variable struct{ name, value string }
 
 // variables takes KEY="value",KEY2=value apart. Values may be in quotes, which
-// may hold commas. What cannot be understood is told, up to where the next
-// variable begins.
-func variables(text string) (list []variable, wrong []error) {
+// may hold commas. The error is about the first that cannot be understood, as
+// supervisord has it; list is what comes before it.
+func variables(text string) (list []variable, err error) {
 	for rest := strings.TrimSpace(text); rest != ""; {
-		v, after, err := first(rest)
-		if err != nil {
-			wrong = append(wrong, err)
-			rest = resume(rest)
-			continue
+		name, after, ok := strings.Cut(rest, "=")
+		v := variable{name: strings.TrimSpace(name)}
+		if !ok || v.name == "" || strings.Contains(name, ",") {
+			part, _, _ := strings.Cut(rest, ",")
+			return list, fmt.Errorf("%q is not KEY=value", part)
 		}
+		after = strings.TrimLeft(after, " \t\r\n")
+		if after == "" || after[0] != '"' && after[0] != '\'' {
+			v.value, rest, _ = strings.Cut(after, ",")
+			v.value = strings.TrimSpace(v.value)
+		} else {
+			if v.value, rest, ok = strings.Cut(after[1:], after[:1]); !ok {
+				return list, fmt.Errorf("a quote after %s= is not closed", v.name)
+			}
+			if rest = strings.TrimSpace(rest); rest != "" && rest[0] != ',' {
+				return list, fmt.Errorf("after the value of %s there is something and no comma", v.name)
+			}
+			rest = strings.TrimPrefix(rest, ",")
+		}
+		rest = strings.TrimSpace(rest)
 		list = append(list, v)
-		rest = after
 	}
-	return list, wrong
-}
-
-// first takes one variable off the beginning of text, with the comma behind it.
-func first(text string) (v variable, rest string, err error) {
-	name, after, ok := strings.Cut(text, "=")
-	v.name = strings.TrimSpace(name)
-	if !ok || v.name == "" || strings.Contains(name, ",") {
-		return v, "", fmt.Errorf("%q is not KEY=value", text)
-	}
-	after = strings.TrimLeft(after, " \t\r\n")
-	if after == "" || after[0] != '"' && after[0] != '\'' {
-		v.value, rest, _ = strings.Cut(after, ",")
-		v.value = strings.TrimSpace(v.value)
-		return v, strings.TrimSpace(rest), nil
-	}
-	quote, after := after[0], after[1:]
-	for {
-		end := strings.IndexByte(after, quote)
-		if end < 0 {
-			return v, "", fmt.Errorf("a quote after %s= is not closed", v.name)
-		}
-		rest = strings.TrimSpace(after[end+1:])
-		if quote == '"' && end > 0 && after[end-1] == '\\' && !ends(rest) {
-			v.value, v.escaped = v.value+after[:end-1]+`"`, true
-			after = after[end+1:]
-			continue
-		}
-		v.value += after[:end]
-		break
-	}
-	if rest != "" && rest[0] != ',' {
-		return v, "", fmt.Errorf("after the value of %s there is %q and no comma", v.name, rest)
-	}
-	return v, strings.TrimSpace(strings.TrimPrefix(rest, ",")), nil
-}
-
-// ends tells whether a value has ended before rest: a \" is its last character
-// only if nothing or another variable follows.
-func ends(rest string) bool {
-	next, comma := strings.CutPrefix(rest, ",")
-	next = strings.TrimSpace(next)
-	return rest == "" || comma && (next == "" || named.MatchString(next))
-}
-
-// resume finds the next variable after one that cannot be understood.
-func resume(text string) string {
-	for {
-		_, after, ok := strings.Cut(text, ",")
-		if !ok {
-			return ""
-		}
-		text = strings.TrimSpace(after)
-		if named.MatchString(text) {
-			return text
-		}
-	}
+	return list, nil
 }

@@ -71,14 +71,7 @@ func (p *Program) write(from string) string {
 // writeListeners writes where the program is to listen. An address that is in the
 // file is used; a person has to look at it, for a flag's meaning is a guess.
 func (p *Program) writeListeners(line func(format string, args ...any)) {
-	switch {
-	case p.listens == "" && p.names != "":
-		line("# It names an address (%s). Only if it listens there, and is no client of it:", comment(p.names))
-		line("# listeners:")
-		line("#   - {name: http, address: %s}", quote(listener(addressOf(p.names))))
-		line("listeners: []")
-		return
-	case p.listens == "":
+	if p.listens == "" {
 		line("# If it listens somewhere, say so: see listeners in masterd.yaml(5).")
 		line("listeners: []")
 		return

@@ -6,10 +6,11 @@ import (
 	"os"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/master/process"
 )
 
 const (
@@ -49,12 +50,7 @@ func Left(g Group) ([]int, error) {
 // meanwhile, or only waits for that, is not.
 func (g Group) holds(pid int) bool {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
-	if err != nil || !g.has(string(text)) {
-		return false
-	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	i := strings.LastIndexByte(string(stat), ')')
-	return err == nil && i > 0 && !strings.HasPrefix(string(stat[i+1:]), " Z")
+	return err == nil && g.has(string(text)) && !process.Ended(pid)
 }
 
 // End asks the processes of a group to end, by TERM, and kills those that are

@@ -1,11 +1,12 @@
 package trust
 
 import (
-	"errors"
 	"fmt"
 	"net"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // Peer is the user behind a Unix socket, by the kernel's word: who had it listen.
@@ -14,13 +15,8 @@ func Peer(c net.Conn) (uid int, err error) {
 	if !ok {
 		return -1, fmt.Errorf("%T is no connection of a Unix socket", c)
 	}
-	raw, err := u.SyscallConn()
+	cred, err := fdpass.Peer(u)
 	if err != nil {
-		return -1, err
-	}
-	var cred *unix.Ucred
-	outer := raw.Control(func(fd uintptr) { cred, err = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED) })
-	if err = errors.Join(outer, err); err != nil {
 		return -1, fmt.Errorf("asking who is behind a Unix socket: %w", err)
 	}
 	return int(cred.Uid), nil

@@ -2,6 +2,10 @@
 // one in its place. A master makes its directories by it and opens what its
 // configuration names, and a client believes nobody behind a socket that a stranger
 // could have put there.
+//
+// The functions keep nothing and may be called from any goroutine. What they open is the
+// caller's to close. An error of type [Refused] says who could exchange what, and what to do;
+// others are those of the system calls.
 package trust
 
 import (

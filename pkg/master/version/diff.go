@@ -12,7 +12,9 @@ import (
 
 // Change is one difference between two versions.
 type Change struct {
-	What     string // "program", "size", "label", "path", "go", "vcs", "module", "argument", "env", "env file", "directory"
+	// "program", "size", "label", "path", "go", "vcs", "module", "argument", "env", "env file",
+	// "directory"
+	What     string
 	Name     string // which module, argument (by position), variable or setting; may be empty
 	From, To string // empty: not there. Of environment values only "set" or "another value": they may be secrets
 }

@@ -28,20 +28,6 @@ const (
 	racyTime = 2 * time.Second
 )
 
-// Digest returns the digest of the file at path, "sha256:" and 64 hex digits.
-func Digest(path string) (string, error) {
-	f, _, err := openProgram(path, 0)
-	if err != nil {
-		return "", err
-	}
-	defer f.Close()
-	digest, _, err := hashAll(context.Background(), f)
-	if err != nil {
-		return "", fmt.Errorf("read %s: %w", path, err)
-	}
-	return digest, nil
-}
-
 // openProgram opens a regular file to be read and says what it is. The flags
 // are added (O_NOFOLLOW within the store).
 func openProgram(path string, flags int) (*os.File, fs.FileInfo, error) {

@@ -2,7 +2,6 @@ package version
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -22,19 +21,15 @@ func (e errDiffers) Error() string {
 	return fmt.Sprintf("%s has the digest %s, pinned was %s", e.path, shortDigest(e.have), shortDigest(e.want))
 }
 
-// Executable returns the path to be executed for a version, now: the original
+// ExecutableBy returns the path to be executed for a version, now: the original
 // while it has the pinned digest (os.Executable then says what people expect) and
 // nobody else could exchange it before the exec, else the pinned copy while that has
 // the digest. Files that have not changed since they were last read are not read
 // again. When neither can be run, the error says why and what to do. Ask before each
 // exec.
-func (s *Store) Executable(ctx context.Context, id string) (path string, err error) {
-	return s.ExecutableBy(ctx, id, nil)
-}
-
-// ExecutableBy is Executable for a worker that runs as another user: a program
-// below a home directory that this user may not enter is run from its pinned
-// copy. Nil is the master's own user.
+//
+// A program below a home directory that the user it is run by may not enter is run
+// from its pinned copy. Nil is the master's own user.
 func (s *Store) ExecutableBy(ctx context.Context, id string, by *User) (path string, err error) {
 	s.mu.Lock()
 	r, ok := s.records[id]
@@ -186,11 +181,4 @@ func (s *Store) digestAt(ctx context.Context, path string, f *os.File, info fs.F
 		s.mu.Unlock()
 	}
 	return digest, nil
-}
-
-// IsReplaced tells whether err, of Executable, says that a program is there
-// which is not the one pinned, rather than none at all.
-func IsReplaced(err error) bool {
-	var differs errDiffers
-	return errors.As(err, &differs)
 }

@@ -6,6 +6,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 const writebackStep = 4 << 20 // bytes after which the disk is set to work while the rest is still being read
@@ -15,15 +17,15 @@ func changeTime(st *syscall.Stat_t) int64 { return st.Ctim.Nano() }
 // reflink makes dst share src's blocks until either is written: no byte is
 // moved. Only some file systems can (btrfs, xfs, bcachefs), within themselves.
 func reflink(dst, src *os.File) error {
-	return control(dst, func(to int) error {
-		return control(src, func(from int) error { return unix.IoctlFileClone(to, from) })
+	return fdpass.Control(dst, func(to int) error {
+		return fdpass.Control(src, func(from int) error { return unix.IoctlFileClone(to, from) })
 	})
 }
 
 // startWriteback makes the kernel write out a piece of f now, so that the sync
 // at the end has little left to wait for. A hint: failing changes nothing.
 func startWriteback(f *os.File, offset, n int64) {
-	_ = control(f, func(fd int) error {
+	_ = fdpass.Control(f, func(fd int) error {
 		return unix.SyncFileRange(fd, offset, n, unix.SYNC_FILE_RANGE_WRITE)
 	})
 }
@@ -35,7 +37,7 @@ func startWriteback(f *os.File, offset, n int64) {
 // whoever wants to write.
 func hasWriter(f *os.File) bool {
 	busy := false
-	_ = control(f, func(fd int) error {
+	_ = fdpass.Control(f, func(fd int) error {
 		_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
 		busy = errors.Is(err, unix.EAGAIN)
 		if err == nil {
@@ -50,7 +52,7 @@ func hasWriter(f *os.File) bool {
 // security.capability attribute.
 func hasCapabilities(f *os.File) bool {
 	found := false
-	_ = control(f, func(fd int) error {
+	_ = fdpass.Control(f, func(fd int) error {
 		n, err := unix.Fgetxattr(fd, "security.capability", nil)
 		found = err == nil && n > 0
 		return nil
@@ -63,17 +65,4 @@ func hasCapabilities(f *os.File) bool {
 func noExec(dir string) bool {
 	var st unix.Statfs_t
 	return unix.Statfs(dir, &st) == nil && st.Flags&unix.ST_NOEXEC != 0
-}
-
-// control runs fn on f's descriptor. Not f.Fd(): that would make it blocking.
-func control(f *os.File, fn func(fd int) error) error {
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return err
-	}
-	var inner error
-	if err := raw.Control(func(fd uintptr) { inner = fn(int(fd)) }); err != nil {
-		return err
-	}
-	return inner
 }

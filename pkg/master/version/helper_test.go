@@ -2,9 +2,11 @@ package version
 
 import (
 	"bytes"
+	"context"
 	"debug/elf"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -137,4 +139,30 @@ func (f *fixture) entries(want ...string) {
 	if !slices.Equal(got, want) {
 		f.t.Errorf("the store has %v, want %v", got, want)
 	}
+}
+
+// Digest returns the digest of the file at path, "sha256:" and 64 hex digits.
+func Digest(path string) (string, error) {
+	f, _, err := openProgram(path, 0)
+	if err != nil {
+		return "", err
+	}
+	defer f.Close()
+	digest, _, err := hashAll(context.Background(), f)
+	if err != nil {
+		return "", fmt.Errorf("read %s: %w", path, err)
+	}
+	return digest, nil
+}
+
+// Executable is ExecutableBy for the master's own user.
+func (s *Store) Executable(ctx context.Context, id string) (path string, err error) {
+	return s.ExecutableBy(ctx, id, nil)
+}
+
+// IsReplaced tells whether err, of Executable, says that a program is there
+// which is not the one pinned, rather than none at all.
+func IsReplaced(err error) bool {
+	var differs errDiffers
+	return errors.As(err, &differs)
 }

@@ -1,6 +1,7 @@
 package version
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
@@ -40,11 +41,15 @@ type record struct {
 	EnvFiles  []string          `json:"env_files,omitempty"`
 	Dir       string            `json:"dir"`
 	Listeners []string          `json:"listeners"`
-	Created   time.Time         `json:"created"`
-	Last      time.Time         `json:"last"`
-	Size      int64             `json:"size"`
-	Held      bool              `json:"held,omitempty"`
-	Build     string            `json:"build,omitempty"` // Go build information, for Diff
+	// Settings are how it is run, see Version; an earlier masterd knows nothing of them and runs
+	// it with the service's. Proven: they are those that it has proved itself with.
+	Settings json.RawMessage `json:"settings,omitempty"`
+	Proven   bool            `json:"proven,omitempty"`
+	Created  time.Time       `json:"created"`
+	Last     time.Time       `json:"last"`
+	Size     int64           `json:"size"`
+	Held     bool            `json:"held,omitempty"`
+	Build    string          `json:"build,omitempty"` // Go build information, for Diff
 	// Guarded: where others could exchange the original, the copy is run. A version that an
 	// earlier masterd has pinned runs as it did, with its files beside it, as it may be what
 	// serves: until it is pinned anew.
@@ -59,7 +64,7 @@ func (r record) version(store string) Version {
 	v := Version{
 		ID: r.ID, Label: r.Label, Digest: r.Digest, Program: r.Program, Resolved: r.Resolved,
 		Mode: r.Mode, Why: r.Why, Args: r.Args, Env: r.Env, EnvFiles: r.EnvFiles, Dir: r.Dir, Listeners: r.Listeners,
-		Created: r.Created, Last: r.Last, Size: r.Size, Held: r.Held,
+		Settings: r.Settings, Created: r.Created, Last: r.Last, Size: r.Size, Held: r.Held,
 	}.clone()
 	if r.Mode == ModeCopy {
 		v.Pinned = r.pinned(store)
@@ -176,7 +181,17 @@ func readRecord(store, id string) (record, error) {
 	if err != nil {
 		return record{}, fmt.Errorf("%s: %w", entry, err)
 	}
+	r.Settings = compact(r.Settings)
 	return r, nil
+}
+
+// compact is a text of JSON as it was before it was written among others; nothing for null.
+func compact(text json.RawMessage) json.RawMessage {
+	var out bytes.Buffer
+	if json.Compact(&out, text) != nil || out.String() == "null" {
+		return nil
+	}
+	return out.Bytes()
 }
 
 // checkStored is the cheap look at a stored program; Executable reads it.

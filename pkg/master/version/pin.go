@@ -1,6 +1,7 @@
 package version
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -87,7 +88,7 @@ func (s *Store) pinOnce(ctx context.Context, src Source) (record, error) {
 	now := s.now().UTC().Round(0)
 	r := record{
 		Program: src.Program, Resolved: choice.Resolved, Mode: choice.Mode, Why: choice.Why,
-		Args: src.Args, Env: src.Env, EnvFiles: src.EnvFiles, Dir: choice.Dir, Listeners: src.Listeners,
+		Args: src.Args, Env: src.Env, EnvFiles: src.EnvFiles, Dir: choice.Dir, Listeners: src.Listeners, Settings: src.Settings,
 		Created: now, Last: now, Size: info.Size(),
 		Label: src.Label, Named: src.Label != "", closed: !forAll(choice.Resolved, info), Guarded: choice.Mode == ModeCopy,
 	}
@@ -171,7 +172,10 @@ func (s *Store) again(old, r record) (record, error) {
 	}
 	next.Program, next.Resolved, next.Why, next.Last, next.Listeners = r.Program, r.Resolved, r.Why, r.Last, r.Listeners
 	next.Guarded = r.Guarded
-	if next.Guarded != old.Guarded || next.Resolved != old.Resolved || next.Program != old.Program || !slices.Equal(next.Listeners, old.Listeners) {
+	if !old.Proven {
+		next.Settings = r.Settings
+	}
+	if !bytes.Equal(next.Settings, old.Settings) || next.Guarded != old.Guarded || next.Resolved != old.Resolved || next.Program != old.Program || !slices.Equal(next.Listeners, old.Listeners) {
 		next.nameCopy(filepath.Join(s.dir, next.ID))
 		return next, s.rewrite(next)
 	}
@@ -248,6 +252,9 @@ func (s *Store) add(r record, entry string) (record, error) {
 	}
 	if replaces { // its program was damaged; what people said of it stays
 		r.Created, r.Held = old.Created, old.Held
+		if old.Proven {
+			r.Settings, r.Proven = old.Settings, true
+		}
 	}
 	text, err := r.encode()
 	if err != nil {

@@ -1,6 +1,8 @@
 package version
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -226,22 +228,36 @@ func listed(before string, all []Version) string {
 
 // Hold keeps a version from being pruned, or lets it go again.
 func (s *Store) Hold(id string, on bool) error {
+	if err := s.change(id, func(r *record) { r.Held = on }); err != nil {
+		return fmt.Errorf("hold version %s: %w", id, err)
+	}
+	return nil
+}
+
+// Prove notes that a version has proved itself with these settings.
+func (s *Store) Prove(id string, settings json.RawMessage) error {
+	if err := s.change(id, func(r *record) { r.Settings, r.Proven = settings, true }); err != nil {
+		return fmt.Errorf("keep the settings of version %s: %w", id, err)
+	}
+	return nil
+}
+
+// change replaces the metadata of an entry that do not make it what it is, where they change.
+func (s *Store) change(id string, as func(*record)) error {
 	s.pinning <- struct{}{}
 	defer func() { <-s.pinning }()
 	s.mu.Lock()
 	r, ok := s.records[id]
 	s.mu.Unlock()
 	if !ok {
-		return fmt.Errorf("hold version %s: it is not in the store", id)
+		return errors.New("it is not in the store")
 	}
-	if r.Held == on {
+	was := r
+	as(&r)
+	if r.Held == was.Held && r.Proven == was.Proven && bytes.Equal(r.Settings, was.Settings) {
 		return nil
 	}
-	r.Held = on
-	if err := s.rewrite(r); err != nil {
-		return fmt.Errorf("hold version %s: %w", id, err)
-	}
-	return nil
+	return s.rewrite(r)
 }
 
 // rewrite replaces the metadata of an entry, on disk first.

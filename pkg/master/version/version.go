@@ -7,9 +7,24 @@
 // link would change with a cp over the original); others are watched at the
 // path they have, and [Version.Why] says why. Digests are checked before each
 // exec, not trusted.
+//
+// What was hashed is what is executed: [Store.ExecutableBy] gives the original's path only
+// if nobody else could put another program there between the two, and else the copy's. A
+// descriptor would do for a binary but not for a script, and before Linux 6.14 it gives the
+// process a number for a name. A version in ModePath has no copy; `masterd versions` and
+// `masterd check` say who could exchange it, and whoever can do that can change the files
+// beside it, too.
+//
+// The settings with which a version was run are remembered and not part of it: a service
+// may learn a better way to check what it runs. A version that has proved itself keeps those
+// that it did so with ([Store.Prove]); a later attempt with others that fails does not spoil it.
+//
+// A label that was given is part of a version. A worker is told its label, and a rollback to
+// v1 must find v1, also when v2 was the same program.
 package version
 
 import (
+	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -29,24 +44,29 @@ const (
 const (
 	maxVersions = 256     // entries in one store
 	maxProgram  = 4 << 30 // bytes of a program
-	maxMeta     = 8 << 20 // bytes of one meta.json: arguments and environment (the kernel takes 2 MiB or so) and the module list
-	maxBuild    = 1 << 20 // bytes of Go build information kept for Diff
-	maxLabel    = 64      // bytes of a label
-	idDigits    = 12      // hex digits of a version's ID
-	minPrefix   = 4       // characters of an ID or digest prefix that Resolve accepts
+	// bytes of one meta.json: arguments and environment (the kernel takes 2 MiB or so) and the
+	// module list
+	maxMeta   = 8 << 20
+	maxBuild  = 1 << 20 // bytes of Go build information kept for Diff
+	maxLabel  = 64      // bytes of a label
+	idDigits  = 12      // hex digits of a version's ID
+	minPrefix = 4       // characters of an ID or digest prefix that Resolve accepts
 )
 
 // Source is what shall be pinned.
 type Source struct {
-	Program     string            // absolute path; symbolic links are resolved once, at Pin
-	Args        []string          // the whole argument list, with [0]
-	Env         map[string]string // part of the version, values included
-	EnvFiles    []string          // paths only: their content is read at each start and never stored
-	Dir         string            // working directory, absolute; resolved at Pin
-	Label       string            // for people; empty: taken from the program's Go build information, else its digest
-	Mode        string            // ModeAuto (also when empty), ModeCopy or ModePath
-	Listeners   []string          // names of the listeners it is run with; remembered, no part of what makes it this version
-	LooksBeside bool              // the program looks for files beside itself: never run from a copy
+	Program  string            // absolute path; symbolic links are resolved once, at Pin
+	Args     []string          // the whole argument list, with [0]
+	Env      map[string]string // part of the version, values included
+	EnvFiles []string          // paths only: their content is read at each start and never stored
+	Dir      string            // working directory, absolute; resolved at Pin
+	Label    string            // for people; empty: taken from the program's Go build information, else its digest
+	Mode     string            // ModeAuto (also when empty), ModeCopy or ModePath
+	// names of the listeners it is run with; remembered, no part of what makes it this version
+	Listeners []string
+	// how it is spoken to, checked and ended, in a form that is its owner's; the same
+	Settings    json.RawMessage
+	LooksBeside bool // the program looks for files beside itself: never run from a copy
 }
 
 // Version is one pinned version. Everything but Program, Resolved and Held
@@ -63,12 +83,15 @@ type Version struct {
 	Args      []string          // with [0]
 	Env       map[string]string // may hold secrets: show names only
 	EnvFiles  []string
-	Listeners []string  // it was last pinned with; nil: not known
-	Dir       string    // resolved
-	Created   time.Time // first pinned
-	Last      time.Time // last pinned; what "newest" means
-	Size      int64     // bytes of the program
-	Held      bool      // pinned by hand: never pruned
+	Listeners []string // it was last pinned with; nil: not known
+	// that it has proved itself with or, until it has, was last pinned with; nil: an earlier
+	// masterd has kept it
+	Settings json.RawMessage
+	Dir      string    // resolved
+	Created  time.Time // first pinned
+	Last     time.Time // last pinned; what "newest" means
+	Size     int64     // bytes of the program
+	Held     bool      // pinned by hand: never pruned
 }
 
 // clone returns a copy that shares nothing with v.
@@ -77,6 +100,7 @@ func (v Version) clone() Version {
 	v.Env = maps.Clone(v.Env)
 	v.EnvFiles = slices.Clone(v.EnvFiles)
 	v.Listeners = slices.Clone(v.Listeners)
+	v.Settings = slices.Clone(v.Settings)
 	return v
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"syscall"
+	"time"
 )
 
 // file is one watched path.
@@ -14,24 +15,36 @@ type file struct {
 	path   string
 	digest string      // of the content that was last reported, or first seen; empty: it was not there
 	seen   os.FileInfo // when it was last looked at; nil: it was not there
+	again  bool        // it was read so soon after a change that the next look has to count as one
 }
 
 // moved looks at the file and tells whether it is another than at the last look.
 func (f *file) moved() bool {
+	was, again := f.seen, f.again
+	f.seen, f.again = nil, false
 	st, err := os.Stat(f.path)
 	if err != nil || !st.Mode().IsRegular() {
-		was := f.seen != nil
-		f.seen = nil
-		return was
+		return was != nil || again
 	}
-	same := f.seen != nil && sameFile(f.seen, st)
 	f.seen = st
-	return !same
+	return was == nil || again || !sameFile(was, st)
 }
 
-// sameFile compares what a stat tells of two files' contents.
+// sameFile compares what a stat tells of two files' contents. The time of the
+// last change to the inode is the kernel's alone; that of the content can be set.
 func sameFile(a, b os.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+	return os.SameFile(a, b) && a.Size() == b.Size() && changed(a).Equal(changed(b))
+}
+
+// tick is more than the coarsest step of a file system's clock on a local disk.
+const tick = 20 * time.Millisecond
+
+// fresh tells whether a file has changed just now: another change within the same
+// step of the clock leaves its times as they are, so it must be looked at again.
+// A clock far ahead of ours, a file server's, is not waited for.
+func fresh(st os.FileInfo) bool {
+	age := time.Since(changed(st))
+	return age < tick && age > -tick
 }
 
 // errUnsettled: the file changed while it was read.
@@ -59,7 +72,7 @@ func (f *file) read(stop <-chan struct{}) (string, error) {
 	if err != nil || !sameFile(before, after) {
 		return "", errUnsettled
 	}
-	f.seen = after
+	f.seen, f.again = after, fresh(after)
 	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 

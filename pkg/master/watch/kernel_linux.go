@@ -2,8 +2,12 @@ package watch
 
 import (
 	"os"
+	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
 
 // openForWriting tells whether somebody has a file open for writing: a read
@@ -15,43 +19,20 @@ func openForWriting(path string) bool {
 		return false
 	}
 	defer f.Close()
-	raw, err := f.SyscallConn()
-	if err != nil {
-		return false
-	}
 	busy := false
-	_ = raw.Control(func(fd uintptr) {
-		_, err := unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_RDLCK)
-		switch err {
-		case nil:
-			_, _ = unix.FcntlInt(fd, unix.F_SETLEASE, unix.F_UNLCK)
-		case unix.EAGAIN:
-			busy = true
+	_ = fdpass.Control(f, func(fd int) error {
+		_, err := unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_RDLCK)
+		if err == nil {
+			_, err = unix.FcntlInt(uintptr(fd), unix.F_SETLEASE, unix.F_UNLCK)
 		}
+		busy = err == unix.EAGAIN
+		return err
 	})
 	return busy
 }
 
-// remote names the kind of a file system on which others may change files
-// without this kernel knowing; empty for local ones.
-func remote(dir string) string {
-	var st unix.Statfs_t
-	if unix.Statfs(dir, &st) != nil {
-		return ""
-	}
-	switch uint32(st.Type) {
-	case unix.NFS_SUPER_MAGIC:
-		return "NFS"
-	case unix.SMB_SUPER_MAGIC, 0xFF534D42, 0xFE534D42:
-		return "SMB"
-	case unix.FUSE_SUPER_MAGIC:
-		return "FUSE"
-	case unix.V9FS_MAGIC:
-		return "9P"
-	case unix.CEPH_SUPER_MAGIC:
-		return "Ceph"
-	case unix.AFS_SUPER_MAGIC, unix.AFS_FS_MAGIC:
-		return "AFS"
-	}
-	return ""
+// changed is the time of the last change to a file's inode.
+func changed(st os.FileInfo) time.Time {
+	sys := st.Sys().(*syscall.Stat_t)
+	return time.Unix(int64(sys.Ctim.Sec), int64(sys.Ctim.Nsec))
 }

@@ -2,11 +2,8 @@ package watch
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"go.uber.org/zap"
 )
 
@@ -14,30 +11,14 @@ import (
 type scanner struct {
 	*Watcher
 	files []*file
-	names map[string]map[string]bool // directories on the way, and the names in them that matter
-	dirs  map[string]os.FileInfo     // directories that the kernel watches for us, as they were then
-	dark  map[string]bool            // directories on the way that it does not report on
-	kern  notifier                   // nil: nothing is reported at all
-	since time.Time                  // of the first event of a change that has not come to rest; zero: there is none
-	due   time.Time                  // when it may have
-	look  time.Time                  // of the next rescan
-}
-
-func newScanner(w *Watcher, kern notifier) *scanner {
-	return &scanner{Watcher: w, kern: kern, dirs: map[string]os.FileInfo{}, dark: map[string]bool{}}
+	since time.Time // of the first move of a change that has not come to rest; zero: there is none
+	due   time.Time // when it may have
 }
 
 // run is the Watcher's goroutine.
 func (s *scanner) run() {
 	defer close(s.gone)
-	var events <-chan fsnotify.Event
-	var failures <-chan error
-	if s.kern != nil {
-		events, failures = s.kern.events(), s.kern.errors()
-		defer func() { _ = s.kern.Close() }()
-	}
-	s.look = time.Now().Add(s.rescanAfter())
-	timer := time.NewTimer(s.wait())
+	timer := time.NewTimer(s.opt.Every)
 	defer timer.Stop()
 	for {
 		select {
@@ -49,54 +30,39 @@ func (s *scanner) run() {
 			} else {
 				s.replace(clean)
 			}
-		case e := <-events:
-			s.event(e)
-		case err := <-failures:
-			if !errors.Is(err, fsnotify.ErrEventOverflow) {
-				s.log.Warn("the kernel failed to report file changes; looking at all of them", zap.Error(err))
-			}
-			s.rescan()
-			s.touch() // events are missing: whatever they were, look at the content
 		case <-timer.C:
-			if now := time.Now(); !now.Before(s.look) {
-				s.rescan()
-			}
-			if !s.since.IsZero() && !time.Now().Before(s.due) {
+			switch {
+			case s.since.IsZero():
+				s.look()
+			case !time.Now().Before(s.due):
 				s.settle()
 			}
 		}
-		timer.Reset(s.wait())
+		next := s.opt.Every
+		if !s.since.IsZero() {
+			next = time.Until(s.due)
+		}
+		timer.Reset(next)
 	}
 }
 
-// wait is the time until there is something to do.
-func (s *scanner) wait() time.Duration {
-	next := s.look
-	if !s.since.IsZero() && s.due.Before(next) {
-		next = s.due
-	}
-	return time.Until(next)
-}
-
-// replace takes over a new list of files. The directories are watched before
-// the content is read: a change in between is seen twice rather than not.
+// replace takes over a new list of files.
 func (s *scanner) replace(files []string) {
 	old := map[string]*file{}
 	for _, f := range s.files {
 		old[f.path] = f
 	}
 	s.files = nil
-	var fresh []*file
+	var added []*file
 	for _, path := range files {
 		f := old[path]
 		if f == nil {
 			f = &file{path: path}
-			fresh = append(fresh, f)
+			added = append(added, f)
 		}
 		s.files = append(s.files, f)
 	}
-	s.rewatch()
-	for _, f := range fresh {
+	for _, f := range added {
 		digest, err := f.read(s.done)
 		f.digest = digest
 		switch {
@@ -106,44 +72,11 @@ func (s *scanner) replace(files []string) {
 			s.log.Info("a watched file cannot be read yet; its coming is a change", zap.String("file", f.path), zap.Error(err))
 		}
 	}
-	s.log.Debug("watching files", zap.Strings("files", files), zap.Int("directories", len(s.names)))
+	s.log.Debug("watching files", zap.Strings("files", files))
 }
 
-// event notes what the kernel reported, if it is about a name on the way.
-func (s *scanner) event(e fsnotify.Event) {
-	if e.Op&(fsnotify.Remove|fsnotify.Rename) != 0 {
-		s.forget(filepath.Clean(e.Name))
-	}
-	if !s.names[filepath.Dir(e.Name)][filepath.Base(e.Name)] {
-		return
-	}
-	if e.Op&(fsnotify.Create|fsnotify.Remove|fsnotify.Rename) != 0 {
-		s.rewatch() // the way may lead elsewhere
-	}
-	s.touch()
-}
-
-// touch begins to wait for rest, or goes on with it.
-func (s *scanner) touch() {
-	now := time.Now()
-	if s.since.IsZero() {
-		s.since = now
-	}
-	for _, f := range s.files {
-		f.moved()
-	}
-	s.due = now.Add(s.opt.Settle)
-	if last := s.since.Add(s.opt.MaxSettle); last.Before(s.due) {
-		s.due = last
-	}
-}
-
-// rescan looks at everything, whatever was reported, and watches every
-// directory anew: watching one twice does nothing.
-func (s *scanner) rescan() {
-	clear(s.dirs)
-	s.rewatch()
-	s.look = time.Now().Add(s.rescanAfter())
+// look looks at all files, and begins to wait for rest if one has moved.
+func (s *scanner) look() {
 	moved := false
 	for _, f := range s.files {
 		moved = f.moved() || moved
@@ -153,11 +86,10 @@ func (s *scanner) rescan() {
 	}
 }
 
-func (s *scanner) rescanAfter() time.Duration {
-	if s.kern == nil || len(s.dark) > 0 {
-		return pollEvery
-	}
-	return rescanEvery
+// touch begins to wait for rest.
+func (s *scanner) touch() {
+	s.since = time.Now()
+	s.again(s.since)
 }
 
 // settle looks whether everything has come to rest, and if so reports what has
@@ -174,7 +106,7 @@ func (s *scanner) settle() {
 			return
 		}
 	}
-	c := Change{Digests: map[string]string{}}
+	var c Change
 	var unsettled bool
 	digests := map[*file]string{}
 	for _, f := range s.files {
@@ -206,7 +138,7 @@ func (s *scanner) settle() {
 		return
 	}
 	for f, digest := range digests {
-		f.digest, c.Digests[f.path] = digest, digest
+		f.digest = digest
 	}
 	s.opt.Changed(c)
 }

@@ -2,10 +2,10 @@
 //
 // A file is a path: what it leads to changes when the file is written, when
 // another is renamed over it, and when a symbolic link anywhere on the way
-// points elsewhere. So it is the directories on the way that are watched, all
-// of them. An event only says "look": what counts is the content, by its
-// digest, once nothing has moved for a while. Where the kernel reports nothing
-// (a network mount, no watches left), the files are looked at regularly.
+// points elsewhere. So the paths are looked at regularly, as whoever opens them
+// would; inotify would have to be told of each directory on each way, and reports
+// nothing on network mounts. A look only says that something has moved: what
+// counts is the content, by its digest, once nothing has moved for a while.
 package watch
 
 import (
@@ -15,25 +15,21 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
 	"go.uber.org/zap"
 )
 
 // Defaults and limits.
 const (
-	DefaultSettle    = 500 * time.Millisecond // without an event, until a change counts
-	DefaultMaxSettle = 10 * time.Second       // from the first event, until it counts all the same
+	DefaultEvery     = 500 * time.Millisecond // between two looks
+	DefaultSettle    = 500 * time.Millisecond // without a move, until a change counts
+	DefaultMaxSettle = 10 * time.Second       // from the first move, until it counts all the same
 	MaxFiles         = 64                     // watched by one Watcher
-
-	maxDirs     = 512              // directories watched
-	maxLinks    = 40               // symbolic links followed on one path, as the kernel does
-	rescanEvery = 30 * time.Second // a look at all files, whatever was reported
-	pollEvery   = time.Second      // the same where nothing is reported
 )
 
 // Options say what is watched and who is told.
 type Options struct {
 	Files     []string      // absolute paths; they need not exist
+	Every     time.Duration // between two looks; zero: DefaultEvery
 	Settle    time.Duration // zero: DefaultSettle
 	MaxSettle time.Duration // zero: DefaultMaxSettle
 	// Changed is called by the Watcher's one goroutine, once for each change
@@ -44,8 +40,7 @@ type Options struct {
 
 // Change is what changed since the last one, or since it was first watched.
 type Change struct {
-	Files   []string          // as they were given, in their order
-	Digests map[string]string // of these: SHA-256 of the content, in hexadecimal digits
+	Files []string // as they were given, in their order
 }
 
 // Watcher watches until it is closed.
@@ -61,15 +56,16 @@ type Watcher struct {
 
 // Open begins to watch. What the files hold when it returns is what changes are
 // compared with.
-func Open(o Options) (*Watcher, error) { return open(o, openKernel) }
-
-func open(o Options, kern func(*zap.Logger) notifier) (*Watcher, error) {
+func Open(o Options) (*Watcher, error) {
 	files, err := checkFiles(o.Files)
 	if err != nil {
 		return nil, err
 	}
 	if o.Changed == nil {
 		return nil, errors.New("watch: nobody to tell of changes")
+	}
+	if o.Every <= 0 {
+		o.Every = DefaultEvery
 	}
 	if o.Settle <= 0 {
 		o.Settle = DefaultSettle
@@ -82,7 +78,7 @@ func open(o Options, kern func(*zap.Logger) notifier) (*Watcher, error) {
 		o.Log = zap.NewNop()
 	}
 	w := &Watcher{opt: o, log: o.Log, set: make(chan []string, 1), done: make(chan struct{}), gone: make(chan struct{})}
-	s := newScanner(w, kern(w.log))
+	s := &scanner{Watcher: w}
 	s.replace(files)
 	go s.run()
 	return w, nil
@@ -124,28 +120,3 @@ func checkFiles(files []string) ([]string, error) {
 	}
 	return clean, nil
 }
-
-// notifier is the kernel's part: fsnotify, or a fake in tests.
-type notifier interface {
-	Add(dir string) error
-	Remove(dir string) error
-	Close() error
-	events() <-chan fsnotify.Event
-	errors() <-chan error
-}
-
-type kernel struct{ *fsnotify.Watcher }
-
-// openKernel returns nil when the kernel has no more instances to give.
-func openKernel(log *zap.Logger) notifier {
-	fs, err := fsnotify.NewWatcher()
-	if err != nil {
-		log.Warn("the kernel reports no file changes (raise fs.inotify.max_user_instances); looking at the files instead",
-			zap.Duration("every", pollEvery), zap.Error(err))
-		return nil
-	}
-	return kernel{fs}
-}
-
-func (k kernel) events() <-chan fsnotify.Event { return k.Events }
-func (k kernel) errors() <-chan error          { return k.Errors }

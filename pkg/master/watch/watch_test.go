@@ -1,7 +1,6 @@
 package watch
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -9,10 +8,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/fsnotify/fsnotify"
-	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 )
 
 // Each way in which people and programs save a file is one change.
@@ -272,72 +267,21 @@ func TestBadOptions(t *testing.T) {
 	}
 }
 
-// fake is a kernel that reports what a test wants.
-type fake struct {
-	all    chan fsnotify.Event
-	errs   chan error
-	refuse error
-}
-
-func (f *fake) Add(string) error              { return f.refuse }
-func (f *fake) Remove(string) error           { return nil }
-func (f *fake) Close() error                  { return nil }
-func (f *fake) events() <-chan fsnotify.Event { return f.all }
-func (f *fake) errors() <-chan error          { return f.errs }
-
-// When the kernel has lost events, everything is looked at.
-func TestOverflow(t *testing.T) {
-	h := newWorld(t, map[string]string{"shop": "1"})
-	f := &fake{errs: make(chan error)}
-	h.kern = func(*zap.Logger) notifier { return f }
-	h.watch("shop")
-	h.write("shop", "2")
-	f.errs <- fsnotify.ErrEventOverflow
-	h.expect(map[string]string{"shop": "2"})
-	f.errs <- errors.New("something else")
-	h.logged("the kernel failed to report file changes; looking at all of them", 1)
-	h.logged(heldSame, 1)
-}
-
-// Where nothing is reported, the files are looked at all the same.
-func TestNothingReported(t *testing.T) {
-	for name, kern := range map[string]func(*zap.Logger) notifier{
-		"no instance": func(*zap.Logger) notifier { return nil },
-		"no watches":  func(*zap.Logger) notifier { return &fake{refuse: unix.ENOSPC} },
-		"no access":   func(*zap.Logger) notifier { return &fake{refuse: unix.EACCES} },
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			h := newWorld(t, map[string]string{"shop": "1"})
-			h.kern = kern
-			h.watch("shop")
-			h.write("new", "22")
-			h.rename("new", "shop")
-			h.expect(map[string]string{"shop": "22"})
-		})
-	}
-}
-
-func TestRoute(t *testing.T) {
-	h := newWorld(t, map[string]string{"releases/42/shop": "x"})
-	h.symlink("releases/42", "current")
-	h.symlink("loop", "loop")
-	names := map[string]map[string]bool{}
-	route(h.path("current/shop"), names)
-	route(h.path("loop/x"), names)
-	route(h.path("none/x"), names)
-	got := map[string]map[string]bool{}
-	for dir, in := range names {
-		if rel, err := filepath.Rel(h.dir, dir); err == nil && !strings.HasPrefix(rel, "..") {
-			got[rel] = in
+// What is read within one step of the clock after a change may change once more with
+// the same times: the next look counts as a move, the one after it does not.
+func TestReadTooSoon(t *testing.T) {
+	h := newWorld(t, nil)
+	f := &file{path: h.path("shop")}
+	for end := time.Now().Add(patient); !f.again; {
+		if time.Now().After(end) {
+			t.Fatal("it never counts as read too soon")
+		}
+		h.write("shop", "1")
+		if _, err := f.read(nil); err != nil {
+			t.Fatal(err)
 		}
 	}
-	want := map[string]map[string]bool{
-		".":           {"current": true, "releases": true, "loop": true, "none": true},
-		"releases":    {"42": true},
-		"releases/42": {"shop": true},
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("%v", got)
+	if !f.moved() || f.moved() {
+		t.Error("the next look does not count as a move, or the one after it does")
 	}
 }

@@ -1,8 +1,6 @@
 package watch
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,8 +12,9 @@ import (
 )
 
 const (
+	every   = 5 * time.Millisecond
 	settle  = 30 * time.Millisecond
-	patient = 20 * time.Second // far more than any of this takes, and less than rescanEvery: a rescan mends nothing here
+	patient = 20 * time.Second // far more than any of this takes
 )
 
 // What the Watcher logs is how tests see that it has looked.
@@ -32,7 +31,6 @@ type world struct {
 	w       *Watcher
 	changes chan Change
 	logs    *observer.ObservedLogs
-	kern    func(*zap.Logger) notifier
 	opt     Options
 }
 
@@ -44,8 +42,8 @@ func newWorld(t *testing.T, files map[string]string) *world {
 		t.Fatal(err)
 	}
 	core, logs := observer.New(zap.DebugLevel)
-	h := &world{t: t, dir: dir, changes: make(chan Change, 100), logs: logs, kern: openKernel}
-	h.opt = Options{Settle: settle, Log: zap.New(core), Changed: func(c Change) { h.changes <- c }}
+	h := &world{t: t, dir: dir, changes: make(chan Change, 100), logs: logs}
+	h.opt = Options{Every: every, Settle: settle, Log: zap.New(core), Changed: func(c Change) { h.changes <- c }}
 	for name, text := range files {
 		h.write(name, text)
 	}
@@ -59,7 +57,7 @@ func (h *world) watch(names ...string) *world {
 		h.opt.Files = append(h.opt.Files, h.path(n))
 	}
 	var err error
-	h.w, err = open(h.opt, h.kern)
+	h.w, err = Open(h.opt)
 	h.must(err)
 	h.t.Cleanup(h.w.Close)
 	return h
@@ -103,12 +101,11 @@ func (h *world) expect(files map[string]string) {
 	h.t.Helper()
 	select {
 	case c := <-h.changes:
-		if len(c.Files) != len(files) || len(c.Digests) != len(files) {
+		if len(c.Files) != len(files) {
 			h.t.Fatalf("changed: %v, want %v", c, files)
 		}
 		for name, text := range files {
-			sum := sha256.Sum256([]byte(text))
-			if !slices.Contains(c.Files, h.path(name)) || c.Digests[h.path(name)] != hex.EncodeToString(sum[:]) {
+			if is, err := os.ReadFile(h.path(name)); err != nil || string(is) != text || !slices.Contains(c.Files, h.path(name)) {
 				h.t.Fatalf("changed: %v, want %v", c, files)
 			}
 		}

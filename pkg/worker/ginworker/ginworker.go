@@ -20,8 +20,7 @@ const (
 )
 
 // New is gin.New in release mode (unless GIN_MODE says otherwise) with
-// recovery from panics. A *gin.Context is a full context of its request in it,
-// so that worker.Leaving(c) works.
+// recovery from panics. A *gin.Context is a full context of its request in it.
 func New() *gin.Engine {
 	if os.Getenv(gin.EnvGinMode) == "" {
 		gin.SetMode(gin.ReleaseMode)
@@ -41,18 +40,18 @@ func Identify(version string) gin.HandlerFunc {
 	}
 }
 
-// Leaving is worker.Leaving for any engine, also one without
-// ContextWithFallback.
+// Leaving is worker.Leaving. A *gin.Context must not be used once its handler has
+// returned; what this returns may be.
 func Leaving(c *gin.Context) <-chan struct{} {
 	return worker.Leaving(c.Request.Context())
 }
 
-// LeavingContext is worker.LeavingContext for any engine.
+// LeavingContext is worker.LeavingContext, of the request's context.
 func LeavingContext(c *gin.Context) (leaving context.Context, cancel context.CancelFunc) {
 	return worker.LeavingContext(c.Request.Context())
 }
 
-// AfterLeaving is worker.AfterLeaving for any engine.
+// AfterLeaving is worker.AfterLeaving, of the request's context.
 func AfterLeaving(c *gin.Context, f func()) (stop func() bool) {
 	return worker.AfterLeaving(c.Request.Context(), f)
 }

@@ -85,7 +85,9 @@ func TestLeaving(t *testing.T) {
 	plain.GET("/s", stream(func(c *gin.Context) <-chan struct{} { return Leaving(c) }))
 	ours := New()
 	ours.GET("/s", stream(func(c *gin.Context) <-chan struct{} { return worker.Leaving(c) }))
-	for name, r := range map[string]*gin.Engine{"gin.New": plain, "New": ours} {
+	bare := gin.New()
+	bare.GET("/s", stream(func(c *gin.Context) <-chan struct{} { return worker.Leaving(c) }))
+	for name, r := range map[string]*gin.Engine{"gin.New": plain, "New": ours, "gin.New, by the worker package": bare} {
 		addr, end := serve(t, r)
 		tr := &http.Transport{}
 		resp, err := (&http.Client{Timeout: patience, Transport: tr}).Get("http://" + addr + "/s")
@@ -121,3 +123,56 @@ func stream(leaving func(*gin.Context) <-chan struct{}) gin.HandlerFunc {
 		})
 	}
 }
+
+// A handler that has hijacked its connection and has returned: the notice comes to what it has
+// left behind, by the context itself and by AfterLeaving, in any engine.
+func TestAfterLeavingOutlivesTheHandler(t *testing.T) {
+	gin.SetMode(gin.ReleaseMode)
+	for name, after := range map[string]func(c *gin.Context, f func()) (stop func() bool){
+		"ginworker.AfterLeaving": AfterLeaving,
+		"worker.AfterLeaving":    func(c *gin.Context, f func()) func() bool { return worker.AfterLeaving(c, f) },
+		"worker.LeavingContext": func(c *gin.Context, f func()) func() bool {
+			ctx, _ := worker.LeavingContext(context.WithoutCancel(c.Request.Context()))
+			return context.AfterFunc(ctx, f)
+		},
+		"a context around it": func(c *gin.Context, f func()) func() bool { return worker.AfterLeaving(around{c}, f) },
+	} {
+		for _, r := range []*gin.Engine{gin.New(), New()} {
+			r.GET("/s", func(c *gin.Context) {
+				conn, _, err := c.Writer.Hijack()
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				after(c, func() {
+					io.WriteString(conn, "bye")
+					conn.Close()
+				})
+				ended := c.Request.Context().Done()
+				go func() {
+					<-ended
+					io.WriteString(conn, "hello ")
+				}()
+			})
+			addr, end := serve(t, r)
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			conn.SetDeadline(time.Now().Add(patience))
+			io.WriteString(conn, "GET /s HTTP/1.1\r\nHost: x\r\n\r\n")
+			hello := make([]byte, len("hello "))
+			if _, err := io.ReadFull(conn, hello); err != nil {
+				t.Fatalf("%s: %q, %v", name, hello, err)
+			}
+			end()
+			if b, err := io.ReadAll(conn); string(b) != "bye" {
+				t.Errorf("%s: %q, %v", name, b, err)
+			}
+			conn.Close()
+		}
+	}
+}
+
+// around is how programs make a context of their own of Gin's.
+type around struct{ *gin.Context }

@@ -48,6 +48,19 @@ func main() {
 		l, err := net.Listen("tcp", os.Args[3])
 		check(err)
 		defer l.Close()
+	case "side-port-shared": // with any version that runs
+		c := net.ListenConfig{Control: func(_, _ string, raw syscall.RawConn) error {
+			return raw.Control(func(fd uintptr) { check(unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)) })
+		}}
+		for range 3 { // as threads do
+			l, err := c.Listen(context.Background(), "tcp", os.Args[3])
+			check(err)
+			defer l.Close()
+		}
+	case "side-paths": // makes them, whoever had them, and removes them when it is asked to end
+		sidePaths(os.Args[3], os.Args[4])
+	case "runs-itself": // by its path, once a file is there
+		go runItself(os.Args[3])
 	case "forks":
 		fork("serves", address)
 		select {}
@@ -76,6 +89,8 @@ func main() {
 	case "hangs-control":
 		hangControl()
 		select {}
+	case "serves-files":
+		serveFiles(os.Args[3])
 	case "terminal": // tells whether it has one
 		tty, err := os.OpenFile("/dev/tty", os.O_RDWR, 0)
 		if err == nil {
@@ -187,6 +202,14 @@ func main() {
 			if fd := hanging(); !say(text, fd) {
 				break // nobody reads it
 			}
+		}
+		log.Print("has turned")
+	case "hangs-in-file": // whoever makes one request of its file system
+		switch fd := unanswered(os.Args[3]); os.Args[4] {
+		case "bind":
+			go unix.Bind(fd, &unix.SockaddrInet4{Port: 9, Addr: [4]byte{127, 0, 0, 1}})
+		default:
+			say(os.Args[4], fd)
 		}
 		log.Print("has turned")
 	case "bombs":
@@ -305,159 +328,6 @@ func number(l net.Listener) (n int) {
 	check(err)
 	check(raw.Control(func(fd uintptr) { n = int(fd) }))
 	return n
-}
-
-// fork starts the same program in another way, in this one's group.
-func fork(way, address string) (pid string) {
-	cmd := exec.Command("/proc/self/exe", way, address)
-	cmd.Stdout, cmd.Stderr, cmd.Env = os.Stdout, os.Stderr, append(os.Environ(), fmt.Sprintf("PARENT=%d", os.Getpid()))
-	if activated() {
-		f := os.NewFile(3, "listener")
-		cmd.ExtraFiles = []*os.File{f}
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: os.Getenv("OWN_GROUP") != ""}
-	check(cmd.Start())
-	for os.Getenv("ERASES") != "" { // it is known only once it has done that
-		env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", cmd.Process.Pid))
-		if check(err); len(env) > 0 && env[0] == 0 {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
-	return fmt.Sprint(cmd.Process.Pid)
-}
-
-// leaveDaemon has a process serve l whose parent, and whose parent's parent, have ended.
-func leaveDaemon(way string, l net.Listener) {
-	f, err := l.(interface{ File() (*os.File, error) }).File()
-	check(err)
-	cmd := exec.Command("/proc/self/exe", "daemon-between", os.Args[2])
-	cmd.Env = append(os.Environ(), "LISTEN_FDNAMES=http")
-	if way == "leaves-bare-daemon" {
-		cmd.Env = []string{"LISTEN_FDNAMES=http", "RELEASE=" + os.Getenv("RELEASE")}
-	}
-	cmd.Stdout, cmd.Stderr, cmd.ExtraFiles = os.Stdout, os.Stderr, []*os.File{f}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	check(cmd.Run())
-}
-
-func notify(text string) {
-	path := os.Getenv("NOTIFY_SOCKET")
-	if path == "" {
-		return
-	}
-	c, err := net.Dial("unixgram", path)
-	if err != nil {
-		log.Print(err)
-		return
-	}
-	defer c.Close()
-	_, _ = io.WriteString(c, text)
-}
-
-// feed its watchdog until it forgets to.
-func feed(until time.Time) {
-	for time.Now().Before(until) {
-		notify("WATCHDOG=1")
-		time.Sleep(20 * time.Millisecond)
-	}
-}
-
-// store has a descriptor kept, with a name, and waits until that is done.
-func store(f *os.File) {
-	c, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	check(err)
-	defer unix.Close(c)
-	check(unix.Sendmsg(c, []byte("FDSTORE=1\nFDNAME=legacy"), unix.UnixRights(int(f.Fd())), &unix.SockaddrUnix{Name: os.Getenv("NOTIFY_SOCKET")}, 0))
-	barrier()
-}
-
-// barrier waits until all that was said by sd_notify is done.
-func barrier() {
-	c, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	check(err)
-	defer unix.Close(c)
-	r, w, err := os.Pipe()
-	check(err)
-	check(unix.Sendmsg(c, []byte("BARRIER=1"), unix.UnixRights(int(w.Fd())), &unix.SockaddrUnix{Name: os.Getenv("NOTIFY_SOCKET")}, 0))
-	_ = w.Close()
-	_, _ = r.Read(make([]byte, 1)) // the end of it
-}
-
-// leaves starts the program twice removed, with the socket, in another way. Whoever
-// looks for it by sessions, by what it was started with, or by who started it does not
-// find it. It notes the number of what is left in the file LEFT, for the test that looks
-// at it and ends it.
-func leaves(way string, l net.Listener) {
-	raw, err := l.(syscall.Conn).SyscallConn()
-	check(err)
-	cmd := exec.Command("/proc/self/exe", "leads", os.Args[2], way)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	cmd.Env = append(os.Environ(), "GIVEN=1")
-	start := cmd.Run // it is gone when this one ends
-	if os.Args[1] == "leads" {
-		cmd = exec.Command("/proc/self/exe", way, os.Args[2])
-		cmd.Env = []string{"GIVEN=1", "RELEASE=" + os.Getenv("RELEASE"), "LEFT=" + os.Getenv("LEFT")}
-		start = cmd.Start
-	}
-	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	check(raw.Control(func(fd uintptr) {
-		n, err := unix.FcntlInt(fd, unix.F_DUPFD_CLOEXEC, 3)
-		check(err)
-		cmd.ExtraFiles = []*os.File{os.NewFile(uintptr(n), "listener")}
-		check(start())
-	}))
-	if os.Args[1] == "leads" {
-		note("", cmd.Process.Pid)
-	}
-}
-
-// note adds a line to the file LEFT, or to one beside it.
-func note(suffix string, line any) {
-	f, err := os.OpenFile(os.Getenv("LEFT")+suffix, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
-	check(err)
-	fmt.Fprintln(f, line)
-	check(f.Close())
-}
-
-// refused tells that the version has been refused: what is left of it passes no check for
-// it before.
-func refused() bool {
-	_, err := os.Stat(os.Getenv("LEFT") + "." + os.Getenv("RELEASE"))
-	return err == nil
-}
-
-// attack does to the group of a socket what can be done by it, and takes what comes. It
-// notes in the file LEFT.over that its socket cannot listen any more: another user has it,
-// or nobody answers its calls.
-func attack(fd int) {
-	first := []unix.SockFilter{{Code: unix.BPF_RET | unix.BPF_K}}
-	over := false
-	for i := 0; ; i++ {
-		on, _ := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_ACCEPTCONN)
-		switch {
-		case on == 0 || i%7 == 0:
-			_ = unix.Shutdown(fd, unix.SHUT_RDWR)
-			if err := unix.Listen(fd, 100); (err == unix.EADDRINUSE || err == unix.ENOSYS) && !over {
-				over = true
-				note(".over", os.Getpid())
-			}
-		case i%2 == 0:
-			_ = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_REUSEPORT_CBPF, &unix.SockFprog{Len: 1, Filter: &first[0]})
-		default:
-			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_DETACH_REUSEPORT_BPF, 0)
-		}
-		for {
-			c, _, err := unix.Accept4(fd, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
-			if err != nil {
-				break
-			}
-			code := map[bool]int{false: 500, true: 200}[refused()]
-			_, _ = unix.Write(c, fmt.Appendf(nil, "HTTP/1.1 %d Stolen\r\nX-Worker-Version: stolen\r\nContent-Length: 7\r\nConnection: close\r\n\r\nstolen ", code))
-			_ = unix.Close(c)
-		}
-		time.Sleep(time.Millisecond)
-	}
 }
 
 // activated: the first descriptor is its listener's, and not one that was stored.

@@ -4,7 +4,8 @@ import java.util.concurrent.Executors;
 
 public class Server {
     public static void main(String[] args) throws Exception {
-        HttpServer server = HttpServer.create(new InetSocketAddress(8000), 0);
+        int port = Integer.parseInt(System.getenv().getOrDefault("PORT", "8000"));
+        HttpServer server = HttpServer.create(new InetSocketAddress(port), 0);
         String release = String.valueOf(System.getenv("RELEASE"));
         server.createContext("/", exchange -> {
             exchange.getRequestBody().readAllBytes();

@@ -1,0 +1,3 @@
+<?php
+header('X-Worker-Version: ' . getenv('RELEASE'));
+echo "ok\n";
