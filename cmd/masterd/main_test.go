@@ -27,6 +27,7 @@ var rewrite = flag.Bool("update", false, "write golden files and docs/man/master
 const asMasterd = "MASTERD_TEST_AS_MASTERD"
 
 func TestMain(m *testing.M) {
+	becomeOther() // a test that started a worker would otherwise start all tests again, without end
 	if dir, ok := os.LookupEnv(asMasterd); ok {
 		a := newApp()
 		a.systemDir, a.defaultFile = dir, filepath.Join(dir, "none.yaml")
