@@ -135,9 +135,16 @@ examples: ## the programs below examples/, modules of their own, and their tests
 	@for m in examples/*/go.mod test/examples/go.mod; do d=$$(dirname $$m); echo "== $$d"; \
 	  (cd $$d && export GOWORK=off && $(GO) vet ./... && $(GO) test ./...) || exit 1; done
 
+# Debian's packages of them: gunicorn uvicorn nodejs nginx-light haproxy caddy puma php-fpm
+# php-cli apache2 lighttpd tomcat10 default-jdk-headless.
 programs: ## servers as they are packaged, each reloaded 30 times; all of them must be installed
 	$(GO) test ./test/programs -count=1 -v -timeout 60m -programs.reloads 30 -programs.must
 	$(GO) test ./test/systemd -count=1 -v -timeout 20m -run TestProgramsWithinTheUnits -systemd.full
+
+# Three minutes and more for each program.
+table: ## the table of docs/programs.md: 16 and 64 kept connections, 100,000 requests on them
+	$(GO) test ./test/programs -count=1 -v -timeout 6h -run '^TestPrograms$$' -programs.must \
+	  -programs.reloads 30 -programs.kept 16,64 -programs.requests 100000
 
 h2spec: build ## HTTP/2's specification against a worker, with and without reloads: the same verdicts
 	cd test/h2spec && GOWORK=off $(GO) run . -programs $(CURDIR)/$(BIN)
@@ -157,4 +164,4 @@ lint: ## formatting, vet on every platform, staticcheck
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build install deb run tour test tested race sdk supported migration sim fuzz fuzzers portable e2e examples programs h2spec bench lint clean
+.PHONY: help build install deb run tour test tested race sdk supported migration sim fuzz fuzzers portable e2e examples programs table h2spec bench lint clean

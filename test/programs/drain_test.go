@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"os"
 	"slices"
-	"strings"
 	"testing"
 	"time"
 
@@ -33,15 +32,12 @@ const (
 // after an answer that says so.
 func TestAskedConnectionIsNotClosed(t *testing.T) {
 	besideOthers(t)
-	for _, p := range append(all(), program{"gunicorn", "gunicorn", "/usr/bin/gunicorn", used, threads}) {
-		name := p.name
+	for _, p := range all() {
 		switch {
-		case p.kept == none, p.kept == used && !slices.Contains([]string{"uvicorn", "node", "nginx", "caddy", "puma", "gunicorn", "apache", "lighttpd"}, p.name):
+		case p.kept == none, p.kept == used && !slices.Contains([]string{"uvicorn", "node", "nginx", "caddy", "puma", "gunicorn-threads", "apache", "lighttpd", "tomcat"}, p.name):
 			continue // it keeps none, or has no preset
-		case p.change != nil && p.name == "gunicorn":
-			name += "-threads"
 		}
-		t.Run(name, func(t *testing.T) {
+		t.Run(p.name, func(t *testing.T) {
 			t.Parallel()
 			if _, err := os.Stat(p.needs); p.needs != "" && err != nil {
 				t.Skip(err)
@@ -153,14 +149,4 @@ func (p program) reload(t *testing.T, s *service.Service) chan time.Time {
 		at <- time.Now()
 	}()
 	return at
-}
-
-// threads has gunicorn keep connections.
-func threads(_ *testing.T, s *service.Service, _ string) {
-	command := s.Config["worker"].(map[string]any)["command"].([]any)
-	for i, word := range command {
-		if strings.HasPrefix(word.(string), "--workers") {
-			command[i] = "--threads=4"
-		}
-	}
 }

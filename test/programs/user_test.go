@@ -55,7 +55,7 @@ func presetsAs(t *testing.T, user string) {
 	}
 	besideOthers(t)
 	for _, p := range all() {
-		if !slices.Contains([]string{"gunicorn", "uvicorn", "node", "nginx", "haproxy", "caddy", "puma", "php-fpm", "apache", "lighttpd", "php", "java", "net-http"}, p.name) {
+		if !slices.Contains([]string{"gunicorn", "uvicorn", "node", "nginx", "haproxy", "caddy", "puma", "php-fpm", "apache", "lighttpd", "php", "java", "tomcat", "net-http"}, p.name) {
 			continue
 		}
 		t.Run(p.name, func(t *testing.T) {

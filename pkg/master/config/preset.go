@@ -49,6 +49,7 @@ type preset struct {
 //	apache    WINCH finishes and closes what is between two requests, TERM is immediate
 //	lighttpd  INT finishes and closes what is between two requests, TERM is immediate
 //	php       (php -S) INT finishes; closes after each answer anyway
+//	tomcat    TERM finishes (unloadDelay of a Context, 2 s) and closes what is between two requests
 //
 // Those that close a connection only after an answer have a drain signal here, which they
 // get at once. The others close what is between two requests, on clients that may be about to
@@ -67,6 +68,7 @@ func presets() []preset {
 		{name: "apache", kind: KindUnmodified, drain: signalNone, stop: "WINCH", capabilities: serverCapabilities, foreground: "apache2 -D FOREGROUND"},
 		{name: "lighttpd", kind: KindUnmodified, drain: signalNone, stop: "INT", capabilities: serverCapabilities, foreground: "lighttpd -D"},
 		{name: "php", kind: KindUnmodified, drain: signalNone, stop: "INT"},
+		{name: "tomcat", kind: KindUnmodified, drain: signalNone, stop: "TERM", foreground: "catalina.sh run in the place of catalina.sh start"},
 	}
 }
 

@@ -51,6 +51,7 @@ func TestPresetsAndListeners(t *testing.T) {
 		"nginx/unix": "nginx finds its sockets by their paths", "puma/unix": "puma finds its sockets by their paths",
 		"node/unix": "cannot be given a Unix socket", "caddy/unix": "cannot be given a Unix socket",
 		"apache/unix": "cannot be given a Unix socket", "lighttpd/unix": "cannot be given a Unix socket", "php/unix": "cannot be given a Unix socket",
+		"tomcat/unix": "cannot be given a Unix socket",
 	}
 	fpm := map[string]string{
 		"tcp": "127.0.0.1:8080=3", "tcp4": "0.0.0.0:8080=3", "tcp6": "::1:8080=3", "dual": ":::8080=3", "unix": "/run/shop.sock=3",

@@ -26,6 +26,7 @@ var presets = []known{
 	{"apache", true, "its own Listen has the same address, and -C \"PidFile /run/httpd-{worker}.pid\" gives each worker a PID file"},
 	{"lighttpd", true, "its own server.port has the same port, and each worker needs a server.pid-file of its own, or none"},
 	{"php", true, ""},
+	{"tomcat", true, "the Connector in its server.xml has the same address, and its Server has port=\"-1\""},
 }
 
 // recognise finds the preset for a program, by the names of it and of what it is
@@ -68,12 +69,14 @@ func program(path string) string {
 			return -1
 		}
 		return r
-	}, filepath.Base(path))
+	}, strings.TrimSuffix(filepath.Base(path), ".sh"))
 	switch name {
 	case "nodejs":
 		return "node"
 	case "httpd":
 		return "apache"
+	case "catalina", "tomcat-start":
+		return "tomcat"
 	}
 	return name
 }
