@@ -99,7 +99,7 @@ func TestNoMaster(t *testing.T) {
 	c := newCLI(t)
 	verbs := [][]string{
 		{"reload"}, {"rollback"}, {"promote"}, {"abort"}, {"hold", "why"}, {"unhold"}, {"scale", "2"}, {"upgrade"}, {"stop"},
-		{"status"}, {"history"}, {"logs"}, {"versions"}, {"versions", "list"}, {"versions", "pin", "1"}, {"versions", "diff", "1", "2"},
+		{"status"}, {"history"}, {"events"}, {"logs"}, {"versions"}, {"versions", "list"}, {"versions", "pin", "1"}, {"versions", "diff", "1", "2"},
 	}
 	for _, v := range verbs {
 		c.want(3, "", "masterd: no running service was found in $DIR; start one with \"masterd run\", or say which with --config FILE or --service NAME\n", v...)

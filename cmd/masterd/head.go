@@ -60,6 +60,13 @@ func (p *page) head() {
 	case m.NoCgroup != "":
 		p.field("contained", plain, "by session and environment, there is no cgroup: "+m.NoCgroup)
 	}
+	if w := st.Waits; w != nil {
+		text := "an automatic reload by " + w.By + ": " + w.Why
+		if !w.Until.IsZero() {
+			text = fmt.Sprintf("an automatic reload by %s waits %s: %s", w.By, span(max(w.Until.Sub(st.Now), 0)), w.Why)
+		}
+		p.field("waits", plain, text)
+	}
 	if h := st.Hold; h != nil {
 		p.field("held", yellow, fmt.Sprintf("by %s: %s", h.By, h.Reason))
 	}

@@ -25,7 +25,9 @@ func (a *app) historyCommand() *cobra.Command {
 		Use:     "history",
 		GroupID: groupLook,
 		Short:   "Show what was done, by whom, why, and how it ended",
-		Long: `Show the last entries of the history, newest first.
+		Long: `Show what runs, then the last entries of the history, newest first. "switch" is the
+moment at which a rollout has the traffic; how it ended is an entry of its own, after its
+bake. TOOK is for how long it had been under way.
 
 The history is kept for 180 days where the disk allows (512 MiB, and a tenth of its
 file system at most), as JSON lines in state_dir: history.jsonl, and beside it
@@ -55,6 +57,9 @@ kept on another host.`,
 			}
 			if asJSON {
 				return printJSON(a.out, api.History{Schema: api.Schema, Entries: entries})
+			}
+			if err := a.showRunning(cmd.Context(), c); err != nil {
+				return exitf(exitFailed, "writing the output: %v", err)
 			}
 			return a.showHistory(a.out, entries)
 		},
@@ -132,20 +137,41 @@ func (a *app) historyFiles(ctx context.Context) (path string, end *history.End, 
 	return filepath.Join(cfg.StateDir, history.FileName), nil, nil
 }
 
+// showRunning says what has the traffic.
+func (a *app) showRunning(ctx context.Context, c *api.Client) error {
+	st, err := c.Status(ctx)
+	if err != nil || st.State == "" {
+		return nil // the history is what was asked for
+	}
+	text := "Nothing has the traffic (" + st.State + ")"
+	if d := st.Active; d != nil {
+		text = fmt.Sprintf("%s (generation %d) runs since %s, for %s", d.Version.Label, d.Generation,
+			stamp(d.Since.In(a.now().Location())), span(st.Now.Sub(d.Since)))
+		if !d.Baked {
+			text += ", not baked yet"
+		}
+	}
+	if r := st.Rollout; r != nil && (st.Active == nil || r.Generation != st.Active.Generation) {
+		text += fmt.Sprintf("; %s to %s is at stage %s", r.What, r.Version, r.Stage)
+	}
+	_, err = fmt.Fprintf(a.out, "%s.\n\n", strings.Join(wrap(clean(text), a.pageWidth()-1), "\n"))
+	return err
+}
+
 func (a *app) showHistory(w io.Writer, entries []api.Entry) error {
 	if len(entries) == 0 {
 		_, err := fmt.Fprintln(w, "Nothing has happened yet.")
 		return err
 	}
 	cols := []column{
-		{title: "WHEN", keep: true}, {title: "WHAT"}, {title: "VERSION", most: 24}, {title: "GEN", keep: true}, {title: "OUTCOME"}, {title: "BY", most: 30},
+		{title: "WHEN", keep: true}, {title: "WHAT"}, {title: "VERSION", most: 24}, {title: "GEN", keep: true}, {title: "OUTCOME"}, {title: "TOOK", right: true}, {title: "BY", most: 30},
 	}
 	const indent = 4
 	width, colour := a.pageWidth(), a.colour()
 	var rows []row
 	for _, e := range entries {
 		r := row{cells: []string{
-			e.At.In(a.now().Location()).Format("2006-01-02 15:04:05"), clean(e.What), clean(e.Version), move(e.From, e.To), clean(e.Outcome) + times(e.Repeats), clean(e.By),
+			e.At.In(a.now().Location()).Format("2006-01-02 15:04:05"), clean(e.What), clean(e.Version), move(e.From, e.To), clean(e.Outcome) + times(e.Repeats), took(e), clean(e.By),
 		}}
 		if e.Outcome != api.ResultDone {
 			r.style = yellow
@@ -168,6 +194,14 @@ func (a *app) showHistory(w io.Writer, entries []api.Entry) error {
 	}
 	_, err := fmt.Fprintln(w, strings.Join(table(cols, rows, 0, width, colour), "\n"))
 	return err
+}
+
+// took is for how long a rollout had been under way.
+func took(e api.Entry) string {
+	if e.Began.IsZero() || e.At.Before(e.Began) {
+		return ""
+	}
+	return seconds(e.At.Sub(e.Began))
 }
 
 // times is how often it was so, if it was so several times.

@@ -16,22 +16,22 @@ func TestVersions(t *testing.T) {
 	at := func(d time.Duration) time.Time { return noon().Add(-d) }
 	c.service("shop", &admintest.Backend{
 		VersionsAre: []api.Version{
-			{ID: "8c2e", Label: "v1.3.0", Digest: "sha256:ffee00112233445566", Use: "active", Created: at(time.Hour), Size: 19_000_000, Mode: "copy",
+			{ID: "8c2e", Label: "v1.3.0", Digest: "sha256:ffee00112233445566", Use: "active", Result: "baking", Created: at(time.Hour), Size: 19_000_000, Mode: "copy",
 				Settings: map[string]string{"worker.kind": "sdk"}},
-			{ID: "77aa", Label: "v1.2.9\x1b[2J", Digest: "sha256:99aabbccddeeff0011", Created: at(25 * time.Hour), Size: 18_900_000, Mode: "copy", Closed: true,
+			{ID: "77aa", Label: "v1.2.9\x1b[2J", Digest: "sha256:99aabbccddeeff0011", Result: "rolled back", Created: at(25 * time.Hour), Size: 18_900_000, Mode: "copy", Closed: true,
 				Settings: map[string]string{"worker.kind": "sdk"}},
-			{ID: "0b1d", Label: "v1.2.3", Digest: "sha256:0a1b2c3d4e5f60718", Use: "parked", Created: at(50 * time.Hour), Size: 18_800_000, Mode: "path", Held: true,
+			{ID: "0b1d", Label: "v1.2.3", Digest: "sha256:0a1b2c3d4e5f60718", Use: "parked", Result: "baked", Created: at(50 * time.Hour), Size: 18_800_000, Mode: "path", Held: true,
 				Settings: map[string]string{"worker.kind": "sdk"}},
-			{ID: "0a0a", Label: "v1.2.2", Digest: "sha256:0b1b2c3d4e5f60718", Created: at(50 * time.Hour), Size: 18_800_000, Mode: "path"},
+			{ID: "0a0a", Label: "v1.2.2", Digest: "sha256:0b1b2c3d4e5f60718", Result: "failed at check", Created: at(50 * time.Hour), Size: 18_800_000, Mode: "path"},
 		},
 		DiffIs: []string{"program  0a1b2c3d -> ffee0011", "argument\t--mode=prod"},
 	})
 	c.want(0, lines(
-		`VERSION        ID    DIGEST        USE     PINNED                SIZE  MODE  NOTE`,
-		`v1.3.0         8c2e  ffee00112233  active  2026-03-04 11:00  18.1 MiB  copy`,
-		`v1.2.9\x1b[2J  77aa  99aabbccddee          2026-03-03 11:00  18.0 MiB  copy  rolled back`,
-		`v1.2.3         0b1d  0a1b2c3d4e5f  parked  2026-03-02 10:00  17.9 MiB  path  kept by hand`,
-		`v1.2.2         0a0a  0b1b2c3d4e5f          2026-03-02 10:00  17.9 MiB  path  today's settings`,
+		`VERSION        ID    USE     RESULT             AGE      SIZE  MODE  NOTE`,
+		`v1.3.0         8c2e  active  baking              1h  18.1 MiB  copy`,
+		`v1.2.9\x1b[2J  77aa          rolled back      1d 1h  18.0 MiB  copy`,
+		`v1.2.3         0b1d  parked  baked            2d 2h  17.9 MiB  path  kept by hand`,
+		`v1.2.2         0a0a          failed at check  2d 2h  17.9 MiB  path  today's settings`,
 	), "", "versions")
 	_, list, _ := c.run("versions")
 	c.want(0, list, "", "versions", "list")
@@ -58,8 +58,11 @@ func TestNothingYet(t *testing.T) {
 
 func TestHistory(t *testing.T) {
 	c := newCLI(t)
-	c.service("shop", &admintest.Backend{HistoryIs: []api.Entry{
-		{At: noon(), Rollout: 13, What: "reload", By: "root for alice", Why: "new basket", From: 7, To: 8, Version: "v1.3.0", Outcome: "done", Stage: "serving"},
+	c.service("shop", &admintest.Backend{StatusIs: bakingStatus(), HistoryIs: []api.Entry{
+		{At: noon().Add(2 * time.Minute), Rollout: 13, What: "reload", By: "root for alice", Why: "new basket", From: 7, To: 8, Version: "v1.3.0", Outcome: "done", Stage: "baked",
+			Began: noon().Add(-1200 * time.Millisecond), Switched: noon()},
+		{At: noon(), Rollout: 13, What: "switch", By: "root for alice", Why: "new basket", From: 7, To: 8, Version: "v1.3.0", Outcome: "done", Stage: "serving",
+			Began: noon().Add(-1200 * time.Millisecond)},
 		{At: noon().Add(-time.Hour), Rollout: 12, What: "reload", By: "bob (uid 1001)", From: 7, To: 7, Version: "v1.2.9", Outcome: "rolled-back", Stage: "bake",
 			Reason: "worker 9 of generation 7 died 12 s into the bake: signal: killed; its siblings were healthy, and so was the generation that was parked when the traffic went back"},
 		{At: noon().Add(-90 * time.Minute), What: "cut", From: 6, To: 6, Version: "v1.2.8", Outcome: "failed", Worker: 5, Cut: &api.Cut{Connections: 3, Requests: 2, LongestMS: 12300},
@@ -68,7 +71,7 @@ func TestHistory(t *testing.T) {
 	}})
 	golden(t, "history.txt", func() string { _, out, _ := c.run("history"); return out }())
 	_, out, _ := c.run("history", "-n", "1")
-	if strings.Count(out, "\n") != 3 {
+	if strings.Count(out, "\n") != 5 {
 		t.Errorf("the last one alone is\n%s", out)
 	}
 }

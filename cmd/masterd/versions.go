@@ -62,7 +62,7 @@ func (a *app) showVersions(w io.Writer, versions []api.Version) error {
 		return err
 	}
 	cols := []column{
-		{title: "VERSION", most: 30}, {title: "ID", most: 16, keep: true}, {title: "DIGEST", drop: true}, {title: "USE"}, {title: "PINNED", keep: true},
+		{title: "VERSION", most: 30}, {title: "ID", most: 16, keep: true}, {title: "DIGEST", drop: true}, {title: "USE"}, {title: "RESULT"}, {title: "AGE", right: true}, {title: "PINNED", keep: true, drop: true},
 		{title: "SIZE", right: true}, {title: "MODE", drop: true}, {title: "NOTE"},
 	}
 	var rows []row
@@ -71,14 +71,14 @@ func (a *app) showVersions(w io.Writer, versions []api.Version) error {
 		if v.Held {
 			notes = append(notes, "kept by hand")
 		}
-		if v.Closed {
+		if v.Closed && v.Result != "rolled back" {
 			notes = append(notes, "rolled back")
 		}
 		if len(v.Settings) == 0 {
 			notes = append(notes, "today's settings")
 		}
 		r := row{cells: []string{
-			clean(v.Label), clean(v.ID), shortDigest(clean(v.Digest)), clean(v.Use), v.Created.In(a.now().Location()).Format("2006-01-02 15:04"),
+			clean(v.Label), clean(v.ID), shortDigest(clean(v.Digest)), clean(v.Use), clean(v.Result), span(a.now().Sub(v.Created)), v.Created.In(a.now().Location()).Format("2006-01-02 15:04"),
 			size(v.Size), clean(v.Mode), strings.Join(notes, ", "),
 		}}
 		if v.Use == "active" {

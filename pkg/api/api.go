@@ -27,6 +27,7 @@ type Status struct {
 	Generations []Generation `json:"generations"`
 	Blobs       []Blob       `json:"blobs,omitempty"` // what workers have the master keep, by name
 	Rollout     *Rollout     `json:"rollout,omitempty"`
+	Waits       *Waiting     `json:"waits,omitempty"` // an automatic reload that is held back
 	Last        *Entry       `json:"last,omitempty"`
 	LastFailure *Entry       `json:"last_failure,omitempty"`
 	LastCut     *Entry       `json:"last_cut,omitempty"` // the last worker that took something with it
@@ -43,6 +44,13 @@ type RollbackTarget struct {
 	Unmoved    bool      `json:"unmoved,omitempty"`    // it has all the traffic: only the rollout on its way is given up
 	Due        time.Time `json:"due,omitzero"`         // when the traffic goes there by itself, unless it is promoted
 	Refused    string    `json:"refused,omitempty"`    // why a rollback would be refused now; empty: it would not
+}
+
+// Waiting is an automatic reload that is held back.
+type Waiting struct {
+	By    string    `json:"by"`
+	Until time.Time `json:"until,omitzero"` // zero: for something that has no time
+	Why   string    `json:"why"`            // "cooldown", "max_per_minute", or what is under way
 }
 
 // Next is a command that can help now.
@@ -93,6 +101,9 @@ type Version struct {
 	Use     string    `json:"use,omitempty"`    // "active", "parked", "baked", "draining", "candidate", "kept"
 	Held    bool      `json:"held,omitempty"`   // pinned by hand: never pruned
 	Closed  bool      `json:"closed,omitempty"` // rolled back before: closed to automation
+	// Result is what became of it when it was last tried: "baked", "baking", "rolled back",
+	// "given up", "failed at STAGE", "never baked". In a list of versions only.
+	Result string `json:"result,omitempty"`
 	// its own, by key: a rollback to it is run with them. Values of headers are not shown. In a list of
 	// versions only; none: an earlier masterd has kept it, and today's are used
 	Settings map[string]string `json:"settings,omitempty"`
@@ -206,7 +217,19 @@ type Entry struct {
 	// Repeats is how often this was so since the entry before, which says the same but
 	// for time and numbers; zero: it stands for itself.
 	Repeats int `json:"repeats,omitempty"`
+
+	VersionID string    `json:"version_id,omitempty"` // of Version, which others may be called, too
+	Began     time.Time `json:"began,omitzero"`       // when the rollout was asked for; zero: it is none, or a master before has not said
+	Switched  time.Time `json:"switched,omitzero"`    // when it had the traffic; zero: never, or it is not known
+	// N is its number, from the first entry of all on: never given twice, but where the
+	// history's files are taken away. Zero: it is not in a file (yet).
+	N uint64 `json:"n,omitempty"`
 }
+
+// WhatGap is what an [Entry] of GET /v1/events is that stands for others: all those between
+// the one that the reader has and its own N. Reason says where they are. One without an N
+// says that numbers begin anew.
+const WhatGap = "gap"
 
 // ReloadRequest asks for a rollout.
 type ReloadRequest struct {

@@ -126,6 +126,20 @@ func (c *Client) HistoryEnd(ctx context.Context) (h History, err error) {
 	return h, err
 }
 
+// Events calls entry for what follows the entry of the history with a number (since nil:
+// for the last n), oldest first, and goes on with what comes if follow is set, until ctx or
+// the master ends. An error of entry ends it and is returned as it is.
+func (c *Client) Events(ctx context.Context, since *uint64, n int, follow bool, entry func(Entry) error) error {
+	q := url.Values{"n": {strconv.Itoa(n)}}
+	if since != nil {
+		q.Set("since", strconv.FormatUint(*since, 10))
+	}
+	if follow {
+		q.Set("follow", "true")
+	}
+	return lines(ctx, c, "/v1/events?"+q.Encode(), entry)
+}
+
 // Logs calls line for the last n lines of a worker's output (worker zero: of
 // all), and goes on with new ones if follow is set, until ctx or the master
 // ends. An error of line ends it and is returned as it is.
@@ -137,20 +151,25 @@ func (c *Client) Logs(ctx context.Context, worker uint64, n int, follow bool, li
 	if follow {
 		q.Set("follow", "true")
 	}
-	body, err := c.open(ctx, http.MethodGet, "/v1/logs?"+q.Encode(), nil)
+	return lines(ctx, c, "/v1/logs?"+q.Encode(), line)
+}
+
+// lines calls each for all values of a stream.
+func lines[T any](ctx context.Context, c *Client, path string, each func(T) error) error {
+	body, err := c.open(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}
 	defer body.Close()
 	for dec := json.NewDecoder(body); ; {
-		var l LogLine
-		switch err := dec.Decode(&l); {
+		var v T
+		switch err := dec.Decode(&v); {
 		case err == io.EOF:
 			return nil
 		case err != nil:
 			return talkFault(ctx, c.socket, err)
 		}
-		if err := line(l); err != nil {
+		if err := each(v); err != nil {
 			return err
 		}
 	}

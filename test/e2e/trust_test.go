@@ -170,7 +170,7 @@ func TestChecksOfTheServingVersionAreTold(t *testing.T) {
 			logged[l.What] = l.Level
 		}
 	}
-	if logged["unhealthy"] != "warn" || logged["healthy"] != "info" {
+	if logged["unhealthy"] != "warn" || logged["healthy"] != "warn" {
 		t.Errorf("the log tells %v", logged)
 	}
 }

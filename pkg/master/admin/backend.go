@@ -46,6 +46,9 @@ type Backend interface {
 
 	// History is the last n entries, newest first.
 	History(n int) api.History
+	// Events sends what follows the entry of the history with a number (since nil: the last
+	// n), oldest first, and closes the channel; with follow it goes on until ctx ends.
+	Events(ctx context.Context, since *uint64, n int, follow bool) <-chan api.Entry
 	// Logs sends the last n lines of a worker's output (worker zero: of all) and
 	// closes the channel; with follow it goes on until ctx ends.
 	Logs(ctx context.Context, uid uint32, worker uint64, n int, follow bool) (<-chan api.LogLine, error)

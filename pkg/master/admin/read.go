@@ -44,6 +44,29 @@ func (s *Server) history(c *gin.Context) {
 	c.PureJSON(http.StatusOK, h)
 }
 
+// events streams entries of the history, oldest first.
+func (s *Server) events(c *gin.Context) {
+	n, ok := number(c, "n", api.DefaultHistory, 0, api.MaxHistory)
+	if !ok {
+		return
+	}
+	since, ok := number(c, "since", 0, 0, 1<<63-1)
+	if !ok {
+		return
+	}
+	follow, ok := yes(c, "follow")
+	if !ok {
+		return
+	}
+	after := &since
+	if c.Query("since") == "" {
+		after = nil
+	}
+	ctx, cancel := context.WithCancel(c.Request.Context())
+	defer cancel()
+	stream(c, s.o.Backend.Events(ctx, after, int(n), follow), s.ending)
+}
+
 // logs streams lines until there are no more, or for as long as the reader
 // wants more and the server lives.
 func (s *Server) logs(c *gin.Context) {
@@ -55,13 +78,9 @@ func (s *Server) logs(c *gin.Context) {
 	if !ok {
 		return
 	}
-	follow := false
-	if q := c.Query("follow"); q != "" {
-		var err error
-		if follow, err = strconv.ParseBool(q); err != nil {
-			fail(c, http.StatusBadRequest, "follow is %q; it can be true or false.", q)
-			return
-		}
+	follow, ok := yes(c, "follow")
+	if !ok {
+		return
 	}
 	ctx, cancel := context.WithCancel(c.Request.Context())
 	defer cancel()
@@ -89,6 +108,21 @@ func number(c *gin.Context, name string, fallback, least, most uint64) (n uint64
 		return 0, false
 	}
 	return n, true
+}
+
+// yes reads true or false, which it is without, from the query. Not ok: the request was
+// answered.
+func yes(c *gin.Context, name string) (is, ok bool) {
+	q := c.Query(name)
+	if q == "" {
+		return false, true
+	}
+	is, err := strconv.ParseBool(q)
+	if err != nil {
+		fail(c, http.StatusBadRequest, "%s is %q; it can be true or false.", name, q)
+		return false, false
+	}
+	return is, true
 }
 
 // notNil makes an empty list of none: null is nobody's idea of a list.

@@ -32,6 +32,7 @@ func (s *Server) routes() *gin.Engine {
 	read.GET("/versions", s.versions)
 	read.GET("/versions/diff", s.diffVersions)
 	read.GET("/history", s.history)
+	read.GET("/events", s.events)
 	read.GET("/logs", s.logs)
 	read.GET("/openapi.yaml", s.openAPI)
 

@@ -53,6 +53,8 @@ func TestWhatIsNotThere(t *testing.T) {
 		{"DELETE", "/v1/status", 405, "/v1/status cannot be asked with DELETE; GET /v1/openapi.yaml tells how."},
 		{"GET", "/v1/history?n=0", 400, `n is "0"; it can be a number from 1 to 1000.`},
 		{"GET", "/v1/history?n=many", 400, `n is "many"; it can be a number from 1 to 1000.`},
+		{"GET", "/v1/events?since=-1", 400, `since is "-1"; it can be a number from 0 to 9223372036854775807.`},
+		{"GET", "/v1/events?follow=perhaps", 400, `follow is "perhaps"; it can be true or false.`},
 		{"GET", "/v1/logs?worker=-1", 400, `worker is "-1"; it can be a number from 0 to 9223372036854775807.`},
 		{"GET", "/v1/logs?follow=perhaps", 400, `follow is "perhaps"; it can be true or false.`},
 		{"GET", "/v1/versions/diff?a=1", 400, "A comparison needs two versions: /v1/versions/diff?a=VERSION&b=VERSION."},

@@ -17,7 +17,6 @@ import (
 // masterds have neither.
 type line struct {
 	api.Entry
-	N    uint64 `json:"n,omitempty"`
 	Prev string `json:"prev,omitempty"`
 }
 
@@ -36,15 +35,18 @@ func (h head) after(s scanned) head {
 	return head{n, s.digest}
 }
 
-// encode makes lines of entries that follow a head. An entry cannot fail to encode but
-// by a time outside of all calendars; it is left out then.
+// encode makes lines of entries that follow a head, and gives them their numbers. An entry
+// cannot fail to encode but by a time outside of all calendars; it is left out then.
 func encode(h head, entries []api.Entry) ([]byte, head) {
 	var text bytes.Buffer
-	for _, e := range entries {
+	for i := range entries {
+		e := &entries[i]
 		var one bytes.Buffer
 		enc := json.NewEncoder(&one)
 		enc.SetEscapeHTML(false)
-		if enc.Encode(line{e, h.line + 1, h.digest}) != nil {
+		e.N = h.line + 1
+		if enc.Encode(line{*e, h.digest}) != nil {
+			e.N = 0
 			continue
 		}
 		text.Write(one.Bytes())

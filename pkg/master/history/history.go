@@ -56,6 +56,8 @@ type Log struct {
 	repeats api.Entry // what follows the last of them and is a repeat of it; Repeats is zero: there is none
 	skipped int
 	shown   head
+	kept    uint64        // entries that there ever were in memory; the last of entries is the last of them
+	more    chan struct{} // closed when there is more to read
 
 	disk   sync.Mutex // of what follows; taken before mu
 	file   *os.File
@@ -75,7 +77,7 @@ func Open(path string, ended func(End)) (*Log, error) {
 	if ended == nil {
 		ended = func(End) {}
 	}
-	l := &Log{path: path, ended: ended}
+	l := &Log{path: path, ended: ended, more: make(chan struct{})}
 	before := l.readFull()
 	f, err := openFile(path, os.O_RDWR|os.O_CREATE)
 	if errors.Is(err, syscall.ELOOP) {
@@ -158,8 +160,10 @@ func (l *Log) read() error {
 
 // take adds the entry in a line of a file, if there is one.
 func (l *Log) take(s scanned) *api.Entry {
+	number := uint64(0) // of what is torn somebody else may get it
 	if s.whole {
 		l.head = l.head.after(s)
+		number = l.head.line
 	}
 	if s.line == nil {
 		if s.length > 0 {
@@ -170,6 +174,7 @@ func (l *Log) take(s scanned) *api.Entry {
 	if l.first.IsZero() {
 		l.first = s.line.At
 	}
+	s.line.N = number
 	l.keep(s.line.Entry)
 	return &s.line.Entry
 }
@@ -177,6 +182,7 @@ func (l *Log) take(s scanned) *api.Entry {
 // keep adds an entry in memory. The slice is moved only once per maxEntries.
 func (l *Log) keep(e api.Entry) {
 	l.entries = append(l.entries, e)
+	l.kept++
 	if len(l.entries) >= 2*maxEntries {
 		l.entries = slices.Clone(l.entries[len(l.entries)-maxEntries:])
 	}
@@ -210,7 +216,9 @@ func (l *Log) Append(e api.Entry) error {
 	l.mu.Lock()
 	l.keep(e)
 	l.mu.Unlock()
-	return l.flush(e)
+	err := l.flush(e)
+	l.tellReaders() // now that it has its number, if it gets one
+	return err
 }
 
 // unfold writes the repeats when their time is over.
@@ -219,6 +227,7 @@ func (l *Log) unfold() {
 	defer l.disk.Unlock()
 	if l.file != nil && l.endRepeats() {
 		_ = l.flush() // what is not written waits, and the next Append says why
+		l.tellReaders()
 	}
 }
 
@@ -274,10 +283,15 @@ func (l *Log) flush(more ...api.Entry) error {
 	if l.first.IsZero() {
 		l.first = l.todo[0].At
 	}
-	l.head, l.todo = next, nil
 	l.mu.Lock()
-	l.shown = l.head
+	if first := len(l.entries) - len(l.todo); first >= 0 {
+		for i, e := range l.todo {
+			l.entries[first+i].N = e.N
+		}
+	}
+	l.shown = next
 	l.mu.Unlock()
+	l.head, l.todo = next, nil
 	return nil
 }
 

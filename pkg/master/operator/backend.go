@@ -11,6 +11,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/admin"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/generations"
+	"github.com/masterd/masterd/pkg/master/history"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/version"
 )
@@ -178,10 +179,12 @@ func (b *Backend) Versions() []api.Version {
 	var st rollout.Status
 	b.Loop.Call(func() { st = b.Master.Machine() })
 	list := b.Store.List()
+	tried := b.Audit.Last(api.MaxHistory)
 	out := make([]api.Version, len(list))
 	for i, v := range list {
 		out[i] = describe(v)
 		out[i].Use = use(st, v.ID)
+		out[i].Result = result(st, tried, v)
 		out[i].Settings = config.ShowOwn(v.Settings)
 		for _, d := range st.Closed {
 			out[i].Closed = out[i].Closed || d == v.Digest
@@ -247,9 +250,9 @@ func diffSettings(from, to version.Version) (lines []string) {
 	return lines
 }
 
-// History waits, for a moment at most, for what is still on its way to the
-// disk: who rolled back a second ago wants to see it.
-func (b *Backend) History(n int) api.History {
+// written waits, for a moment at most, for what is still on its way to the disk: who
+// rolled back a second ago wants to see it.
+func (b *Backend) written() {
 	written := make(chan struct{})
 	wait := time.NewTimer(historyWait)
 	defer wait.Stop()
@@ -259,10 +262,56 @@ func (b *Backend) History(n int) api.History {
 		case <-wait.C:
 		}
 	}
+}
+
+// History is the last n entries, newest first.
+func (b *Backend) History(n int) api.History {
+	b.written()
 	entries := b.Audit.Last(n)
 	slices.Reverse(entries)
 	end := b.Audit.End()
 	return api.History{Entries: entries, File: end.File, Line: end.Line, LineDigest: end.Digest}
+}
+
+// Events sends entries of the history to one reader, who holds up nobody else.
+func (b *Backend) Events(ctx context.Context, since *uint64, n int, follow bool) <-chan api.Entry {
+	b.written()
+	var r *history.Reader
+	if since != nil {
+		r = b.Audit.After(*since)
+	} else {
+		r = b.Audit.Newest(n)
+	}
+	out := make(chan api.Entry)
+	send := func() {
+		defer close(out)
+		for {
+			entries, more := r.Next()
+			for _, e := range entries {
+				select {
+				case out <- e:
+				case <-ctx.Done():
+					return
+				case <-b.Loop.Life().Done():
+					return
+				}
+			}
+			if !follow {
+				return
+			}
+			select {
+			case <-more:
+			case <-ctx.Done():
+				return
+			case <-b.Loop.Life().Done():
+				return
+			}
+		}
+	}
+	if !b.Loop.Go(send) {
+		close(out)
+	}
+	return out
 }
 
 // Logs sends the last lines of a worker's output, and with follow what comes.

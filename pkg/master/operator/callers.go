@@ -66,6 +66,9 @@ func (b *Backend) Report(r rollout.Report) {
 		zap.Uint64("generation", uint64(r.Generation)),
 		given("version", r.Version.Label), zap.Uint64("rollout_id", uint64(r.Rollout)),
 		zap.String("trace_id", b.Generations.Trace(r.Rollout)))
+	if r.Stage == rollout.StageServing {
+		b.recordSwitch(r)
+	}
 	ev := api.Event{Stage: &api.Stage{
 		At: time.Now(), Rollout: uint64(r.Rollout), Generation: uint64(r.Generation), Version: r.Version.Label,
 		Stage: string(r.Stage), Detail: r.Detail, Deadline: r.Deadline,

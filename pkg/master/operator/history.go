@@ -29,8 +29,20 @@ func (b *Backend) Record(c rollout.Record) {
 	case rollout.Failed, rollout.RolledBack:
 		say = b.Log.Warn
 	}
+	if e.What == "healthy" { // whoever was told that it fails is told that it does not
+		say = b.Log.Warn
+	}
 	say("history", fields...)
 	b.appendHistory(e)
+}
+
+// recordSwitch adds to the history that a rollout has the traffic now, and whose it was. How
+// the rollout ends is an entry of its own: a bake takes its time.
+func (b *Backend) recordSwitch(r rollout.Report) {
+	b.appendHistory(entry(rollout.Entry{
+		At: time.Now(), Rollout: r.Rollout, What: "switch", Code: rollout.Done, By: r.By, Origin: r.Origin, Why: r.Why,
+		From: r.From, To: r.Generation, Version: r.Version, Stage: r.Stage, Began: r.Began,
+	}))
 }
 
 // RecordMasterd adds to the history and to the log what has become of masterd itself. It may
@@ -59,7 +71,8 @@ func entry(e rollout.Entry) api.Entry {
 		At: e.At, Rollout: uint64(e.Rollout), What: e.What, By: e.By, Why: e.Why, From: uint64(e.From), To: uint64(e.To),
 		Version: e.Version.Label, Digest: e.Version.Digest, Outcome: generations.Result(e.Code), Stage: string(e.Stage),
 		Reason: e.Reason,
-		Worker: uint64(e.Worker), Cut: workers.DescribeCut(e.Cut),
+		Worker: uint64(e.Worker), Cut: workers.DescribeCut(e.Cut), VersionID: e.Version.ID,
+		Began: e.Began, Switched: e.Switched,
 	}
 }
 

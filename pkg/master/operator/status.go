@@ -157,6 +157,9 @@ func (b *Backend) describeGenerations(s *api.Status, st rollout.Status) {
 			Version:    r.Version.Label, Stage: string(r.Stage), Since: r.Since, Deadline: r.Deadline,
 		}
 	}
+	if w := st.Waits; w != nil {
+		s.Waits = &api.Waiting{By: w.By, Until: w.Until, Why: w.Why}
+	}
 	if st.Last != nil {
 		e := entry(*st.Last)
 		s.Last = &e

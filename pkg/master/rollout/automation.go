@@ -24,23 +24,24 @@ func (a *automatic) forget(now time.Time) {
 	}
 }
 
-// allowed is when the next automatic rollout may start.
-func (a *automatic) allowed(now time.Time, s Settings) time.Time {
+// allowed is when the next automatic rollout may start, and by which key not before.
+func (a *automatic) allowed(now time.Time, s Settings) (at time.Time, key string) {
 	a.forget(now)
-	at := now
+	at = now
 	if !a.ended.IsZero() && a.ended.Add(s.Cooldown).After(at) {
-		at = a.ended.Add(s.Cooldown)
+		at, key = a.ended.Add(s.Cooldown), "cooldown"
 	}
 	if n := len(a.starts); n >= s.MaxPerMinute {
 		if free := a.starts[n-s.MaxPerMinute].Add(time.Minute); free.After(at) {
-			at = free
+			at, key = free, "max_per_minute"
 		}
 	}
-	return at
+	return at, key
 }
 
 func (m *Machine) automaticNow() bool {
-	return !m.automatic.allowed(m.now, m.settings).After(m.now)
+	at, _ := m.automatic.allowed(m.now, m.settings)
+	return !at.After(m.now)
 }
 
 // delay remembers the newest automatic request until its time comes.
@@ -61,7 +62,7 @@ func (m *Machine) startDelayed() {
 		a.due = time.Time{} // whatever it waits for comes as an event
 		return
 	}
-	if at := a.allowed(m.now, m.settings); at.After(m.now) {
+	if at, _ := a.allowed(m.now, m.settings); at.After(m.now) {
 		a.due = at
 		return
 	}

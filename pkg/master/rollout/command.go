@@ -89,6 +89,14 @@ type (
 		Stage      Stage
 		Detail     string
 		Deadline   time.Time // of the stage; zero: none
+
+		// Of the rollout, for the history.
+		What   string
+		By     string
+		Origin Origin
+		Why    string
+		From   Generation
+		Began  time.Time
 	}
 	// Reply answers a request; exactly one for each.
 	Reply struct {

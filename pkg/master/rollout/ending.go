@@ -12,7 +12,7 @@ func (m *Machine) finish(a *attempt) {
 	g, old := a.gen, m.active
 	m.try = nil
 	m.become(g, PhaseActive, 0)
-	m.active, m.served = g, true
+	m.active, m.served, a.switched = g, true, m.now
 	unbaked := ""
 	if b := m.bake; b != nil && a.what == "reload" && b.made.what == "reload" {
 		unbaked = b.made.named() + " was not baked yet and was replaced by it"
@@ -142,7 +142,7 @@ func (m *Machine) fill(format string, a *attempt) string {
 func (m *Machine) conclude(a *attempt, code Code, stage Stage, w *worker, why string) {
 	e := Entry{
 		Rollout: a.id, What: a.what, By: a.by, Origin: a.origin, Why: a.why, From: a.from,
-		Code: code, Stage: stage,
+		Code: code, Stage: stage, Began: a.began, Switched: a.switched,
 	}
 	if a.gen != nil {
 		e.To, e.Version = a.gen.id, a.gen.version
@@ -189,6 +189,7 @@ func (m *Machine) noteReplaced(a *attempt, old *generation) {
 	made := old.made
 	m.lastFailed = &Entry{
 		At: m.now, Rollout: made.id, What: made.what, By: made.by, Origin: made.origin, Why: made.why, From: made.from, To: old.id,
+		Began: made.began, Switched: made.switched,
 		Version: old.version, Code: RolledBack, Stage: StageServing,
 		Reason: sentence(strings.TrimSuffix(a.why, ".") + "; " + a.gen.called() + " took its place"),
 	}

@@ -165,6 +165,10 @@ type Entry struct {
 	Reason   string // why it failed, empty when it did not
 	Worker   Worker // that it is about; zero: none
 	Cut      Cut    // what that one took with it
+	// When the rollout was asked for, and when it had all the traffic; zero: it had not, or
+	// a master before has not written it down.
+	Began    time.Time `json:",omitzero"`
+	Switched time.Time `json:",omitzero"`
 }
 
 // State is what a Save must make durable, and what Booted gives back.

@@ -25,7 +25,9 @@ type attempt struct {
 	confirm  time.Duration
 	req      Request
 	from     Generation // what was active when it began
-	replaces string     // whose rollout was given up for it: its asker is told, too
+	began    time.Time
+	switched time.Time // when it had all the traffic; zero: not yet
+	replaces string    // whose rollout was given up for it: its asker is told, too
 
 	stage    Stage
 	since    time.Time
@@ -79,7 +81,8 @@ func (m *Machine) enter(a *attempt, s Stage, timeout time.Duration, detail strin
 }
 
 func (m *Machine) report(a *attempt, deadline time.Time, detail string) {
-	r := Report{Rollout: a.id, Stage: a.stage, Detail: detail, Deadline: deadline}
+	r := Report{Rollout: a.id, Stage: a.stage, Detail: detail, Deadline: deadline,
+		What: a.what, By: a.by, Origin: a.origin, Why: a.why, From: a.from, Began: a.began}
 	switch {
 	case a.gen != nil:
 		r.Generation, r.Version = a.gen.id, a.gen.version
@@ -104,7 +107,7 @@ func (m *Machine) moved(a *attempt) bool { return a != nil && a.gen != nil && a.
 func (m *Machine) begin(a *attempt) {
 	m.dropScale(a)
 	m.nextRollout++
-	a.id = m.nextRollout
+	a.id, a.began = m.nextRollout, m.now
 	if m.active != nil {
 		a.from = m.active.id
 	}

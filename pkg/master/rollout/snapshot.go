@@ -110,6 +110,8 @@ type SnapAttempt struct {
 	Since    time.Time     `json:"since"`
 	Deadline time.Time     `json:"deadline,omitzero"`
 	Gen      Generation    `json:"gen,omitempty"`
+	Began    time.Time     `json:"began,omitzero"`
+	Switched time.Time     `json:"switched,omitzero"`
 }
 
 // SnapBake is the proving of the active generation.
@@ -221,6 +223,7 @@ func (a *attempt) snapshot() SnapAttempt {
 	s := SnapAttempt{
 		ID: a.id, What: a.what, By: a.by, Origin: a.origin, Why: a.why, Settings: a.settings, Token: a.token, Version: cloneVersion(a.version),
 		Confirm: a.confirm, From: a.from, Stage: a.stage, Since: bare(a.since), Deadline: bare(a.deadline),
+		Began: bare(a.began), Switched: bare(a.switched),
 	}
 	if a.gen != nil {
 		s.Gen = a.gen.id
@@ -232,6 +235,7 @@ func (s SnapAttempt) attempt() *attempt {
 	return &attempt{
 		id: s.ID, what: s.What, by: s.By, origin: s.Origin, why: s.Why, settings: s.Settings, token: s.Token, version: cloneVersion(s.Version),
 		until: UntilBaked, confirm: s.Confirm, from: s.From, stage: s.Stage, since: s.Since, deadline: s.Deadline, first: s.Deadline,
+		began: s.Began, switched: s.Switched,
 	}
 }
 

@@ -48,6 +48,7 @@ type Status struct {
 	Generations []GenerationStatus // oldest first
 	Rollout     *RolloutStatus     // the running one
 	Target      Target             // where a rollback leads
+	Waits       *Delayed           // an automatic reload that is held back; nil: none is
 	Last        *Entry             // how the last one ended
 	LastFailure *Entry             // the last one that did not end well
 	LastCut     *Entry             // the last worker that took something with it
@@ -101,6 +102,13 @@ type RolloutStatus struct {
 	Stage      Stage
 	Since      time.Time
 	Deadline   time.Time
+}
+
+// Delayed is an automatic reload that is held back.
+type Delayed struct {
+	By    string
+	Until time.Time // zero: for something that has no time
+	Why   string    // "cooldown", "max_per_minute", or what is under way
 }
 
 // SlotStatus is one slot of the pool.

@@ -303,6 +303,13 @@ func (s *story) status() {
 	if !st.Drains.IsZero() {
 		fmt.Fprintf(&s.out, "\tannounced, drains at %s\n", st.Drains.Sub(epoch))
 	}
+	if w := st.Waits; w != nil {
+		fmt.Fprintf(&s.out, "\tan automatic reload by %s waits: %s", w.By, w.Why)
+		if !w.Until.IsZero() {
+			fmt.Fprintf(&s.out, ", until %s", w.Until.Sub(epoch))
+		}
+		fmt.Fprintln(&s.out)
+	}
 	for _, g := range st.Generations {
 		fmt.Fprintf(&s.out, "\tg%d %s %s baked=%v\n", g.ID, g.Version.ID, g.Phase, g.Baked)
 		for _, w := range g.Workers {

@@ -25,7 +25,7 @@ func (m *Machine) Status() Status {
 	for _, g := range m.generations {
 		s.Generations = append(s.Generations, m.viewGeneration(g))
 	}
-	s.Rollout, s.Target = m.viewRollout(), m.target()
+	s.Rollout, s.Target, s.Waits = m.viewRollout(), m.target(), m.viewWaiting()
 	for i, x := range m.slots {
 		v := SlotStatus{Slot: Slot(i), State: x.state.String(), Generation: x.generation}
 		for _, share := range m.steering.have {
@@ -97,4 +97,21 @@ func (m *Machine) viewRollout() *RolloutStatus {
 		v.Version = *a.version
 	}
 	return v
+}
+
+func (m *Machine) viewWaiting() *Delayed {
+	a := &m.automatic
+	if a.delayed == nil {
+		return nil
+	}
+	w := &Delayed{By: who(a.delayed.By, a.delayed.Origin)}
+	switch {
+	case m.mayStartAutomatic():
+		w.Until, w.Why = a.allowed(m.now, m.settings)
+	case m.try != nil:
+		w.Why = m.try.named() + " is under way"
+	default:
+		w.Why = m.bake.made.named() + " is not baked yet"
+	}
+	return w
 }

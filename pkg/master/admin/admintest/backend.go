@@ -134,6 +134,22 @@ func (b *Backend) History(n int) api.History {
 	return api.History{Entries: b.HistoryIs[:min(n, len(b.HistoryIs))]}
 }
 
+// Events are those of HistoryIs, which are newest first.
+func (b *Backend) Events(ctx context.Context, since *uint64, n int, follow bool) <-chan api.Entry {
+	c := make(chan api.Entry, len(b.HistoryIs))
+	for i := len(b.HistoryIs) - 1; i >= 0; i-- {
+		if e := b.HistoryIs[i]; since != nil && e.N > *since || since == nil && i < n {
+			c <- e
+		}
+	}
+	if !follow {
+		close(c)
+		return c
+	}
+	b.wait.Go(func() { defer close(c); <-ctx.Done() })
+	return c
+}
+
 func (b *Backend) Logs(ctx context.Context, _ uint32, worker uint64, n int, follow bool) (<-chan api.LogLine, error) {
 	var lines []api.LogLine
 	for _, l := range b.Lines {
