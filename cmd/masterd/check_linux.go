@@ -6,6 +6,7 @@ import (
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/operator"
+	"github.com/masterd/masterd/pkg/master/workers"
 )
 
 // tryWorkers tries what workers are to have that not every host can give, each with a
@@ -16,6 +17,9 @@ func (a *app) tryWorkers(ctx context.Context, cfg *config.Config, f *findings) {
 	}
 	if err := operator.CheckLimits(ctx, cfg, nil); err != nil {
 		f.bad("%v", err)
+	}
+	if err := workers.TryClients(cfg); err != nil {
+		f.note("warning: %v", err)
 	}
 }
 

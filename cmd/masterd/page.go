@@ -237,6 +237,9 @@ func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {
 		}
 		rows = p.notes(rows, dim, "its idle connections move to "+strings.Join(to, ", "))
 	}
+	if w.Clients != nil {
+		rows = p.notes(rows, dim, clientsText(*w.Clients))
+	}
 	if w.Cut != nil {
 		rows = p.notes(rows, yellow, "it has cut "+cutText(*w.Cut))
 	}
@@ -275,6 +278,22 @@ func (p *page) cut() {
 	}
 	p.section("LAST CUT", fmt.Sprintf("%s ago, %s", span(p.st.Now.Sub(e.At)), stamp(e.At.In(p.st.Now.Location()))))
 	p.field("reason", plain, e.Reason)
+}
+
+// clientsText says what a worker has open that cannot be asked to let it go.
+func clientsText(c api.Clients) string {
+	text := amount(uint64(max(c.Open, 0))) + " connections are open"
+	if c.Waiting > 0 {
+		text += ", on " + amount(uint64(c.Waiting)) + " somebody waits for an answer"
+	}
+	if c.Streams > 0 {
+		text += ", " + amount(uint64(c.Streams)) + " may be streams"
+	}
+	text += "; " + amount(uint64(max(c.Closed, 0))) + " were closed, each after " + precise(c.QuietMS) + " of quiet"
+	if c.PauseMS > 0 {
+		text += " (an answer has paused for " + precise(c.PauseMS) + ")"
+	}
+	return text
 }
 
 // cutText says what was cut.

@@ -162,6 +162,20 @@ type Worker struct {
 	Dropped   uint64    `json:"dropped_lines,omitempty"` // of its output
 	GivesTo   []uint64  `json:"gives_to,omitempty"`      // workers that its idle connections move to, while it is parked or drains
 	Cut       *Cut      `json:"cut,omitempty"`           // what it has cut so far, at the end of its drain
+	Clients   *Clients  `json:"clients,omitempty"`       // of one without the SDK, while the master looks at them
+}
+
+// Clients are the connections of a worker that cannot be asked, which the master closes one
+// at a time: each at a moment at which nobody waits for anything.
+type Clients struct {
+	Open    int `json:"open"`
+	Waiting int `json:"waiting"` // on which somebody waits for an answer, as far as is known
+	Streams int `json:"streams"` // that were answered once, and may be at it still: they are left until the end of the drain
+	Closed  int `json:"closed"`  // by the master, so far
+	// PauseMS is the longest pause within an answer that was seen on this service lately, QuietMS how
+	// long a kept connection has to be quiet before it is closed.
+	PauseMS int64 `json:"pause_ms"`
+	QuietMS int64 `json:"quiet_ms"`
 }
 
 // Cut is what a worker took with it: what was open and running when it was made

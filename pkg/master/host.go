@@ -61,6 +61,7 @@ func host() system {
 			Adopt:     func(pid int, begun string, group int) (workers.Process, error) { return proc.Adopt(pid, begun, group) },
 			Groups:    process.Groups,
 			Conns:     conns.Of,
+			Watch:     conns.NewWatch(),
 			Has:       conns.Has,
 			Listening: conns.Listening,
 			Answer:    func(o bindsub.Options) (workers.Calls, error) { return bindsub.Begin(o) },

@@ -146,6 +146,7 @@ func (m *Master) Run(ctx context.Context) int {
 	m.loop.Go(m.lookAtMemory)
 	m.loop.Go(func() { m.rundir.Keep(m.loop.Life()) })
 	m.loop.Go(m.workers.ReapOrphans)
+	m.loop.Go(m.workers.WatchClients)
 	m.operator.OpenWatch()
 	m.takeover.Begin()
 	cfg := m.generations.InForce()

@@ -37,7 +37,7 @@ const (
 
 // Programs are what was built: paths of masterd, of the demo worker and
 // the chat room, and of those that were never prepared.
-type Programs struct{ Masterd, Demo, Chat, Plain, Gin, Hostile string }
+type Programs struct{ Masterd, Demo, Chat, Plain, Answers, Gin, Hostile string }
 
 // ProgramsEnv names a directory of programs that were built before: `make test` builds them
 // once for all packages. Linking is what costs.
@@ -49,7 +49,7 @@ const ProgramsEnv = "MASTERD_TEST_PROGRAMS"
 func Build(ctx context.Context, dir string) (Programs, error) {
 	if before := os.Getenv(ProgramsEnv); before != "" {
 		p := Built(before)
-		for _, path := range []string{p.Masterd, p.Demo, p.Chat, p.Plain, p.Gin, p.Hostile} {
+		for _, path := range []string{p.Masterd, p.Demo, p.Chat, p.Plain, p.Answers, p.Gin, p.Hostile} {
 			if _, err := os.Stat(path); err != nil {
 				return Programs{}, fmt.Errorf("%s says where programs are: %w", ProgramsEnv, err)
 			}
@@ -67,7 +67,7 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 // Built are programs that were built before.
 func Built(dir string) Programs {
 	at := func(name string) string { return filepath.Join(dir, name) }
-	return Programs{Masterd: at("masterd"), Demo: at("demo-worker"), Chat: at("chat"), Plain: at("plain"), Gin: at("gin"), Hostile: at("hostile")}
+	return Programs{Masterd: at("masterd"), Demo: at("demo-worker"), Chat: at("chat"), Plain: at("plain"), Answers: at("answers"), Gin: at("gin"), Hostile: at("hostile")}
 }
 
 // Config is a configuration as YAML would have it; keys are those of the file.

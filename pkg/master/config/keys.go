@@ -313,8 +313,8 @@ func endKeys() []Key {
 				the log, in status and in history; a worker that is given less than a second may not get to say it.`},
 		{Path: "drain.signal", Versioned: true, Type: Text, Default: signalNone, Allowed: append([]string{signalNone}, signalNames()...),
 			Meaning: `The signal that has a worker of a kind other than sdk finish what it has and end, for programs that know how
-				to. With "none" masterd waits until the worker's connections are gone, or idle for a second, and sends
-				worker.stop_signal then. When drain.timeout is over worker.stop_signal is sent in any case.`},
+				to. With "none" masterd closes the worker's connections one at a time, each between two requests, and sends
+				worker.stop_signal when there are none. When drain.timeout is over worker.stop_signal is sent in any case.`},
 		{Path: "drain.command", Versioned: true, Type: Arguments, Example: `["/usr/sbin/haproxy-drain"]`,
 			Meaning: `A program that has such a worker finish, in the place of a signal, as the master's user.
 				MASTERD_WORKER_ID, MASTERD_WORKER_PID, MASTERD_WORKER_GENERATION and MASTERD_WORKER_VERSION say which. If

@@ -91,6 +91,16 @@ func (w *Worker) Foreground() string {
 	return ""
 }
 
+// SpeaksHTTP reports whether a listener is known to be HTTP: it is checked by that, or its
+// server knows nothing else.
+func (c *Config) SpeaksHTTP(listener string) bool {
+	switch c.Worker.Preset {
+	case "", presetNone, "haproxy", "php-fpm", "nginx": // they can speak others
+		return c.Health.HTTP != nil && c.Health.HTTP.Listener == listener
+	}
+	return true
+}
+
 // fill gives values that were not given what a preset, or the kind of the service, says.
 func (b *builder) fill(c *Config) {
 	set := func(path string, p *string, value, by string) {

@@ -50,7 +50,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func serve(t *testing.T, at string) (pid int, addr netip.AddrPort) {
+func serve(t testing.TB, at string) (pid int, addr netip.AddrPort) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], "serve", at)
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
@@ -72,7 +72,7 @@ func serve(t *testing.T, at string) (pid int, addr netip.AddrPort) {
 	return cmd.Process.Pid, netip.MustParseAddrPort(strings.TrimSpace(line))
 }
 
-func dial(t *testing.T, at netip.AddrPort) net.Conn {
+func dial(t testing.TB, at netip.AddrPort) net.Conn {
 	t.Helper()
 	c, err := net.Dial("tcp", at.String())
 	if err != nil {

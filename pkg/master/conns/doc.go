@@ -1,14 +1,20 @@
-// Package conns tells whether a worker that masterd cannot ask still has clients:
-// by the kernel's tables of connections, and by who has them open.
+// Package conns tells whether a worker that masterd cannot ask still has clients, by the
+// kernel's tables of connections and by who has them open, and closes its connections one
+// at a time, each at a moment at which nobody waits for anything.
 //
-// A connection counts as idle when nothing waits in it in either direction, what
-// went last was the worker's, and it has been quiet for a second; or for ten where the
-// kernel's clock cannot tell what went last. That is an HTTP connection between two
-// requests. It is also a stream of events that has nothing to say: of those the kernel
-// knows no more.
+// What the kernel tells of one moment is not enough for that: an answer that pauses looks
+// like a connection that waits for its next request. So a [Watch] remembers what it has
+// seen. A connection may be closed once it has had further requests after an answer, and
+// has been quiet since its last one for a multiple of the longest pause that was seen within
+// an answer on that service. One that was only ever answered once may be a stream, and is
+// left alone. So are connections that are not known to be HTTP: of those nobody can tell
+// from outside whether they are in the middle of something.
 //
-// The functions keep nothing and may be called from any goroutine. They read the tables of
-// the whole machine, which takes milliseconds, so they are called beside the loop.
+// Where descriptors may not be taken from a worker (pidfd_getfd(2) asks for what ptrace
+// does), [Of] looks for one moment at which all of its connections are idle.
+//
+// All functions may be called from any goroutine. They read the tables of the whole
+// machine, which takes milliseconds, so they are called beside the loop.
 package conns
 
 import "time"

@@ -17,6 +17,7 @@ type Socket struct {
 	State  uint8
 	UID    uint32
 	Inode  uint64 // zero: no process has it (not accepted yet, or closed)
+	Cookie uint64 // as SO_COOKIE; no other socket has it, ever
 	Unread uint32 // bytes that wait to be read; of one that listens, connections that wait
 	Unsent uint32 // bytes that the other end has not acknowledged
 	// Expires is how long the kernel's timer runs on: of one in TIME_WAIT, until it is
@@ -74,6 +75,7 @@ func parse(m []byte, q Query) (s Socket, ok bool) {
 		Flow:  Flow{address(m[0], m[8:24], m[4:6]), address(m[0], m[24:40], m[6:8])},
 		State: m[1], Unread: binary.NativeEndian.Uint32(m[56:]), Unsent: binary.NativeEndian.Uint32(m[60:]),
 		Expires: time.Duration(binary.NativeEndian.Uint32(m[52:])) * time.Millisecond,
+		Cookie:  uint64(binary.NativeEndian.Uint32(m[44:])) | uint64(binary.NativeEndian.Uint32(m[48:]))<<32,
 		UID:     binary.NativeEndian.Uint32(m[64:]), Inode: uint64(binary.NativeEndian.Uint32(m[68:])),
 	}
 	if q.Port != 0 && s.Local.Port() != q.Port {

@@ -3,6 +3,7 @@ package workers
 import (
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -31,13 +32,14 @@ type activated struct {
 	former    Process       // what was started, while another process is the worker
 	replaced  chan struct{} // closed when another process has taken the place of an adopted one; nil: it was started
 	mains     mainChanges
-	saysReady bool          // READY=1
-	says      string        // the last STATUS
-	errno     int           // the last ERRNO
-	access    notify.Access // the last NOTIFYACCESS
-	draining  func()        // ends the wait for its clients; nil: there is none
-	waits     string        // what it has yet to bind, as last told
-	listens   func() bool   // it does where it is to; nil: it was started with what listens
+	saysReady bool                  // READY=1
+	says      string                // the last STATUS
+	errno     int                   // the last ERRNO
+	access    notify.Access         // the last NOTIFYACCESS
+	draining  func()                // ends the wait for its clients; nil: there is none
+	left      atomic.Pointer[looks] // what it has open, as of the last look; nil: nobody looks
+	waits     string                // what it has yet to bind, as last told
+	listens   func() bool           // it does where it is to; nil: it was started with what listens
 }
 
 func (a *activated) register() {}
@@ -310,7 +312,7 @@ func (a *activated) leads() int {
 
 // describe shows the worker's STATUS as a line for people.
 func (a *activated) describe(aw *api.Worker) {
-	aw.Uncounted = true
+	aw.Uncounted, aw.Clients = true, a.describeClients()
 	aw.Says = strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '
@@ -329,7 +331,7 @@ func (a *activated) exitText(exit proc.Exit) string {
 	return text
 }
 
-func (a *activated) cut(proc.Exit) rollout.Cut { return rollout.Cut{Unknown: true} }
+func (a *activated) cut(exit proc.Exit) rollout.Cut { return cutOf(a.left.Load(), exit) }
 
 func (a *activated) forget() {
 	a.signalled()

@@ -4,13 +4,11 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"net/netip"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/master/config"
-	"github.com/masterd/masterd/pkg/master/conns"
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
@@ -22,24 +20,19 @@ import (
 //  2. If the program has a way to drain (drain.signal, drain.command), it is used. The
 //     signal goes to the worker's process alone: a server with children passes it on as it
 //     should be. A stop signal goes to the whole group, because it must reach everybody.
-//  3. Else the master watches the worker's connections from the kernel's side (package
-//     conns) until its clients are gone or wait for nothing, and sends the stop signal.
-//     Towards the end of the drain any moment will do at which nobody waits for an answer.
+//  3. Else the master closes the worker's connections one at a time (letGo), and sends the stop
+//     signal when there are none left. Where it may not do that, it watches them until
+//     its clients are gone or wait for nothing, all at one moment. Towards the end of the drain
+//     any moment will do then at which nobody waits for an answer.
 //
-// The machine stops a worker that is still there at the end of its drain.
+// The machine stops a worker that is still there at the end of its drain. What it has open is
+// looked at until it has ended, so that what was cut can be said.
 
 const (
 	// settleWait bounds the wait for connections that are on their way to a worker: one
 	// that does not accept them now never will.
 	settleWait = 2 * time.Second
-	// Between two looks at a worker's connections; each is a little later than the
-	// one before.
-	settlePoll   = 10 * time.Millisecond
-	connsPoll    = 50 * time.Millisecond
-	connsPollMax = 250 * time.Millisecond
-	// hurryBefore is how long before the end of a drain, at most a quarter of it, any
-	// moment will do at which nobody is just waiting for an answer.
-	hurryBefore = 5 * time.Second
+	settlePoll = 10 * time.Millisecond
 	// askTimeout bounds a drain.command.
 	askTimeout = time.Minute
 )
@@ -55,9 +48,10 @@ func (a *activated) drain(c rollout.Drain) {
 	a.draining = cancel
 	drain := w.Generation.Config.Drain
 	over := set.Sockets.Quiesce(int(w.Slot))
-	gone := a.openConnections(c.Deadline)
+	clients := a.watchClients(c.Deadline)
 	ask := a.drainCommand()
 	set.Loop.Go(func() {
+		defer clients.count()
 		defer cancel()
 		quiescence, end := context.WithTimeout(ctx, settleWait)
 		waitUntil(quiescence, settlePoll, settlePoll, over)
@@ -74,7 +68,7 @@ func (a *activated) drain(c rollout.Drain) {
 			set.Loop.Post(func() { a.signalDrain(drain.Signal) })
 			return
 		default:
-			if !waitUntil(ctx, connsPoll, connsPollMax, gone) {
+			if !clients.letGo(ctx) {
 				return // its time is over, or it has ended
 			}
 		}
@@ -118,43 +112,6 @@ func (a *activated) drainCommand() func(context.Context) string {
 			return fmt.Sprintf("drain.command failed: %v", err)
 		}
 		return ""
-	}
-}
-
-// openConnections returns what tells, beside the loop, whether a worker can be ended for the
-// sake of its clients: they are gone, or ask for nothing. Towards the deadline a moment will do at which nobody
-// waits for an answer. What cannot be known counts as somebody.
-func (a *activated) openConnections(deadline time.Time) (none func() bool) {
-	set, w := a.set, a.Worker
-	id, leader := uint64(w.ID), a.leads()
-	var at []netip.AddrPort
-	var paths []string
-	places, err := set.Sockets.Places(int(w.Slot), w.Generation.Names())
-	for _, p := range places {
-		if p.Path != "" {
-			paths = append(paths, p.Path)
-		} else {
-			at = append(at, p.At)
-		}
-	}
-	log := set.Log.With(set.Fields(w)...)
-	hurry := deadline.Add(-min(time.Until(deadline)/4, hurryBefore))
-	told := false
-	return func() bool {
-		var open conns.Open
-		why := err
-		if why == nil {
-			open, why = set.System.Conns(set.Processes(id, leader, set.System.Groups), at, paths)
-		}
-		if why != nil { // for now: one of its processes may be about to end
-			if !told {
-				log.Warn("whether a worker still has clients cannot be known; if it stays so, it is given all of its drain",
-					zap.Error(why))
-			}
-			told = true
-			return false
-		}
-		return open.Busy == 0 || open.Asked == 0 && !deadline.IsZero() && time.Now().After(hurry)
 	}
 }
 

@@ -94,6 +94,7 @@ type System struct {
 	Checker   func(config.Health) Checker
 	Groups    func() map[int][]int // processes by the group they are in
 	Conns     func(processes []int, at []netip.AddrPort, paths []string) (conns.Open, error)
+	Watch     *conns.Watch                                              // nil: connections cannot be closed one at a time
 	Has       func(processes []int, sockets []uint64) ([]uint64, error) // which of them they have open
 	Listening func(processes []int) ([]netip.AddrPort, error)           // on what they listen by TCP
 	Answer    func(bindsub.Options) (Calls, error)
