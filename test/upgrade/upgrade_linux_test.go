@@ -237,7 +237,15 @@ func (w *world) status() api.Status {
 func steady(st api.Status) string {
 	st.Now = time.Time{}
 	st.Master.Version, st.Master.Since = "", time.Time{}
-	st.RollbackTarget, st.Next = nil, nil // the version before does not tell of them
+	// The version before does not tell of these.
+	st.RollbackTarget, st.Next = nil, nil
+	for _, e := range []**api.Entry{&st.Last, &st.LastFailure, &st.LastCut} {
+		if *e != nil {
+			x := **e
+			x.VersionID, x.Began, x.Switched = "", time.Time{}, time.Time{}
+			*e = &x
+		}
+	}
 	if st.Rollout != nil {
 		r := *st.Rollout
 		r.Trace, r.Deadline = "", time.Time{} // each master's own; later by what the upgrade took
