@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"os"
 	"slices"
-	"syscall"
 	"time"
 	"unsafe"
 
@@ -16,16 +15,6 @@ import (
 	"github.com/masterd/masterd/pkg/ipc/fdpass"
 	"github.com/masterd/masterd/pkg/master/proc"
 )
-
-// awaitForks waits for processes that are being started here: until they execute their
-// program they have a copy of whatever was open, also of what is closed by now. The kernel
-// lets a parent go on shortly before it closes those copies, so that a moment is left in
-// which a port that the program has just closed is still taken.
-func awaitForks() {
-	syscall.ForkLock.RLock()
-	//lint:ignore SA2001 who starts a process has it until that has its program
-	syscall.ForkLock.RUnlock()
-}
 
 // handle decides about one call: it is done, it fails, or the kernel is to do it.
 func (r *Supervisor) handle(n *notification) (done bool, errno unix.Errno) {
@@ -37,20 +26,17 @@ func (r *Supervisor) handle(n *notification) (done bool, errno unix.Errno) {
 	case proc.CallListens:
 		return r.listens(caller, n, fd), 0
 	}
-	old, err := caller.socket(fd)
-	if err != nil {
+	at, ok := caller.sockaddr(uintptr(n.args[1]), int(uint32(n.args[2])))
+	if !ok {
+		return false, 0
+	}
+	var c call
+	if err := caller.look(fd, func(old int) { c, ok = called(old, at) }); err != nil {
 		if !errors.Is(err, unix.EBADF) && !errors.Is(err, unix.ESRCH) {
 			r.tell("what a worker binds cannot be looked at, and passes", zap.Error(err))
 		}
 		return false, 0
 	}
-	// At once, as the program may close its own and bind the address again when it is
-	// answered. If this close hangs, it is the program's own call that does.
-	defer func() {
-		fdpass.DiscardWait(nil, old)
-		awaitForks()
-	}()
-	c, ok := r.called(caller, n, old)
 	if !ok {
 		return false, 0
 	}
@@ -60,7 +46,7 @@ func (r *Supervisor) handle(n *notification) (done bool, errno unix.Errno) {
 		r.o.Fact(Refused{refusal})
 		return false, unix.EADDRINUSE
 	case name != "":
-		if err := r.substitute(caller, n, fd, old, name); err != nil {
+		if err := r.substitute(caller, n, fd, c.options, name); err != nil {
 			r.o.Fact(Refused{fmt.Sprintf("it could not be given its slot of listener %s: %v", name, err)})
 			return false, unix.EADDRINUSE
 		}
@@ -82,33 +68,25 @@ func (r *Supervisor) handle(n *notification) (done bool, errno unix.Errno) {
 	return false, 0
 }
 
-// called reads what a bind of a TCP socket asks for; false: it is none.
-func (r *Supervisor) called(caller thread, n *notification, old int) (c call, ok bool) {
-	option := func(level, name int) int {
-		v, err := unix.GetsockoptInt(old, level, name)
-		if err != nil {
-			return -1
-		}
-		return v
-	}
-	family := option(unix.SOL_SOCKET, unix.SO_DOMAIN)
-	protocol := option(unix.SOL_SOCKET, unix.SO_PROTOCOL)
-	if option(unix.SOL_SOCKET, unix.SO_TYPE) != unix.SOCK_STREAM || family != unix.AF_INET && family != unix.AF_INET6 ||
+// called is what a bind of a TCP socket asks for; false: it is none.
+func called(old int, at netip.AddrPort) (c call, ok bool) {
+	family := option(old, unix.SOL_SOCKET, unix.SO_DOMAIN)
+	protocol := option(old, unix.SOL_SOCKET, unix.SO_PROTOCOL)
+	if option(old, unix.SOL_SOCKET, unix.SO_TYPE) != unix.SOCK_STREAM ||
 		protocol != unix.IPPROTO_TCP && protocol != unix.IPPROTO_MPTCP {
 		return c, false
 	}
-	at, ok := caller.sockaddr(uintptr(n.args[1]), int(uint32(n.args[2])))
-	if !ok {
-		return c, false
-	}
 	c = call{at: netip.AddrPortFrom(at.Addr().Unmap(), at.Port()), six: family == unix.AF_INET6,
-		reuse: option(unix.SOL_SOCKET, unix.SO_REUSEPORT) == 1}
-	c.dual = c.six && at.Addr() == netip.IPv6Unspecified() && option(unix.IPPROTO_IPV6, unix.IPV6_V6ONLY) == 0
+		reuse: option(old, unix.SOL_SOCKET, unix.SO_REUSEPORT) == 1}
+	for _, o := range inherited {
+		c.options = append(c.options, option(old, o.level, o.name))
+	}
+	c.dual = c.six && at.Addr() == netip.IPv6Unspecified() && option(old, unix.IPPROTO_IPV6, unix.IPV6_V6ONLY) == 0
 	return c, true
 }
 
 // substitute puts the worker's slot in the place of the socket that it binds.
-func (r *Supervisor) substitute(caller thread, n *notification, fd, old int, name string) error {
+func (r *Supervisor) substitute(caller thread, n *notification, fd int, options []int, name string) error {
 	slot, held, err := r.o.Give(name)
 	if err != nil {
 		return err
@@ -125,7 +103,7 @@ func (r *Supervisor) substitute(caller thread, n *notification, fd, old int, nam
 			return os.NewSyscallError("fcntl", err)
 		}
 	}
-	inherit(old, slot)
+	inherit(options, slot)
 	id := n.id
 	if err := r.ioctl(unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&id)); err != nil {
 		return err // the caller is gone
@@ -157,12 +135,10 @@ var inherited = []struct{ level, name int }{
 }
 
 // inherit gives the slot what the program has set on its socket.
-func inherit(old, slot int) {
-	for _, o := range inherited {
-		was, err1 := unix.GetsockoptInt(old, o.level, o.name)
-		is, err2 := unix.GetsockoptInt(slot, o.level, o.name)
-		if err1 == nil && err2 == nil && was != is {
-			_ = unix.SetsockoptInt(slot, o.level, o.name, was)
+func inherit(options []int, slot int) {
+	for i, o := range inherited {
+		if is := option(slot, o.level, o.name); options[i] != noOption && is != noOption && is != options[i] {
+			_ = unix.SetsockoptInt(slot, o.level, o.name, options[i])
 		}
 	}
 }

@@ -12,6 +12,8 @@ type call struct {
 	six   bool // the socket is of AF_INET6
 	dual  bool // and takes IPv4 too
 	reuse bool // it has SO_REUSEPORT
+	// options are what a slot takes over of what the program has set; noOption: it has none such
+	options []int
 }
 
 // match says which listener a bind asks for. A program may ask for
