@@ -101,14 +101,15 @@ func (set *Set) run(w *Worker, as *version.User, pid *atomic.Int64) {
 		set.Contain.Remove(uint64(w.ID)) // it is not in there
 	}
 	if err != nil {
+		w.output.Finish() // here, as it waits for whoever reads all output
 		set.Loop.Post(func() { set.startFailed(w, err) })
 		return
 	}
+	pid.Store(int64(p.PID()))
+	w.output.Started()
+	begun, _ := process.Begun(p.PID())
 	set.Loop.PostOr(func() {
-		w.process = p
-		w.begun, _ = process.Begun(p.PID())
-		pid.Store(int64(p.PID()))
-		w.output.Started()
+		w.process, w.begun = p, begun
 		set.Log.Info("worker started", set.Fields(w)...)
 		if w.killed {
 			set.Signal(w.ID, true, "it was given up while it was being started")
@@ -160,9 +161,6 @@ func (set *Set) awaitEnd(w *Worker, p Process, replaced <-chan struct{}) {
 
 // startFailed forgets a worker whose process could not be started.
 func (set *Set) startFailed(w *Worker, err error) {
-	if w.output != nil {
-		w.output.Finish()
-	}
 	close(w.finished)
 	delete(set.workers, w.ID)
 	w.kind.forget()
