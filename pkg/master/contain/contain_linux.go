@@ -62,12 +62,10 @@ func Clean(runtimeDir string) (was bool, err error) {
 // Cgroup is the directory of the service's cgroup; empty: there is none.
 func (w *Workers) Cgroup() string { return w.group }
 
-// Cgroups are those in which workers are: that in use first, and those of earlier masters
+// Cgroups are those in which workers may be: that in use first, and those of earlier masters
 // that were started elsewhere; of scopes it is what their paths begin with. The next
-// master is to look into all of them.
-func (w *Workers) Cgroups() []string {
-	return slices.DeleteFunc(w.groups(), func(dir string) bool { return len(partsOf(dir)) == 0 })
-}
+// master is to look into all of them. None is looked into here: the master's loop asks.
+func (w *Workers) Cgroups() []string { return w.groups() }
 
 // Why says why there is no cgroup.
 func (w *Workers) Why() string { return w.why }

@@ -437,7 +437,7 @@ func TestCgroupOfAnEarlierMaster(t *testing.T) {
 	next := Open(Options{RuntimeDir: w.opt.RuntimeDir, Before: []string{elsewhere}, Marked: marked(t)})
 	// One more takeover, from the first one's cgroup: none is forgotten.
 	before := next.Cgroups()
-	if want := []string{w.group, elsewhere}; !slices.Equal(before, want) {
+	if want := append(w.groups(), elsewhere); !slices.Equal(before, want) {
 		t.Errorf("the next master looks into %v, want %v", before, want)
 	}
 	next = Open(Options{RuntimeDir: w.opt.RuntimeDir, Before: before, Marked: marked(t)})

@@ -51,7 +51,7 @@ type Live struct {
 	Active      LiveDeployment   `json:"active"`
 	Revision    uint64           `json:"revision,omitempty"` // of what workers have kept, the last one
 	Cgroup      string           `json:"cgroup,omitempty"`   // the directory of the service's, with those of its workers in it
-	Cgroups     []string         `json:"cgroups,omitempty"`  // that, what the paths of scopes begin with, and those of earlier masters in which workers still are; none: see Cgroup
+	Cgroups     []string         `json:"cgroups,omitempty"`  // that, what the paths of scopes begin with, and those of earlier masters in which workers may be; none: see Cgroup
 	PID         int              `json:"pid,omitempty"`      // of the master that wrote it
 	Upgrade     *LiveUpgrade     `json:"upgrade,omitempty"`  // another masterd takes its place, or has done so just now
 }
