@@ -119,6 +119,7 @@ type Takeover struct {
 	first     rollout.Worker     // numbers up to this one are theirs
 	file      liveFile           // what the next one is left
 	successor *successor         // another masterd takes this one's place
+	proving   <-chan struct{}    // closed when the keeper knows that this one is proven; nil: it is not told yet
 	upgrade   *state.LiveUpgrade // that, or the one that this masterd has come by until it has proved itself
 }
 

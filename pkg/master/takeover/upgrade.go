@@ -119,8 +119,11 @@ func (t *Takeover) MayEnd() bool {
 // over.
 func (t *Takeover) Successor() string { return t.successor.program }
 
-// Guard has the keeper stand by.
+// Guard has the keeper stand by. The loop has ended.
 func (t *Takeover) Guard() {
+	if t.proving != nil {
+		<-t.proving // or this guard would be ended, too
+	}
 	dir, err := os.Getwd()
 	if err != nil {
 		dir = "/" // it is gone
@@ -157,19 +160,27 @@ func (t *Takeover) Begin() {
 }
 
 // Proven tells the keeper, and who else supervises masterd, that this master has lived for a
-// while: nobody has to stand by any more.
+// while: nobody has to stand by any more. The keeper's answer is waited for beside the loop.
 func (t *Takeover) Proven() {
+	if t.Leaving() {
+		return // for the next master a guard is wanted
+	}
 	t.upgrade = nil
-	if err := t.Keeper.Unguard(); err != nil {
-		t.Log.Warn("the keeper cannot be told that this masterd is well; it stands by for its time", zap.Error(err),
-			zap.Duration("for", GuardTime))
-		time.AfterFunc(GuardTime, func() { t.Loop.Post(t.Notices.PassPidfds) }) // it began before this masterd
-		return
-	}
-	if err := keeper.Unguarded(t.Report); err != nil {
-		t.Log.Warn("who supervises this masterd cannot be told that the keeper does not stand by any more", zap.Error(err))
-	}
-	t.Notices.PassPidfds()
+	told := make(chan struct{})
+	t.proving = told
+	t.Loop.Go(func() {
+		defer close(told)
+		if err := t.Keeper.Unguard(); err != nil {
+			t.Log.Warn("the keeper cannot be told that this masterd is well; it stands by for its time", zap.Error(err),
+				zap.Duration("for", GuardTime))
+			time.AfterFunc(GuardTime, func() { t.Loop.Post(t.Notices.PassPidfds) }) // it began before this masterd
+			return
+		}
+		if err := keeper.Unguarded(t.Report); err != nil {
+			t.Log.Warn("who supervises this masterd cannot be told that the keeper does not stand by any more", zap.Error(err))
+		}
+		t.Loop.Post(t.Notices.PassPidfds)
+	})
 }
 
 // RecordTakeover writes into the history how this master has come after another one: only
