@@ -46,10 +46,16 @@ func (m *Machine) automaticNow() bool {
 
 // delay remembers the newest automatic request until its time comes.
 func (m *Machine) delay(ev ReloadAsked) {
-	if old := m.automatic.delayed; old != nil {
-		m.refuse(old.Req, Superseded, "a newer automatic reload took the place of this one while it was held back")
-	}
+	m.endDelayed(Superseded, "a newer automatic reload took the place of this one while it was held back")
 	m.automatic.delayed = &ev
+}
+
+// endDelayed answers what is held back: it will not start.
+func (m *Machine) endDelayed(code Code, why string) {
+	if d := m.automatic.delayed; d != nil {
+		m.automatic.delayed = nil
+		m.refuse(d.Req, code, why)
+	}
 }
 
 // startDelayed starts what was held back, once nothing speaks against it.
@@ -139,10 +145,7 @@ func (m *Machine) holdAsked(ev HoldAsked) {
 	m.save() // not waited for: it holds from now on
 	m.note("hold", ev.By, ev.Why)
 	m.done(ev.Req, "reloads are refused from now on; `masterd unhold` allows them again")
-	if d := m.automatic.delayed; d != nil {
-		m.automatic.delayed = nil
-		m.refuse(d.Req, Held, "reloads are held by "+who(ev.By, Person)+because(ev.Why))
-	}
+	m.endDelayed(Held, "reloads are held by "+who(ev.By, Person)+because(ev.Why))
 }
 
 func (m *Machine) unholdAsked(ev UnholdAsked) {

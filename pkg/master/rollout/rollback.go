@@ -5,8 +5,17 @@ import "slices"
 // rollbackAsked goes back in one step, whatever is going on: a candidate that
 // has not had the traffic is given up, traffic that has moved returns to the
 // parked generation, and only when nothing warm is there a kept version is
-// started anew.
+// started anew. An automatic reload that is held back ends with it, or it would begin now
+// and go forward again; a change that comes later is another one.
 func (m *Machine) rollbackAsked(ev RollbackAsked) {
+	try, bake := m.try, m.bake
+	m.goBack(ev)
+	if m.try != try || m.bake != bake { // it was not refused
+		m.endDelayed(Superseded, "it was held back, and "+who(ev.By, ev.Origin)+" asked for a rollback meanwhile"+because(ev.Why))
+	}
+}
+
+func (m *Machine) goBack(ev RollbackAsked) {
 	by := who(ev.By, ev.Origin)
 	if ev.Version != "" && ev.To == nil {
 		m.refuse(ev.Req, Invalid, "version "+ev.Version+" is not kept; `masterd versions` lists what a rollback can go to")

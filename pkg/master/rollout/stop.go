@@ -82,10 +82,7 @@ func (m *Machine) clearForStop(by string, announced bool) {
 	if m.scale != nil {
 		m.endScale(Failed, nil, because)
 	}
-	if d := m.automatic.delayed; d != nil {
-		m.automatic.delayed = nil
-		m.refuse(d.Req, Failed, because)
-	}
+	m.endDelayed(Failed, because)
 	for _, w := range m.steering.waiters {
 		w.reply.Code, w.reply.Reason = Failed, sentence("it was under way and not confirmed: "+because)
 		m.reply(w.reply)

@@ -91,7 +91,7 @@ func (w *world) leads(ev Event) func([]Command) {
 			}
 		}
 		ask, ok := ev.(RollbackAsked)
-		if !ok || ask.Version != "" {
+		if !ok {
 			return
 		}
 		var answer Reply
@@ -101,12 +101,19 @@ func (w *world) leads(ev Event) func([]Command) {
 			}
 		}
 		refused := answer.Code != 0 && answer.Code != Done
-		switch try := w.m.try; {
+		try := w.m.try
+		if !refused && (w.m.automatic.delayed != nil || try != nil && try != before && try.what == "reload") {
+			w.fail("a rollback does not end a reload that was held back")
+		}
+		if ask.Version != "" {
+			return
+		}
+		switch {
 		case refused != (said.Refused != ""):
 			w.fail("a rollback was said to lead to %+v, and is answered %+v", said, answer)
 		case refused:
 		case said.Generation != 0:
-			if w.m.active == nil || w.m.active.id != said.Generation || try != nil && try == before {
+			if w.m.active == nil || w.m.active.id != said.Generation || try != nil {
 				w.fail("a rollback was said to lead to generation %d, and does not", said.Generation)
 			}
 		case try == nil || try.what != "rollback" || *try.version != said.Version:
