@@ -3,35 +3,91 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
+	"runtime"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
+	"golang.org/x/sys/unix"
 )
 
-// turn gives what makes a masterd that is built with the tag masterd_turns measure its
-// loop. Once a second it writes how many turns there were and how long they took, in
-// nanoseconds, to the file that MASTERD_TURNS names, and how long what they did took at most.
-func turn() func(what string, took time.Duration) {
+// turns is what a masterd that is built with the tag masterd_turns measures of its loop. All
+// times are in nanoseconds.
+type turns struct {
+	Turns int64     `json:"turns"`
+	Wall  quantiles `json:"wall"`
+	Own   quantiles `json:"own"`
+	CPU   quantiles `json:"cpu"`
+	// Longest has, by what was done, the turn with the most time of its own.
+	Longest map[string]took `json:"longest"`
+	// Waits says how often a turn has waited for another goroutine, by the functions that
+	// waited, the innermost first. Many of the same name are many places.
+	Waits map[string]int64 `json:"waits"`
+}
+
+type quantiles struct {
+	P50  int64 `json:"p50"`
+	P99  int64 `json:"p99"`
+	P999 int64 `json:"p99.9"`
+	Max  int64 `json:"max"`
+}
+
+// processors is how many goroutines may run at one time. With as many as there are processors a
+// goroutine that comes back from the kernel waits for others that have theirs and wait for the
+// kernel's, and nobody counts that time. With more it waits there itself, and the kernel counts.
+const processors = 32
+
+// took is how long one turn took: by the clock; without the time in which its thread could
+// have run and waited for a processor; and on a processor. Between the last two it was
+// blocked: in the kernel, by another goroutine, or while the world stood still for a
+// collection of garbage.
+type took struct {
+	Wall int64 `json:"wall"`
+	Own  int64 `json:"own"`
+	CPU  int64 `json:"cpu"`
+}
+
+// turn gives what makes the turns of such a masterd's loop, and measures them. Once a second
+// it writes them to the file that MASTERD_TURNS names.
+func turn() func(do func(), what func() string) {
 	file := os.Getenv("MASTERD_TURNS")
 	if file == "" {
 		return nil
 	}
-	all := hdrhistogram.New(1, time.Minute.Nanoseconds(), 3)
-	longest := map[string]time.Duration{}
+	runtime.SetBlockProfileRate(1)
+	runtime.GOMAXPROCS(processors)
+	wall, own, cpu := histogram(), histogram(), histogram()
+	longest := map[string]took{}
+	var thread *os.File
 	var written time.Time
-	return func(what string, took time.Duration) {
-		longest[what] = max(longest[what], took)
-		_ = all.RecordValue(max(1, min(took, time.Minute).Nanoseconds()))
+	return func(do func(), what func() string) {
+		if thread == nil { // the kernel counts by threads: from now on the loop's goroutine has one of its own
+			runtime.LockOSThread()
+			var err error
+			if thread, err = os.Open("/proc/thread-self/schedstat"); err != nil {
+				panic(err)
+			}
+		}
+		waited, ran, begun := delay(thread), processor(), time.Now()
+		do()
+		t := took{Wall: time.Since(begun).Nanoseconds()}
+		t.CPU = min(processor()-ran, t.Wall)
+		t.Own = max(t.Wall-(delay(thread)-waited), t.CPU)
+		record(wall, t.Wall)
+		record(own, t.Own)
+		record(cpu, t.CPU)
+		if name := what(); t.Own >= longest[name].Own {
+			longest[name] = t
+		}
 		if time.Since(written) < time.Second {
 			return
 		}
 		written = time.Now()
-		text, err := json.Marshal(map[string]any{
-			"turns": all.TotalCount(), "p50": all.ValueAtQuantile(50), "p99": all.ValueAtQuantile(99),
-			"p99.9": all.ValueAtQuantile(99.9), "longest": longest,
-		})
+		text, err := json.Marshal(turns{wall.TotalCount(), of(wall), of(own), of(cpu), longest, waits()})
 		if err == nil {
 			err = os.WriteFile(file+".new", text, 0o600)
 		}
@@ -39,4 +95,55 @@ func turn() func(what string, took time.Duration) {
 			_ = os.Rename(file+".new", file)
 		}
 	}
+}
+
+func histogram() *hdrhistogram.Histogram { return hdrhistogram.New(1, time.Minute.Nanoseconds(), 3) }
+
+func record(h *hdrhistogram.Histogram, ns int64) {
+	_ = h.RecordValue(max(1, min(ns, time.Minute.Nanoseconds())))
+}
+
+func of(h *hdrhistogram.Histogram) quantiles {
+	return quantiles{h.ValueAtQuantile(50), h.ValueAtQuantile(99), h.ValueAtQuantile(99.9), h.Max()}
+}
+
+// processor is how long the thread has run.
+func processor() int64 {
+	var t unix.Timespec
+	_ = unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t)
+	return t.Nano()
+}
+
+// delay is how long the thread could have run and waited for a processor.
+func delay(schedstat *os.File) (ns int64) {
+	var buf [64]byte
+	n, _ := schedstat.ReadAt(buf[:], 0)
+	if fields := bytes.Fields(buf[:n]); len(fields) >= 2 {
+		ns, _ = strconv.ParseInt(string(fields[1]), 10, 64)
+	}
+	return ns
+}
+
+// waits are those of turns, of all that the runtime has seen.
+func waits() map[string]int64 {
+	all := map[string]int64{}
+	n, _ := runtime.BlockProfile(nil)
+	records := make([]runtime.BlockProfileRecord, n+50)
+	if n, ok := runtime.BlockProfile(records); ok {
+		records = records[:n]
+	}
+	for _, r := range records {
+		var names []string
+		frames := runtime.CallersFrames(r.Stack())
+		for more := true; more; {
+			var f runtime.Frame
+			f, more = frames.Next()
+			if strings.HasPrefix(f.Function, "main.turn.func") {
+				all[strings.Join(names, " < ")] += r.Count
+				break
+			}
+			names = append(names, f.Function[strings.LastIndexByte(f.Function, '/')+1:])
+		}
+	}
+	return all
 }

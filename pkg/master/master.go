@@ -59,15 +59,15 @@ type Options struct {
 	Degraded string                                    // non-empty: why Config is not what the file says
 	// the directory whose index the service is entered in; empty: none
 	Index     string
-	Remember  func(*config.Config) error            // keeps one that was taken into force; nil: nobody does
-	Self      takeover.Self                         // how this process was started; no program: no upgrades
-	Restored  string                                // who was to take this one's place and died; empty: nobody
-	Report    *os.File                              // who else supervises masterd, see keeper.Reporter; nil: nobody
-	Given     []listen.Given                        // listening sockets of the service manager's
-	Effect    func(command string)                  // called before each command is carried out; for tests
-	Turn      func(what string, took time.Duration) // told of each turn of the loop; for tests, nil: nobody
-	HookEnv   []string                              // what hooks are given besides the facts: PATH and the like
-	WorkerEnv map[string]string                     // of the master's environment: where credentials are
+	Remember  func(*config.Config) error          // keeps one that was taken into force; nil: nobody does
+	Self      takeover.Self                       // how this process was started; no program: no upgrades
+	Restored  string                              // who was to take this one's place and died; empty: nobody
+	Report    *os.File                            // who else supervises masterd, see keeper.Reporter; nil: nobody
+	Given     []listen.Given                      // listening sockets of the service manager's
+	Effect    func(command string)                // called before each command is carried out; for tests
+	Turn      func(do func(), what func() string) // makes a turn of the loop, and may ask what it was; for tests
+	HookEnv   []string                            // what hooks are given besides the facts: PATH and the like
+	WorkerEnv map[string]string                   // of the master's environment: where credentials are
 }
 
 // Master is one service's master.

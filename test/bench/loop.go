@@ -22,11 +22,20 @@ import (
 
 // turns are what a masterd with the tag masterd_turns has measured of its loop.
 type turns struct {
-	Turns   int64                    `json:"turns"`
-	P50     time.Duration            `json:"p50"`
-	P99     time.Duration            `json:"p99"`
-	P999    time.Duration            `json:"p99.9"`
-	Longest map[string]time.Duration `json:"longest"` // by what was done
+	Turns          int64
+	Wall, Own, CPU quantiles
+	Longest        map[string]struct{ Wall, Own, CPU time.Duration } // by what was done
+	Waits          map[string]int64                                  // for other goroutines, by the functions that waited
+}
+
+type quantiles struct {
+	P50, P99 time.Duration
+	P999     time.Duration `json:"p99.9"`
+	Max      time.Duration
+}
+
+func (q quantiles) String() string {
+	return fmt.Sprintf("p50 %s, p99 %s, p99.9 %s, longest %s", q.P50, q.P99, q.P999, q.Max)
 }
 
 // benchLoop measures how long the master's loop, which owns all of its state, is busy with
@@ -46,10 +55,17 @@ func benchLoop(ctx context.Context, p service.Programs, reloads int) error {
 		if err != nil {
 			return err
 		}
-		fmt.Printf("loop: %s: %d turns, p50 %s, p99 %s, p99.9 %s; the longest:\n", kind, got.Turns, got.P50, got.P99, got.P999)
-		long := slices.SortedFunc(maps.Keys(got.Longest), func(a, b string) int { return cmp.Compare(got.Longest[b], got.Longest[a]) })
+		fmt.Printf("loop: %s: %d turns by the clock: %s\n", kind, got.Turns, got.Wall)
+		fmt.Printf("loop: %s: on a processor: %s\n", kind, got.CPU)
+		fmt.Printf("loop: %s: without waiting for a processor: %s; the longest:\n", kind, got.Own)
+		long := slices.SortedFunc(maps.Keys(got.Longest), func(a, b string) int { return cmp.Compare(got.Longest[b].Own, got.Longest[a].Own) })
 		for _, what := range long[:min(len(long), 5)] {
-			fmt.Printf("loop: %s: %s: %s\n", kind, got.Longest[what], strings.ReplaceAll(what, "github.com/masterd/masterd/pkg/", ""))
+			t := got.Longest[what]
+			fmt.Printf("loop: %s: %s, of it %s on the processor, by the clock %s: %s\n", kind, t.Own, t.CPU, t.Wall,
+				strings.ReplaceAll(what, "github.com/masterd/masterd/pkg/", ""))
+		}
+		for _, where := range slices.Sorted(maps.Keys(got.Waits)) {
+			fmt.Printf("loop: %s: waits for another goroutine, %d times: %s\n", kind, got.Waits[where], where)
 		}
 	}
 	return nil
