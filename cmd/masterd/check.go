@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"slices"
 
@@ -39,7 +40,23 @@ func (a *app) check(cmd *cobra.Command) error {
 	if err != nil {
 		return &exit{exitUsage, err.Error()}
 	}
-	var f findings
+	f := a.try(cmd.Context(), cfg)
+	fmt.Fprintf(a.err, "masterd: %s\n", f.verdict(file, cfg))
+	for _, line := range slices.Concat(f.wrong, f.notes) {
+		fmt.Fprintf(a.err, "masterd: %s\n", cleanLines(line))
+	}
+	if _, err := fmt.Fprint(a.out, config.Effective(cfg)); err != nil {
+		return exitf(exitFailed, "writing the configuration: %v", err)
+	}
+	if len(f.wrong) > 0 {
+		return &exit{code: exitUsage}
+	}
+	return nil
+}
+
+// try tries what can be tried of a configuration.
+func (a *app) try(ctx context.Context, cfg *config.Config) *findings {
+	f := &findings{}
 	for _, w := range slices.Concat(cfg.Warnings(), check.Kind(cfg), check.Trust(cfg)) {
 		f.note("warning: %s", w)
 	}
@@ -53,22 +70,12 @@ func (a *app) check(cmd *cobra.Command) error {
 	if err := check.Store(cfg); err != nil {
 		f.bad("state_dir: %v", err)
 	}
-	a.tryWorkers(cmd.Context(), cfg, &f)
+	a.tryWorkers(ctx, cfg, f)
 	if err := state.TryDirs(cfg.RuntimeDir, cfg.StateDir); err != nil {
 		f.bad("%v", err)
 	}
-	a.tryListeners(cmd.Context(), cfg, &f)
-	fmt.Fprintf(a.err, "masterd: %s\n", f.verdict(file, cfg))
-	for _, line := range slices.Concat(f.wrong, f.notes) {
-		fmt.Fprintf(a.err, "masterd: %s\n", cleanLines(line))
-	}
-	if _, err := fmt.Fprint(a.out, config.Effective(cfg)); err != nil {
-		return exitf(exitFailed, "writing the configuration: %v", err)
-	}
-	if len(f.wrong) > 0 {
-		return &exit{code: exitUsage}
-	}
-	return nil
+	a.tryListeners(ctx, cfg, f)
+	return f
 }
 
 // findings are what a check has found, a line each.

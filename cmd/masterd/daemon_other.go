@@ -26,6 +26,8 @@ func startMaster(daemonOptions) (daemon, error) { return nil, needsLinux() }
 
 func (a *app) run(context.Context, bool) error { return needsLinux() }
 
+func (a *app) firstLook(context.Context, []string, drafting, bool) error { return needsLinux() }
+
 func reopenLogs(context.Context, *api.Client) (int, error) { return 0, needsLinux() }
 
 func (a *app) prove(bool) error { return needsLinux() }

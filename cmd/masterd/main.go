@@ -31,14 +31,16 @@ func main() {
 // app is the command line with all that it takes from its surroundings, so
 // that tests can give it others.
 type app struct {
-	out, err  io.Writer
-	env       func(string) string
-	environ   func() []string
-	uid       int // effective
-	now       func() time.Time
-	terminal  func() (width, height int, ok bool) // of out; not ok: it is none
-	interrupt func(context.Context) (context.Context, context.CancelFunc)
-	start     func(daemonOptions) (daemon, error)
+	in          io.Reader
+	out, err    io.Writer
+	env         func(string) string
+	environ     func() []string
+	uid         int // effective
+	now         func() time.Time
+	terminal    func() (width, height int, ok bool) // of out; not ok: it is none
+	interactive func() bool                         // somebody is there who can be asked
+	interrupt   func(context.Context) (context.Context, context.CancelFunc)
+	start       func(daemonOptions) (daemon, error)
 
 	trusted     trust.Owners // who is believed besides root and uid
 	systemDir   string       // where services of root have their runtime directories
@@ -51,13 +53,14 @@ type app struct {
 
 func newApp() *app {
 	return &app{
-		out: os.Stdout, err: os.Stderr,
+		in: os.Stdin, out: os.Stdout, err: os.Stderr,
 		env: os.Getenv, environ: os.Environ, uid: os.Geteuid(),
 		now: time.Now,
 		terminal: func() (int, int, bool) {
 			width, height, err := term.GetSize(int(os.Stdout.Fd()))
 			return width, height, err == nil
 		},
+		interactive: func() bool { return term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd())) },
 		// An operator who goes away changes nothing: the master is not told.
 		interrupt: func(ctx context.Context) (context.Context, context.CancelFunc) {
 			return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)

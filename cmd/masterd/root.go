@@ -76,7 +76,7 @@ running one.`,
 		&cobra.Group{ID: groupOther, Title: "Others:"},
 	)
 	root.AddCommand(
-		a.runCommand(), a.checkCommand(), a.stopCommand(), a.scaleCommand(), a.upgradeCommand(), a.proveCommand(),
+		a.runCommand(), a.initCommand(), a.checkCommand(), a.stopCommand(), a.scaleCommand(), a.upgradeCommand(), a.proveCommand(),
 		a.reloadCommand(), a.rollbackCommand(), a.promoteCommand(), a.abortCommand(), a.holdCommand(), a.unholdCommand(), a.versionsCommand(),
 		a.statusCommand(), a.listCommand(), a.historyCommand(), a.eventsCommand(), a.logsCommand(),
 		a.versionCommand(), a.completionCommand(), a.manCommand(), a.sweepCommand(), a.importCommand(),

@@ -89,13 +89,14 @@ func (a *app) run(ctx context.Context, strict bool) error {
 		return startError(err)
 	}
 	signals.pass(d)
-	switch code := d.Run(ctx); code {
-	case exitDone:
-		return nil
-	case master.Replaced:
+	code := d.Run(ctx)
+	if code == master.Replaced {
 		program, self := d.Successor()
 		return becomes(program, self, o.Report)
-	default:
+	}
+	endLook(file) // if it was one
+	if code != exitDone {
 		return &exit{code: code} // the log said why
 	}
+	return nil
 }

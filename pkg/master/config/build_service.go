@@ -9,9 +9,9 @@ import (
 	"strings"
 )
 
-// maxRuntimeDir bounds the path of the runtime directory, in bytes: sockets
+// MaxRuntimeDir bounds the path of the runtime directory, in bytes: sockets
 // with names of up to 19 bytes are made in it, and the kernel takes 107 in all.
-const maxRuntimeDir = 107 - 1 - 19
+const MaxRuntimeDir = 107 - 1 - 19
 
 // maxService is the longest name of a service, in bytes.
 const maxService = 32
@@ -41,8 +41,8 @@ func (b *builder) service(c *Config) {
 		}
 		c.StateDir = filepath.Join(base, c.Service)
 	}
-	if len(c.RuntimeDir) > maxRuntimeDir {
-		b.add("runtime_dir", fmt.Sprintf("%s has %d bytes; at most %d are allowed, as paths of sockets are short", c.RuntimeDir, len(c.RuntimeDir), maxRuntimeDir))
+	if len(c.RuntimeDir) > MaxRuntimeDir {
+		b.add("runtime_dir", fmt.Sprintf("%s has %d bytes; at most %d are allowed, as paths of sockets are short", c.RuntimeDir, len(c.RuntimeDir), MaxRuntimeDir))
 	}
 	if c.RuntimeDir == c.StateDir {
 		b.add("state_dir", "is the same as runtime_dir, which does not outlive a reboot")

@@ -85,7 +85,7 @@ func (h Host) RuntimeBases() (bases []string) {
 		bases = append(bases, filepath.Join(h.Runtime, own))
 	}
 	// No service can have this name. Paths of sockets are short.
-	if state := h.StateBase(); state != "" && len(state)+len("/.run/")+maxService <= maxRuntimeDir {
+	if state := h.StateBase(); state != "" && len(state)+len("/.run/")+maxService <= MaxRuntimeDir {
 		bases = append(bases, filepath.Join(state, ".run"))
 	}
 	return append(bases, filepath.Join(h.Temp, own))

@@ -80,6 +80,16 @@ func presetNames() []string {
 	return names
 }
 
+// PresetKind is the kind that a preset fills in; empty: there is no such preset.
+func PresetKind(name string) string {
+	for _, p := range presets() {
+		if p.name == name {
+			return p.kind
+		}
+	}
+	return ""
+}
+
 // Foreground says how the worker's program is kept from going into the background, by its
 // preset or by its name; empty: that is not known.
 func (w *Worker) Foreground() string {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/draft"
 )
 
 // Result is all that a file comes to.
@@ -59,9 +60,9 @@ func Import(path string, env []string, host config.Host) (*Result, error) {
 			if len(p.command) == 0 {
 				continue
 			}
-			p.Service = serviceName(p.Name, taken)
+			p.Service = draft.ServiceName(p.Name, taken)
 			if p.Service != p.Name {
-				p.say("name", "is %s here: at most %d of a-z, 0-9 and \"-\"", p.Service, maxName)
+				p.say("name", "is %s here: at most %d of a-z, 0-9 and \"-\"", p.Service, draft.MaxName)
 			}
 			if p.listens != "" {
 				p.lost("listeners", "it seems to listen (%s): see the TODO in the file", p.listens)

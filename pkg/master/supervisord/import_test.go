@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/draft"
 )
 
 var rewrite = flag.Bool("update", false, "write testdata/*.golden anew")
@@ -269,7 +270,7 @@ func TestServiceNames(t *testing.T) {
 	taken := map[string]bool{}
 	long := strings.Repeat("x", 40)
 	for _, c := range [][2]string{{"a_b", "a-b"}, {"A.b", "a-b-2"}, {"---", "program"}, {"é", "program-2"}, {long, long[:32]}, {long + "y", long[:30] + "-2"}} {
-		if got := serviceName(c[0], taken); got != c[1] {
+		if got := draft.ServiceName(c[0], taken); got != c[1] {
 			t.Errorf("%s: %s, want %s", c[0], got, c[1])
 		}
 	}

@@ -4,15 +4,15 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/masterd/masterd/pkg/master/draft"
 )
 
 const (
-	maxName      = 32               // characters of a service's name
 	maxProcesses = 64               // worker.processes
 	defaultWait  = 10 * time.Second // supervisord's stopwaitsecs
 )
@@ -39,9 +39,9 @@ type Program struct {
 	signal    string
 	wait      time.Duration
 	nofile    int
-	listens   string // what makes it look as if it listened by itself
-	address   string // the address in that, if there is one
-	preset    *known // what masterd knows of the program; nil: nothing
+	listens   string        // what makes it look as if it listened by itself
+	address   string        // the address in that, if there is one
+	preset    *draft.Preset // what masterd knows of the program; nil: nothing
 }
 
 func (p *Program) lost(key, format string, args ...any) {
@@ -137,7 +137,8 @@ func (in *inherited) program(s *section, name string, number, of int) *Program {
 	if p.command == nil && !slices.ContainsFunc(p.Notes, func(n Note) bool { return n.Key == "command" }) {
 		p.lost("command", "is not given; nothing is written")
 	}
-	p.look()
+	// supervisord does not know where its programs listen, and masterd must.
+	p.listens, p.address = draft.AddressOf(p.command, p.env)
 	p.recognise()
 	return p
 }
@@ -254,72 +255,4 @@ func (p *Program) environment(text string, values expansions) {
 
 func off(value string) bool {
 	return slices.Contains([]string{"false", "no", "off", "0", "n", "f"}, strings.ToLower(value))
-}
-
-var (
-	addressIn = regexp.MustCompile(`(?:^|[=/@])((?:\d{1,3}(?:\.\d{1,3}){3}|localhost|\[[0-9a-fA-F:.]*\]|\*)?:\d{2,5})$`)
-	portIn    = regexp.MustCompile(`(?:^|=)(\d{2,5})$`)
-	listensBy = regexp.MustCompile(`^--?(?:port|bind|listen|addr|address|http|http-address|listen-address|workers-port)(?:$|=)`)
-	listensIn = regexp.MustCompile(`^(?:(?:HTTPS?|APP|SERVER|WEB|LISTEN)_)?(?:PORT|BIND|LISTEN|ADDR|ADDRESS)$`)
-)
-
-// addressOf is the address that a text ends with, or that of a port; empty: none.
-func addressOf(text string) string {
-	if m := addressIn.FindStringSubmatch(text); m != nil {
-		return m[1]
-	}
-	if m := portIn.FindStringSubmatch(text); m != nil {
-		return "127.0.0.1:" + m[1]
-	}
-	return ""
-}
-
-// look looks for signs that the program listens by itself: supervisord does not
-// know, and masterd must. An address elsewhere may be that of a server which the
-// program is a client of, and is no sign.
-func (p *Program) look() {
-	for i, arg := range p.command {
-		switch {
-		case i == 0:
-		case listensBy.MatchString(arg):
-			p.listens, p.address = arg, addressOf(arg)
-			if p.address == "" && !strings.Contains(arg, "=") && i+1 < len(p.command) {
-				p.listens, p.address = arg+" "+p.command[i+1], addressOf(p.command[i+1])
-			}
-			return
-		case strings.Contains(arg, ":") && addressOf(arg) == arg && !strings.HasPrefix(p.command[i-1], "--"):
-			p.listens, p.address = arg, arg
-			return
-		}
-	}
-	for _, name := range slices.Sorted(maps.Keys(p.env)) {
-		if listensIn.MatchString(name) {
-			p.listens, p.address = name+"="+p.env[name], addressOf(p.env[name])
-			return
-		}
-	}
-}
-
-// serviceName makes a name that masterd takes, and no other program has.
-func serviceName(name string, taken map[string]bool) string {
-	var b strings.Builder
-	for _, r := range strings.ToLower(name) {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-			b.WriteRune(r)
-		} else {
-			b.WriteByte('-')
-		}
-	}
-	base := strings.Trim(b.String(), "-")
-	base = base[:min(len(base), maxName)]
-	if base == "" {
-		base = "program"
-	}
-	unique := base
-	for i := 2; taken[unique]; i++ {
-		suffix := "-" + strconv.Itoa(i)
-		unique = base[:min(len(base), maxName-len(suffix))] + suffix
-	}
-	taken[unique] = true
-	return unique
 }

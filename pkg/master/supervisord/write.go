@@ -1,23 +1,22 @@
 package supervisord
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/masterd/masterd/pkg/master/draft"
 )
 
 // write writes the configuration.
 func (p *Program) write(from string) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
-	line("# %s of %s, by masterd import.", comment(p.Name), comment(from))
+	line("# %s of %s, by masterd import.", draft.Comment(p.Name), draft.Comment(from))
 	for _, n := range p.Notes {
 		if n.Open && n.Key != "listeners" { // of those there is a TODO below
-			line("# Not carried over: %s: %s", comment(n.Key), comment(n.Text))
+			line("# Not carried over: %s: %s", draft.Comment(n.Key), draft.Comment(n.Text))
 		}
 	}
 	line("service: %s", p.Service)
@@ -25,7 +24,7 @@ func (p *Program) write(from string) string {
 	line("worker:")
 	switch {
 	case p.preset != nil:
-		line("  preset: %s", p.preset.preset)
+		line("  preset: %s", p.preset.Name)
 	case p.listens != "":
 		line("  # As it is: its bind of a listener's address gets it the socket. \"sdk\" is for programs")
 		line("  # that have masterd's worker package, \"socket-activation\" for those that take LISTEN_FDS.")
@@ -36,17 +35,17 @@ func (p *Program) write(from string) string {
 	}
 	var args []string
 	for _, a := range p.command {
-		args = append(args, quote(a))
+		args = append(args, draft.Quote(a))
 	}
 	line("  command: [%s]", strings.Join(args, ", "))
-	if p.preset != nil && p.preset.pinPath {
+	if p.preset != nil && p.preset.PinPath {
 		line("  pin: path # it is not one file")
 	}
 	if p.directory != "" {
-		line("  directory: %s", quote(p.directory))
+		line("  directory: %s", draft.Quote(p.directory))
 	}
 	if p.user != "" {
-		line("  user: %s", quote(p.user))
+		line("  user: %s", draft.Quote(p.user))
 	}
 	if p.processes > 1 {
 		line("  processes: %d", p.processes)
@@ -60,7 +59,7 @@ func (p *Program) write(from string) string {
 	if len(p.env) > 0 {
 		line("  env:")
 		for _, name := range slices.Sorted(maps.Keys(p.env)) {
-			line("    %s: %s", quote(name), quote(p.env[name]))
+			line("    %s: %s", draft.Quote(name), draft.Quote(p.env[name]))
 		}
 	}
 	line("drain: {timeout: %ds} # supervisord's stopwaitsecs", int(p.wait.Seconds()))
@@ -76,44 +75,17 @@ func (p *Program) writeListeners(line func(format string, args ...any)) {
 		line("listeners: []")
 		return
 	}
-	line("# TODO: it seems to listen (%s).", comment(p.listens))
+	line("# TODO: it seems to listen (%s).", draft.Comment(p.listens))
 	line("# masterd opens the sockets, and gives them to each version. Look whether this is its address:")
-	if p.preset != nil && p.preset.hint != "" {
-		line("# %s.", comment(p.preset.hint))
+	if p.preset != nil && p.preset.Hint != "" {
+		line("# %s.", draft.Comment(p.preset.Hint))
 	}
 	if p.address == "" {
 		line("# listeners:")
-		line("#   - {name: http, address: %s}", quote("tcp://127.0.0.1:8080"))
+		line("#   - {name: http, address: %s}", draft.Quote("tcp://127.0.0.1:8080"))
 		line("listeners: []")
 		return
 	}
 	line("listeners:")
-	line("  - {name: http, address: %s}", quote(listener(p.address)))
-}
-
-func listener(address string) string { return "tcp://" + strings.Replace(address, "*", "", 1) }
-
-var plain = regexp.MustCompile(`^[A-Za-z/_.][A-Za-z0-9/_.-]*$`)
-
-// quote writes a text so that YAML reads it as text: in JSON, unless it is
-// plainly none of YAML's other things.
-func quote(s string) string {
-	if plain.MatchString(s) && !slices.Contains([]string{"true", "false", "yes", "no", "on", "off", "null", "y", "n", "nan", "inf"}, strings.ToLower(strings.TrimPrefix(s, "."))) && s != "." {
-		return s
-	}
-	var b bytes.Buffer
-	e := json.NewEncoder(&b)
-	e.SetEscapeHTML(false)
-	_ = e.Encode(s) // a text always can be
-	return strings.TrimSuffix(b.String(), "\n")
-}
-
-// comment makes a text fit for one line.
-func comment(s string) string {
-	return strings.Map(func(r rune) rune {
-		if r < ' ' || r == 0x7f || r == 0x85 || r == 0x2028 || r == 0x2029 {
-			return ' '
-		}
-		return r
-	}, s)
+	line("  - {name: http, address: %s}", draft.Quote(draft.Listener(p.address)))
 }

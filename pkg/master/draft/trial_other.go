@@ -1,0 +1,8 @@
+//go:build !linux
+
+package draft
+
+import "context"
+
+// Once needs Linux.
+func (p *Program) Once(context.Context, []string) (*Trial, error) { return nil, ErrCalls }
