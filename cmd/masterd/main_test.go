@@ -27,9 +27,10 @@ var rewrite = flag.Bool("update", false, "write golden files and docs/man/master
 const asMasterd = "MASTERD_TEST_AS_MASTERD"
 
 func TestMain(m *testing.M) {
-	becomeOther() // a test that started a worker would otherwise start all tests again, without end
-	if len(os.Args) == 2 && os.Args[1] == "version" { // as check runs masterd, to try whether its calls can be answered
-		return
+	// A test that started a worker would otherwise start all tests again, without end.
+	becomeOther()
+	if len(os.Args) == 2 && os.Args[1] == "version" {
+		return // as check runs masterd, to try whether its calls can be answered
 	}
 	if dir, ok := os.LookupEnv(asMasterd); ok {
 		a := newApp()

@@ -47,6 +47,7 @@ var explained = []struct {
 	{regexp.MustCompile(`^pkg/master/state/(dirs|lock|state)\.go$|^pkg/master/trust/trust\.go$|^pkg/master/listen/(opener|path|tcp|unix)_linux\.go$|^pkg/master/contain/scope_linux\.go$`),
 		[]string{"refused", "fmt.Errorf", "fmt.Sprintf", "errors.New", ""}},
 	{regexp.MustCompile(`^pkg/master/(probe|hook)/`), []string{"fmt.Errorf", "errors.New", "explain"}},
+	{regexp.MustCompile(`^pkg/master/draft/(here|program|trial)\.go$`), []string{"fmt.Errorf", "errors.New", "fmt.Sprintf"}},
 	{regexp.MustCompile(`^cmd/masterd/`), []string{"fmt.Errorf", "errors.New", "exitf"}},
 }
 

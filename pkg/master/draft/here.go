@@ -82,7 +82,8 @@ func goHere(dir string) (f Found, missing string) {
 	case 1:
 		return Found{[]string{"./" + built[0]}, "built from go.mod here"}, ""
 	}
-	return f, fmt.Sprintf("several programs here were built from %s (%s): name the one that is meant", module, strings.Join(built, ", "))
+	return f, fmt.Sprintf("several programs here were built from %s (%s): name the one that is "+
+		"meant", module, strings.Join(built, ", "))
 }
 
 // nodeHere takes the start script of package.json, if it needs no shell.
@@ -102,7 +103,8 @@ func nodeHere(dir string) (f Found, missing string) {
 		if args, ok := words(start); ok {
 			return Found{args, "scripts.start of package.json"}, ""
 		}
-		return f, fmt.Sprintf("scripts.start of package.json is %q, which needs a shell: write what it runs after --", start)
+		return f, fmt.Sprintf("scripts.start of package.json is %q, which needs a shell: write what it runs after "+
+			"--", start)
 	}
 	if m.Main != "" {
 		return Found{[]string{"node", m.Main}, "main of package.json"}, ""
@@ -124,7 +126,8 @@ func procfileHere(dir string) (f Found, missing string) {
 	if args, ok := words(m[1]); ok {
 		return Found{args, "web of Procfile"}, ""
 	}
-	return f, fmt.Sprintf("web of Procfile is %q, which needs a shell: write what it runs after --, with $PORT as a number", m[1])
+	return f, fmt.Sprintf("web of Procfile is %q, which needs a shell: write what it runs after --, with $PORT as "+
+		"a number", m[1])
 }
 
 // words takes a command line apart that is the same with and without a shell.

@@ -19,17 +19,21 @@ type Preset struct {
 // presets are those of worker.preset; a test holds them together.
 var presets = []Preset{
 	{"gunicorn", true, "", "127.0.0.1:8000", false},
-	{"uvicorn", true, "in worker.command write --fd {fd:http} in the place of --host and --port", "127.0.0.1:8000", false},
+	{"uvicorn", true, "in worker.command write --fd {fd:http} in the place of --host and " +
+		"--port", "127.0.0.1:8000", false},
 	{"node", true, "", "", true},
 	{"nginx", true, "its own listen directive has the same address", ":80", true},
 	{"caddy", false, "its own configuration has the same address", ":80", true},
 	{"puma", true, "its own bind has the same address", "0.0.0.0:9292", true},
 	{"haproxy", false, "have it bind fd@${HTTP_FD}, and worker.env say HTTP_FD: \"{fd:http}\"", "", true},
 	{"php-fpm", false, "its own listen directive has the same address", "127.0.0.1:9000", true},
-	{"apache", true, "its own Listen has the same address, and -C \"PidFile /run/httpd-{worker}.pid\" gives each worker a PID file", ":80", true},
-	{"lighttpd", true, "its own server.port has the same port, and each worker needs a server.pid-file of its own, or none", ":80", true},
+	{"apache", true, "its own Listen has the same address, and -C \"PidFile /run/httpd-{worker}.pid\" gives each " +
+		"worker a PID file", ":80", true},
+	{"lighttpd", true, "its own server.port has the same port, and each worker needs a server.pid-file of its " +
+		"own, or none", ":80", true},
 	{"php", true, "", "", true},
-	{"tomcat", true, "the Connector in its server.xml has the same address, and its Server has port=\"-1\"", ":8080", true},
+	{"tomcat", true, "the Connector in its server.xml has the same address, and its Server has " +
+		"port=\"-1\"", ":8080", true},
 }
 
 // PresetOf finds the preset for a program, by the names of it and of what it is told to

@@ -103,7 +103,8 @@ func executable(path string) error {
 	case info.IsDir():
 		return fmt.Errorf("%s is a directory; name the program in it", path)
 	case info.Mode()&0o111 == 0:
-		return fmt.Errorf("%s cannot be executed: chmod +x it, or name its interpreter first (python3 %s)", path, filepath.Base(path))
+		return fmt.Errorf("%s cannot be executed: chmod +x it, or name its interpreter first (python3 "+
+			"%s)", path, filepath.Base(path))
 	}
 	return nil
 }
@@ -113,17 +114,22 @@ func (p *Program) misunderstood() error {
 	name := filepath.Base(p.Path)
 	switch {
 	case name == "go" && len(p.Typed) > 1 && p.Typed[1] == "run":
-		return errors.New("go run builds a program in a temporary place and starts it as its child: go build -o app . first, and name ./app")
+		return errors.New("go run builds a program in a temporary place and starts it as its child: go build -o " +
+			"app . first, and name ./app")
 	case slices.Contains([]string{"docker", "podman"}, name):
-		return fmt.Errorf("%s only asks another daemon to start the program, which is no worker then: name the program itself", name)
+		return fmt.Errorf("%s only asks another daemon to start the program, which is no worker then: name the "+
+			"program itself", name)
 	case slices.Contains([]string{"sudo", "su", "runuser"}, name):
-		return fmt.Errorf("%s is not for a worker: name the program itself, and its user as worker.user, for a master that runs as root", name)
+		return fmt.Errorf("%s is not for a worker: name the program itself, and its user as worker.user, for a "+
+			"master that runs as root", name)
 	case slices.Contains([]string{"systemctl", "service", "supervisorctl", "pm2"}, name):
 		return fmt.Errorf("%s only asks another supervisor to start the program: name the program itself", name)
 	case slices.Contains([]string{"npm", "npx", "yarn", "pnpm"}, name):
-		p.Notes = append(p.Notes, name+" starts the program as its child: naming node and the script itself costs a process less, and signals reach the program at once")
+		p.Notes = append(p.Notes, name+" starts the program as its child: naming node and the script itself costs "+
+			"a process less, and signals reach the program at once")
 	case slices.Contains([]string{"sh", "bash", "dash", "zsh"}, name):
-		p.Notes = append(p.Notes, name+" stays between masterd and the program unless the last command begins with exec")
+		p.Notes = append(p.Notes, name+" stays between masterd and the program unless the last command begins "+
+			"with exec")
 	}
 	return nil
 }
@@ -136,10 +142,12 @@ func (p *Program) know() {
 	case speaks:
 		p.Preset, p.Kind, p.why = nil, config.KindSDK, "It is a Go program that is built on pkg/worker."
 	case p.Preset != nil:
-		p.Kind, p.why = config.PresetKind(p.Preset.Name), "What masterd knows of this server: how it takes its sockets, and how it ends."
+		p.Kind, p.why = config.PresetKind(p.Preset.Name), "What masterd knows of this server: how it takes its "+
+			"sockets, and how it ends."
 		p.foreground()
 	case isGo:
-		p.Kind, p.why = config.KindUnmodified, "It is a Go program without pkg/worker, so it binds its address by itself, and is given masterd's socket then."
+		p.Kind, p.why = config.KindUnmodified, "It is a Go program without pkg/worker, so it binds its address by "+
+			"itself, and is given masterd's socket then."
 	default:
 		p.Kind, p.why = config.KindUnmodified, "It binds its address by itself, and is given masterd's socket then."
 	}

@@ -115,7 +115,8 @@ func (t *trial) start(tree *contain.Workers, output *os.File, mark string) (*pro
 		defer fdpass.Close(group)
 	}
 	p, err := proc.Start(spec)
-	if why, ok := errors.AsType[*proc.StartError](err); ok && strings.Contains(why.Reason, "its calls cannot be answered") {
+	if why, ok := errors.AsType[*proc.StartError](err); ok && strings.Contains(why.Reason, "its calls cannot be "+
+		"answered") {
 		return nil, fmt.Errorf("%w: %s", ErrCalls, why.Reason)
 	}
 	return p, err

@@ -41,7 +41,8 @@ func (d *Draft) Take(t *Trial) {
 	a := main.Answer
 	why := "It bound this when it was started once."
 	if at := main.At.Addr(); at.IsUnspecified() {
-		why += " That is every address of this machine; behind a proxy here write tcp://127.0.0.1:" + fmt.Sprint(main.At.Port()) + "."
+		why += " That is every address of this machine; behind a proxy here write " +
+			"tcp://127.0.0.1:" + fmt.Sprint(main.At.Port()) + "."
 	}
 	d.Listeners = []Listen{{cmp.Or(main.Name, cmp.Or(a.Scheme, "main")), main.Address(), why}}
 	for _, b := range others {
@@ -50,13 +51,17 @@ func (d *Draft) Take(t *Trial) {
 	}
 	switch {
 	case a.Path == "/" && a.Every:
-		d.Check = Check{a.Scheme, "/", "GET / answered 200, as every path did, so it says little: write one that fails while the program cannot serve."}
+		d.Check = Check{a.Scheme, "/", "GET / answered 200, as every path did, so it says little: write one that " +
+			"fails while the program cannot serve."}
 	case a.Path == "/":
-		d.Check = Check{a.Scheme, "/", "GET / answered 200, and none of the usual paths (/healthz) did. One that fails while the program cannot serve says more."}
+		d.Check = Check{a.Scheme, "/", "GET / answered 200, and none of the usual paths (/healthz) did. One that " +
+			"fails while the program cannot serve says more."}
 	case a.Path != "":
-		d.Check = Check{a.Scheme, a.Path, "GET " + a.Path + " answered 200. It should fail while the program cannot serve, and not because of what others do."}
+		d.Check = Check{a.Scheme, a.Path, "GET " + a.Path + " answered 200. It should fail while the program " +
+			"cannot serve, and not because of what others do."}
 	case a.Scheme != "":
-		d.Check = Check{Why: "It speaks HTTP, and none of the usual paths (/healthz) answered 200. With such a path, write http: {path: /healthz} in the place of tcp."}
+		d.Check = Check{Why: "It speaks HTTP, and none of the usual paths (/healthz) answered 200. With such a " +
+			"path, write http: {path: /healthz} in the place of tcp."}
 	}
 	d.Beside = t.Beside
 }
@@ -147,14 +152,16 @@ func (d *Draft) writeCommand(line func(string, ...any), explain func(indent, tex
 		line("  directory: %s", Quote(p.Dir))
 	}
 	if len(p.Env) > 0 {
-		explain("  ", "Variables. A worker gets these and little else: nothing of your shell's. Secrets belong in env_files.")
+		explain("  ", "Variables. A worker gets these and little else: nothing of your shell's. Secrets belong in "+
+			"env_files.")
 		line("  env:")
 		for _, name := range p.variables() {
 			line("    %s: %s", Quote(name), Quote(p.Env[name]))
 		}
 	}
 	if p.Kind != config.KindSDK && (p.Preset != nil && p.Preset.PinPath || p.Preset == nil && p.interpreted()) {
-		explain("  ", "It is not one file, so no copy of it can be kept for a rollback: deploy each version into a directory of its own.")
+		explain("  ", "It is not one file, so no copy of it can be kept for a rollback: deploy each version into "+
+			"a directory of its own.")
 		line("  pin: path")
 	}
 	switch {
@@ -167,11 +174,13 @@ func (d *Draft) writeCommand(line func(string, ...any), explain func(indent, tex
 	}
 	for _, path := range d.Beside {
 		if p.Preset != nil && p.Preset.Name == "nginx" && strings.HasSuffix(path, ".pid") {
-			explain("  ", "Two versions run at once in a reload, and both would write "+path+": leave pid out of its configuration, and write "+
+			explain("  ", "Two versions run at once in a reload, and both would write "+path+": leave pid out of "+
+				"its configuration, and write "+
 				`"daemon off; pid `+strings.TrimSuffix(path, ".pid")+`-{worker}.pid;" after -g.`)
 			continue
 		}
-		explain("  ", "It makes "+path+", and two versions run at once in a reload: give it a path with {worker} in it, or leave it out.")
+		explain("  ", "It makes "+path+", and two versions run at once in a reload: give it a path with {worker} "+
+			"in it, or leave it out.")
 	}
 }
 
@@ -181,7 +190,8 @@ func (d *Draft) writeCheck(line func(string, ...any), explain func(indent, text 
 		line("health: none")
 		return
 	}
-	explain("", "What a new version must pass before it gets traffic, and what takes it back while it is new. "+d.Check.Why)
+	explain("", "What a new version must pass before it gets traffic, and what takes it back while it is "+
+		"new. "+d.Check.Why)
 	switch {
 	case d.Check.Path == "":
 		line("health: {tcp: {}}")
