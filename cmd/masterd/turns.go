@@ -23,7 +23,7 @@ type turns struct {
 	Own   quantiles `json:"own"`
 	CPU   quantiles `json:"cpu"`
 	// Longest has, by what was done, the turn with the most time of its own.
-	Longest map[string]took `json:"longest"`
+	Longest map[string]turnTook `json:"longest"`
 	// Waits says how often a turn has waited for another goroutine, by the functions that
 	// waited, the innermost first. Many of the same name are many places.
 	Waits map[string]int64 `json:"waits"`
@@ -41,11 +41,11 @@ type quantiles struct {
 // kernel's, and nobody counts that time. With more it waits there itself, and the kernel counts.
 const processors = 32
 
-// took is how long one turn took: by the clock; without the time in which its thread could
+// turnTook is how long one turn took: by the clock; without the time in which its thread could
 // have run and waited for a processor; and on a processor. Between the last two it was
 // blocked: in the kernel, by another goroutine, or while the world stood still for a
 // collection of garbage.
-type took struct {
+type turnTook struct {
 	Wall int64 `json:"wall"`
 	Own  int64 `json:"own"`
 	CPU  int64 `json:"cpu"`
@@ -61,7 +61,7 @@ func turn() func(do func(), what func() string) {
 	runtime.SetBlockProfileRate(1)
 	runtime.GOMAXPROCS(processors)
 	wall, own, cpu := histogram(), histogram(), histogram()
-	longest := map[string]took{}
+	longest := map[string]turnTook{}
 	var thread *os.File
 	var written time.Time
 	return func(do func(), what func() string) {
@@ -74,7 +74,7 @@ func turn() func(do func(), what func() string) {
 		}
 		waited, ran, begun := delay(thread), processor(), time.Now()
 		do()
-		t := took{Wall: time.Since(begun).Nanoseconds()}
+		t := turnTook{Wall: time.Since(begun).Nanoseconds()}
 		t.CPU = min(processor()-ran, t.Wall)
 		t.Own = max(t.Wall-(delay(thread)-waited), t.CPU)
 		record(wall, t.Wall)
