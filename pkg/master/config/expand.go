@@ -8,9 +8,11 @@ import (
 )
 
 // ExpandWorker puts the numbers of a worker and of its generation in the place of each
-// {worker} and {generation}. Other braces stay as they are.
+// {worker} and {generation}. Twice in braces they stand for themselves: {{worker}} is
+// {worker}. Other braces stay as they are.
 func ExpandWorker(text string, worker, generation uint64) string {
-	return strings.NewReplacer("{worker}", strconv.FormatUint(worker, 10),
+	return strings.NewReplacer("{{worker}}", "{worker}", "{{generation}}", "{generation}",
+		"{worker}", strconv.FormatUint(worker, 10),
 		"{generation}", strconv.FormatUint(generation, 10)).Replace(text)
 }
 
@@ -18,7 +20,8 @@ func ExpandWorker(text string, worker, generation uint64) string {
 const fdOpen = "{fd:"
 
 // ExpandFDs puts in the place of each {fd:NAME} the number of the descriptor of
-// that listener. A name that is not among them is an error.
+// that listener. A name that is not among them is an error. {{fd:NAME}} is {fd:NAME}, of
+// any name.
 func ExpandFDs(text string, listeners []string) (string, error) {
 	var out strings.Builder
 	for {
@@ -29,6 +32,11 @@ func ExpandFDs(text string, listeners []string) (string, error) {
 		}
 		name, after, closed := strings.Cut(rest, "}")
 		i := slices.Index(listeners, name)
+		if closed && strings.HasSuffix(before, "{") && strings.HasPrefix(after, "}") {
+			out.WriteString("fd:" + name)
+			text = after
+			continue
+		}
 		switch {
 		case !closed:
 			return "", fmt.Errorf("%s has no closing brace", short(fdOpen+rest))

@@ -87,8 +87,8 @@ func workerKeys() []Key {
 				configuration file; a bare name is looked up in the master's PATH. Arguments are passed as written. In a
 				socket-activation worker {fd:NAME} stands for the number of the descriptor of that listener; in each
 				argument after the program {worker} stands for the number of the worker, which no other one has, and
-				{generation} for that of its generation (pid files, sockets). The same holds in worker.env. Other braces
-				stay as they are. It must be given.`},
+				{generation} for that of its generation (pid files, sockets). The same holds in worker.env. Twice in
+				braces they stand for themselves: {{worker}} is {worker}. Other braces stay as they are. It must be given.`},
 		{Path: "worker.directory", Versioned: true, Type: Path,
 			Meaning: `The worker's working directory; when empty, that of the configuration file.`},
 		{Path: "worker.processes", Type: Integer, Default: "1", Unit: "processes", Min: "1", Max: "64",

@@ -98,7 +98,9 @@ func TestExpandWorker(t *testing.T) {
 		"":                              "",
 		"--pid=/run/app-{worker}.pid":   "--pid=/run/app-7.pid",
 		"{generation}/{worker}{worker}": "3/77",
-		"{{worker}}":                    "{7}",
+		"{{worker}}{worker}{{worker":    "{worker}7{{worker",
+		"{{{worker}}} {{generation}}":   "{{worker}} {generation}",
+		"{{worker} {worker}}":           "{7 7}",
 		"{Worker} {worker {workers} ${worker} {} {fd:http} {\"a\":1}": "{Worker} {worker {workers} $7 {} {fd:http} {\"a\":1}",
 	} {
 		if got := ExpandWorker(text, 7, 3); got != want {
@@ -111,6 +113,7 @@ func TestExpandFDs(t *testing.T) {
 	names := []string{"http", "admin"}
 	for text, want := range map[string]string{
 		"--fd={fd:http}": "--fd=3", "fd@{fd:admin},fd@{fd:http}": "fd@4,fd@3", "plain {x} {fd": "plain {x} {fd", "": "",
+		"{{fd:http}}": "{fd:http}", "{{fd:x}}={fd:http}": "{fd:x}=3", "{{fd:http} {fd:http}}": "{3 3}", "{{{fd:x}}}": "{{fd:x}}",
 	} {
 		if got, err := ExpandFDs(text, names); err != nil || got != want {
 			t.Errorf("%q: %q, %v", text, got, err)
