@@ -85,7 +85,7 @@ tour: build ## the story in a terminal, with the numbers of this run at its end
 # them, into a directory that everybody may enter: workers run as other users, too.
 PROGRAMS := set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; trap 'exit 1' INT TERM; chmod 755 "$$dir"; \
   $(GO) build -ldflags='-s -w' -o "$$dir/" ./cmd/masterd ./cmd/demo-worker ./test/programs/...; \
-  export MASTERD_TEST_PROGRAMS="$$dir"
+  export TEST_PROGRAMS="$$dir"
 
 # Most tests wait for most of their time: more of them than there are cores may run
 # beside each other. Those that take longest begin first.

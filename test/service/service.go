@@ -40,8 +40,9 @@ const (
 type Programs struct{ Masterd, Demo, Chat, Plain, Answers, Gin, Hostile string }
 
 // ProgramsEnv names a directory of programs that were built before: `make test` builds them
-// once for all packages. Linking is what costs.
-const ProgramsEnv = "MASTERD_TEST_PROGRAMS"
+// once for all packages. Linking is what costs. It begins with no MASTERD_: each masterd
+// would look for the key that was meant, whenever it reads its configuration.
+const ProgramsEnv = "TEST_PROGRAMS"
 
 // Build builds all programs into dir, unless they were built before, without what debuggers
 // need: masters hash and copy what they run, and tests start many. The Makefile builds them
