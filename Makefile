@@ -35,11 +35,13 @@ FUZZTIME ?= 20s
 help: ## this list
 	@awk -F':.*## ' '/^[a-z0-9-]+:.*## /{printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-build: ## masterd and the demo worker, into bin/
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/masterd
+build: masterd ## masterd and the demo worker, into bin/
 	CGO_ENABLED=0 $(GO) build -trimpath -o $(BIN)/ ./cmd/demo-worker
 
-install: build ## programs, units, man pages, pages, completions and examples, below PREFIX (and DESTDIR)
+masterd:
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o $(BIN)/ ./cmd/masterd
+
+install: masterd ## programs, units, man pages, pages, completions and examples, below PREFIX (and DESTDIR)
 	install -D -m 0755 $(BIN)/masterd $(DESTDIR)$(PREFIX)/bin/masterd
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR)/examples/container $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	for u in masterd.service masterd@.service masterd@.socket masterd-sweep@.service; do \
@@ -51,10 +53,12 @@ install: build ## programs, units, man pages, pages, completions and examples, b
 	install -m 0644 docs/*.md $(DESTDIR)$(DOCDIR)/docs/
 	install -m 0644 configs/full.yaml configs/minimal.yaml configs/examples/*.yaml deploy/systemd/strict.conf $(DESTDIR)$(DOCDIR)/examples/
 	install -m 0644 deploy/container/* $(DESTDIR)$(DOCDIR)/examples/container/
-	@# By this machine's own Go: what was built may be for another.
-	GOOS= GOARCH= $(GO) run ./cmd/masterd completion bash >$(DESTDIR)$(BASHDIR)/masterd
-	GOOS= GOARCH= $(GO) run ./cmd/masterd completion zsh >$(DESTDIR)$(ZSHDIR)/_masterd
-	GOOS= GOARCH= $(GO) run ./cmd/masterd completion fish >$(DESTDIR)$(FISHDIR)/masterd.fish
+	@# By this machine's own Go where what was built is for another.
+	set -e; own=$(BIN)/masterd; \
+	[ "$$($(GO) env GOOS GOARCH)" = "$$($(GO) env GOHOSTOS GOHOSTARCH)" ] || own="env GOOS= GOARCH= $(GO) run ./cmd/masterd"; \
+	$$own completion bash >$(DESTDIR)$(BASHDIR)/masterd; \
+	$$own completion zsh >$(DESTDIR)$(ZSHDIR)/_masterd; \
+	$$own completion fish >$(DESTDIR)$(FISHDIR)/masterd.fish
 	chmod 0644 $(DESTDIR)$(BASHDIR)/masterd $(DESTDIR)$(ZSHDIR)/_masterd $(DESTDIR)$(FISHDIR)/masterd.fish
 
 deb: ## a Debian package, into DEBOUT; GOARCH says for which machine
@@ -164,4 +168,4 @@ lint: ## formatting, vet on every platform, staticcheck
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build install deb run tour test tested race sdk supported migration sim fuzz fuzzers portable e2e examples programs table h2spec bench lint clean
+.PHONY: help build masterd install deb run tour test tested race sdk supported migration sim fuzz fuzzers portable e2e examples programs table h2spec bench lint clean
