@@ -36,15 +36,11 @@ type quantiles struct {
 	Max  int64 `json:"max"`
 }
 
-// processors is how many goroutines may run at one time. With as many as there are processors a
-// goroutine that comes back from the kernel waits for others that have theirs and wait for the
-// kernel's, and nobody counts that time. With more it waits there itself, and the kernel counts.
-const processors = 32
-
 // turnTook is how long one turn took: by the clock; without the time in which its thread could
 // have run and waited for a processor; and on a processor. Between the last two it was
-// blocked: in the kernel, by another goroutine, or while the world stood still for a
-// collection of garbage.
+// blocked: in the kernel, by another goroutine (see Waits), or by Go's scheduler, which
+// preempts a goroutine whose thread the kernel has preempted, and stops all to collect garbage.
+// No Go program can tell that from the first; a trace of the runtime's can.
 type turnTook struct {
 	Wall int64 `json:"wall"`
 	Own  int64 `json:"own"`
@@ -59,7 +55,6 @@ func turn() func(do func(), what func() string) {
 		return nil
 	}
 	runtime.SetBlockProfileRate(1)
-	runtime.GOMAXPROCS(processors)
 	wall, own, cpu := histogram(), histogram(), histogram()
 	longest := map[string]turnTook{}
 	var thread *os.File

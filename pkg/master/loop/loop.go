@@ -1,5 +1,12 @@
 // Package loop carries what is to be done to the one goroutine that owns a master's
 // state, and keeps account of what runs beside it.
+//
+// That goroutine waits for no other one, but for locks of rooms that wait for nobody under
+// them. What it writes itself is live.json, with the configurations that this names: the next
+// master must know of a thing before it is done. They are in the runtime directory, which is
+// in memory under systemd; on a disk the loop waits for that. A build with the tag
+// masterd_turns measures each of its turns (`go run ./test/bench -only loop`), and a test
+// (test/e2e, turns_test.go) holds what it waits for.
 package loop
 
 import (
