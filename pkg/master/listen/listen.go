@@ -32,6 +32,14 @@
 //   - answering: Steer was told that nobody is alive. Connections are taken by
 //     the master itself.
 //
+// What finds that the kernel's state is not what was left, and repairs it (drift_linux.go,
+// prove_linux.go), is no room of its own, because arrows would point both ways. A slot is
+// assigned or gets a fresh socket only after what fell was repaired, as the order in the
+// kernel's array must be known; a Unix socket is repaired by giving the slot a fresh one; and
+// what fell is steered away from in the same step. All of these write each listener's sockets,
+// their order and who is assigned, under one lock. Below it is what needs none of that state:
+// package steer the kernel's side, package salvage what is done before there is a Set.
+//
 // All of it but the types is for Linux.
 package listen
 
