@@ -135,6 +135,10 @@ func TestBadCandidateCostsNothing(t *testing.T) {
 					func(l string) bool { return strings.Contains(l, "last words of v2") }) {
 					t.Errorf("last lines %q", out.LastLines)
 				}
+				accessed := slices.DeleteFunc(slices.Clone(out.LastLines), func(l string) bool { return !strings.Contains(l, "GET /healthz") })
+				if b.sick && (len(accessed) != 1 || !strings.Contains(accessed[0], "lines before that differ")) {
+					t.Errorf("the checks' access lines are not one: %q", out.LastLines)
+				}
 				if !serves(w, "v1")() || w.timesSteered() != steerings {
 					t.Errorf("v1 was touched: %v serve, %d steerings", w.serving(), w.timesSteered()-steerings)
 				}

@@ -267,6 +267,7 @@ func (w *world) Check(_ context.Context, p probe.Worker, _ probe.Dialer) error {
 	case f == nil:
 		return errors.New("connection refused")
 	case w.behave[f.program].sick:
+		w.lines[p.ID] = append(w.lines[p.ID], fmt.Sprintf("127.0.0.1:%d - \"GET /healthz HTTP/1.1\" 500", 40000+len(w.lines[p.ID])))
 		return errors.New("GET /healthz: 500 Internal Server Error")
 	}
 	return nil

@@ -17,6 +17,8 @@ const (
 	callerBuffer = 256
 	// lastLines of a worker explain a failure.
 	lastLines = 50
+	// keptLines are those that they are taken of: many may be of checks.
+	keptLines = 1000
 	// lastLinesWait bounds the wait for them: the worker may have left its
 	// output to somebody else.
 	lastLinesWait = time.Second
@@ -101,6 +103,10 @@ func (b *Backend) Reply(r rollout.Reply) {
 		o.RollbackTarget = b.target(r.Target, b.Master.Machine)
 	}
 	finished := b.Workers.Finished(r.Worker)
+	var checks []string
+	if g := b.Generations.Get(r.Generation); g != nil {
+		checks = ofChecks(g.Config.Health.HTTP)
+	}
 	b.Loop.Go(func() {
 		if r.Worker != 0 {
 			if finished != nil {
@@ -111,9 +117,7 @@ func (b *Backend) Reply(r rollout.Reply) {
 				case <-wait.C:
 				}
 			}
-			for _, l := range b.Output.Lines(uint64(r.Worker), lastLines) {
-				o.LastLines = append(o.LastLines, l.Text)
-			}
+			o.LastLines = foldChecks(b.Output.Lines(uint64(r.Worker), keptLines), lastLines, checks)
 		}
 		c.events <- api.Event{Outcome: o}
 		close(c.events)
