@@ -6,11 +6,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/supervisord"
+	"github.com/masterd/masterd/pkg/master/unitfile"
 )
 
 // importMode: an environment may hold secrets.
@@ -19,21 +21,28 @@ const importMode = 0o600
 func (a *app) importCommand() *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
-		Use:     "import FILE",
+		Use:     "import {FILE | UNIT.service [UNIT.socket]}",
 		GroupID: groupOther,
-		Short:   "Make configurations of supervisord's",
-		Long: `Read supervisord's configuration FILE, with what it includes, and write one
+		Short:   "Make configurations of supervisord's, or of a unit of systemd",
+		Long: `Read supervisord's configuration FILE, with what it includes, or a unit of systemd
+and the socket unit that goes with it, with their drop-ins, and write one
 configuration of masterd's for each program: NAME.yaml in the directory that
 --out names, for masterd@NAME.service, or all of them to the output. Files that
 are there are not touched.
 
-What cannot be carried over is told for each program and key, with the reason,
-and the exit code is 7 then. supervisord does not know where its programs listen;
-those that seem to are marked with a TODO.`,
-		Args: arguments(1, 1),
-		RunE: func(_ *cobra.Command, args []string) error { return a.importSupervisord(args[0], out) },
+What cannot be carried over is told for each program and key, with the reason, on
+standard error and in the file, and the exit code is 7 then. Neither supervisord nor
+a service unit knows where programs listen; those that seem to are marked with a TODO.`,
+		Args: arguments(1, 2),
+		RunE: func(_ *cobra.Command, args []string) error {
+			all, err := a.imported(args)
+			if err != nil {
+				return &exit{exitUsage, err.Error()}
+			}
+			return a.writeImported(all, out)
+		},
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
-			return []string{"conf", "ini"}, cobra.ShellCompDirectiveFilterFileExt
+			return []string{"conf", "ini", "service", "socket"}, cobra.ShellCompDirectiveFilterFileExt
 		},
 	}
 	cmd.Flags().StringVar(&out, "out", "", "write files into the directory `DIR`")
@@ -41,38 +50,75 @@ those that seem to are marked with a TODO.`,
 	return cmd
 }
 
-func (a *app) importSupervisord(file, out string) error {
+// imports is what was read of other managers' files.
+type imports struct {
+	notes []string // what is said, in order
+	files []importedFile
+	open  bool // something is lost, or is to be done by a person
+}
+
+// importedFile is a configuration.
+type importedFile struct{ service, text string }
+
+// imported reads what the arguments name.
+func (a *app) imported(args []string) (*imports, error) {
 	// The master will run as root, whoever does this now.
 	host := config.SystemHost(a.environ())
 	host.Root = true
-	r, err := supervisord.Import(file, a.environ(), host)
-	if err != nil {
-		return &exit{exitUsage, err.Error()}
+	all := &imports{}
+	note := func(format string, parts ...any) { all.notes = append(all.notes, fmt.Sprintf(format, parts...)) }
+	if filepath.Ext(args[0]) == ".service" {
+		u, err := unitfile.Import(args[0], strings.Join(args[1:], ""), host)
+		if err != nil {
+			return nil, err
+		}
+		for _, n := range u.Notes {
+			note("%s: %s: %s", u.Name, n.Key, n.Text)
+		}
+		all.files, all.open = []importedFile{{u.Service, u.Text}}, u.Open()
+		return all, nil
 	}
+	if len(args) > 1 {
+		return nil, fmt.Errorf("%s: two files are a unit of systemd and its socket, UNIT.service UNIT.socket", args[0])
+	}
+	r, err := supervisord.Import(args[0], a.environ(), host)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range r.Notes {
+		note("[%s]: %s", n.Key, n.Text)
+	}
+	for _, p := range r.Programs {
+		for _, n := range p.Notes {
+			note("%s: %s: %s", p.Name, n.Key, n.Text)
+		}
+		if p.Text != "" {
+			all.files = append(all.files, importedFile{p.Service, p.Text})
+		}
+	}
+	all.open = r.Open()
+	return all, nil
+}
+
+func (a *app) writeImported(all *imports, out string) error {
 	if out != "" {
-		if err := a.importable(r, out); err != nil {
+		if err := a.importable(all.files, out); err != nil {
 			return err
 		}
 	}
-	for _, n := range r.Notes {
-		fmt.Fprintf(a.err, "masterd: %s\n", clean(fmt.Sprintf("[%s]: %s", n.Key, n.Text)))
+	for _, n := range all.notes {
+		fmt.Fprintf(a.err, "masterd: %s\n", clean(n))
 	}
 	failed := 0
-	for _, p := range r.Programs {
-		for _, n := range p.Notes {
-			fmt.Fprintf(a.err, "masterd: %s\n", clean(fmt.Sprintf("%s: %s: %s", p.Name, n.Key, n.Text)))
-		}
-		if p.Text == "" {
-			continue
-		}
+	for _, f := range all.files {
 		if out == "" {
-			if _, err := fmt.Fprintf(a.out, "--- # %s.yaml\n%s", p.Service, p.Text); err != nil {
+			if _, err := fmt.Fprintf(a.out, "--- # %s.yaml\n%s", f.service, f.text); err != nil {
 				return exitf(exitFailed, "writing the configurations: %v", err)
 			}
 			continue
 		}
-		path := filepath.Join(out, p.Service+".yaml")
-		if err := writeNew(path, p.Text); err != nil {
+		path := filepath.Join(out, f.service+".yaml")
+		if err := writeNew(path, f.text); err != nil {
 			fmt.Fprintf(a.err, "masterd: %s\n", clean(err.Error()))
 			failed++
 			continue
@@ -82,20 +128,20 @@ func (a *app) importSupervisord(file, out string) error {
 	switch {
 	case failed > 0:
 		return exitf(exitFailed, "%d configurations could not be written", failed)
-	case r.Open():
+	case all.open:
 		return exitf(exitOpen, "something was not carried over, or is left to do: see above")
 	}
 	return nil
 }
 
 // importable finds out before anything is written whether all can be.
-func (a *app) importable(r *supervisord.Result, dir string) error {
+func (a *app) importable(files []importedFile, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return exitf(exitFailed, "making the directory: %v", err)
 	}
-	for _, p := range r.Programs {
-		path := filepath.Join(dir, p.Service+".yaml")
-		if _, err := os.Lstat(path); p.Text != "" && !errors.Is(err, fs.ErrNotExist) {
+	for _, f := range files {
+		path := filepath.Join(dir, f.service+".yaml")
+		if _, err := os.Lstat(path); !errors.Is(err, fs.ErrNotExist) {
 			return exitf(exitFailed, "%s is there already; nothing was written. Remove it, or name another directory with --out", path)
 		}
 	}

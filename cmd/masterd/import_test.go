@@ -59,6 +59,49 @@ func TestImport(t *testing.T) {
 	}
 }
 
+// A unit of systemd and its socket: what is written is what check takes, and what is lost is told.
+func TestImportUnits(t *testing.T) {
+	c := newCLI(t)
+	write := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(c.dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	const unit = "[Service]\nType=notify\nExecStart=/bin/cat \\\n -u ${MODE} \"a b\"\nEnvironment=MODE=prod\nTimeoutStopSec=1min 30s\nKillSignal=SIGINT\nLimitNOFILE=4096\n"
+	service := write("cat.service", unit)
+	socket := write("cat.socket", "[Socket]\nListenStream=127.0.0.1:8080\nFileDescriptorName=web\n")
+	out := filepath.Join(c.dir, "out")
+	c.want(0, "$DIR/out/cat.yaml\n", "", "import", service, socket, "--out", out)
+	file := filepath.Join(out, "cat.yaml")
+	got, err := config.Load(file, nil)
+	if err != nil || got.Service != "cat" || strings.Join(got.Worker.Command, "|") != "/bin/cat|-u|prod|a b" || got.Drain.Timeout.Seconds() != 90 ||
+		got.Worker.StopSignal != "INT" || got.Worker.Ready != "notify" || got.Worker.Kind != config.KindSocketActivation || got.Listeners[0].Name != "web" {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if code, stdout, stderr := c.run("check", "--config", file); code != 0 {
+		t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+	}
+
+	// Its socket is told of, a key that is lost is in the file and on standard error.
+	write("cat.service", unit+"UMask=077\nRequires=x\n[Unit]\nRequires=cat.socket\n")
+	code, stdout, stderr := c.run("import", service)
+	for _, want := range []string{"masterd: cat: UMask: 077: set it in a drop-in", "masterd: cat: Sockets: its sockets are those of cat.socket: name that file, too"} {
+		if code != 7 || !strings.Contains(stderr, want) || !strings.Contains(stdout, "# Not carried over: UMask: ") {
+			t.Errorf("exit %d\n%s%s", code, stdout, stderr)
+		}
+	}
+	write("cat.service", "[Service\n")
+	if code, _, stderr := c.run("import", service, socket); code != 2 || !strings.Contains(stderr, "cat.service:1: ") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+	if code, _, stderr := c.run("import", socket, service); code != 2 || !strings.Contains(stderr, "UNIT.service UNIT.socket") {
+		t.Errorf("exit %d: %s", code, stderr)
+	}
+}
+
 func TestSweepIsForUnits(t *testing.T) {
 	c := newCLI(t)
 	if code, _, stderr := c.run("sweep"); code != 2 || !strings.Contains(stderr, "ExecStopPost=") {

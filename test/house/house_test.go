@@ -62,6 +62,7 @@ var may = map[string][]string{
 	"pkg/master/watch":       {"pkg/ipc/fdpass"},
 	"pkg/master/sweep":       {"pkg/master/process"},
 	"pkg/master/supervisord": {"pkg/master/config", "pkg/master/draft"},
+	"pkg/master/unitfile":    {"pkg/master/config", "pkg/master/draft"},
 	"pkg/master/draft": {"pkg/ipc", "pkg/ipc/fdpass", "pkg/master/bindsub", "pkg/master/claims", "pkg/master/config", "pkg/master/contain", "pkg/master/proc",
 		"pkg/master/process", "pkg/master/version"},
 	"pkg/master/answer":            {"pkg/ipc/fdpass"},

@@ -232,8 +232,19 @@ func (p *Program) take(key, value string) {
 	case "socket", "socket_owner", "socket_mode", "socket_backlog":
 		p.lost(key, "a FastCGI socket is given as standard input there, and by LISTEN_FDS (from descriptor 3) here; name it in listeners if the program takes it so")
 	default:
+		if meant := meant[key]; meant != "" {
+			p.lost(key, "is no key of supervisord's; did you mean %s?", meant)
+			return
+		}
 		p.lost(key, "is no key of supervisord's that is known here")
 	}
+}
+
+// meant are keys as others name them, with what supervisord calls them.
+var meant = map[string]string{
+	"kill_signal": "stopsignal", "killsignal": "stopsignal", "stop_signal": "stopsignal", "stopwait": "stopwaitsecs", "stop_timeout": "stopwaitsecs",
+	"cmd": "command", "env": "environment", "cwd": "directory", "dir": "directory", "workingdirectory": "directory",
+	"processes": "numprocs", "restart": "autorestart", "stdout_log": "stdout_logfile", "stderr_log": "stderr_logfile",
 }
 
 // environment takes variables apart before it looks into them: what they stand
