@@ -52,6 +52,9 @@ func (p *page) head() {
 	p.failure()
 	p.next()
 	p.deployment()
+	if e := st.Last; e != nil && e.WaitedMS != 0 {
+		p.field("waited", plain, clientsWaited(*e))
+	}
 	p.field("config", plain, st.ConfigFile)
 	p.field("file", yellow, st.FileDiffers)
 	switch m := st.Master; {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -191,6 +192,9 @@ func (a *app) showHistory(w io.Writer, entries []api.Entry) error {
 			label = clean(e.Stage) + ": "
 		}
 		beneath(label, e.Reason)
+		if e.WaitedMS != 0 {
+			beneath("waited: ", clientsWaited(e))
+		}
 	}
 	_, err := fmt.Fprintln(w, strings.Join(table(cols, rows, 0, width, colour), "\n"))
 	return err
@@ -202,6 +206,12 @@ func took(e api.Entry) string {
 		return ""
 	}
 	return seconds(e.At.Sub(e.Began))
+}
+
+// clientsWaited is how long nobody accepted in a rollout of one version after the other.
+func clientsWaited(e api.Entry) string {
+	return "clients for up to " + (time.Duration(e.WaitedMS) * time.Millisecond).String() +
+		", for one version to end and the next to begin"
 }
 
 // times is how often it was so, if it was so several times.

@@ -228,6 +228,9 @@ type Entry struct {
 	Reason  string    `json:"reason,omitempty"`
 	Worker  uint64    `json:"worker,omitempty"` // that it is about
 	Cut     *Cut      `json:"cut,omitempty"`    // what that one took with it
+	// WaitedMS is for how long nobody accepted, because one version ended before the next
+	// began (rollout.surge: replace): the longest time that a client can have waited for it.
+	WaitedMS int64 `json:"waited_ms,omitempty"`
 	// Repeats is how often this was so since the entry before, which says the same but
 	// for time and numbers; zero: it stands for itself.
 	Repeats int `json:"repeats,omitempty"`

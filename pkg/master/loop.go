@@ -132,6 +132,10 @@ func (m *Master) perform(c rollout.Command) {
 		m.workers.Drain(c)
 	case rollout.Give:
 		m.workers.Give(c)
+	case rollout.Queue:
+		if g := m.generations.Of(c.Generation); g != nil {
+			m.workers.Queue(c, g)
+		}
 	case rollout.Announce:
 		m.workers.Announce(c)
 	case rollout.Terminate:

@@ -111,6 +111,7 @@ var may = map[string][]string{
 	"test/programs/plain":      {},
 	"test/programs/gin":        {},
 	"test/programs/hostile":    {},
+	"test/programs/locks":      {"pkg/worker"},
 	"test/mutate":              {},
 	"test/systemd":             {"pkg/api", "test/load", "test/service"},
 	"test/tour":                {"pkg/api", "test/load", "test/service"},

@@ -37,7 +37,7 @@ const (
 
 // Programs are what was built: paths of masterd, of the demo worker and
 // the chat room, and of those that were never prepared.
-type Programs struct{ Masterd, Demo, Chat, Plain, Answers, Gin, Hostile string }
+type Programs struct{ Masterd, Demo, Chat, Plain, Answers, Gin, Hostile, Locks string }
 
 // ProgramsEnv names a directory of programs that were built before: `make test` builds them
 // once for all packages. Linking is what costs. It begins with no MASTERD_: each masterd
@@ -50,7 +50,7 @@ const ProgramsEnv = "TEST_PROGRAMS"
 func Build(ctx context.Context, dir string) (Programs, error) {
 	if before := os.Getenv(ProgramsEnv); before != "" {
 		p := Built(before)
-		for _, path := range []string{p.Masterd, p.Demo, p.Chat, p.Plain, p.Answers, p.Gin, p.Hostile} {
+		for _, path := range []string{p.Masterd, p.Demo, p.Chat, p.Plain, p.Answers, p.Gin, p.Hostile, p.Locks} {
 			if _, err := os.Stat(path); err != nil {
 				return Programs{}, fmt.Errorf("%s says where programs are: %w", ProgramsEnv, err)
 			}
@@ -68,7 +68,8 @@ func Build(ctx context.Context, dir string) (Programs, error) {
 // Built are programs that were built before.
 func Built(dir string) Programs {
 	at := func(name string) string { return filepath.Join(dir, name) }
-	return Programs{Masterd: at("masterd"), Demo: at("demo-worker"), Chat: at("chat"), Plain: at("plain"), Answers: at("answers"), Gin: at("gin"), Hostile: at("hostile")}
+	return Programs{Masterd: at("masterd"), Demo: at("demo-worker"), Chat: at("chat"), Plain: at("plain"), Answers: at("answers"), Gin: at("gin"), Hostile: at("hostile"),
+		Locks: at("locks")}
 }
 
 // Config is a configuration as YAML would have it; keys are those of the file.

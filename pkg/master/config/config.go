@@ -140,7 +140,7 @@ type Warmup struct {
 // Rollout says how one generation follows the other.
 type Rollout struct {
 	Bake         time.Duration `key:"bake"`
-	Surge        string        `key:"surge"`     // "all" or "one"
+	Surge        string        `key:"surge"`     // "all", "one" or "replace"
 	MinReady     time.Duration `key:"min_ready"` // of each worker when they are replaced one at a time
 	Watch        bool          `key:"watch"`
 	Cooldown     time.Duration `key:"cooldown"`

@@ -252,9 +252,16 @@ func rolloutKeys() []Key {
 				it is kept warm, and a fault goes back to it at once. Where it is not given, and the service has no
 				listeners and is not built on the worker package, it is 0, and rollout.surge is "one": two consumers at
 				one time are not wanted unless asked for.`},
-		{Path: "rollout.surge", Type: Text, Default: "all", Allowed: []string{"all", "one"},
+		{Path: "rollout.surge", Type: Text, Default: "all", Allowed: []string{"all", "one", "replace"},
 			Meaning: `"all" starts all new workers beside all old ones; "one" replaces one at a time, which needs less memory
-				and leaves nothing warm to roll back to.`},
+				and leaves nothing warm to roll back to. "replace" is for programs of which two cannot live at one time, because
+				they lock what they have: once the new version has been checked as far as it can be without a start, the old
+				one drains and ends, and clients wait in the listening queue until the new one serves, for unavailable.after
+				at most before they are answered by masterd. A new version that does not come up is ended, and the old one is
+				started again, as it is when a worker dies during the bake. How long clients have waited is in the answer, in
+				status and in history. The old one has drain.timeout to end, and clients wait for that too: set it short.
+				Programs of kind socket-activation and unmodified get those who wait as soon as they accept, before their
+				checks have passed.`},
 		{Path: "rollout.min_ready", Type: Duration, Default: "5s", Min: "0", Max: "1h",
 			Meaning: `When workers are replaced one at a time: how long a new one must serve without a fault before an old one
 				leaves for it and the next is started. At its end every new worker has to pass a check, so it need not

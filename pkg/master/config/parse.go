@@ -46,7 +46,7 @@ func Parse(name string, data []byte, env []string, host Host) (*Config, error) {
 	if p := b.problems(); len(p.List) > 0 {
 		return nil, p.sorted()
 	}
-	c.source = source{text: data, lines: doc.lines(), vars: over.names(), filled: b.filled, warnings: slices.Concat(over.warnings, c.shortBake(), b.unexpanded(c))}
+	c.source = source{text: data, lines: doc.lines(), vars: over.names(), filled: b.filled, warnings: slices.Concat(over.warnings, c.shortBake(), c.longWait(), b.unexpanded(c))}
 	return c, nil
 }
 
@@ -61,6 +61,17 @@ func (c *Config) shortBake() []string {
 	return []string{fmt.Sprintf("rollout.bake (%s) is shorter than health.active.interval × health.active.failures (%s): "+
 		"a version whose checks begin to fail is rolled back only after the time of the bake; make the bake longer, or check more often",
 		c.Rollout.Bake, needs)}
+}
+
+// longWait warns where one version makes way for the next, and clients wait for it longer
+// than they may.
+func (c *Config) longWait() []string {
+	if c.Rollout.Surge != "replace" || c.Drain.Timeout != 0 && c.Drain.Timeout <= c.Unavailable.After {
+		return nil
+	}
+	return []string{fmt.Sprintf("drain.timeout (%s) is longer than unavailable.after (%s): with rollout.surge: replace clients "+
+		"wait while the version before drains, and may be answered as if nobody served; make the drain shorter, or let them wait longer",
+		c.Drain.Timeout, c.Unavailable.After)}
 }
 
 // source is where the values of a Config came from.

@@ -107,6 +107,22 @@ func TestWarnings(t *testing.T) {
 	}
 }
 
+// With one version after the other clients wait for the drain.
+func TestLongWaitIsWarnedOf(t *testing.T) {
+	for text, warned := range map[string]bool{
+		"drain: {timeout: 5m}\n":                                                       false,
+		"rollout: {surge: replace}\n":                                                  true,
+		"rollout: {surge: replace}\ndrain: {timeout: 0}\n":                             true,
+		"rollout: {surge: replace}\ndrain: {timeout: 5s}\n":                            false,
+		"rollout: {surge: replace}\ndrain: {timeout: 6s}\nunavailable: {after: 10s}\n": false,
+	} {
+		got := parse(t, least+text).Warnings()
+		if (len(got) == 1 && strings.HasPrefix(got[0], "drain.timeout (")) != warned || len(got) > 1 {
+			t.Errorf("%q: %q", text, got)
+		}
+	}
+}
+
 // A bake that ends before failing checks count is said, whichever key makes it so.
 func TestShortBakeIsWarnedOf(t *testing.T) {
 	for text, warned := range map[string]bool{

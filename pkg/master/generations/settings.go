@@ -44,6 +44,7 @@ func Settings(c *config.Config) rollout.Settings {
 		Processes:     c.Worker.Processes,
 		SlotPerWorker: c.Worker.Kind != config.KindSDK,
 		SurgeOne:      c.Rollout.Surge == "one",
+		SurgeReplace:  c.Rollout.Surge == "replace",
 		Beats:         c.Worker.Kind == config.KindSDK,
 		SaysReady:     workers.SaysReady(c),
 		Watchdog:      c.Worker.Watchdog,

@@ -23,6 +23,9 @@ func (b *Backend) Record(c rollout.Record) {
 		fields = append(fields, zap.Uint64("rollout_id", e.Rollout),
 			zap.String("trace_id", b.Generations.Trace(c.Entry.Rollout)))
 	}
+	if e.WaitedMS != 0 {
+		fields = append(fields, zap.Int64("clients_waited_ms", e.WaitedMS))
+	}
 	fields = append(fields, cutFields(e)...)
 	say := b.Log.Info
 	switch c.Entry.Code { // what went wrong must be seen at log.level: warn, too
@@ -72,7 +75,7 @@ func entry(e rollout.Entry) api.Entry {
 		Version: e.Version.Label, Digest: e.Version.Digest, Outcome: generations.Result(e.Code), Stage: string(e.Stage),
 		Reason: e.Reason,
 		Worker: uint64(e.Worker), Cut: workers.DescribeCut(e.Cut), VersionID: e.Version.ID,
-		Began: e.Began, Switched: e.Switched,
+		Began: e.Began, Switched: e.Switched, WaitedMS: e.Waited.Milliseconds(),
 	}
 }
 

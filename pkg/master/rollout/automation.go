@@ -89,7 +89,7 @@ func (m *Machine) mayStartAutomatic() bool {
 		return false // a person decides, or waits for the end of this bake
 	}
 	a := m.try
-	return a == nil || a.origin == Watch && !m.moved(a)
+	return a == nil || a.origin == Watch && !m.moved(a) && !m.makesWay()
 }
 
 // reloadAsked is the gate of all reloads.

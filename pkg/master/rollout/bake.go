@@ -18,10 +18,11 @@ type bake struct {
 
 	confirm bool // ends well with a promote only
 
-	fault  string // the first death that was not judged yet
-	faulty Worker
-	broken bool // somebody died and it stayed: the bake starts over at its end
-	noted  bool // that failing checks have no better place to go
+	fault    string // the first death that was not judged yet
+	faulty   Worker
+	broken   bool // somebody died and it stayed: the bake starts over at its end
+	wentBack bool // surge replace: the version before was started again, or was tried to
+	noted    bool // that failing checks have no better place to go
 
 	closing  time.Time // when its time was up; it ends once every worker has passed a check since
 	reported bool      // that it goes on beyond its time, and why
@@ -190,6 +191,7 @@ func (m *Machine) judge() {
 	// else is alive.
 	rejected := b.made.what == "rollback" && m.parked.alive() && m.active.alive()
 	switch {
+	case m.startBefore(b):
 	case b.fault != "" && (rejected || !m.parked.alive()):
 		b.fault, b.broken = "", true
 	case b.fault != "" && (m.parkedFit(time.Time{}) || !m.active.alive()):

@@ -11,7 +11,7 @@ import "time"
 // clearUntil is until when workers are still started on the empty seats of a generation
 // that is superseded; zero: they are not.
 func (m *Machine) clearUntil(g *generation) time.Time {
-	if g.settings.Beats || !g.touched || g.alive() || m.stop != nil {
+	if g.settings.Beats || g.aside || !g.touched || g.alive() || m.stop != nil {
 		return time.Time{}
 	}
 	var left time.Time

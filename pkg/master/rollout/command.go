@@ -59,6 +59,12 @@ type (
 		Worker Worker
 		To     []Worker
 	}
+	// Queue: this slot, with what waits there, is the generation's from now on, of which
+	// nobody lives yet. New connections may be steered there all the same. No answer.
+	Queue struct {
+		Slot       Slot
+		Generation Generation
+	}
 	// Announce: the service is about to stop. Readiness checks are told so, and
 	// everything goes on. No answer.
 	Announce struct{ Worker Worker }
@@ -145,6 +151,7 @@ func (Steer) command()      {}
 func (Park) command()       {}
 func (Drain) command()      {}
 func (Give) command()       {}
+func (Queue) command()      {}
 func (Announce) command()   {}
 func (Terminate) command()  {}
 func (Kill) command()       {}

@@ -18,13 +18,18 @@ func (m *Machine) finish(a *attempt) {
 		unbaked = b.made.named() + " was not baked yet and was replaced by it"
 	}
 	m.enter(a, StageServing, 0, unbaked)
-	if b := m.bake; b != nil {
+	if b := m.bake; b != nil && b.wentBack && a.what == "rollback" && a.origin == Internal {
+		m.bake = nil
+		m.conclude(b.made, RolledBack, StageBake, nil, old.called()+" was rolled back to version "+g.version.called()+", which "+
+			g.called()+" runs: "+a.why+a.waitedFor("; "))
+	} else if b != nil {
 		m.bake = nil
 		m.conclude(b.made, Superseded, b.made.stage, nil,
 			old.called()+" was replaced by "+g.called()+" before it was baked, as "+who(a.by, a.origin)+" asked"+because(a.why))
 	}
 	if old != nil {
 		m.noteReplaced(a, old)
+		a.back = m.before(a, old)
 		m.succeed(a, old)
 	}
 	m.adopt(g)
@@ -32,7 +37,7 @@ func (m *Machine) finish(a *attempt) {
 		m.automatic.ended = m.now
 	}
 	if a.until == UntilServing {
-		m.answer(a, Done, StageServing, nil, joined(g.called()+" has the traffic", a.replaces, unbaked)+a.noted())
+		m.answer(a, Done, StageServing, nil, joined(g.called()+" has the traffic", a.waitedFor(""), a.replaces, unbaked)+a.noted())
 	}
 	m.startBake(a)
 }
@@ -84,8 +89,8 @@ func blame(w *worker, why string) string {
 // giveBack undoes the running rollout, for whatever reason.
 func (m *Machine) giveBack(code Code, stage Stage, w *worker, format string, still bool) {
 	a := m.try
+	moved := m.moved(a) || m.makesWay()
 	m.try = nil
-	moved := m.moved(a)
 	if g := a.gen; g != nil {
 		m.dismiss(g)
 	}
@@ -97,8 +102,9 @@ func (m *Machine) giveBack(code Code, stage Stage, w *worker, format string, sti
 			}
 		}
 	}
+	later := m.takeTurns(a)
 	m.resteer()
-	if m.active != nil {
+	if m.active != nil && !later {
 		m.refill(m.active)
 	}
 	m.state.Active = nil
@@ -115,6 +121,14 @@ func (m *Machine) giveBack(code Code, stage Stage, w *worker, format string, sti
 		m.save() // not waited for
 	}
 	reason := m.fill(format, a)
+	if later && moved && code == RolledBack {
+		m.verdict = &verdict{a: a, code: code, stage: stage, why: reason}
+		if w != nil {
+			m.verdict.worker = w.id
+		}
+		m.report(a, m.now.Add(m.active.settings.StartTimeout), reason+"; "+m.active.called()+" is started again")
+		return
+	}
 	if still {
 		reason += m.stillServing()
 	}
@@ -142,7 +156,7 @@ func (m *Machine) fill(format string, a *attempt) string {
 func (m *Machine) conclude(a *attempt, code Code, stage Stage, w *worker, why string) {
 	e := Entry{
 		Rollout: a.id, What: a.what, By: a.by, Origin: a.origin, Why: a.why, From: a.from,
-		Code: code, Stage: stage, Began: a.began, Switched: a.switched,
+		Code: code, Stage: stage, Began: a.began, Switched: a.switched, Waited: a.waited,
 	}
 	if a.gen != nil {
 		e.To, e.Version = a.gen.id, a.gen.version

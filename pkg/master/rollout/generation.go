@@ -32,6 +32,8 @@ type generation struct {
 	leaving bool
 	traffic bool // new connections are meant for it
 	touched bool // may have had some: it drains, it is not just killed
+	aside   bool // surge replace: it makes way for the next, nobody is started in it
+	queued  bool // surge replace: given up, and clients wait in its queues for the one that comes back
 	slot    Slot // the one that its workers share, or noSlot
 	seats   []*seat
 	workers []*worker   // living ones, oldest first; those without a seat too
@@ -191,7 +193,7 @@ func (m *Machine) leaveOne(g *generation) {
 			m.drain(w) // it came for those who waited
 		}
 	}
-	if len(g.workers) == 0 && (!g.clears() || m.stop != nil) && g.phase != PhaseStarting && g.phase != PhaseActive && g.phase != PhaseParked {
+	if len(g.workers) == 0 && !(g.queued && m.returns()) && (!g.clears() || m.stop != nil) && g.phase != PhaseStarting && g.phase != PhaseActive && g.phase != PhaseParked {
 		m.forget(g)
 	}
 }

@@ -32,6 +32,7 @@ func (m *Machine) checkShares(shares []Share) {
 				ok = ok || w.slot == s.Slot && w.phase == PhaseActive
 			}
 		}
+		ok = ok || m.keepsWaiting() && inShares(m.try.queues, s.Slot)
 		if !ok || m.slots[s.Slot].state != slotManned {
 			m.violate("slot %d gets traffic, but nobody who has passed the checks accepts there", s.Slot)
 		}
@@ -80,7 +81,7 @@ func (m *Machine) check() {
 // checkServed: once somebody has served, new connections go to a live,
 // accepting worker at every instant, unless every one has died.
 func (m *Machine) checkServed() {
-	if !m.served || m.ending() || m.serving() || !m.steering.due.IsZero() {
+	if !m.served || m.ending() || m.serving() || !m.steering.due.IsZero() || m.keepsWaiting() {
 		return // or the kernel refuses it, and it is about to be tried again
 	}
 	for _, g := range m.generations {
@@ -133,6 +134,9 @@ func (m *Machine) checkOwners() {
 	}
 	if m.bake != nil {
 		owns(m.bake.made.req)
+	}
+	if m.verdict != nil {
+		owns(m.verdict.a.req)
 	}
 	if m.scale != nil {
 		owns(m.scale.req)

@@ -42,10 +42,13 @@ type Machine struct {
 	automatic automatic
 	scale     *scale
 	stop      *stop
+	verdict   *verdict // of a rollout that was alone and whose way back is not done
 
-	somebody   bool      // a live worker can be steered to
-	nobody     time.Time // when the master answers itself; zero: somebody serves
-	down       bool      // the master answers itself
+	somebody   bool          // a live worker can be steered to
+	nobody     time.Time     // when the master answers itself; zero: somebody serves
+	unheard    time.Time     // since when nobody takes new connections; zero: somebody does
+	waited     time.Duration // how long nobody did, the last time
+	down       bool          // the master answers itself
 	last       *Entry
 	lastFailed *Entry
 	retained   []string
@@ -270,15 +273,18 @@ func (m *Machine) advance() {
 	m.manDue()
 	m.tellCrashes()
 	m.tellHealth()
+	m.comeBack()
 	m.watchNobody()
 	m.settleScale()
 	m.settleWaiters()
+	m.settleVerdict()
 	m.leave()
 	m.tidySlots()
 	m.tendQueues()
 	if m.stop == nil {
 		m.startDelayed()
 	}
-	m.rehome() // last: a delayed rollout that starts may have given workers up
+	m.tendQueues() // again, as a delayed rollout that starts may have given workers up
+	m.rehome()
 	m.finishStop()
 }

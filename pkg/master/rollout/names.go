@@ -32,6 +32,7 @@ type Settings struct {
 	Processes     int  // workers per generation, at least 1
 	SlotPerWorker bool // each worker has a slot of its own (workers without the SDK); else a generation shares one
 	SurgeOne      bool // replace one worker at a time instead of all beside all
+	SurgeReplace  bool // the workers before have ended when new ones start
 	// workers speak the control protocol: Ready, Accepting, Beat and Drained will come; else
 	// Activate is answered by Accepting from the driver itself
 	Beats     bool
@@ -135,6 +136,7 @@ func (s Stage) Served() bool {
 const (
 	StagePrepare  Stage = "prepare"   // pin, hooks, memory
 	StageSave     Stage = "save"      // writing down what is about to be done
+	StageDrain    Stage = "drain"     // surge replace: who serves ends, clients wait
 	StageStart    Stage = "start"     // process up to ready
 	StageCheck    Stage = "check"     // health checks
 	StageWarm     Stage = "warm-up"   // warm-up requests
@@ -169,6 +171,8 @@ type Entry struct {
 	// a master before has not written it down.
 	Began    time.Time `json:",omitzero"`
 	Switched time.Time `json:",omitzero"`
+	// How long nobody accepted, because one version ended before the next began.
+	Waited time.Duration `json:",omitempty"`
 }
 
 // State is what a Save must make durable, and what Booted gives back.

@@ -2,6 +2,7 @@ package rollout
 
 import (
 	"cmp"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -52,6 +53,8 @@ func (w *world) obey(c Command) {
 		w.give(c)
 	case Park:
 		w.mustGive(w.procs[c.Worker])
+	case Queue:
+		w.queueFor(c)
 	case Announce:
 		if !w.stopping {
 			w.fail("worker %d is told of a stop that nobody asked for", c.Worker)
@@ -108,11 +111,15 @@ func (w *world) prepare(c Prepare) {
 			mem.Available = 1 << 40
 		}
 		ev := Prepared{Rollout: c.Rollout, Version: v, Memory: mem}
-		if s, own := w.ownOf(v); own && c.Version != nil {
+		if s, own := w.ownOf(v); own && c.Version != nil && w.m.try != nil {
 			ev.Settings = &s
 			w.own[c.Rollout] = ownSettings{s.SlotPerWorker, w.m.try.settings.Processes}
 		}
-		w.grown(w.set.Processes, w.set.SlotPerWorker || ev.Settings != nil)
+		n := w.set.Processes
+		if w.m.try != nil { // it may have been scaled
+			n = max(n, w.m.try.settings.Processes)
+		}
+		w.grown(n, w.set.SlotPerWorker || ev.Settings != nil)
 		w.post(w.soon()*5, ev, false)
 	}
 }
@@ -182,6 +189,7 @@ func (w *world) start(c Start) {
 		w.fail("slot %d is given to worker %d while new connections may go there", c.Slot, p.id)
 	}
 	w.owner[c.Slot] = c.Generation
+	w.mustBeAlone(c)
 	w.ownKept(c)
 	if !w.set.Beats {
 		delete(w.relieved, c.Slot) // it is given its socket now
@@ -277,6 +285,10 @@ func (w *world) steer(c Steer) {
 				ok = true
 			}
 		}
+		if ok { // nobody waits for its generation any more
+			maps.DeleteFunc(w.queued, func(_ Slot, g Generation) bool { return g == w.owner[s.Slot] })
+		}
+		ok = ok || w.queued[s.Slot] != 0 && w.queued[s.Slot] == w.owner[s.Slot]
 		if !ok || s.Weight == 0 {
 			w.fail("slot %d gets weight %d and nobody there has passed the checks", s.Slot, s.Weight)
 		}
@@ -316,6 +328,7 @@ func (w *world) drain(c Drain) {
 			w.fail("worker %d is drained while new connections go to it", p.id)
 		}
 	}
+	w.mustMakeWay(p)
 	p.leaving = true
 	w.mustGive(p)
 	switch {
@@ -379,6 +392,7 @@ func (w *world) quarantine(s Slot) {
 		}
 	}
 	w.holes[s] = true
+	delete(w.queued, s)
 	w.in(w.soon()*20, SlotQuiet{Slot: s})
 }
 
@@ -478,7 +492,7 @@ func (w *world) inspectServing() {
 		if p.gone || p.leaving || !p.accepts {
 			continue
 		}
-		if w.maySteer(p.slot) {
+		if w.maySteer(p.slot) || w.keptWaiting() {
 			return
 		}
 		if w.touched[p.gen] {

@@ -36,7 +36,8 @@ func (m *Machine) resume(f Found) {
 	}
 	m.settleBack()
 	m.resuming = false
-	if m.active != nil && m.try == nil && !m.ending() {
+	m.queueAgain()
+	if m.active != nil && m.try == nil && !m.ending() && !m.active.aside {
 		m.refill(m.active) // of one worker after the other not all had come
 	}
 	later := m.out

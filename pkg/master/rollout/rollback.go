@@ -63,7 +63,7 @@ func (m *Machine) cancelFor(ev RollbackAsked, a *attempt, by string) bool {
 		m.supersede(ev.By, ev.Origin, ev.Why, "a rollback")
 		return false
 	}
-	moved := m.moved(a)
+	moved := m.moved(a) || m.makesWay()
 	a.unwanted = true
 	code := Superseded
 	if moved {
@@ -75,7 +75,9 @@ func (m *Machine) cancelFor(ev RollbackAsked, a *attempt, by string) bool {
 	}
 	m.note("rollback", ev.By, ev.Why)
 	reason := m.active.called() + " keeps the traffic; it had never moved"
-	if moved {
+	if m.returns() {
+		reason = m.active.called() + " is started again"
+	} else if moved {
 		reason = m.active.called() + " has all the traffic again"
 	}
 	if m.bake != nil && m.parked.alive() {
@@ -100,6 +102,8 @@ func (m *Machine) rollbackTarget(ev RollbackAsked) *Version {
 	switch {
 	case ev.To != nil:
 		return cloneVersion(ev.To)
+	case m.bake != nil && m.bake.made.back != nil:
+		return cloneVersion(m.bake.made.back)
 	case m.active != nil:
 		return m.newestKept(m.active.version)
 	}
@@ -154,7 +158,7 @@ func (m *Machine) rollbackToKept(ev RollbackAsked) {
 func (m *Machine) abortAsked(ev AbortAsked) {
 	by := who(ev.By, Person)
 	if a := m.try; a != nil {
-		moved := m.moved(a)
+		moved := m.moved(a) || m.makesWay()
 		a.unwanted = true
 		code := Failed
 		if moved {

@@ -10,6 +10,7 @@ import (
 //
 //	prepare → save → start → check → warm-up → save → activate → steer → serving → bake | confirm → baked
 //
+// Surge replace has a drain before its start (alone.go).
 // Surge one goes round start … steer → min-ready once for each worker. Nothing
 // before steer touches the generation that serves.
 type attempt struct {
@@ -42,18 +43,24 @@ type attempt struct {
 	intended  bool   // the second save, of the intent, was asked for
 	steerSeq  uint64
 	steered   bool
-	complaint string    // the last failed check that was reported
-	unwanted  bool      // a person, or the end of the service, ended it: no failure
-	closing   time.Time // surge one: when MinReady was over; the next comes once every worker has passed a check since
-	yielded   bool      // surge one: an old worker was told to leave for the newest
-	leaver    *worker   // surge one: the old worker that must be gone before the next is started
-	goneBy    time.Time // …or that is waited for no longer
+	complaint string        // the last failed check that was reported
+	unwanted  bool          // a person, or the end of the service, ended it: no failure
+	closing   time.Time     // surge one: when MinReady was over; the next comes once every worker has passed a check since
+	yielded   bool          // surge one: an old worker was told to leave for the newest
+	leaver    *worker       // surge one: the old worker that must be gone before the next is started
+	goneBy    time.Time     // …or that is waited for no longer
+	alone     bool          // surge replace: nobody else may live when its workers start
+	ends      bool          // surge replace: what served was told to end
+	queues    []Share       // surge replace: where new connections wait for it; nil: where they went before
+	waited    time.Duration // surge replace: how long nobody accepted
+	back      *Version      // surge replace: what a failure in its bake goes back to
 }
 
 var stageAfter = map[Stage][]Stage{
 	StagePrepare:  {""},
 	StageSave:     {StagePrepare, StageStart, StageCheck, StageWarm},
-	StageStart:    {StagePrepare, StageSave, StageSteer, StageMinReady},
+	StageDrain:    {StagePrepare, StageSave},
+	StageStart:    {StagePrepare, StageSave, StageDrain, StageSteer, StageMinReady},
 	StageCheck:    {StageStart},
 	StageWarm:     {StageStart, StageCheck},
 	StageActivate: {StageSave, StageStart, StageCheck, StageWarm},
@@ -106,6 +113,7 @@ func (m *Machine) moved(a *attempt) bool { return a != nil && a.gen != nil && a.
 // begin starts a rollout. Whatever ran before has been ended.
 func (m *Machine) begin(a *attempt) {
 	m.dropScale(a)
+	m.tellVerdict(m.stillServing())
 	m.nextRollout++
 	a.id, a.began = m.nextRollout, m.now
 	if m.active != nil {
@@ -160,9 +168,11 @@ func (m *Machine) advanceOnce(a *attempt) bool {
 		if a.intended {
 			m.activateBatch(a)
 		} else {
-			m.startBatch(a)
+			m.launch(a)
 		}
 		return true
+	case StageDrain:
+		return m.startAlone(a)
 	case StageStart, StageCheck, StageWarm:
 		return m.advanceChecks(a)
 	case StageActivate:
@@ -174,7 +184,7 @@ func (m *Machine) advanceOnce(a *attempt) bool {
 		m.moveTraffic(a)
 		return true
 	case StageSteer:
-		if !a.steered {
+		if !a.steered && !a.alone { // whose clients wait where it reads
 			return false
 		}
 		if a.one && a.settings.MinReady > 0 && m.active.alive() {
@@ -296,13 +306,16 @@ func (m *Machine) create(a *attempt) bool {
 		m.enter(a, StageSave, a.settings.SaveTimeout, "")
 		return true
 	}
-	m.startBatch(a)
+	m.launch(a)
 	return true
 }
 
 // fits looks at memory: all at once, one by one, or a refusal with figures.
 func (m *Machine) fits(a *attempt) (one bool, refusal string) {
 	s, mem := a.settings, a.prepared.Memory
+	if a.alone = s.SurgeReplace && (m.active != nil || len(m.workers) > 0); a.alone {
+		return false, "" // it has the memory of who ends for it
+	}
 	one = s.SurgeOne && s.Processes > 1 && m.active.alive()
 	if !mem.Known || !m.active.alive() {
 		return one, ""
@@ -396,6 +409,9 @@ func (m *Machine) moveTraffic(a *attempt) {
 	}
 	before := m.steering.seq
 	m.resteer()
+	if m.noteWaiting(); a.alone {
+		a.waited = m.waited
+	}
 	a.steerSeq = m.steering.seq
 	if m.steering.seq == before {
 		a.steered = true // nothing had to change
@@ -480,6 +496,8 @@ func (m *Machine) expireTry(a *attempt) {
 	case StageMinReady:
 		m.minReadyOver(a)
 		return
+	case StageDrain:
+		why = "who served before did not end in time"
 	case StageSteer:
 		why = "the steering did not answer within " + a.settings.SteerTimeout.String()
 	default:

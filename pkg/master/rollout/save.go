@@ -94,6 +94,9 @@ func (m *Machine) retain() {
 	if m.try != nil {
 		add(m.try.version)
 	}
+	if m.bake != nil {
+		add(m.bake.made.back)
+	}
 	if !slices.Equal(ids, m.retained) {
 		m.retained = ids
 		m.emit(Retain{InUse: slices.Clone(ids)})

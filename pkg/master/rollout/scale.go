@@ -25,6 +25,9 @@ func (m *Machine) scaleAsked(ev ScaleAsked) {
 	case m.scale != nil:
 		m.refuse(ev.Req, Superseded, "a change to "+number(m.scale.to, "worker")+" is under way; scale again when it is done")
 		return
+	case m.returns():
+		m.refuse(ev.Req, Superseded, g.called()+" is about to be started again; scale when it serves")
+		return
 	case g == nil:
 		m.refuse(ev.Req, Invalid, "no generation serves yet, there is nothing to scale")
 		return

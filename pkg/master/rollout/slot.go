@@ -73,7 +73,7 @@ func (m *Machine) vacate(s Slot) {
 func (m *Machine) tidySlots() {
 	for i := range m.slots {
 		s := &m.slots[i]
-		if s.state == slotManned && s.vacant && !m.steersTo(Slot(i)) {
+		if s.state == slotManned && s.vacant && !m.steersTo(Slot(i)) && !m.peopled(Slot(i)) {
 			s.state, s.vacant = slotQuarantine, false
 			m.emit(Quarantine{Slot: Slot(i)})
 		}
@@ -134,6 +134,9 @@ func (m *Machine) reads(slot Slot) (now, holds, soon bool) {
 		}
 		for _, s := range g.seats {
 			soon = soon || s.slot == slot && !s.due.IsZero()
+		}
+		if m.slots[slot].generation == g.id && m.steersTo(slot) { // they wait for who is started next
+			soon = soon || g.aside || g.queued || m.makesWay() && m.candidate(g)
 		}
 	}
 	return now, holds, soon

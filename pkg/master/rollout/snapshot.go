@@ -20,12 +20,14 @@ type Snapshot struct {
 	Parked      Generation       `json:"parked,omitempty"`
 	Try         *SnapAttempt     `json:"try,omitempty"` // the rollout under way
 	Bake        *SnapBake        `json:"bake,omitempty"`
-	Scale       int              `json:"scale,omitempty"` // workers that a change of size is about; zero: none
-	Slots       []SnapSlot       `json:"slots,omitempty"` // those that are not free
-	Have        []Share          `json:"have,omitempty"`  // the steering that is known to be in force
-	Sure        bool             `json:"sure,omitempty"`  // and no other was asked for
-	Asked       [][]Share        `json:"asked,omitempty"` // those that may be in force instead
-	State       *State           `json:"state,omitempty"` // what is, or is about to be, saved
+	Verdict     *SnapVerdict     `json:"verdict,omitempty"`
+	Unheard     time.Time        `json:"unheard,omitzero"` // since when nobody takes new connections
+	Scale       int              `json:"scale,omitempty"`  // workers that a change of size is about; zero: none
+	Slots       []SnapSlot       `json:"slots,omitempty"`  // those that are not free
+	Have        []Share          `json:"have,omitempty"`   // the steering that is known to be in force
+	Sure        bool             `json:"sure,omitempty"`   // and no other was asked for
+	Asked       [][]Share        `json:"asked,omitempty"`  // those that may be in force instead
+	State       *State           `json:"state,omitempty"`  // what is, or is about to be, saved
 	Stop        *SnapStop        `json:"stop,omitempty"`
 	Starts      []time.Time      `json:"starts,omitempty"` // of automatic rollouts, lately
 	Ended       time.Time        `json:"ended,omitzero"`   // the last of them
@@ -52,6 +54,8 @@ type SnapGeneration struct {
 	Leaving  bool         `json:"leaving,omitempty"`
 	Traffic  bool         `json:"traffic,omitempty"`
 	Touched  bool         `json:"touched,omitempty"`
+	Aside    bool         `json:"aside,omitempty"`
+	Queued   bool         `json:"queued,omitempty"`
 	Slot     Slot         `json:"slot"`
 	Seats    []SnapSeat   `json:"seats,omitempty"`
 	Workers  []SnapWorker `json:"workers,omitempty"`
@@ -112,6 +116,10 @@ type SnapAttempt struct {
 	Gen      Generation    `json:"gen,omitempty"`
 	Began    time.Time     `json:"began,omitzero"`
 	Switched time.Time     `json:"switched,omitzero"`
+	Alone    bool          `json:"alone,omitempty"`
+	Ends     bool          `json:"ends,omitempty"`
+	Waited   time.Duration `json:"waited,omitempty"`
+	Back     *Version      `json:"back,omitempty"`
 }
 
 // SnapBake is the proving of the active generation.
@@ -119,6 +127,7 @@ type SnapBake struct {
 	Deadline time.Time `json:"deadline"`
 	Confirm  bool      `json:"confirm,omitempty"`
 	Broken   bool      `json:"broken,omitempty"`
+	WentBack bool      `json:"went_back,omitempty"`
 }
 
 // SnapSlot is one slot of the pool.
@@ -148,7 +157,7 @@ type Found struct {
 // Snapshot copies the machine.
 func (m *Machine) Snapshot() Snapshot {
 	s := Snapshot{
-		At: bare(m.now), Served: m.served, Settings: m.settings, Token: m.token,
+		At: bare(m.now), Served: m.served, Unheard: bare(m.unheard), Settings: m.settings, Token: m.token,
 		Have: slices.Clone(m.steering.have), Sure: m.steering.confirmed(),
 		Ended: bare(m.automatic.ended), Last: cloneEntry(m.last), LastFailed: cloneEntry(m.lastFailed), LastCut: cloneEntry(m.lastCut),
 		NextWorker: m.nextWorker, NextRollout: m.nextRollout,
@@ -175,8 +184,9 @@ func (m *Machine) Snapshot() Snapshot {
 		s.Try = &a
 	}
 	if b := m.bake; b != nil {
-		s.Bake = &SnapBake{Deadline: bare(b.deadline), Confirm: b.confirm, Broken: b.broken}
+		s.Bake = &SnapBake{Deadline: bare(b.deadline), Confirm: b.confirm, Broken: b.broken, WentBack: b.wentBack}
 	}
+	s.Verdict = m.verdict.snapshot()
 	if m.scale != nil {
 		s.Scale = m.scale.to
 	}
@@ -197,7 +207,7 @@ func bare(t time.Time) time.Time { return t.Round(0) }
 func (g *generation) snapshot() SnapGeneration {
 	s := SnapGeneration{
 		ID: g.id, Version: g.version, Settings: g.settings, Token: g.token, Made: g.made.snapshot(), Phase: g.phase, Since: bare(g.since),
-		Deadline: bare(g.deadline), Counts: bare(g.counts), Clearing: bare(g.clearing), Baked: g.baked, Leaving: g.leaving, Traffic: g.traffic, Touched: g.touched, Slot: g.slot,
+		Deadline: bare(g.deadline), Counts: bare(g.counts), Clearing: bare(g.clearing), Baked: g.baked, Leaving: g.leaving, Traffic: g.traffic, Touched: g.touched, Aside: g.aside, Queued: g.queued, Slot: g.slot,
 		Looped: bare(g.looped), Ended: g.ended, Sick: bare(g.sick),
 	}
 	for _, x := range g.seats {
@@ -224,6 +234,7 @@ func (a *attempt) snapshot() SnapAttempt {
 		ID: a.id, What: a.what, By: a.by, Origin: a.origin, Why: a.why, Settings: a.settings, Token: a.token, Version: cloneVersion(a.version),
 		Confirm: a.confirm, From: a.from, Stage: a.stage, Since: bare(a.since), Deadline: bare(a.deadline),
 		Began: bare(a.began), Switched: bare(a.switched),
+		Alone: a.alone, Ends: a.ends, Waited: a.waited, Back: cloneVersion(a.back),
 	}
 	if a.gen != nil {
 		s.Gen = a.gen.id
@@ -236,6 +247,7 @@ func (s SnapAttempt) attempt() *attempt {
 		id: s.ID, what: s.What, by: s.By, origin: s.Origin, why: s.Why, settings: s.Settings, token: s.Token, version: cloneVersion(s.Version),
 		until: UntilBaked, confirm: s.Confirm, from: s.From, stage: s.Stage, since: s.Since, deadline: s.Deadline, first: s.Deadline,
 		began: s.Began, switched: s.Switched,
+		alone: s.Alone, ends: s.Ends, waited: s.Waited, back: cloneVersion(s.Back),
 	}
 }
 
@@ -323,7 +335,7 @@ func (m *Machine) restore(s Snapshot) {
 		m.steering.seq++
 		m.steering.out = append(m.steering.out, ask{seq: m.steering.seq, shares: shares})
 	}
-	m.somebody = true // until resteer has looked
+	m.somebody, m.unheard = true, s.Unheard // until resteer has looked
 	for _, x := range s.Slots {
 		m.grow(int(x.Slot) + 1)
 		m.slots[x.Slot] = slot{state: slotManned, generation: x.Generation, vacant: x.Vacant, used: true}
@@ -349,8 +361,9 @@ func (m *Machine) restore(s Snapshot) {
 		}
 	}
 	if b := s.Bake; b != nil {
-		m.bake = &bake{made: m.active.made, gen: m.active, deadline: b.Deadline, first: b.Deadline, confirm: b.Confirm, broken: b.Broken}
+		m.bake = &bake{made: m.active.made, gen: m.active, deadline: b.Deadline, first: b.Deadline, confirm: b.Confirm, broken: b.Broken, wentBack: b.WentBack}
 	}
+	m.verdict = s.Verdict.verdict()
 	if p := s.Stop; p != nil {
 		m.stop = &stop{by: p.By, patient: p.Patient, drainDue: p.DrainDue, deadline: p.Deadline, why: p.Why}
 	}
@@ -360,6 +373,7 @@ func (m *Machine) restoreGeneration(s SnapGeneration) *generation {
 	g := &generation{
 		id: s.ID, version: s.Version, settings: s.Settings, token: s.Token, made: s.Made.attempt(), phase: s.Phase, since: s.Since,
 		deadline: s.Deadline, first: s.Deadline, counts: s.Counts, clearing: s.Clearing, baked: s.Baked, leaving: s.Leaving, traffic: s.Traffic, touched: s.Touched,
+		aside: s.Aside, queued: s.Queued,
 		slot: s.Slot, exits: s.Exits, looped: s.Looped, ended: s.Ended, sick: s.Sick,
 	}
 	g.made.gen = g

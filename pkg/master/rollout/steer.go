@@ -50,6 +50,9 @@ func (s *steering) confirmed() bool { return len(s.out) == 0 && s.sure && s.due.
 // miss their beats are left out while others are there; those that should
 // leave are taken back when nobody else is.
 func (m *Machine) want() []Share {
+	if m.keepsWaiting() {
+		return m.try.queues
+	}
 	tiers := []func(*worker) bool{
 		func(w *worker) bool { return w.gen.traffic && !w.leaving && !w.silent },
 		func(w *worker) bool { return w.gen.traffic && !w.leaving },
@@ -120,10 +123,14 @@ func (m *Machine) resteer() {
 	if !m.ending() { // else nobody new is served, and the master says so
 		want = m.want()
 	}
-	m.somebody = len(want) > 0
-	if m.somebody {
+	waits := m.keepsWaiting()
+	m.somebody = len(want) > 0 && !waits
+	switch {
+	case m.somebody:
 		m.down = false
-	} else if !m.down && !m.ending() {
+	case waits && (m.down || m.settings.UnavailableAfter == 0):
+		m.down, want = true, nil
+	case !waits && !m.down && !m.ending():
 		return
 	}
 	if s.sure && sameShares(want, s.asked) && !m.undone() {
@@ -212,6 +219,10 @@ func (m *Machine) steerFailed(seq uint64, reason string) {
 		if g.phase == PhaseStarting && !m.steersToAny(g) {
 			g.touched = false
 		}
+	}
+	if a := m.try; a != nil && a.stage == StageDrain && seq == a.steerSeq && m.active.alive() {
+		m.fail(StageDrain, nil, "new connections could not be kept waiting: "+reason)
+		return
 	}
 	if a := m.try; a != nil && a.stage == StageSteer && seq >= a.steerSeq {
 		m.fail(StageSteer, nil, "the traffic could not be moved to "+a.gen.called()+": "+reason)
@@ -311,6 +322,7 @@ func (m *Machine) afterSteer(r Reply) {
 
 // watchNobody starts and stops the clock after which the master answers itself.
 func (m *Machine) watchNobody() {
+	m.noteWaiting()
 	if m.ending() || m.somebody {
 		m.nobody = time.Time{}
 		return

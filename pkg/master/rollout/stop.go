@@ -93,6 +93,7 @@ func (m *Machine) clearForStop(by string, announced bool) {
 
 // endBake: whatever it would have shown, the service ends.
 func (m *Machine) endBake(by string) {
+	m.tellVerdict("; masterd is stopping, as " + by + " asked")
 	if b := m.bake; b != nil {
 		m.bake = nil
 		m.conclude(b.made, Superseded, b.made.stage, nil, b.gen.called()+" was serving and not yet baked: masterd is stopping, as "+by+" asked")

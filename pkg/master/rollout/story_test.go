@@ -382,7 +382,7 @@ func (s *story) set(w string) {
 		"failures": &s.settings.ActiveFailures, "loop": &s.settings.Loop, "successes": &s.settings.StartSuccesses,
 	}
 	flags := map[string]*bool{
-		"slotperworker": &s.settings.SlotPerWorker, "surgeone": &s.settings.SurgeOne, "beats": &s.settings.Beats, "saysready": &s.settings.SaysReady,
+		"slotperworker": &s.settings.SlotPerWorker, "surgeone": &s.settings.SurgeOne, "surgereplace": &s.settings.SurgeReplace, "beats": &s.settings.Beats, "saysready": &s.settings.SaysReady,
 		"probe": &s.settings.Probe, "warmup": &s.settings.Warmup, "shortone": &s.settings.ShortOne, "handover": &s.settings.Handover,
 	}
 	switch {

@@ -106,6 +106,8 @@ func (m *Machine) stillServing() string {
 	switch {
 	case m.active.alive():
 		return "; " + m.active.called() + " serves on"
+	case m.returns():
+		return "; " + m.active.called() + " is started again"
 	case m.active != nil:
 		return "; " + m.active.called() + " has the traffic and no worker alive, and is being restarted"
 	}

@@ -170,6 +170,11 @@ func (m *Machine) extend(w *worker, by time.Duration) {
 	}
 	if w.phase == PhaseDraining || w.phase == PhaseStopping {
 		later(&w.gen.deadline, &w.gen.first)
+		if a := m.try; a != nil && a.stage == StageDrain {
+			until = until.Add(w.gen.settings.KillAfter + killPatience)
+			later(&a.deadline, &a.first)
+			m.boundCandidate(a, a.deadline)
+		}
 	}
 }
 
@@ -292,7 +297,11 @@ func (m *Machine) expire(w *worker) {
 
 // drain takes a worker off its seat: whoever comes next does not wait for it.
 func (m *Machine) drain(w *worker) {
-	m.drainFor(w, w.gen.settings.DrainTimeout, "drain.timeout")
+	timeout := w.gen.settings.DrainTimeout
+	if w.gen.aside {
+		timeout = w.gen.settings.drainAlone()
+	}
+	m.drainFor(w, timeout, "drain.timeout")
 }
 
 func (m *Machine) drainFor(w *worker, timeout time.Duration, key string) {
@@ -403,7 +412,7 @@ func (m *Machine) bereave(g *generation, s *seat, w *worker, how string) {
 	switch {
 	case g.leaving && !g.clearing.IsZero() && !m.ending():
 		m.replace(g, s)
-	case m.ending() || g.leaving || g == m.parked:
+	case m.ending() || g.leaving || g == m.parked || g.aside:
 	case m.candidate(g) && m.try.stage == StageMinReady:
 		m.fail(StageMinReady, w, "it "+how)
 	case m.candidate(g):
@@ -418,6 +427,8 @@ func (m *Machine) bereave(g *generation, s *seat, w *worker, how string) {
 		}
 		if w.served {
 			m.crashes = append(m.crashes, w.crash(how))
+		} else {
+			m.tellVerdict("; and " + g.called() + " did not come up again at once: " + blame(w, "it "+how) + "; masterd starts it again and again")
 		}
 		if b := m.bake; b != nil && b.fault == "" {
 			b.fault, b.faulty = w.called()+" "+how, w.id

@@ -49,6 +49,8 @@ type world struct {
 	exited   bool
 	served   bool
 
+	readied  map[Rollout]bool    // prepared
+	queued   map[Slot]Generation // clients wait there for the generation, of which nobody lives yet
 	slots    int
 	used     map[Slot]bool      // was steered to: somebody may wait there
 	relieved map[Slot]bool      // the master takes what waits there
@@ -130,7 +132,7 @@ const remembered = 60 // moments that a failure prints
 func (w *world) settings() {
 	pick := func(ds ...time.Duration) time.Duration { return ds[w.r.IntN(len(ds))] }
 	s := Settings{
-		Processes: 1 + w.r.IntN(4), SlotPerWorker: w.r.IntN(3) == 0, SurgeOne: w.r.IntN(3) == 0,
+		Processes: 1 + w.r.IntN(4), SlotPerWorker: w.r.IntN(3) == 0, SurgeOne: w.r.IntN(3) == 0, SurgeReplace: w.r.IntN(3) == 0,
 		Beats: w.r.IntN(4) != 0, Probe: w.r.IntN(5) != 0, Warmup: w.r.IntN(3) == 0,
 		StartTimeout: pick(2*time.Second, 20*time.Second), StartInterval: 50 * time.Millisecond, StartSuccesses: 1 + w.r.IntN(3),
 		GiveUp:      pick(0, 500*time.Millisecond, 3*time.Second),
@@ -168,6 +170,7 @@ func (w *world) reboot() {
 	w.heard, w.known = 0, nil
 	w.forward, w.made, w.own = map[Rollout]bool{}, map[Generation]Rollout{}, map[Rollout]ownSettings{}
 	w.bakes, w.unwell = map[Generation]time.Time{}, map[Generation]bool{}
+	w.readied, w.queued = map[Rollout]bool{}, map[Slot]Generation{}
 	w.stopping, w.exited, w.served = false, false, false
 	w.slack = 0
 	w.step(Booted{Settings: w.set, State: w.disk})
@@ -496,6 +499,8 @@ func (w *world) musts(ev Event) func([]Command) {
 // learn is what the machine knows from now on.
 func (w *world) learn(ev Event) {
 	switch ev := ev.(type) {
+	case Prepared:
+		w.readied[ev.Rollout] = true
 	case Started:
 		if p := w.procs[ev.Worker]; !w.set.tellsReady() {
 			p.ready = true

@@ -59,7 +59,7 @@ func (t *Takeover) adopt(l *state.Live, all map[uint64][]process.Found) {
 			found.Alive[w.ID] = w.PID()
 		}
 	}
-	if t.Workers.Len() == 0 {
+	if t.Workers.Len() == 0 && !l.Machine.Between() {
 		t.Generations.Clear()
 		return
 	}
