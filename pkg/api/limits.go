@@ -5,7 +5,7 @@ const (
 	MaxBody     = 64 << 10 // bytes of a request's body
 	MaxHistory  = 1000     // entries that can be asked for at once
 	MaxLogLines = 100_000  // lines that can be asked for at once, over all workers
-	MaxLabel    = 128      // bytes of a label
+	MaxLabel    = 64       // bytes of a label
 	MaxReason   = 1024     // bytes of a reason
 )
 

@@ -30,7 +30,7 @@ func (s *Server) reload(c *gin.Context) {
 		case r.Confirm < 0:
 			return "confirm cannot be negative."
 		case len(r.Label) > api.MaxLabel:
-			return "The label is too long: 128 bytes are the limit."
+			return "The label is too long: 64 bytes are the limit."
 		}
 		return tooLong(r.Reason)
 	})

@@ -140,7 +140,7 @@ func TestBodiesAreReadStrictly(t *testing.T) {
 		{"/v1/reload", `{"confirm":"10"}`, 400, `The body is not the JSON that is wanted: time: missing unit in duration "10".`},
 		{"/v1/reload", `{"reason":"` + strings.Repeat("x", api.MaxBody) + `"}`, 413, "The body is larger than 65536 bytes."},
 		{"/v1/reload", `{"reason":"` + strings.Repeat("x", 1025) + `"}`, 400, "The reason is too long: 1024 bytes are the limit."},
-		{"/v1/reload", `{"label":"` + strings.Repeat("x", 129) + `"}`, 400, "The label is too long: 128 bytes are the limit."},
+		{"/v1/reload", `{"label":"` + strings.Repeat("x", 65) + `"}`, 400, "The label is too long: 64 bytes are the limit."},
 		{"/v1/reload", `{"until":"tomorrow"}`, 400, `until can be "serving" or "baked".`},
 		{"/v1/reload", `{"binary":"bin/shop"}`, 400, "binary has to be an absolute path: the master does not know your directory."},
 		{"/v1/reload", `{"confirm":"-1s"}`, 400, "confirm cannot be negative."},

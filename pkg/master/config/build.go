@@ -165,6 +165,16 @@ func notAllowed(k Key, text string) error {
 	if len(k.Allowed) == 1 {
 		return fmt.Errorf("%s is not available in this version of masterd, only %s is", short(text), k.Allowed[0])
 	}
+	if k.Path == "worker.kind" {
+		for _, preset := range []string{text, strings.TrimSuffix(text, "js")} {
+			if kind := PresetKind(preset); kind != "" {
+				return fmt.Errorf("%s is a preset: leave kind out, and write preset: %s", short(text), preset)
+			}
+		}
+	}
+	if word := meantWord(k, text); word != "" {
+		return fmt.Errorf("%s is not one of %s; write %s", short(text), strings.Join(k.Allowed, ", "), word)
+	}
 	if near := nearest(text, k.Allowed); near != "" {
 		return fmt.Errorf("%s is not one of %s; did you mean %s?", short(text), strings.Join(k.Allowed, ", "), near)
 	}

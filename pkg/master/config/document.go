@@ -74,7 +74,7 @@ func (d *document) parse(data []byte) *yaml.Node {
 		return nil
 	}
 	if root.Kind != yaml.MappingNode && root.Kind != yaml.AliasNode {
-		d.add(root.Line, "", "the file is "+form(root)+", not keys with values (key: value)")
+		d.add(root.Line, "", "the file is "+form(root)+", not keys with values (key: value)"+anotherFormat(data))
 		return nil
 	}
 	return root
@@ -118,6 +118,10 @@ func (d *document) value(k Key, n *yaml.Node, at string, line int) {
 	case k.Type == Section && n.Kind == yaml.ScalarNode && slices.Contains(k.Allowed, n.Value):
 		d.nodes[at] = n
 	case k.Type == Section && n.Kind != yaml.MappingNode:
+		if write := meant(k.Path, n); write != "" {
+			d.add(line, at, fmt.Sprintf("is %s", form(n))+write)
+			return
+		}
 		d.add(line, at, fmt.Sprintf("is %s; it takes keys: %s", form(n), d.childNames(k.Path))+orWord(k))
 	case k.Type == Section:
 		d.nodes[at] = n
@@ -144,6 +148,10 @@ func (d *document) value(k Key, n *yaml.Node, at string, line int) {
 // listeners checks the one list of sections.
 func (d *document) listeners(k Key, n *yaml.Node, at string, line int) {
 	if n.Kind != yaml.SequenceNode {
+		if write := meantListener(n); write != "" {
+			d.add(line, at, fmt.Sprintf("is %s, not a list; write listeners: [%s]", form(n), write))
+			return
+		}
 		d.add(line, at, fmt.Sprintf("is %s, not a list (- name: http)", form(n)))
 		return
 	}
@@ -155,6 +163,10 @@ func (d *document) listeners(k Key, n *yaml.Node, at string, line int) {
 		path := fmt.Sprintf("%s[%d]", at, i)
 		d.at[path] = item.Line
 		if item = deref(item); item.Kind != yaml.MappingNode {
+			if write := meantListener(item); write != "" {
+				d.add(item.Line, path, fmt.Sprintf("is %s; write %s", form(item), write))
+				continue
+			}
 			d.add(item.Line, path, fmt.Sprintf("is %s; it takes keys: %s", form(item), d.childNames(k.Path)))
 			continue
 		}

@@ -44,6 +44,9 @@ func parseDuration(s string) (time.Duration, error) {
 	case strings.HasSuffix(s, "d") && bareNumber(strings.TrimSuffix(s, "d")):
 		return 0, fmt.Errorf("%q counts days, whose length varies; write hours: 24h", s)
 	}
+	if slices.Contains([]string{"off", "none", "never", "no", "false"}, s) {
+		return 0, fmt.Errorf("%q is not a duration; write 0", s)
+	}
 	return 0, fmt.Errorf("%q is not a duration; write a number with ms, s, m or h, such as 200ms or 1h30m", s)
 }
 

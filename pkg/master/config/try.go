@@ -144,6 +144,12 @@ func (t *trial) program(path string) {
 	const key = "worker.command"
 	st, err := os.Stat(path)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && strings.Contains(path, "/~"):
+		t.bad(key, "the program %s does not exist: there is no shell, so ~ is no home directory; write the whole path", path)
+		return
+	case errors.Is(err, fs.ErrNotExist) && strings.Contains(path, " "):
+		t.bad(key, "the program %s does not exist: each argument is an item of its own, [\"/bin/shop\", \"--mode=prod\"]", path)
+		return
 	case errors.Is(err, fs.ErrNotExist):
 		t.bad(key, "the program %s does not exist", path)
 		return

@@ -86,6 +86,8 @@ func TestTryFinds(t *testing.T) {
 		spoil func(c *Config, dir string)
 		want  string
 	}{
+		"a home directory":  {func(c *Config, dir string) { c.Worker.Command[0] = dir + "/~/bin/shop" }, "worker.command: the program DIR/~/bin/shop does not exist: there is no shell, so ~ is no home directory; write the whole path"},
+		"one text":          {func(c *Config, dir string) { c.Worker.Command[0] = dir + "/shop --prod" }, `worker.command: the program DIR/shop --prod does not exist: each argument is an item of its own, ["/bin/shop", "--mode=prod"]`},
 		"no program":        {func(c *Config, dir string) { c.Worker.Command[0] = dir + "/none" }, "worker.command: the program DIR/none does not exist"},
 		"a directory":       {func(c *Config, dir string) { c.Worker.Command[0] = dir }, "worker.command: DIR is a directory, not a program"},
 		"a device":          {func(c *Config, dir string) { c.Worker.Command[0] = "/dev/null" }, "worker.command: /dev/null is not a regular file"},

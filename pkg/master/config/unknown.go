@@ -25,10 +25,45 @@ var elsewhere = map[string]string{
 	"grace": "drain.timeout", "grace_period": "drain.timeout", "graceful_timeout": "drain.timeout",
 	"stop_grace_period": "drain.timeout", "shutdown_timeout": "drain.timeout", "drain_timeout": "drain.timeout",
 	"stopsignal": "worker.stop_signal", "kill_signal": "worker.stop_signal", "reload": "rollout.watch",
-	"autoreload": "rollout.watch", "watch": "rollout.watch", "autorestart": "restart", "deploy": "rollout",
+	"autoreload": "rollout.watch", "watch": "rollout.watch", "deploy": "rollout",
 	"logs": "log", "logging": "log", "logfile": "log.file", "loglevel": "log.level", "log_level": "log.level",
-	"name": "service",
+	"name": "service", "worker_processes": "worker.processes", "worker_rlimit_nofile": "worker.limits.nofile",
+	"limitnofile": "worker.limits.nofile", "tasksmax": "worker.limits.tasks", "pids_limit": "worker.limits.tasks",
+	"memorymax": "worker.limits.memory", "mem_limit": "worker.limits.memory", "max_memory_restart": "worker.limits.memory",
+	"stopwaitsecs": "drain.timeout", "timeoutstopsec": "drain.timeout", "kill_timeout": "drain.timeout",
+	"terminationgraceperiodseconds": "drain.timeout", "livenessprobe": "health", "readinessprobe": "health",
+	"startupprobe": "health", "error_log": "log.file", "depends_on": "rollout.require",
 }
+
+// nowhere is what other programs have and masterd has no key for, with the reason.
+var nowhere = map[string]string{
+	"version":        "a configuration has no version; leave it out",
+	"pid":            "masterd needs no PID file; leave it out",
+	"pidfile":        "masterd needs no PID file; leave it out",
+	"pid_file":       "masterd needs no PID file; leave it out",
+	"daemon":         "workers stay in the foreground, and masterd starts them; leave it out",
+	"daemonize":      "workers stay in the foreground, and masterd starts them; leave it out",
+	"upstream":       "there is no proxy: workers take the connections themselves, at what listeners names",
+	"proxy_pass":     "there is no proxy: workers take the connections themselves, at what listeners names",
+	"cert":           "TLS is the worker's own, with its certificate: masterd does not read connections",
+	"key":            "TLS is the worker's own, with its certificate: masterd does not read connections",
+	"tls":            "TLS is the worker's own, with its certificate: masterd does not read connections",
+	"ssl":            "TLS is the worker's own, with its certificate: masterd does not read connections",
+	"autorestart":    "a worker that ends is always started again; restart says after how long",
+	"autostart":      "masterd starts its workers at once; whether masterd starts at boot systemctl enable says",
+	"exec_mode":      "all workers take connections; worker.processes says how many there are",
+	"image":          "masterd runs programs of this machine, not images: worker.command",
+	"volumes":        "masterd runs programs of this machine, which see its files; leave it out",
+	"access_log":     "masterd does not read requests; what workers print is in its log",
+	"stdout_logfile": "what workers print is in masterd's log: masterd logs, log.file",
+	"stderr_logfile": "what workers print is in masterd's log: masterd logs, log.file",
+	"services":       oneService,
+	"apps":           oneService,
+	"apiversion":     oneService,
+	"web":            `this looks like a Procfile; "masterd init" in its directory reads it`,
+}
+
+const oneService = `this looks like a configuration of another program; one of masterd's is for one service, and "masterd init -- COMMAND" writes one`
 
 // unknown says that there is no such key, and which one was probably meant:
 // one beside it, else one of that name elsewhere.
@@ -41,6 +76,14 @@ func (s schema) unknown(section, name string) string {
 		name = name[:maxWord] + "..."
 	}
 	path := elsewhere[strings.ToLower(name)]
+	switch why := nowhere[strings.ToLower(name)]; {
+	case why != "":
+		return "unknown key: " + why
+	case section == "listeners" && path == "listeners":
+		return `unknown key; did you mean address? It is one text: "tcp://127.0.0.1:8080"`
+	case section == "worker" && name == "environment":
+		return "unknown key; did you mean worker.env?"
+	}
 	for _, k := range s.keys {
 		if k.Name() == name && (section != "" || path == "") {
 			path = k.Path

@@ -2,6 +2,7 @@ package draft
 
 import (
 	"flag"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -36,6 +37,8 @@ func look(t *testing.T, dir, line string) *Program {
 	}
 	return p
 }
+
+func bind(at string, a Answer) Bind { return Bind{At: netip.MustParseAddrPort(at), Answer: a} }
 
 // What a command line runs, of which kind it is, and where it listens.
 func TestLook(t *testing.T) {

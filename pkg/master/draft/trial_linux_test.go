@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -77,8 +76,6 @@ func program(what string, args []string) {
 	}
 	time.Sleep(time.Hour)
 }
-
-func bind(at string, a Answer) Bind { return Bind{At: netip.MustParseAddrPort(at), Answer: a} }
 
 func free(t *testing.T) string {
 	t.Helper()

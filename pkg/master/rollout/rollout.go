@@ -274,7 +274,7 @@ func (m *Machine) create(a *attempt) bool {
 	}
 	if free := m.slotsIn(slotFree); free < need {
 		if !m.slotsComing() && !m.cutOldest("a new generation needs its slot") {
-			m.fail(StagePrepare, nil, fmt.Sprintf("it needs %s and only %d of the pool's %d are free: %d are manned, %d in quarantine",
+			m.fail(StagePrepare, nil, fmt.Sprintf("it needs %s and only %d of the pool's %d are free: %d are in use, %d in quarantine",
 				number(need, "slot"), free, len(m.slots), m.slotsIn(slotManned), m.slotsIn(slotQuarantine)))
 		}
 		return false // until some are, or the stage's deadline
@@ -486,7 +486,7 @@ func (m *Machine) expireTry(a *attempt) {
 	case StagePrepare:
 		why = "it could not be prepared within " + a.settings.PrepareTimeout.String()
 		if a.prepared != nil {
-			why = fmt.Sprintf("no slot became free for it within %s: %d are in quarantine, %d manned",
+			why = fmt.Sprintf("no slot became free for it within %s: %d are in quarantine, %d in use",
 				a.settings.PrepareTimeout, m.slotsIn(slotQuarantine), m.slotsIn(slotManned))
 		}
 	case StageSave:
