@@ -2,24 +2,23 @@ package draft
 
 import (
 	"maps"
-	"regexp"
 	"slices"
 	"strings"
 )
 
 var (
-	addressIn = regexp.MustCompile(`(?:^|[=/@])((?:\d{1,3}(?:\.\d{1,3}){3}|localhost|\[[0-9a-fA-F:.]*\]|\*)?:\d{2,5})$`)
-	portIn    = regexp.MustCompile(`(?:^|=)(\d{2,5})$`)
-	listensBy = regexp.MustCompile(`^--?(?:port|bind|listen|addr|address|http|http-address|listen-address|workers-port)(?:$|=)`)
-	listensIn = regexp.MustCompile(`^(?:(?:HTTPS?|APP|SERVER|WEB|LISTEN)_)?(?:PORT|BIND|LISTEN|ADDR|ADDRESS)$`)
+	addressIn = lazy(`(?:^|[=/@])((?:\d{1,3}(?:\.\d{1,3}){3}|localhost|\[[0-9a-fA-F:.]*\]|\*)?:\d{2,5})$`)
+	portIn    = lazy(`(?:^|=)(\d{2,5})$`)
+	listensBy = lazy(`^--?(?:port|bind|listen|addr|address|http|http-address|listen-address|workers-port)(?:$|=)`)
+	listensIn = lazy(`^(?:(?:HTTPS?|APP|SERVER|WEB|LISTEN)_)?(?:PORT|BIND|LISTEN|ADDR|ADDRESS)$`)
 )
 
 // addressOf is the address that a text ends with, or that of a port; empty: none.
 func addressOf(text string) string {
-	if m := addressIn.FindStringSubmatch(text); m != nil {
+	if m := addressIn().FindStringSubmatch(text); m != nil {
 		return m[1]
 	}
-	if m := portIn.FindStringSubmatch(text); m != nil {
+	if m := portIn().FindStringSubmatch(text); m != nil {
 		return "127.0.0.1:" + m[1]
 	}
 	return ""
@@ -32,7 +31,7 @@ func AddressOf(command []string, env map[string]string) (sign, address string) {
 	for i, arg := range command {
 		switch {
 		case i == 0:
-		case listensBy.MatchString(arg):
+		case listensBy().MatchString(arg):
 			sign, address = arg, addressOf(arg)
 			if address == "" && !strings.Contains(arg, "=") && i+1 < len(command) {
 				sign, address = arg+" "+command[i+1], addressOf(command[i+1])
@@ -43,7 +42,7 @@ func AddressOf(command []string, env map[string]string) (sign, address string) {
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(env)) {
-		if listensIn.MatchString(name) {
+		if listensIn().MatchString(name) {
 			return name + "=" + env[name], addressOf(env[name])
 		}
 	}

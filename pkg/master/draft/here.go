@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 )
 
@@ -48,7 +47,7 @@ func manifest(dir, name string) (string, bool) {
 	return string(text), err == nil
 }
 
-var moduleLine = regexp.MustCompile(`(?m)^module\s+"?([^\s"]+)"?`)
+var moduleLine = lazy(`(?m)^module\s+"?([^\s"]+)"?`)
 
 // goHere finds the only program in a directory that was built from the module there.
 func goHere(dir string) (f Found, missing string) {
@@ -57,7 +56,7 @@ func goHere(dir string) (f Found, missing string) {
 		return f, ""
 	}
 	module := ""
-	if m := moduleLine.FindStringSubmatch(text); m != nil {
+	if m := moduleLine().FindStringSubmatch(text); m != nil {
 		module = m[1]
 	}
 	d, err := os.Open(dir)
@@ -112,14 +111,14 @@ func nodeHere(dir string) (f Found, missing string) {
 	return f, "package.json is here, and has no scripts.start"
 }
 
-var webLine = regexp.MustCompile(`(?m)^web:\s*(.+?)\s*$`)
+var webLine = lazy(`(?m)^web:\s*(.+?)\s*$`)
 
 func procfileHere(dir string) (f Found, missing string) {
 	text, ok := manifest(dir, "Procfile")
 	if !ok {
 		return f, ""
 	}
-	m := webLine.FindStringSubmatch(text)
+	m := webLine().FindStringSubmatch(text)
 	if m == nil {
 		return f, "Procfile is here, and has no web"
 	}

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -38,12 +37,12 @@ type Surroundings struct {
 	Port string // PORT; empty: it is not set
 }
 
-var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*=`)
+var assignment = lazy(`^[A-Za-z_][A-Za-z0-9_]*=`)
 
 // Look says what a command line runs. It reads the program's file and starts nothing.
 func Look(command []string, in Surroundings) (*Program, error) {
 	p := &Program{Dir: in.Dir, Env: map[string]string{}}
-	for len(command) > 0 && assignment.MatchString(command[0]) { // as env(1) and a shell have it
+	for len(command) > 0 && assignment().MatchString(command[0]) { // as env(1) and a shell have it
 		name, value, _ := strings.Cut(command[0], "=")
 		p.Env[name], command = value, command[1:]
 	}

@@ -7,17 +7,24 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // MaxName is the longest name of a service.
 const MaxName = 32
 
-var plain = regexp.MustCompile(`^[A-Za-z/_.][A-Za-z0-9/_.-]*$`)
+// lazy compiles a pattern when it is first asked for: every masterd that starts, and the
+// shim of each worker, would pay for what init and import alone need.
+func lazy(pattern string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(pattern) })
+}
+
+var plain = lazy(`^[A-Za-z/_.][A-Za-z0-9/_.-]*$`)
 
 // Quote writes a text so that YAML reads it as text: in JSON, unless it is
 // plainly none of YAML's other things.
 func Quote(s string) string {
-	if plain.MatchString(s) && !slices.Contains([]string{"true", "false", "yes", "no", "on", "off", "null", "y", "n", "nan", "inf"}, strings.ToLower(strings.TrimPrefix(s, "."))) && s != "." {
+	if plain().MatchString(s) && !slices.Contains([]string{"true", "false", "yes", "no", "on", "off", "null", "y", "n", "nan", "inf"}, strings.ToLower(strings.TrimPrefix(s, "."))) && s != "." {
 		return s
 	}
 	var b bytes.Buffer

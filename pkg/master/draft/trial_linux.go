@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/netip"
 	"os"
-	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -255,12 +254,12 @@ func lines(output []byte, cut bool) []string {
 }
 
 // serving is what the SDK logs of each listener, as text or JSON.
-var serving = regexp.MustCompile(`worker: serving\b.*?\blistener"?[=:]"?([A-Za-z0-9_-]+)"?.*?\baddress"?[=:]"?([0-9a-fA-F.:\[\]]+)`)
+var serving = lazy(`worker: serving\b.*?\blistener"?[=:]"?([A-Za-z0-9_-]+)"?.*?\baddress"?[=:]"?([0-9a-fA-F.:\[\]]+)`)
 
 // name names binds as an SDK program calls them.
 func (t *trial) name(result *Trial) {
 	for _, line := range result.Output {
-		m := serving.FindStringSubmatch(line)
+		m := serving().FindStringSubmatch(line)
 		if m == nil {
 			continue
 		}

@@ -5,21 +5,23 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // expansions are the values of %(NAME)s.
 type expansions map[string]string
 
-var expansion = regexp.MustCompile(`%(?:%|\(([^)]*)\)([0-9]*)([sd])|)`)
+// expansion is compiled when it is first asked for: not by every masterd that starts.
+var expansion = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`%(?:%|\(([^)]*)\)([0-9]*)([sd])|)`) })
 
 // expand does what Python's % does with the forms that supervisord documents.
 func (e expansions) expand(text string) (string, error) {
 	var wrong error
-	out := expansion.ReplaceAllStringFunc(text, func(m string) string {
+	out := expansion().ReplaceAllStringFunc(text, func(m string) string {
 		if m == "%%" {
 			return "%"
 		}
-		parts := expansion.FindStringSubmatch(m)
+		parts := expansion().FindStringSubmatch(m)
 		value, ok := e[parts[1]]
 		switch {
 		case m == "%":
