@@ -147,6 +147,21 @@ func TestTheVersionBeforeComesBack(t *testing.T) {
 	}
 }
 
+// Where both are to live at one time the first reload that fails says what to set.
+func TestALockIsRecognised(t *testing.T) {
+	t.Parallel()
+	s := locking(t, "unmodified")
+	s.Config.Set("rollout.surge", "all")
+	if err := s.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	baked(t, s)
+	out := reload(t, s, api.ReloadRequest{Label: "v2"})
+	if out.Result != api.ResultFailed || !strings.Contains(out.Reason, "set rollout.surge: replace") {
+		t.Errorf("%+v does not say what to set", out)
+	}
+}
+
 // A death in the bake, and a rollback, go back in the same way.
 func TestBackOutOfTheBake(t *testing.T) {
 	t.Parallel()

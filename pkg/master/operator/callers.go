@@ -102,7 +102,7 @@ func (b *Backend) Reply(r rollout.Reply) {
 	if r.Code == rollout.Done {
 		o.RollbackTarget = b.target(r.Target, b.Master.Machine)
 	}
-	finished := b.Workers.Finished(r.Worker)
+	finished, besides := b.Workers.Finished(r.Worker), b.besides(r)
 	var checks []string
 	if g := b.Generations.Get(r.Generation); g != nil {
 		checks = ofChecks(g.Config.Health.HTTP)
@@ -118,6 +118,9 @@ func (b *Backend) Reply(r rollout.Reply) {
 				}
 			}
 			o.LastLines = foldChecks(b.Output.Lines(uint64(r.Worker), keptLines), lastLines, checks)
+			if besides {
+				o.Reason += lockAdvice(o.LastLines)
+			}
 		}
 		c.events <- api.Event{Outcome: o}
 		close(c.events)
