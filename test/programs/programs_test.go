@@ -76,6 +76,7 @@ func all() []program {
 		{"python-http", "python-http", "/usr/bin/python3", used, nil},
 		{"tomcat", "tomcat", "/usr/share/tomcat10/bin/catalina.sh", used, nil},
 		{"java", "java", "/usr/bin/javac", used, nil},
+		{"bolt", "bolt", "", used, builtBolt},
 		{"net-http", "gin-unmodified", "", used, ours("plain")},
 		{"gin", "gin-unmodified", "", used, ours("gin")},
 	}
@@ -190,6 +191,9 @@ func (p program) run(t *testing.T, connections, requests int) row {
 	f, k := fresh.Wait(), kept.Wait()
 	if f.Failed() > 0 || f.Requests == 0 {
 		t.Errorf("%d of %d requests on new connections failed:\n%s", f.Failed(), f.Requests, f)
+	}
+	if p.name == "bolt" {
+		counted(t, s.Addr, f.Requests-f.Failed()+k.Requests-k.Failed())
 	}
 	if p.kept != used && k.Failed() > 0 {
 		t.Errorf("kept connections, which it need not close under a request:\n%s", k)
