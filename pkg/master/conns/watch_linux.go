@@ -3,6 +3,7 @@ package conns
 import (
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,6 +28,9 @@ type Watch struct {
 	places map[netip.AddrPort]*place
 	learnt lessons
 	looks  uint64
+	// published is what was learnt with the last look. A look holds mu while the kernel lists its
+	// table, and who asks does not wait for that.
+	published atomic.Pointer[lessons]
 }
 
 // place is one listener's address.
@@ -39,15 +43,16 @@ type place struct {
 
 // NewWatch has seen nothing.
 func NewWatch() *Watch {
-	return &Watch{table: sockdiag.TCP, places: map[netip.AddrPort]*place{}}
+	w := &Watch{table: sockdiag.TCP, places: map[netip.AddrPort]*place{}}
+	w.published.Store(&lessons{})
+	return w
 }
 
 // Learnt tells how long the longest pause within an answer was that was seen lately, and how
-// long a kept connection has to be quiet before it is closed.
+// long a kept connection has to be quiet before it is closed. It does not wait.
 func (w *Watch) Learnt() (pause, quiet time.Duration) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.learnt.longest(), w.learnt.quiet()
+	l := w.published.Load()
+	return l.longest(), l.quiet()
 }
 
 // Look looks at the connections of these listeners, and tells what that has cost.
@@ -102,6 +107,8 @@ func (w *Watch) look(at netip.AddrPort) (*place, error) {
 		c.take(s, now, &w.learnt)
 		c.look = w.looks
 	})
+	learnt := w.learnt
+	w.published.Store(&learnt)
 	if err != nil {
 		return p, err
 	}
