@@ -60,6 +60,9 @@ func (a *app) try(ctx context.Context, cfg *config.Config) *findings {
 	for _, w := range slices.Concat(cfg.Warnings(), check.Kind(cfg), check.Trust(cfg)) {
 		f.note("warning: %s", w)
 	}
+	for _, n := range check.Parked(cfg) {
+		f.note("%s", n)
+	}
 	for _, one := range config.Try(cfg) {
 		if one.Warning {
 			f.note("%s", one)

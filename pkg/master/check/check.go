@@ -58,6 +58,30 @@ func Kind(c *config.Config) (warnings []string) {
 	return warnings
 }
 
+// Parked says what drain.parked does to the connections of the version before, by the kind of
+// its workers and what is known of its listeners.
+func Parked(c *config.Config) (notes []string) {
+	if c.Drain.Parked != config.ParkedClose || len(c.Listeners) == 0 {
+		return nil
+	}
+	if c.Worker.Kind == config.KindSDK {
+		return []string{"drain.parked: close has no effect on kind sdk: its connections move to the new version in any case"}
+	}
+	for _, l := range c.Listeners {
+		does := "connections to the version before are closed while the new one bakes, each between two requests, and " +
+			"streams once they have been silent for 5 to 15 s; the program stays warm"
+		switch {
+		case l.Network == "unix":
+			does = "connections to the version before stay until it drains: of a Unix socket's it is not known when they are quiet"
+		case !c.SpeaksHTTP(l.Name):
+			does = "connections to the version before stay until it drains: the listener is not known to be HTTP (health.http.listener), " +
+				"so they may be in the middle of something"
+		}
+		notes = append(notes, fmt.Sprintf("drain.parked: close: listener %s: %s", l.Name, does))
+	}
+	return notes
+}
+
 // Trust warns of workers that are root, and of what others than root and the
 // master's user could exchange: programs, scripts and files that the master or its
 // workers run and read. Files of variables are refused, see [config.Try].

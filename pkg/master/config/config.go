@@ -53,6 +53,12 @@ const (
 	KindUnmodified       = "unmodified"
 )
 
+// What becomes of connections of the version that is parked.
+const (
+	ParkedKeep  = "keep"
+	ParkedClose = "close"
+)
+
 // Worker says what is run and as whom.
 type Worker struct {
 	Kind       string            `key:"kind"`
@@ -181,6 +187,7 @@ type Drain struct {
 	Signal   string   `key:"signal"`
 	Command  []string `key:"command"` // the same, by a program
 	Handover bool     `key:"handover"`
+	Parked   string   `key:"parked"` // ParkedKeep or ParkedClose: connections of the version that is parked
 }
 
 // Restart is the wait before a crashed worker is replaced, and what counts as a loop.

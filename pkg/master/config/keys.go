@@ -329,6 +329,12 @@ func endKeys() []Key {
 		{Path: "drain.handover", Type: Boolean, Default: "true",
 			Meaning: `Move idle kept HTTP/1.1 connections to the version that has the traffic. Those of clients that speak TLS to
 				the worker, or HTTP/2, cannot move: they are asked to leave with their next answer, as all are when this is false.`},
+		{Path: "drain.parked", Type: Text, Default: ParkedKeep, Allowed: []string{ParkedKeep, ParkedClose},
+			Meaning: `What becomes of open connections to the version before while the new one bakes, with kinds other than
+				sdk (the SDK moves them in any case). "keep" leaves them where they are until the drain. "close" closes
+				them one at a time, each between two requests, and streams that have been silent for long, so that
+				clients come to the new version: for programs that push from memory. After a rollback they come back in
+				the same way.`},
 		{Path: "restart", Type: Section, Meaning: `What happens to a worker that ends by itself: the same version is started again.`},
 		{Path: "restart.initial", Type: Duration, Default: "100ms", Min: "10ms", Max: "1m",
 			Meaning: `The first wait; it doubles with each death and varies a little.`},

@@ -32,7 +32,7 @@ func TryTake(uid int) error {
 	}
 	scope, _ := os.ReadFile("/proc/sys/kernel/yama/ptrace_scope")
 	if s := strings.TrimSpace(string(scope)); s == "2" || s == "3" { // 1 leaves a parent what it needs
-		return fmt.Errorf("Yama forbids it (kernel.yama.ptrace_scope = %s), and the master has no CAP_SYS_PTRACE", s)
+		return fmt.Errorf("the kernel forbids it (kernel.yama.ptrace_scope = %s), and the master has no CAP_SYS_PTRACE", s)
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func TestTryTake(t *testing.T) {
 	if try, is := TryTake(65534), take(); try == nil || is == nil || !strings.Contains(try.Error(), "CAP_SYS_PTRACE") {
 		t.Errorf("without CAP_SYS_PTRACE: %v, and it is %v", try, is)
 	}
-	if err := TryTake(os.Geteuid()); err != nil && !strings.Contains(err.Error(), "Yama") {
+	if err := TryTake(os.Geteuid()); err != nil && !strings.Contains(err.Error(), "yama") {
 		t.Errorf("of workers of the same user: %v", err)
 	}
 }

@@ -60,9 +60,9 @@ func (w *Watch) Worker(processes func() []int, at []Place, paths []string) *Work
 	return &Worker{watch: w, processes: processes, at: at, paths: paths}
 }
 
-// Look closes what may be closed in a mode, and tells what is left, and what the look has
-// cost. The error is [ErrNotAllowed] where nothing can be closed in this way.
-func (x *Worker) Look(ctx context.Context, m Mode) (left Left, cost time.Duration, err error) {
+// Look closes what may be closed in a mode, at most so many, and tells what is left, and what
+// the look has cost. The error is [ErrNotAllowed] where nothing can be closed in this way.
+func (x *Worker) Look(ctx context.Context, m Mode, most int) (left Left, cost time.Duration, err error) {
 	begun := time.Now()
 	fresh := false
 	if begun.Sub(x.heldAt) >= max(heldApart, heldShare*x.heldCost) {
@@ -73,10 +73,10 @@ func (x *Worker) Look(ctx context.Context, m Mode) (left Left, cost time.Duratio
 	if _, err = x.watch.Look(x.at); err != nil {
 		return left, 0, err
 	}
-	left, err = x.look(ctx, m)
+	left, err = x.look(ctx, m, min(most, maxClosed))
 	if err == nil && left.Open == 0 && !fresh { // what it has taken since is not known
 		if err = x.hold(); err == nil {
-			left, err = x.look(ctx, Count)
+			left, err = x.look(ctx, Count, 0)
 		}
 	}
 	return left, time.Since(begun), err
@@ -109,9 +109,9 @@ type due struct {
 	http   bool
 }
 
-func (x *Worker) look(ctx context.Context, m Mode) (left Left, err error) {
+func (x *Worker) look(ctx context.Context, m Mode, most int) (left Left, err error) {
 	left, all := x.review(m)
-	for _, d := range all[:min(len(all), maxClosed)] {
+	for _, d := range all[:min(len(all), most)] {
 		if ctx.Err() != nil || x.strange > maxStrange {
 			break
 		}

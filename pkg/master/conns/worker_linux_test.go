@@ -61,7 +61,7 @@ func TestConnectionsAreClosedOneAtATime(t *testing.T) {
 	var left Left
 	for end := time.Now().Add(time.Minute); left.Closed < len(closed); time.Sleep(5 * time.Millisecond) {
 		var err error
-		if left, _, err = x.Look(t.Context(), Hurry); err != nil || time.Now().After(end) {
+		if left, _, err = x.Look(t.Context(), Hurry, maxClosed); err != nil || time.Now().After(end) {
 			t.Fatalf("%+v, %v", left, err)
 		}
 	}
@@ -74,12 +74,12 @@ func TestConnectionsAreClosedOneAtATime(t *testing.T) {
 	// Nobody but the worker's own connections is meant.
 	other, _ := serve(t, "127.0.0.1:0")
 	y := w.Worker(func() []int { return []int{other} }, []Place{{at, true}}, nil)
-	if left, _, err := y.Look(t.Context(), Last); err != nil || left.Open != 0 {
+	if left, _, err := y.Look(t.Context(), Last, maxClosed); err != nil || left.Open != 0 {
 		t.Errorf("%+v, %v", left, err)
 	}
 	// What has been answered is closed at the very end, of any protocol; who waits is not.
 	z := w.Worker(func() []int { return []int{pid} }, []Place{{at, false}}, nil)
-	if left, _, err := z.Look(t.Context(), Last); err != nil || left.Open != 2 || left.Closed != 0 {
+	if left, _, err := z.Look(t.Context(), Last, maxClosed); err != nil || left.Open != 2 || left.Closed != 0 {
 		t.Errorf("%+v, %v", left, err)
 	}
 }
@@ -106,7 +106,7 @@ func TestARequestThatHasComeIsNotLost(t *testing.T) {
 		_, all = x.review(m)
 	}
 	for end := time.Now().Add(time.Minute); len(all) == 0; time.Sleep(10 * time.Millisecond) {
-		if _, _, err := x.Look(t.Context(), Count); err != nil || time.Now().After(end) {
+		if _, _, err := x.Look(t.Context(), Count, maxClosed); err != nil || time.Now().After(end) {
 			t.Fatal(err)
 		}
 		ask()
@@ -135,7 +135,7 @@ func TestARequestThatHasComeIsNotLost(t *testing.T) {
 		t.Errorf("%d were strange", x.strange)
 	}
 	x.strange = maxStrange + 1
-	if _, _, err := x.Look(t.Context(), Last); !errors.Is(err, ErrNotAllowed) {
+	if _, _, err := x.Look(t.Context(), Last, maxClosed); !errors.Is(err, ErrNotAllowed) {
 		t.Errorf("one that exchanges its descriptors: %v", err)
 	}
 }
@@ -194,7 +194,7 @@ func BenchmarkLook(b *testing.B) {
 	w := NewWatch()
 	x := w.Worker(func() []int { return []int{pid} }, []Place{{at, true}}, nil)
 	for {
-		left, _, err := x.Look(b.Context(), Count)
+		left, _, err := x.Look(b.Context(), Count, maxClosed)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -73,6 +73,7 @@ func Settings(c *config.Config) rollout.Settings {
 		KeepVersions: c.Rollout.KeepVersions,
 
 		Handover:     c.Drain.Handover && c.Worker.Kind == config.KindSDK,
+		ParkedClose:  c.Drain.Parked == config.ParkedClose,
 		DrainTimeout: c.Drain.Timeout,
 		MaxDraining:  c.Drain.MaxGenerations,
 		KillAfter:    c.Drain.KillAfter,

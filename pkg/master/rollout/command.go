@@ -43,8 +43,12 @@ type (
 		Shares []Share
 	}
 	// Park: no new connections will come; background work pauses, connections
-	// are asked to leave. No answer.
-	Park struct{ Worker Worker }
+	// are asked to leave. With Close those of a worker without the SDK are closed, one at
+	// a time, which an Activate ends. No answer.
+	Park struct {
+		Worker Worker
+		Close  bool
+	}
 	// Drain: finish what is open, then exit. Deadline zero: none. The driver drains a
 	// worker without the SDK in that program's own way, and sends it the stop signal
 	// when its clients are gone. Answers: Drained perhaps, Exited.

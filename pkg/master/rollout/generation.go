@@ -148,9 +148,28 @@ func (m *Machine) park(g *generation) {
 		case PhaseActive:
 			m.turn(w, PhaseParked, 0)
 			m.rehome()
-			m.emit(Park{Worker: w.id})
+			w.closes = m.closesParked(g)
+			m.emit(Park{Worker: w.id, Close: w.closes})
 		case PhaseStarting, PhaseChecking, PhaseWarming, PhaseChecked, PhaseActivating:
 			m.kill(w, "its generation is parked and it never served")
+		}
+	}
+}
+
+// closesParked: connections of the parked generation are to come to the active one now, and
+// not when it drains. Workers that speak the protocol move them in any case.
+func (m *Machine) closesParked(g *generation) bool {
+	return m.active.settings.ParkedClose && !g.settings.Beats
+}
+
+// checkClosing: nobody's connections are closed who has the traffic, or can move them.
+func (m *Machine) checkClosing() {
+	for _, w := range m.workers {
+		switch {
+		case w.closes && w.phase == PhaseActive:
+			m.violate("%s is %s, and its connections are being closed", w.called(), w.phase)
+		case w.closes && w.gen.settings.Beats:
+			m.violate("%s speaks the protocol, and its connections are being closed", w.called())
 		}
 	}
 }

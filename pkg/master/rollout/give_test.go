@@ -89,3 +89,22 @@ func (w *world) homes(within bool) (homes []Worker) {
 	}
 	return homes
 }
+
+// checkClosing: the connections of nobody are being closed to whom new ones go.
+func (w *world) checkClosing() {
+	for _, s := range w.steered {
+		for _, p := range w.bySlot[s.Slot] {
+			if p.closes && p.alive && !p.leaving && w.m.phaseOf(p.id) == PhaseActive {
+				w.fail("worker %d has the traffic, and its connections are being closed", p.id)
+			}
+		}
+	}
+}
+
+// phaseOf is a worker's phase; empty: it is gone.
+func (m *Machine) phaseOf(id Worker) Phase {
+	if w := m.workers[id]; w != nil {
+		return w.phase
+	}
+	return ""
+}

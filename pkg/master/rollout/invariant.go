@@ -55,6 +55,7 @@ func (m *Machine) check() {
 	m.checkOwners()
 	m.checkRoles()
 	m.checkGiving()
+	m.checkClosing()
 	for _, g := range m.generations {
 		m.checkDeadline(g, g.phase, g.deadline, g.first, g.settings.DrainTimeout == 0)
 		for _, w := range g.workers {

@@ -62,6 +62,7 @@ type Settings struct {
 	KeepVersions int // baked versions that rollbacks may go to
 
 	Handover     bool          // workers of this configuration take the idle connections of those that leave
+	ParkedClose  bool          // connections of the parked generation are closed, if it does not speak the protocol
 	DrainTimeout time.Duration // zero: no deadline
 	MaxDraining  int           // generations draining at one time; the oldest is cut when there are more
 	KillAfter    time.Duration // from TERM to KILL

@@ -35,7 +35,7 @@ func (w *world) obey(c Command) {
 		}
 	case Activate:
 		p := w.procs[c.Worker]
-		p.giver, p.gives = false, nil
+		p.giver, p.gives, p.closes = false, nil, false
 		delete(w.relieved, p.slot)
 		p.given = true
 		if w.chance(w.kind.hang) {
@@ -52,7 +52,11 @@ func (w *world) obey(c Command) {
 	case Give:
 		w.give(c)
 	case Park:
-		w.mustGive(w.procs[c.Worker])
+		p := w.procs[c.Worker]
+		w.mustGive(p)
+		if p.closes = c.Close; p.closes && w.set.Beats {
+			w.fail("connections of worker %d are closed, which could move them", p.id)
+		}
 	case Queue:
 		w.queueFor(c)
 	case Announce:

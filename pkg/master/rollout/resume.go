@@ -130,6 +130,10 @@ func (m *Machine) tellAgain(w *worker) {
 		m.emit(Activate{Worker: w.id})
 	case PhaseActive, PhaseParked:
 		m.heard(w)
+		if w.phase == PhaseParked && w.gen == m.parked && m.active != nil && m.closesParked(w.gen) {
+			w.closes = true
+			m.emit(Park{Worker: w.id, Close: true})
+		}
 		if s.Probe {
 			w.probeDue = m.now.Add(s.ActiveInterval)
 		}

@@ -384,6 +384,7 @@ func (s *story) set(w string) {
 	flags := map[string]*bool{
 		"slotperworker": &s.settings.SlotPerWorker, "surgeone": &s.settings.SurgeOne, "surgereplace": &s.settings.SurgeReplace, "beats": &s.settings.Beats, "saysready": &s.settings.SaysReady,
 		"probe": &s.settings.Probe, "warmup": &s.settings.Warmup, "shortone": &s.settings.ShortOne, "handover": &s.settings.Handover,
+		"parkedclose": &s.settings.ParkedClose,
 	}
 	switch {
 	case durations[k] != nil:

@@ -40,7 +40,11 @@ func show(c Command) string {
 		}
 		return s
 	case Park:
-		return fmt.Sprintf("park w%d", c.Worker)
+		s := fmt.Sprintf("park w%d", c.Worker)
+		if c.Close {
+			s += ", close its connections"
+		}
+		return s
 	case Drain:
 		s := fmt.Sprintf("drain w%d", c.Worker)
 		if c.Deadline.IsZero() {

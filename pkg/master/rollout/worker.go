@@ -46,6 +46,7 @@ type worker struct {
 	triggered bool
 
 	giving []Worker // while parked or draining: who is given its connections
+	closes bool     // while parked or draining: its connections are being closed
 	untold bool     // what an earlier master told it of that is not known
 }
 
@@ -82,7 +83,7 @@ func (m *Machine) turn(w *worker, p Phase, timeout time.Duration) {
 	w.first, w.asked = w.deadline, false
 	w.probing, w.answer, w.probeDue = false, time.Time{}, time.Time{}
 	if p == PhaseActive {
-		w.giving = nil // its Activate says so
+		w.giving, w.closes = nil, false // its Activate says so
 	}
 	switch p {
 	case PhaseActive, PhaseParked:

@@ -86,6 +86,7 @@ type proc struct {
 	warmed  bool
 	accepts bool // told
 	given   bool // was given its listeners, and takes them in time or is killed
+	closes  bool // its connections are being closed
 	leaving bool // was told to drain, stop or die
 	sick    bool
 	hung    bool
@@ -146,7 +147,7 @@ func (w *world) settings() {
 		RestartInitial: 100 * time.Millisecond, RestartMax: 10 * time.Second, Loop: 5, LoopWindow: time.Minute,
 		UnavailableAfter: pick(0, 5*time.Second), StopTimeout: 10 * time.Second,
 		BeatInterval: time.Second, BeatsSteer: 5, BeatsKill: 10,
-		ShortOne: w.r.IntN(2) == 0, MemoryReserve: 1 << 20,
+		ShortOne: w.r.IntN(2) == 0, MemoryReserve: 1 << 20, ParkedClose: w.r.IntN(2) == 0,
 	}
 	if s.SlotPerWorker && w.r.IntN(4) == 0 {
 		s.Processes += 8
@@ -410,6 +411,7 @@ func (w *world) step(ev Event) {
 	for _, c := range out {
 		w.obey(c)
 	}
+	w.checkClosing()
 	if resumed {
 		w.retell()
 	}

@@ -36,6 +36,7 @@ type activated struct {
 	says      string                // the last STATUS
 	errno     int                   // the last ERRNO
 	access    notify.Access         // the last NOTIFYACCESS
+	parking   func()                // ends the closing of its connections while it is parked; nil: nobody closes them
 	draining  func()                // ends the wait for its clients; nil: there is none
 	left      atomic.Pointer[looks] // what it has open, as of the last look; nil: nobody looks
 	waits     string                // what it has yet to bind, as last told
@@ -273,11 +274,10 @@ func (a *activated) storeFiles(n notify.Message, fds []int) {
 
 // activate has nothing to send: the worker has had its slots from its start.
 func (a *activated) activate(rollout.Activate) {
+	a.endParking()
 	a.Generation.Activated = true
 	a.set.Master.Step(rollout.Accepting{Worker: a.ID})
 }
-
-func (a *activated) park(rollout.Park) {}
 
 func (a *activated) announce() {}
 
@@ -285,6 +285,7 @@ func (a *activated) announce() {}
 func (a *activated) dump() error { return a.process.Signal(syscall.SIGABRT) }
 
 func (a *activated) signalled() {
+	a.endParking()
 	if a.draining != nil {
 		a.draining()
 	}

@@ -3,6 +3,7 @@ package workers
 import (
 	"context"
 	"errors"
+	"math"
 	"net/netip"
 	"slices"
 	"time"
@@ -52,8 +53,8 @@ type clients struct {
 	log      *zap.Logger
 	warned   bool
 	process  Process
-	pause    time.Duration // until the next look
 	previous time.Duration // what the last look has cost
+	closed   int           // so far
 }
 
 // watchClients begins to look at a worker's connections; a zero deadline is none.
@@ -99,7 +100,7 @@ func (c *clients) letGo(ctx context.Context) bool {
 		if mode != conns.Drain {
 			share = hurryShare
 		}
-		gone, err := c.closeSome(ctx, mode)
+		gone, err := c.closeSome(ctx, mode, math.MaxInt)
 		switch {
 		case gone:
 			return true
@@ -130,13 +131,17 @@ func (c *clients) mode(now time.Time) conns.Mode {
 	return conns.Last
 }
 
-// closeSome closes what may be closed in a mode, and notes what is left.
-func (c *clients) closeSome(ctx context.Context, m conns.Mode) (gone bool, err error) {
-	left, cost, err := c.watch.Look(ctx, m)
+// closeSome closes what may be closed in a mode, at most so many, and notes what is left.
+func (c *clients) closeSome(ctx context.Context, m conns.Mode, most int) (gone bool, err error) {
+	left, cost, err := c.watch.Look(ctx, m, most)
 	c.previous = cost
 	if err != nil {
 		c.unknown(err)
 		return false, err
+	}
+	c.closed = left.Closed
+	if ctx.Err() != nil {
+		return false, nil // it may have the traffic again
 	}
 	is := &looks{left, left}
 	if was := c.left.Load(); m == conns.Count && was != nil {
@@ -173,7 +178,7 @@ func (c *clients) allIdle() bool {
 // count notes what the worker has open until it has ended: what it has then is cut.
 func (c *clients) count() {
 	for c.watch != nil {
-		if _, err := c.closeSome(c.set.Loop.Life(), conns.Count); errors.Is(err, conns.ErrNotAllowed) {
+		if _, err := c.closeSome(c.set.Loop.Life(), conns.Count, 0); errors.Is(err, conns.ErrNotAllowed) {
 			return
 		}
 		select {

@@ -44,6 +44,7 @@ func (a *activated) drain(c rollout.Drain) {
 	if w.asked || a.draining != nil || w.process == nil {
 		return
 	}
+	a.endParking()
 	ctx, cancel := context.WithCancel(set.Loop.Life())
 	a.draining = cancel
 	drain := w.Generation.Config.Drain
