@@ -71,6 +71,7 @@ func (p *page) workers(rows []row, g api.Generation, ws []api.Worker) []row {
 	if sum.RSS > 0 {
 		r.cells[7] = size(sum.RSS)
 	}
+	r.cells = p.rate(r.cells, ws...)
 	st := dim // those that are checked for the first time fail at first
 	if (first.Phase == "active" || first.Phase == "parked") && !first.Healthy {
 		r.style, st = red, red

@@ -51,6 +51,7 @@ func (p *page) head() {
 	}
 	p.failure()
 	p.next()
+	p.sticky = len(p.lines)
 	p.deployment()
 	if e := st.Last; e != nil && e.WaitedMS != 0 {
 		p.field("waited", plain, clientsWaited(*e))
@@ -83,7 +84,7 @@ func (p *page) deployment() {
 		if a.Baked {
 			baked = "baked"
 		}
-		called, digest := cut(clean(a.Version.Label), nameColumns), shortDigest(clean(a.Version.Digest))
+		called, digest := p.name(a.Version.Label), shortDigest(clean(a.Version.Digest))
 		if called != digest { // a version without a name is called by its digest
 			called += ", " + digest
 		}
@@ -95,15 +96,11 @@ func (p *page) deployment() {
 		p.field("version", yellow, "none has the traffic")
 	}
 	if t := st.RollbackTarget; t != nil && st.State != "stopping" {
-		p.field("rollback", plain, shortened(*t).String())
-		p.field("confirm", yellow, shortened(*t).DueIn(st.Now, span))
+		short := *t
+		short.Version = p.name(t.Version)
+		p.field("rollback", plain, short.String())
+		p.field("confirm", yellow, short.DueIn(st.Now, span))
 	}
-}
-
-// shortened has a version's name as long as it is shown.
-func shortened(t api.RollbackTarget) api.RollbackTarget {
-	t.Version = cut(t.Version, nameColumns)
-	return t
 }
 
 // failure is the last rollout that failed, however long ago.
@@ -118,7 +115,7 @@ func (p *page) failure() {
 		if e.What == "start" {
 			to = " of "
 		}
-		what += to + cut(e.Version, nameColumns)
+		what += to + p.name(e.Version)
 	}
 	if e.To != 0 {
 		what += fmt.Sprintf(" (generation %d)", e.To)

@@ -183,7 +183,7 @@ func TestWatchWithoutTerminal(t *testing.T) {
 		c.service("shop", named("shop", ""))
 		out, args, mark := newGrowing(), []string{"status", "--watch"}, "shop  serving\n"
 		if asJSON {
-			args, mark = append(args, "--json"), `"service": "shop"`
+			args, mark = append(args, "--json"), `"service":"shop"`
 		}
 		c.out = out
 		var cancel context.CancelFunc

@@ -41,6 +41,7 @@ type app struct {
 	interactive func() bool                         // somebody is there who can be asked
 	interrupt   func(context.Context) (context.Context, context.CancelFunc)
 	start       func(daemonOptions) (daemon, error)
+	keys        func(context.Context) (keys <-chan key, resized <-chan os.Signal, restore func()) // of the terminal
 
 	trusted     trust.Owners // who is believed besides root and uid
 	systemDir   string       // where services of root have their runtime directories
@@ -66,6 +67,7 @@ func newApp() *app {
 			return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		},
 		start:       startMaster,
+		keys:        terminalKeys,
 		trusted:     trust.Own(),
 		systemDir:   "/run/masterd",
 		defaultFile: "/etc/masterd/masterd.yaml",
@@ -79,8 +81,13 @@ func (a *app) colour() bool {
 }
 
 // pageWidth is how wide output may be: the terminal, or what COLUMNS says when
-// there is none, at most pageColumns.
-func (a *app) pageWidth() int { return a.widthUpTo(pageColumns) }
+// there is none, at most maxColumns; pageColumns if nobody says.
+func (a *app) pageWidth() int {
+	if _, _, ok := a.terminal(); !ok && a.env("COLUMNS") == "" {
+		return pageColumns
+	}
+	return a.widthUpTo(maxColumns)
+}
 
 // widthUpTo is the same with another limit.
 func (a *app) widthUpTo(most int) int {

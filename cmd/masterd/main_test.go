@@ -52,7 +52,10 @@ type cli struct {
 	answers []string // what somebody on a terminal types; nil: nobody is there
 
 	start func(daemonOptions) (daemon, error)
-	out   writer // instead of a buffer; for those that are read while they grow
+	// keys are those of a keyboard; nil: there is none.
+	keys func(context.Context) (<-chan key, <-chan os.Signal, func())
+	now  func() time.Time // nil: noon
+	out  writer           // instead of a buffer; for those that are read while they grow
 }
 
 type writer interface {
@@ -90,6 +93,13 @@ func (c *cli) run(args ...string) (code int, out, errs string) {
 	a.environ = func() []string { return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.dir} }
 	a.in, a.interactive = strings.NewReader(strings.Join(append(c.answers, ""), "\n")), func() bool { return c.answers != nil }
 	a.now = noon
+	if c.now != nil {
+		a.now = c.now
+	}
+	a.keys = func(context.Context) (<-chan key, <-chan os.Signal, func()) { return nil, nil, func() {} }
+	if c.keys != nil {
+		a.keys = c.keys
+	}
 	a.terminal = func() (int, int, bool) { return c.tty[0], c.tty[1], c.tty[0] > 0 }
 	code = a.execute(c.ctx, args)
 	return code, c.out.String(), stderr.String()

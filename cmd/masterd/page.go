@@ -11,10 +11,14 @@ import (
 	"github.com/masterd/masterd/pkg/api"
 )
 
-// pageColumns is how wide the status page may be, whatever the terminal.
-const pageColumns = 100
+// How wide pages are: where there is no terminal, and at most.
+const (
+	pageColumns = 100
+	maxColumns  = 200
+)
 
-// nameColumns is how much of a version's name the page shows.
+// nameColumns is how much of a version's name the page shows at least where there is room for
+// a page of pageColumns.
 const nameColumns = 40
 
 // page is the status page while it is being written.
@@ -24,20 +28,32 @@ type page struct {
 	width  int
 	colour bool
 	which  []string // flags by which this service was named
+
+	rates  map[uint64]float64 // requests in a second, by worker; nil: they are not known
+	sticky int                // so many of the first lines are what must be seen
 }
 
 // render writes the page that an operator lives in. It reads no clock: ages
 // are relative to the status's own time, in whose zone moments are shown.
 func render(w io.Writer, st api.Status, width int, colour bool, which ...string) error {
 	p := &page{st: st, width: width, colour: colour, which: which}
+	p.draw()
+	_, err := io.WriteString(w, strings.Join(p.lines, "\n")+"\n")
+	return err
+}
+
+func (p *page) draw() {
 	p.head()
 	p.rollout()
 	p.listeners()
 	p.generations()
 	p.blobs()
 	p.cut()
-	_, err := io.WriteString(w, strings.Join(p.lines, "\n")+"\n")
-	return err
+}
+
+// name is a version's name with what room there is for it.
+func (p *page) name(s string) string {
+	return cut(clean(s), max(nameColumns, nameColumns+p.width-pageColumns))
 }
 
 func (p *page) add(line string) { p.lines = append(p.lines, line) }
@@ -68,7 +84,7 @@ func (p *page) rollout() {
 		return
 	}
 	p.section(fmt.Sprintf("ROLLOUT %d", r.ID), clean(r.What)+" by "+clean(r.By))
-	p.field("to", plain, fmt.Sprintf("%s, generation %d", cut(clean(r.Version), nameColumns), r.Generation))
+	p.field("to", plain, fmt.Sprintf("%s, generation %d", p.name(r.Version), r.Generation))
 	p.field("stage", bold, r.Stage+p.lasting(r.Since, r.Deadline))
 	p.field("why", plain, r.Why)
 }
@@ -137,6 +153,9 @@ func (p *page) generations() {
 		{title: "IN FLIGHT", right: true}, {title: "OPEN", right: true}, {title: "REQUESTS", right: true, drop: true},
 		{title: "RSS", right: true}, {title: "FDS", right: true}, {title: "RESTARTS", right: true},
 	}
+	if p.rates != nil {
+		cols = append(cols, column{title: "REQ/S", right: true})
+	}
 	var rows []row
 	for i := len(p.st.Generations) - 1; i >= 0; i-- {
 		g := p.st.Generations[i]
@@ -166,7 +185,7 @@ func (p *page) generation(g api.Generation) string {
 	}
 	head := fmt.Sprintf("generation %d  ", g.ID)
 	room := p.width - columns(head) - columns(rest)
-	label := cut(clean(g.Version.Label), max(min(nameColumns, room), leastColumn))
+	label := cut(clean(g.Version.Label), max(room, leastColumn))
 	return head + paint(p.colour, bold, label) + paint(p.colour, phaseStyle(g.Phase), cut(rest, p.width-columns(head)-columns(label)))
 }
 
@@ -203,6 +222,7 @@ func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {
 	if w.RSS > 0 {
 		r.cells[7] = size(w.RSS)
 	}
+	r.cells = p.rate(r.cells, w)
 	serves := w.Phase == "active" || w.Phase == "parked"
 	if serves && !w.Healthy {
 		r.style = red
@@ -247,6 +267,27 @@ func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {
 		rows = p.notes(rows, yellow, amount(w.Dropped)+" lines of its output were dropped")
 	}
 	return rows
+}
+
+// rate adds how many requests in a second workers have answered, once that is known.
+func (p *page) rate(cells []string, ws ...api.Worker) []string {
+	if p.rates == nil {
+		return cells
+	}
+	sum, known := 0.0, false
+	for _, w := range ws {
+		if r, is := p.rates[w.ID]; is {
+			sum, known = sum+r, true
+		}
+	}
+	text := "-"
+	switch {
+	case known && sum < 99.95:
+		text = strconv.FormatFloat(sum, 'f', 1, 64)
+	case known:
+		text = amount(uint64(math.Round(sum)))
+	}
+	return append(cells, text)
 }
 
 // blobs are what workers have the master keep.

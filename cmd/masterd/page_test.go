@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"regexp"
 	"strings"
 	"testing"
@@ -277,7 +278,7 @@ func oneSickStatus() api.Status {
 }
 
 func statuses() map[string]api.Status {
-	return map[string]api.Status{
+	all := map[string]api.Status{
 		"all-sick": allSickStatus(), "one-sick": oneSickStatus(), "confirm": confirmStatus(), "rolled-back": rolledBackStatus(), "broken-file": brokenFileStatus(),
 		"serving": servingStatus(), "baking": bakingStatus(), "degraded": degradedStatus(), "draining-held": drainingStatus(),
 		"draining-three": threeDrainingStatus(),
@@ -285,14 +286,19 @@ func statuses() map[string]api.Status {
 		"announced": announcedStatus(),
 		"ending":    {State: "stopping", Now: noon()},
 	}
+	maps.Copy(all, moreStatuses())
+	return all
 }
 
 func TestPages(t *testing.T) {
 	for name, st := range statuses() {
 		t.Run(name, func(t *testing.T) {
 			var b strings.Builder
-			if err := render(&b, st, pageColumns, false); err != nil {
-				t.Fatal(err)
+			for _, width := range []int{80, pageColumns, maxColumns} {
+				fmt.Fprintf(&b, "%s %d\n", strings.Repeat("=", width-4), width)
+				if err := render(&b, st, width, false); err != nil {
+					t.Fatal(err)
+				}
 			}
 			golden(t, "status/"+name+".txt", b.String())
 		})

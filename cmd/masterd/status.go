@@ -23,6 +23,9 @@ the running rollout and the last failure. The line "contained" says whether each
 worker is in a cgroup of its own, by which all that it starts is ended with it, or
 why not; what it leaves is then found by session and environment.
 
+With --watch on a terminal, how the service is, what failed and what to type stay in
+sight, the rest scrolls, and the requests in a second of workers that count them are shown.
+
 Where no master runs it names the workers that a dead one has left, which serve on,
 and what to type so that the next one takes them over.
 
@@ -34,7 +37,7 @@ Exit code: 0 serving, 1 not as it should be, 3 not running, 4 unknown.`,
 				show = a.showJSON
 			}
 			if watch {
-				return a.watch(cmd.Context(), show, !asJSON)
+				return a.watch(cmd.Context(), asJSON)
 			}
 			st, err := a.askStatus(cmd.Context())
 			if err != nil {
@@ -50,7 +53,7 @@ Exit code: 0 serving, 1 not as it should be, 3 not running, 4 unknown.`,
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON, as GET /v1/status answers it")
-	cmd.Flags().BoolVar(&watch, "watch", false, "show it anew each second, until interrupted")
+	cmd.Flags().BoolVar(&watch, "watch", false, "show it anew each second, until interrupted; on a terminal q quits, the arrows, PgUp and PgDn scroll; with --json: a line each")
 	return a.talking(cmd)
 }
 

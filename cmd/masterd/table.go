@@ -8,7 +8,7 @@ type column struct {
 	right bool // numbers
 	drop  bool // left out when there is too little room
 	keep  bool // never cut: half of a time or of an ID is of no use
-	most  int  // columns that it may take; zero: as many as it needs
+	most  int  // columns that it may take where there is too little room; zero: as many as it needs
 }
 
 // row is one line of a table, or a line between its rows.
@@ -28,11 +28,7 @@ func table(cols []column, rows []row, indent, width int, colour bool) []string {
 			if r.cells == nil {
 				continue
 			}
-			w := columns(r.cells[i])
-			if c.most > 0 {
-				w = min(w, c.most)
-			}
-			widths[i] = max(widths[i], w)
+			widths[i] = max(widths[i], columns(r.cells[i]))
 		}
 	}
 	total := func() (n int) {
@@ -47,6 +43,11 @@ func table(cols []column, rows []row, indent, width int, colour bool) []string {
 	for i, c := range cols {
 		if c.drop && total() > width {
 			widths[i] = -1
+		}
+	}
+	for i, c := range cols {
+		if over := total() - width; c.most > 0 && over > 0 {
+			widths[i] = max(min(widths[i], c.most), widths[i]-over)
 		}
 	}
 	// What is still too wide is taken from the widest column of text.
