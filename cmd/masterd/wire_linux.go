@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 
+	systemd "github.com/coreos/go-systemd/v22/journal"
 	"go.uber.org/zap"
 	"golang.org/x/term"
 
@@ -34,8 +35,13 @@ func startMaster(o daemonOptions) (daemon, error) {
 	if toStdout {
 		stream = os.Stdout
 	}
+	native := ""
+	if leads, err := journalStream(toStdout); err == nil && leads {
+		native = journalSocket
+	}
 	j, err := journal.Open(journal.Options{
-		Level: cfg.Log.Level, Format: cfg.Log.Format, File: logFile, Service: cfg.Service, PID: os.Getpid(), Stderr: stream,
+		Native: native,
+		Level:  cfg.Log.Level, Format: cfg.Log.Format, File: logFile, Service: cfg.Service, PID: os.Getpid(), Stderr: stream,
 		Color: logFile == "" && term.IsTerminal(int(stream.Fd())) && os.Getenv("NO_COLOR") == "" && os.Getenv("TERM") != "dumb",
 	})
 	if err != nil {
@@ -59,6 +65,17 @@ func startMaster(o daemonOptions) (daemon, error) {
 		return nil, err
 	}
 	return running{m, j}, nil
+}
+
+// journalSocket is where systemd's journal takes entries with fields.
+const journalSocket = "/run/systemd/journal/socket"
+
+// journalStream tells whether the log leads to systemd's journal.
+func journalStream(stdout bool) (bool, error) {
+	if stdout {
+		return systemd.StdoutIsJournalStream()
+	}
+	return systemd.StderrIsJournalStream()
 }
 
 // usableConfig is what the file says or, if that cannot be used, the last good one;

@@ -150,8 +150,7 @@ func (m *Master) Run(ctx context.Context) int {
 	m.operator.OpenWatch()
 	m.takeover.Begin()
 	cfg := m.generations.InForce()
-	m.log.Info("masterd starts", zap.String("masterd", m.opt.Version), zap.String("config", cfg.File),
-		zap.Int("pid", os.Getpid()))
+	m.log.Info("masterd starts", zap.String("masterd", m.opt.Version), zap.String("config", cfg.File))
 	m.takeover.RecordTakeover()
 	m.takeover.Follow()
 	m.step(rollout.Booted{Settings: generations.Settings(cfg), State: m.saved, Found: m.takeover.Found(),

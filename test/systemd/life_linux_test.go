@@ -276,7 +276,7 @@ func TestHungMasterIsRestartedWhileItReloads(t *testing.T) {
 	u.configure()
 	u.must("systemctl", "reload", "--no-block", u.name)
 	u.becomes("ActiveState", "reloading")
-	u.journal(`"rollout_id":2`) // whose begin asks for more time at once: what is looked for comes with the next beat
+	u.journal(`"rollout_id": 2`) // whose begin asks for more time at once: what is looked for comes with the next beat
 	u.pulsed()
 	before, _ := u.master()
 	before.signal(t, syscall.SIGSTOP)

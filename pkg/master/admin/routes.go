@@ -90,7 +90,7 @@ func (s *Server) only(want role) gin.HandlerFunc {
 		}
 		s.crowd.count(func(n *Counts) { n.Refused++ })
 		// Debug: a stranger could fill the log with anything louder.
-		s.log.Debug("refused a request to the admin API", zap.Uint32("uid", p.cred.UID), zap.Int("pid", p.cred.PID), zap.String("path", c.Request.URL.Path))
+		s.log.Debug("refused a request to the admin API", zap.Uint32("uid", p.cred.UID), zap.Int("peer_pid", p.cred.PID), zap.String("path", c.Request.URL.Path))
 		fail(c, http.StatusForbidden, "%s", a.refusal(p.cred, want))
 	}
 }

@@ -381,7 +381,9 @@ func masterKeys() []Key {
 		{Path: "log.level", Type: Text, Default: "info", Allowed: []string{"debug", "info", "warn", "error"}, Restart: true,
 			Meaning: `The least important lines that are written.`},
 		{Path: "log.format", Type: Text, Default: "auto", Allowed: []string{"auto", "console", "json"}, Restart: true,
-			Meaning: `"auto" is console on a terminal, else json.`},
+			Meaning: `"auto" is console on a terminal, else json. Where standard error is systemd's journal, entries have
+				priorities and fields (MASTERD_SERVICE, MASTERD_GENERATION, MASTERD_WORKER and others), and messages
+				are for people with "auto", JSON with "json".`},
 		{Path: "log.file", Type: Path, Restart: true, Example: "/var/log/masterd/shop.log",
 			Meaning: `Where the log goes; when empty, to standard error. USR1 opens it anew after a rotation. It is a regular
 				file with one name; a symbolic link is followed only if nobody but root and the master's user could have

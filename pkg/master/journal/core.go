@@ -2,6 +2,7 @@ package journal
 
 import (
 	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap/zapcore"
@@ -10,10 +11,11 @@ import (
 // core encodes the master's own lines.
 type core struct {
 	zapcore.LevelEnabler
-	enc    zapcore.Encoder
-	out    *writer
-	pid    zapcore.Field // for lines that have none of their own
-	hasPID bool
+	enc     zapcore.Encoder
+	out     *writer
+	service string
+	message zapcore.Encoder // of systemd's journal; nil: lines do not go there
+	fields  []zapcore.Field // that enc has, for systemd's journal
 }
 
 func (c *core) With(fields []zapcore.Field) zapcore.Core {
@@ -22,7 +24,13 @@ func (c *core) With(fields []zapcore.Field) zapcore.Core {
 	for _, f := range fields {
 		f.AddTo(with.enc)
 	}
-	with.hasPID = c.hasPID || hasPID(fields)
+	if c.message != nil {
+		with.message = c.message.Clone()
+		for _, f := range fields {
+			f.AddTo(with.message)
+		}
+		with.fields = append(slices.Clip(c.fields), fields...)
+	}
 	return &with
 }
 
@@ -34,35 +42,30 @@ func (c *core) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Checked
 }
 
 func (c *core) Write(e zapcore.Entry, fields []zapcore.Field) error {
-	if !c.hasPID && !hasPID(fields) {
-		fields = append(slices.Clip(fields), c.pid)
-	}
-	c.out.put(line{text: encode(c.enc, e, fields)})
+	c.out.put(c.line(e, fields))
 	if e.Level > zapcore.ErrorLevel { // the process is about to end
 		c.out.flush()
 	}
 	return nil
 }
 
-// note is a line about the log itself, for the writer.
-func (c *core) note(text string) []byte {
-	e := zapcore.Entry{Level: zapcore.WarnLevel, Time: time.Now(), Message: text}
-	var fields []zapcore.Field
-	if !c.hasPID {
-		fields = []zapcore.Field{c.pid}
+func (c *core) line(e zapcore.Entry, fields []zapcore.Field) line {
+	l := line{text: encode(c.enc, e, fields)}
+	if c.message != nil {
+		text := strings.TrimSuffix(string(encode(c.message, e, fields)), "\n")
+		l.native = nativeEntry(c.service, e.Level, text, append(slices.Clip(c.fields), fields...))
 	}
-	return encode(c.enc, e, fields)
+	return l
+}
+
+// note is a line about the log itself, for the writer.
+func (c *core) note(text string) line {
+	return c.line(zapcore.Entry{Level: zapcore.WarnLevel, Time: time.Now(), Message: text}, nil)
 }
 
 func (c *core) Sync() error {
 	c.out.flush()
 	return nil
-}
-
-// hasPID: a key that comes twice makes an object that readers understand
-// differently.
-func hasPID(fields []zapcore.Field) bool {
-	return slices.ContainsFunc(fields, func(f zapcore.Field) bool { return f.Key == "pid" })
 }
 
 func jsonEncoder() zapcore.Encoder {
@@ -80,7 +83,22 @@ func jsonEncoder() zapcore.Encoder {
 const consoleTime = "15:04:05.000" // local: for the person who looks at it now
 
 func consoleEncoder(color bool) zapcore.Encoder {
-	cfg := zapcore.EncoderConfig{
+	cfg := consoleConfig()
+	if color {
+		cfg.EncodeLevel = zapcore.CapitalColorLevelEncoder
+	}
+	return zapcore.NewConsoleEncoder(cfg)
+}
+
+// messageEncoder is for systemd's journal, which has time and level of its own.
+func messageEncoder() zapcore.Encoder {
+	cfg := consoleConfig()
+	cfg.TimeKey, cfg.LevelKey = zapcore.OmitKey, zapcore.OmitKey
+	return zapcore.NewConsoleEncoder(cfg)
+}
+
+func consoleConfig() zapcore.EncoderConfig {
+	return zapcore.EncoderConfig{
 		TimeKey:          "timestamp",
 		LevelKey:         "level",
 		MessageKey:       "msg",
@@ -90,8 +108,4 @@ func consoleEncoder(color bool) zapcore.Encoder {
 		EncodeDuration:   zapcore.StringDurationEncoder,
 		ConsoleSeparator: "  ",
 	}
-	if color {
-		cfg.EncodeLevel = zapcore.CapitalColorLevelEncoder
-	}
-	return zapcore.NewConsoleEncoder(cfg)
 }

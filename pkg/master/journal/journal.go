@@ -31,6 +31,9 @@ type Options struct {
 	PID     int      // the master's
 	Stderr  *os.File // nil: lines that cannot go to File are lost
 	Color   bool     // the console's levels
+	// Native is the socket of systemd's journal, where Stderr leads there; empty: it does
+	// not, or is not known to. It is not used with a File.
+	Native string
 }
 
 // Journal is where everything is logged. Its methods may be called from any goroutine.
@@ -38,7 +41,7 @@ type Journal struct {
 	out   *writer
 	level zap.AtomicLevel
 	log   *zap.Logger
-	pass  func(l api.LogLine, pid int) []byte
+	pass  func(l api.LogLine, pid int) line
 }
 
 // Open opens the file, if there is one, and starts the writing. A file that cannot be
@@ -50,20 +53,32 @@ func Open(o Options) (*Journal, error) {
 		return nil, err
 	}
 	j := &Journal{level: zap.NewAtomicLevelAt(level)}
-	core := &core{LevelEnabler: j.level}
+	core := &core{LevelEnabler: j.level, service: o.Service}
+	var systemd *native
+	if o.File == "" && o.Native != "" {
+		systemd = &native{path: o.Native}
+	}
 	switch format := o.Format; {
 	case format == FormatConsole, (format == "" || format == FormatAuto) && o.File == "" && terminal(o.Stderr):
-		core.enc, core.hasPID = consoleEncoder(o.Color), true
-		j.pass = passConsole
+		core.enc = consoleEncoder(o.Color)
+		j.pass = func(l api.LogLine, _ int) line { return line{text: passConsole(l)} }
 	case format == "", format == FormatAuto, format == FormatJSON:
-		core.enc, core.pid = jsonEncoder(), zap.Int("pid", o.PID)
+		core.enc = jsonEncoder()
 		core.enc.AddString("service_name", o.Service)
-		j.pass = newJSONPasser(o.Service).pass
+		core.enc.AddInt("master_pid", o.PID)
+		pass := newJSONPasser(o.Service).pass
+		j.pass = func(l api.LogLine, pid int) line { return line{text: pass(l, pid)} }
 	default:
 		return nil, fmt.Errorf("a log format %q does not exist: it is %s, %s or %s",
 			format, FormatAuto, FormatConsole, FormatJSON)
 	}
-	j.out = newWriter(o.File, o.Stderr, core.note)
+	if systemd != nil {
+		core.message, j.pass = core.enc, withNative(o.Service, j.pass, o.Format == FormatJSON)
+		if o.Format != FormatJSON {
+			core.message = messageEncoder()
+		}
+	}
+	j.out = newWriter(o.File, o.Stderr, systemd, core.note)
 	core.out = j.out
 	j.log = zap.New(core, zap.ErrorOutput(zapcore.AddSync(discard{})))
 	if err := j.Unopened(); err != nil {
@@ -72,13 +87,15 @@ func Open(o Options) (*Journal, error) {
 	return j, nil
 }
 
-// Logger is for the master's own lines. A field "pid" replaces the master's
-// own pid in its line, for lines about a worker's process.
+// Logger is for the master's own lines. A worker's process is the field "worker_pid" in a
+// line about one; "master_pid" is in each.
 func (j *Journal) Logger() *zap.Logger { return j.log }
 
 // Line passes on a line that a worker with this pid (0: not known) wrote.
 func (j *Journal) Line(l api.LogLine, pid int) {
-	j.out.put(line{text: j.pass(l, pid), workers: true})
+	text := j.pass(l, pid)
+	text.workers = true
+	j.out.put(text)
 }
 
 // Unopened says why the file has not been opened so far; nil: it was, or there is none.

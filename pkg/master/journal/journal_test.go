@@ -74,8 +74,8 @@ func TestOwnLines(t *testing.T) {
 	}
 	log := j.Logger()
 	log.Info("serving", zap.String("trace_id", trace), zap.Uint64("rollout_id", 3))
-	log.With(zap.Int("pid", 99)).Warn("worker gone", zap.Uint64("worker", 5))
-	log.Error("worker gone", zap.Int("pid", 98))
+	log.With(zap.Int("worker_pid", 99)).Warn("worker gone", zap.Uint64("worker", 5))
+	log.Error("worker gone", zap.Int("worker_pid", 98))
 	log.Debug("not at this level")
 	if err := j.SetLevel("debug"); err != nil {
 		t.Error(err)
@@ -88,12 +88,12 @@ func TestOwnLines(t *testing.T) {
 	if len(lines) != 4 {
 		t.Fatalf("%q", lines)
 	}
-	same(t, object(t, lines[0]), `{"level":"info","service_name":"shop","pid":11,"msg":"serving","trace_id":"`+trace+`","rollout_id":3}`)
-	same(t, object(t, lines[1]), `{"level":"warn","service_name":"shop","pid":99,"worker":5,"msg":"worker gone"}`)
-	same(t, object(t, lines[2]), `{"level":"error","service_name":"shop","pid":98,"msg":"worker gone"}`)
-	same(t, object(t, lines[3]), `{"level":"debug","service_name":"shop","pid":11,"msg":"now it is","took":"1.5s"}`)
+	same(t, object(t, lines[0]), `{"level":"info","service_name":"shop","master_pid":11,"msg":"serving","trace_id":"`+trace+`","rollout_id":3}`)
+	same(t, object(t, lines[1]), `{"level":"warn","service_name":"shop","master_pid":11,"worker_pid":99,"worker":5,"msg":"worker gone"}`)
+	same(t, object(t, lines[2]), `{"level":"error","service_name":"shop","master_pid":11,"worker_pid":98,"msg":"worker gone"}`)
+	same(t, object(t, lines[3]), `{"level":"debug","service_name":"shop","master_pid":11,"msg":"now it is","took":"1.5s"}`)
 	for _, line := range lines {
-		if strings.Count(line, `"pid"`) != 1 {
+		if strings.Count(line, `"master_pid"`) != 1 || strings.Contains(line, `"pid"`) {
 			t.Errorf("pid: %s", line)
 		}
 		at, err := time.Parse(time.RFC3339Nano, object(t, line)["timestamp"].(string))
@@ -106,7 +106,7 @@ func TestOwnLines(t *testing.T) {
 func TestWorkersLines(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600))
 	p := newJSONPasser("shop")
-	ours := `"service_name":"shop","generation":2,"worker":7,"version":"v1","pid":33`
+	ours := `"service_name":"shop","generation":2,"worker":7,"version":"v1","worker_pid":33`
 	for _, c := range []struct{ name, stream, text, want string }{
 		{"plain", "stderr", "listening on 8080", `{"level":"info",` + ours + `,"msg":"output","text":"listening on 8080","stream":"stderr"}`},
 		{"note", "masterd", "3 lines were dropped", `{"level":"warn",` + ours + `,"msg":"3 lines were dropped","stream":"masterd"}`},
@@ -173,11 +173,11 @@ func TestAWorkersLineIsNotTheMasters(t *testing.T) {
 	keys := object(t, real)
 	for _, line := range lines[1:] {
 		got := object(t, line)
-		if got["msg"] != "output" || got["stream"] != "stdout" || got["worker"] != 7.0 || got["pid"] != 33.0 {
+		if got["msg"] != "output" || got["stream"] != "stdout" || got["worker"] != 7.0 || got["worker_pid"] != 33.0 {
 			t.Errorf("%s", line)
 		}
 		for key := range got {
-			if _, masters := keys[key]; !masters && !slices.Contains([]string{"generation", "worker", "version", "stream", "text", "app"}, key) {
+			if _, masters := keys[key]; !masters && !slices.Contains([]string{"generation", "worker", "worker_pid", "version", "stream", "text", "app"}, key) {
 				t.Errorf("a key of the worker's: %s in %s", key, line)
 			}
 		}
@@ -342,7 +342,7 @@ func TestAutoIsJSONWithoutTerminal(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	same(t, object(t, line), `{"level":"info","service_name":"shop","pid":1,"msg":"serving"}`)
+	same(t, object(t, line), `{"level":"info","service_name":"shop","master_pid":1,"msg":"serving"}`)
 }
 
 // Whoever read our standard error is gone. Descriptor 2 itself would end the
@@ -411,7 +411,7 @@ func FuzzPass(f *testing.F) {
 		if err := json.Unmarshal(line, &got); err != nil {
 			t.Fatalf("%v: %q", err, line)
 		}
-		if got["pid"] != 7.0 || got["service_name"] != "shop" || got["msg"] != "output" || strings.Count(string(line), "\n") != 1 {
+		if got["worker_pid"] != 7.0 || got["service_name"] != "shop" || got["msg"] != "output" || strings.Count(string(line), "\n") != 1 {
 			t.Errorf("%q", line)
 		}
 		var theirs map[string]json.RawMessage

@@ -42,7 +42,7 @@ func (p jsonPasser) pass(l api.LogLine, pid int) []byte {
 		zap.String("stream", l.Stream),
 	}
 	if pid != 0 {
-		fields = append(fields, zap.Int("pid", pid))
+		fields = append(fields, zap.Int("worker_pid", pid))
 	}
 	e := zapcore.Entry{Level: zapcore.InfoLevel, Time: l.At, Message: outputMessage}
 	text := strings.TrimSpace(l.Text)
@@ -89,8 +89,33 @@ func encode(enc zapcore.Encoder, e zapcore.Entry, fields []zapcore.Field) []byte
 	return bytes.Clone(buf.Bytes())
 }
 
+// withNative makes entries of systemd's journal, too: of the line as it is written without
+// it where asJSON is set, else as people read it.
+func withNative(service string, pass func(api.LogLine, int) line, asJSON bool) func(api.LogLine, int) line {
+	return func(l api.LogLine, pid int) line {
+		out := pass(l, pid)
+		level := zapcore.InfoLevel
+		switch {
+		case l.Stream == "masterd":
+			level = zapcore.WarnLevel
+		case strings.HasPrefix(strings.TrimSpace(l.Text), "{"):
+			level = levelIn(l.Text)
+		}
+		message := whose(l)
+		if asJSON {
+			message = string(bytes.TrimSuffix(out.text, []byte("\n")))
+		}
+		out.native = nativeLine(service, level, message, l, pid)
+		return out
+	}
+}
+
 // passConsole is for people: whose line it is, then the line.
-func passConsole(l api.LogLine, _ int) []byte {
+func passConsole(l api.LogLine) []byte {
+	return fmt.Appendf(nil, "%s  %s\n", l.At.Local().Format(consoleTime), whose(l))
+}
+
+func whose(l api.LogLine) string {
 	mark := "|"
 	switch l.Stream {
 	case "stderr":
@@ -98,8 +123,8 @@ func passConsole(l api.LogLine, _ int) []byte {
 	case "masterd":
 		mark = "*"
 	}
-	return fmt.Appendf(nil, "%s  worker %d (generation %d, %s) %s %s\n",
-		l.At.Local().Format(consoleTime), l.Worker, l.Generation, printable(l.Version), mark, printable(l.Text))
+	return fmt.Sprintf("worker %d (generation %d, %s) %s %s", l.Worker, l.Generation, printable(l.Version), mark,
+		printable(l.Text))
 }
 
 // printable shows what would move a terminal's cursor, or do worse, instead of

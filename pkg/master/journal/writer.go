@@ -20,8 +20,11 @@ const (
 // line is one that waits to be written.
 type line struct {
 	text    []byte
+	native  []byte // the same for systemd's journal; empty: it does not go there
 	workers bool
 }
+
+func (l line) size() int { return len(l.text) + len(l.native) }
 
 // losses counts lines.
 type losses struct{ own, workers uint64 }
@@ -37,8 +40,9 @@ func (l *losses) add(workers bool) {
 // writer writes lines in their order, and keeps nobody waiting.
 type writer struct {
 	path   string
-	stderr *os.File                 // nil: none
-	note   func(text string) []byte // a whole line of the journal's own
+	stderr *os.File               // nil: none
+	native *native                // systemd's journal; nil: it is not known to be there
+	note   func(text string) line // one of the journal's own
 
 	mu      sync.Mutex
 	wake    *sync.Cond // something to write, something written, or closing
@@ -59,8 +63,8 @@ type writer struct {
 	why    error
 }
 
-func newWriter(path string, stderr *os.File, note func(string) []byte) *writer {
-	w := &writer{path: path, stderr: duplicate(stderr), note: note, ended: make(chan struct{})}
+func newWriter(path string, stderr *os.File, systemd *native, note func(string) line) *writer {
+	w := &writer{path: path, stderr: duplicate(stderr), native: systemd, note: note, ended: make(chan struct{})}
 	w.wake = sync.NewCond(&w.mu)
 	if path != "" {
 		w.file, w.broken = openFile(path)
@@ -87,13 +91,13 @@ func (w *writer) put(l line) {
 	if l.workers {
 		limit = workersLimit
 	}
-	if w.closing || w.waiting+len(l.text) > limit {
+	if w.closing || w.waiting+l.size() > limit {
 		w.lost.add(l.workers)
 		w.unsaid++
 		return
 	}
 	w.queue = append(w.queue, l)
-	w.waiting += len(l.text)
+	w.waiting += l.size()
 	w.wake.Broadcast()
 }
 
@@ -116,9 +120,9 @@ func (w *writer) run() {
 			w.file, w.torn = next, false
 		}
 		for _, l := range lines {
-			err := w.write(l.text)
+			err := w.write(l)
 			w.mu.Lock()
-			w.waiting -= len(l.text)
+			w.waiting -= l.size()
 			if err != nil {
 				w.lost.add(l.workers)
 			}
@@ -139,17 +143,18 @@ func (w *writer) run() {
 }
 
 // write puts one line into the file, or onto standard error when that fails.
-func (w *writer) write(text []byte) error {
+func (w *writer) write(l line) error {
 	if w.file == nil {
-		return w.toStderr(text)
+		return w.toStderr(l)
 	}
 	if w.why != nil {
 		// It may work again: say there what is missing there.
-		if w.into(w.note(fmt.Sprintf("%d lines are missing here and went to standard error: %v", w.failed, w.why))) == nil {
+		said := w.note(fmt.Sprintf("%d lines are missing here and went to standard error: %v", w.failed, w.why))
+		if w.into(said.text) == nil {
 			w.failed, w.why = 0, nil
 		}
 	}
-	err := w.into(text)
+	err := w.into(l.text)
 	if err == nil {
 		return nil
 	}
@@ -158,14 +163,19 @@ func (w *writer) write(text []byte) error {
 	}
 	w.failed++
 	w.why = err
-	return w.toStderr(text)
+	return w.toStderr(l)
 }
 
-func (w *writer) toStderr(text []byte) error {
+// toStderr has a line go where standard error leads: to systemd's journal by its own
+// protocol, if it takes that.
+func (w *writer) toStderr(l line) error {
+	if w.native != nil && len(l.native) > 0 && w.native.send(l.native) == nil {
+		return nil
+	}
 	if w.stderr == nil {
 		return os.ErrClosed
 	}
-	_, err := w.stderr.Write(text)
+	_, err := w.stderr.Write(l.text)
 	return err
 }
 
@@ -240,6 +250,9 @@ func (w *writer) close() error {
 
 func (w *writer) closeFiles() error {
 	var err error
+	if w.native != nil {
+		w.native.close()
+	}
 	for _, f := range []*os.File{w.file, w.next, w.stderr} {
 		if f != nil {
 			err = errors.Join(err, f.Close())

@@ -15,7 +15,7 @@ import (
 // listen hears one worker until its socket is closed. It reads faster than it
 // passes on: a sender must not wait for the master's loop.
 func (s *socket) listen(log *zap.Logger) {
-	log = log.With(zap.Uint64("worker", s.worker.ID), zap.Int("pid", s.leader))
+	log = log.With(zap.Uint64("worker", s.worker.ID), zap.Int("worker_pid", s.leader))
 	var told time.Time
 	tell := func(what string, fields ...zap.Field) {
 		if time.Since(told) >= toldEvery {

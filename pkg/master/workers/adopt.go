@@ -22,7 +22,7 @@ func (set *Set) Adopt(l state.LiveWorker, g *Generation) *Worker {
 	if err != nil {
 		if !errors.Is(err, process.ErrGone) {
 			set.Log.Error("a worker of the last master cannot be taken over", zap.Uint64("worker", l.ID),
-				zap.Int("pid", l.PID), zap.Error(err))
+				zap.Int("worker_pid", l.PID), zap.Error(err))
 		}
 		return nil
 	}

@@ -287,7 +287,7 @@ func (set *Set) Fields(w *Worker) []zap.Field {
 		zap.String("version", w.Generation.Version.Label),
 	}
 	if w.process != nil {
-		f = append(f, zap.Int("pid", w.process.PID()))
+		f = append(f, zap.Int("worker_pid", w.process.PID()))
 	}
 	if t := set.Master.Trace(w.Generation.Rollout); t != "" {
 		f = append(f, zap.String("trace_id", t), zap.Uint64("rollout_id", uint64(w.Generation.Rollout)))
