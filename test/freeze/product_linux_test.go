@@ -104,15 +104,25 @@ func settled(st api.Status) bool {
 	return st.State == "serving" && st.Active.Baked && st.Rollout == nil && len(st.Generations) == 1
 }
 
-// written waits until a file of the state directory has the text.
-func (p *product) written(file, text string) {
+// written waits until so many files of the state directory have the text.
+func (p *product) written(n int, files, text string) {
 	p.t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		if b, err := os.ReadFile(filepath.Join(p.Dir, "state", file)); err == nil && bytes.Contains(b, []byte(`"`+text+`"`)) {
+		paths, err := filepath.Glob(filepath.Join(p.Dir, "state", files))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		has := 0
+		for _, path := range paths {
+			if b, err := os.ReadFile(path); err == nil && bytes.Contains(b, []byte(`"`+text+`"`)) {
+				has++
+			}
+		}
+		if has == n {
 			return
 		}
 		if time.Now().After(end) {
-			p.t.Fatalf("%s does not come to have %s", file, text)
+			p.t.Fatalf("%d of %s have %s, not %d", has, files, text, n)
 		}
 	}
 }
@@ -192,12 +202,13 @@ func TestEachKind(t *testing.T) {
 			fmt.Fprintf(&files, "== %s, while it runs\n", kind)
 			p.writeFiles(&files, "run")
 
-			last := "baked" // that is written; the disk comes after the answer
+			last, proven := "baked", 1 // that is written; the disk comes after the answer
 			if kind == "sdk" {
-				last = "hold"
+				last, proven = "hold", 2
 			}
-			p.written("state.json", last)
-			p.written("history.jsonl", last)
+			p.written(1, "state.json", last)
+			p.written(1, "history.jsonl", last)
+			p.written(proven, "versions/*/meta.json", "proven")
 			p.Kill()
 			fmt.Fprintf(&held, "== %s\n", kind)
 			p.writeHeld(&held)
