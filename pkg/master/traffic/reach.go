@@ -47,7 +47,7 @@ var errShut = errors.New("its socket has been shut down")
 func (t *Router) Accepting(w *workers.Worker) {
 	names := t.toReach(w)
 	if len(names) == 0 {
-		t.Master.Step(rollout.Accepting{Worker: w.ID})
+		t.accepted(w)
 		return
 	}
 	g, serving := w.Generation, Shares(t.shares)
@@ -183,5 +183,13 @@ func (t *Router) reached(w *workers.Worker, err error) {
 		return
 	}
 	w.Reached = true
+	t.accepted(w)
+}
+
+// accepted tells the machine. Where one version comes after the other new connections go to
+// the worker's slot before it accepts, and no Steer comes after that: who was found in
+// another queue meanwhile is passed on now.
+func (t *Router) accepted(w *workers.Worker) {
 	t.Master.Step(rollout.Accepting{Worker: w.ID})
+	t.Place()
 }
