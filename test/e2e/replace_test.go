@@ -36,8 +36,8 @@ func locking(t *testing.T, kind string) *service.Service {
 }
 
 // waiting runs story under a strict client that makes a connection for each request, and has
-// the time to wait for one version to end and the next to begin.
-func waiting(t *testing.T, s *service.Service, story func()) *load.Result {
+// the time to wait for one version to end and the next to begin. So many requests may fail.
+func waiting(t *testing.T, s *service.Service, atMost uint64, story func()) *load.Result {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	l := load.Start(ctx, load.Plan{Addr: s.Addr, Rate: quietRate(), Fresh: 16, Path: "/upload", Body: 512, Timeout: 2 * time.Minute})
@@ -45,7 +45,7 @@ func waiting(t *testing.T, s *service.Service, story func()) *load.Result {
 	t.Cleanup(func() { end() })
 	story()
 	res := end()
-	if n := res.Failed(); n > 0 || res.Requests == 0 {
+	if n := res.Failed(); n > atMost || res.Requests == 0 {
 		t.Errorf("%d of %d requests failed:\n%s", n, res.Requests, res)
 	}
 	return res
@@ -78,7 +78,7 @@ func TestOneVersionAfterTheOther(t *testing.T) {
 			}
 			baked(t, s)
 			n := times(100, 4)
-			res := waiting(t, s, func() {
+			res := waiting(t, s, 0, func() {
 				for i := 2; i <= n+1; i++ {
 					next(t, s, i, "baked")
 				}
@@ -124,7 +124,7 @@ func TestTheVersionBeforeComesBack(t *testing.T) {
 				s.Config.Set("health.start.timeout", "8s")
 			}
 			var out api.Outcome
-			res := waiting(t, s, func() {
+			res := waiting(t, s, 0, func() {
 				out = reload(t, s, api.ReloadRequest{Label: c.release})
 				for _, want := range []string{c.why, "serves again, and clients waited for up to "} {
 					if out.Result != api.ResultRolledBack || !strings.Contains(out.Reason, want) {
@@ -178,7 +178,7 @@ func TestBackOutOfTheBake(t *testing.T) {
 		return st.LastFailure != nil && strings.Contains(st.LastFailure.Reason, "exit status 3")
 	})
 	next(t, s, 3, "serving")
-	waiting(t, s, func() { back(t, s, "") })
+	waiting(t, s, 0, func() { back(t, s, "") })
 	serves(t, s, first)
 	if code, body, err := ask(s.Addr, "/", patience); err != nil || code != 200 || !strings.HasPrefix(body, "v1 ") {
 		t.Errorf("after the way back the answer is %d %q, %v", code, body, err)
@@ -186,7 +186,8 @@ func TestBackOutOfTheBake(t *testing.T) {
 }
 
 // The master dies when one version has ended and the next one is about to start: the next
-// master brings back what served.
+// master brings back what served. Who had connected to the old one in the moment of the
+// switch, and was not accepted yet, may be lost then.
 func TestMasterDiesBetweenTheTwo(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{"unmodified", "sdk"} {
@@ -198,7 +199,7 @@ func TestMasterDiesBetweenTheTwo(t *testing.T) {
 			}
 			baked(t, s)
 			first := status(t, s).Active.Version.Label
-			waiting(t, s, func() {
+			waiting(t, s, 4, func() {
 				s.Config.Set("worker.env.RELEASE", "v2").Set("worker.env.STARTS", "10m").Set("health.start.timeout", "20m")
 				if err := s.Write(); err != nil {
 					t.Fatal(err)

@@ -68,7 +68,7 @@ func TestProgramsWithinTheUnits(t *testing.T) { // not beside others: it loads t
 				t.Fatalf("%v\n%s", err, out)
 			}
 			p := programs(t)
-			for _, path := range []string{p.Masterd, p.Demo, p.Chat, p.Plain, p.Gin, p.Hostile} {
+			for _, path := range []string{p.Masterd, p.Demo, p.Chat, p.Plain, p.Answers, p.Gin, p.Hostile, p.Locks} {
 				b.tree(path, src+"/"+filepath.Base(path))
 			}
 			b.write("/etc/systemd/system/programs.service", within(unit)+*more+"\n"+

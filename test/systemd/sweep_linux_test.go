@@ -133,7 +133,7 @@ func TestMasterDiesWhileItStops(t *testing.T) {
 	u.dropIn(leftover(false))
 	u.start()
 	u.baked()
-	asked := beside(func() { u.get("/slow?d=3s") })
+	asked := beside(func() { u.get("/slow?d=30s") })
 	u.inFlight(1)
 	u.must("systemctl", "stop", "--no-block", u.name)
 	u.becomes("ActiveState", "deactivating")
