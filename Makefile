@@ -93,7 +93,7 @@ PROGRAMS := set -e; dir=$$(mktemp -d); trap 'rm -rf "$$dir"' EXIT; trap 'exit 1'
 
 # Most tests wait for most of their time: more of them than there are cores may run
 # beside each other. Those that take longest begin first.
-BESIDE ?= -p 4 -parallel 8
+BESIDE ?= -p 4 -parallel 8 -timeout 20m
 LONG := ./test/e2e ./test/systemd ./pkg/worker ./test/programs ./pkg/master/listen
 test: ## what the README promises
 	@$(PROGRAMS); $(GO) test $(BESIDE) $(LONG) $(ALL)
@@ -104,7 +104,7 @@ tested:
 # These run programs that were built without the race detector, and little besides.
 NORACE := /test/(systemd|container|programs|release)$$
 race: ## the same under the race detector
-	@$(PROGRAMS); $(GO) test -race $$($(GO) list $(ALL) | grep -vE '$(NORACE)')
+	@$(PROGRAMS); $(GO) test -race -timeout 20m $$($(GO) list $(ALL) | grep -vE '$(NORACE)')
 
 sim: ## at least a million steps of the seeded simulation, and the mutations
 	$(GO) test ./pkg/master/rollout -run 'TestSimulation' -count=1 -timeout 30m -sim.steps=$(SIMSTEPS)
