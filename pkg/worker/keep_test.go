@@ -197,7 +197,7 @@ func TestAMasterThatIsSilent(t *testing.T) {
 	r := k.worker()
 	late := make(chan uint64, 100)
 	k.answers(func(m ipc.Message) bool { late <- m.Seq; return true })
-	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second) // it has to have been asked by then
 	defer cancel()
 	if _, err := r.Kept(ctx, "a"); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "has not answered") {
 		t.Errorf("%v", err)

@@ -219,7 +219,8 @@ func TestMasterDiesBetweenTheTwo(t *testing.T) {
 			_, entries := waited(t, s)
 			told := false
 			for _, e := range entries {
-				told = told || e.What == "reload" && e.Outcome == api.ResultRolledBack && strings.Contains(e.Reason, "when a master came back; ") && e.WaitedMS > 0
+				died := strings.Contains(e.Reason, "when a master came back; ") || strings.Contains(e.Reason, "the master died at stage start; ")
+				told = told || e.What == "reload" && e.Outcome == api.ResultRolledBack && died && e.WaitedMS > 0
 			}
 			if !told {
 				t.Errorf("the history does not tell of it: %+v", entries)

@@ -196,7 +196,7 @@ func TestTimeout(t *testing.T) {
 		h.Path, h.Scheme = "/hang", scheme
 		d := &dialTo{addr: serve(t, scheme)}
 		c := New(config.Health{HTTP: h})
-		err := c.Check(within(t, 50*time.Millisecond), Worker{}, d.dial)
+		err := c.Check(within(t, time.Second), Worker{}, d.dial) // with time for the handshake
 		if err == nil || !strings.HasPrefix(err.Error(), "GET /hang: no answer within ") {
 			t.Errorf("%s: %v", scheme, err)
 		}
