@@ -138,9 +138,14 @@ func TestOnceOfOthers(t *testing.T) {
 	if trial, _ := once(t, "ends"); trial.Ended != "exit status 4" || trial.Background || !strings.Contains(trial.Last(1), "no database") {
 		t.Errorf("one that ends: %+v", trial)
 	}
-	at = free(t)
-	if trial, _ := once(t, "background", at); !trial.Background {
-		t.Errorf("one that goes into the background: %+v", trial)
+	for try := 1; ; try++ { // on a busy machine it answers before its parent has ended
+		trial, _ := once(t, "background", free(t))
+		if trial.Background {
+			break
+		}
+		if try == 5 {
+			t.Fatalf("one that goes into the background: %+v", trial)
+		}
 	}
 	at = free(t)
 	if trial, _ := once(t, "stubborn", at); trial.Ended != "" || len(trial.Binds) != 1 {
