@@ -74,12 +74,7 @@ func TestKeptConnectionsComeOver(t *testing.T) {
 	}
 	next(t, s, 3, "serving")
 	over()
-	res := end()
-	lost := res.FailedKept - res.Failures[load.GoneIdle].Kept
-	t.Logf("%d lost of %d requests, %d connections closed", lost, res.Kept, res.ClosedIdle)
-	if lost > 3 {
-		t.Errorf("%d requests were lost:\n%s", lost, res)
-	}
+	closedInTime(t, end())
 }
 
 // Parking cuts nothing that is under way, whatever it looks like.

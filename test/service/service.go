@@ -91,6 +91,15 @@ func (c Config) Set(path string, value any) Config {
 	return c
 }
 
+// Kind is the kind of the workers.
+func (c Config) Kind() string {
+	worker, _ := c["worker"].(map[string]any)
+	if kind, ok := worker["kind"].(string); ok {
+		return kind
+	}
+	return "sdk"
+}
+
 // Service is one running masterd.
 type Service struct {
 	Programs
