@@ -101,9 +101,9 @@ func (m *Machine) tendQueues() {
 		if s.relieved || holds {
 			continue
 		}
-		s.due = s.unread
+		s.due = m.now // not since it is unread: a late step may have moved that ahead
 		if soon && !m.ending() {
-			s.due = s.due.Add(m.settings.UnavailableAfter)
+			s.due = s.unread.Add(m.settings.UnavailableAfter)
 		}
 		if m.past(s.due) {
 			s.due, s.relieved, s.undone = time.Time{}, true, m.steering.seq

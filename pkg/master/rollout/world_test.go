@@ -508,7 +508,9 @@ func (w *world) learn(ev Event) {
 			p.ready = true
 		}
 	case Ready:
-		w.procs[ev.Worker].ready, w.procs[ev.Worker].vain = true, time.Time{}
+		if p := w.procs[ev.Worker]; !p.ready { // the first one: another tells nothing
+			p.ready, p.vain = true, time.Time{}
+		}
 	case Waiting:
 		w.procs[ev.Worker].showsVain(w.now, ev.Vain)
 	case Probed:
@@ -588,7 +590,7 @@ func (w *world) tell() string {
 			fmt.Fprintf(&b, "\t%s\n", show(c))
 		}
 	}
-	fmt.Fprintf(&b, "really steered: %v, asked %v\n", w.steered, w.asks)
+	fmt.Fprintf(&b, "really steered: %v, asked %v, slots %+v\n", w.steered, w.asks, w.m.slots)
 	st := w.m.Status()
 	for _, g := range st.Generations {
 		fmt.Fprintf(&b, "g%d %s baked=%v\n", g.ID, g.Phase, g.Baked)
