@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -45,8 +46,11 @@ func speak(what string) {
 	})
 	checks := &handed{conns: make(chan net.Conn)}
 	checks.until, checks.over = context.WithCancel(context.Background())
+	var loops sync.WaitGroup
 	server := &http.Server{Handler: answer}
-	go func() { log.Print(server.Serve(checks)) }()
+	serve := func(l net.Listener) { loops.Go(func() { log.Print(server.Serve(l)) }) }
+	var listening []net.Listener
+	serve(checks)
 	buf, oob := make([]byte, 1<<16), make([]byte, unix.CmsgSpace(4*253))
 	for {
 		n, oobn, _, _, err := control.ReadMsgUnix(buf, oob)
@@ -80,13 +84,19 @@ func speak(what string) {
 				spoil(fd, what)
 				l, err := net.FileListener(os.NewFile(uintptr(fd), "listener"))
 				if err == nil {
-					go func() { log.Print(server.Serve(l)) }()
+					listening = append(listening, l)
+					serve(l)
 				}
 			}
 			say(map[string]any{"type": "accepting", "seq": m.Seq})
 		case "park":
 			say(map[string]any{"type": "parked", "seq": m.Seq})
 		case "drain":
+			// Shutdown alone may be done before it knows of what was just accepted.
+			for _, l := range append(listening, checks) {
+				_ = l.Close()
+			}
+			loops.Wait()
 			_ = server.Shutdown(context.Background()) // what was asked is answered
 			say(map[string]any{"type": "drained", "seq": m.Seq})
 			os.Exit(0)
