@@ -14,7 +14,7 @@ func TestReloadRollsOver(t *testing.T) {
 	u.start()
 	u.baked()
 	master, _ := u.master()
-	u.env["DEMO_START_DELAY"] = "500ms"
+	u.env["DEMO_START_DELAY"] = "3s" // so that it is seen on the way
 	u.configure()
 	u.install("demo-v2", "demo")
 	var out string

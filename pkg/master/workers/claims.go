@@ -28,11 +28,13 @@ const (
 
 // beside is what is known of a generation's claims. The loop owns it.
 type beside struct {
-	looked bool
-	claims claims.Claims
-	by     rollout.Worker // whose they are
-	shared []string       // ports that it has together with another version
-	lost   []lost
+	looked  bool
+	looking int     // looks that go on
+	ended   *Worker // that of another version that ended meanwhile: it may have taken something along
+	claims  claims.Claims
+	by      rollout.Worker // whose they are
+	shared  []string       // ports that it has together with another version
+	lost    []lost
 }
 
 // lost is a path of a newer version's that an older one has removed.
@@ -53,6 +55,7 @@ func (set *Set) lookAtClaims(w *Worker, after time.Duration) {
 	}
 	id, leader := uint64(w.ID), w.kind.leads()
 	args, own := w.names()
+	w.Generation.beside.looking++
 	set.Loop.Go(func() {
 		wait := time.NewTimer(after)
 		defer wait.Stop()
@@ -91,11 +94,15 @@ func (w *Worker) names() (args, own []string) {
 
 // claimed takes what was found. A path is not forgotten because it is gone.
 func (set *Set) claimed(w *Worker, found claims.Claims, err error) {
+	b := &w.Generation.beside
+	if b.looking--; b.looking == 0 && b.ended != nil {
+		defer set.lookForMissing(w, b.ended)
+		b.ended = nil
+	}
 	if err != nil {
 		set.Log.Debug("what a worker has beside its listeners cannot be seen", append(set.Fields(w), zap.Error(err))...)
 		return
 	}
-	b := &w.Generation.beside
 	before := b.said(w.Generation)
 	add := func(to *[]string, paths []string) {
 		for _, p := range paths {
@@ -165,6 +172,13 @@ func (set *Set) lookForLost(gone *Worker) {
 	if w == nil || set.Master.Machine().Stopping { // then all goes
 		return
 	}
+	if b := &w.Generation.beside; b.looking > 0 {
+		b.ended = gone
+	}
+	set.lookForMissing(w, gone)
+}
+
+func (set *Set) lookForMissing(w, gone *Worker) {
 	paths := w.Generation.beside.claims.Paths()
 	if len(paths) == 0 {
 		return
