@@ -33,7 +33,8 @@ func (a *app) promoteCommand() *cobra.Command {
 func (a *app) abortCommand() *cobra.Command {
 	return a.reasoned("abort", "End the running rollout",
 		`End the running rollout: a candidate is killed, and traffic that was moved goes
-back to the version before.`, (*api.Client).Abort)
+back to the version before. While none is running, an automatic reload that waits
+is given up.`, (*api.Client).Abort)
 }
 
 func (a *app) unholdCommand() *cobra.Command {

@@ -72,6 +72,10 @@ func TestKeptConnectionsComeOver(t *testing.T) {
 	if now, err := s.Worker(t.Context()); err != nil || now != pid {
 		t.Errorf("worker %d serves, %v: not the one that was warm, %d", now, err, pid)
 	}
+	wait(t, s, "the clients to be back", func(st api.Status) bool {
+		w := team(st)
+		return len(w) == 1 && w[0].FDs > kept
+	})
 	next(t, s, 3, "serving")
 	over()
 	closedInTime(t, end())

@@ -67,6 +67,9 @@ func next(st rollout.Status, s api.Status, broken bool) (all []api.Next) {
 	if st.Hold != "" {
 		add("reloads are allowed again", "unhold")
 	}
+	if st.Rollout == nil && st.Waits != nil {
+		add("gives up the automatic reload that waits", "abort")
+	}
 	switch r := st.Rollout; {
 	case r == nil && !broken && st.Hold == "" && st.LastFailure != nil:
 		add("how it came to that", "history")

@@ -55,7 +55,8 @@ type (
 		By, Why string
 	}
 	// AbortAsked ends the running rollout: the candidate is killed, traffic
-	// that was moved goes back.
+	// that was moved goes back. While none is running it ends the automatic reload
+	// that waits.
 	AbortAsked struct {
 		Req     Request
 		By, Why string

@@ -176,6 +176,10 @@ func (m *Machine) abortAsked(ev AbortAsked) {
 	}
 	b := m.bake
 	switch {
+	case b == nil && m.automatic.delayed != nil:
+		m.endDelayed(Failed, "it was held back, and was aborted by "+by+because(ev.Why))
+		m.note("abort", ev.By, ev.Why)
+		m.reply(Reply{Req: ev.Req, Code: Done, Reason: sentence("the automatic reload that waited was aborted" + m.stillServing())})
 	case b == nil:
 		m.refuse(ev.Req, Invalid, "no rollout is running, there is nothing to abort")
 	case !m.parked.alive():
