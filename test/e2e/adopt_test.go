@@ -366,7 +366,7 @@ func upgrades(t *testing.T, s *service.Service, n int, begin func() func() *load
 // answered, each time.
 func absences(t *testing.T, s *service.Service) (end func() []time.Duration) {
 	t.Helper()
-	askAgain := time.Duration(times(5, 20)) * time.Millisecond // how long it takes is of interest in full
+	askAgain := time.Duration(times(5, 100)) * time.Millisecond // how long it takes is of interest in full
 	var gaps []time.Duration
 	done := make(chan struct{})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -14,7 +14,7 @@ import (
 
 // loadRate is what the strict client asks for, in requests a second: in full what is
 // published, and otherwise enough for some to be under way at any time.
-func loadRate() int { return times(2000, 500) }
+func loadRate() int { return times(2000, 250) }
 
 func TestReloadsUnderLoad(t *testing.T) {
 	besideOthers(t)

@@ -168,9 +168,14 @@ func hostile(t *testing.T, kind, way string) {
 	// Long enough for a slow machine: at the end of a drain clients are cut, as they should be.
 	s.Config.Set("rollout.bake", "0s").Set("drain.timeout", "20s").Set("drain.kill_after", "200ms").Set("health.start.timeout", "30s").Set("worker.notify_access", "group")
 	s.Config.Set("worker.command", []string{programs.Hostile, way, s.Addr})
-	if err := s.Start(t.Context()); err != nil {
+	begun := func(st api.Status) bool { return st.State == "serving" }
+	if way == "forks-and-exits" { // it serves for a moment at a time
+		begun = func(st api.Status) bool { return len(team(st)) == 1 && team(st)[0].Restarts > 0 }
+	}
+	if err := s.Launch(); err != nil {
 		t.Fatal(err)
 	}
+	wait(t, s, "it to begin", begun)
 	eventually(t, "it to do what it does", func() bool { return turned(t, s, way) })
 	s.Config.Set("worker.command", []string{programs.Hostile, "serves", s.Addr})
 	next(t, s, 2, "serving")
