@@ -150,8 +150,8 @@ func (p *page) generations() {
 	}
 	cols := []column{
 		{title: "WORKER", right: true}, {title: "PID", right: true}, {title: "PHASE"}, {title: "AGE", right: true},
-		{title: "IN FLIGHT", right: true}, {title: "OPEN", right: true}, {title: "REQUESTS", right: true, drop: true},
-		{title: "RSS", right: true}, {title: "FDS", right: true}, {title: "RESTARTS", right: true},
+		{title: "IN FLIGHT", right: true}, {title: "OPEN", right: true}, {title: "REQUESTS", right: true, drop: 1},
+		{title: "RSS", right: true, drop: 3}, {title: "FDS", right: true, drop: 2}, {title: "RESTARTS", right: true},
 	}
 	if p.rates != nil {
 		cols = append(cols, column{title: "REQ/S", right: true})
@@ -159,7 +159,7 @@ func (p *page) generations() {
 	var rows []row
 	for i := len(p.st.Generations) - 1; i >= 0; i-- {
 		g := p.st.Generations[i]
-		rows = append(rows, row{note: p.generation(g)})
+		rows = p.generation(rows, g)
 		if len(g.Workers) == 0 {
 			rows = p.notes(rows, dim, "no worker yet")
 		}
@@ -174,19 +174,24 @@ func (p *page) generations() {
 	p.lines = append(p.lines, table(cols, rows, 0, p.width, p.colour)...)
 }
 
-func (p *page) generation(g api.Generation) string {
+func (p *page) generation(rows []row, g api.Generation) []row {
 	rest := "  " + clean(g.Phase)
 	if g.Weight > 0 || g.Phase == "active" {
 		rest += fmt.Sprintf(", %d%% of new connections", g.Weight)
 	}
-	rest += p.lasting(g.Since, g.Deadline) + left(g)
+	rest += p.lasting(g.Since, g.Deadline)
 	if g.Baked {
 		rest += ", baked"
 	}
 	head := fmt.Sprintf("generation %d  ", g.ID)
 	room := p.width - columns(head) - columns(rest)
 	label := cut(clean(g.Version.Label), max(room, leastColumn))
-	return head + paint(p.colour, bold, label) + paint(p.colour, phaseStyle(g.Phase), cut(rest, p.width-columns(head)-columns(label)))
+	open := left(g)
+	if open != "" && columns(", "+open) <= room-columns(label) {
+		rest, open = rest+", "+open, ""
+	}
+	rows = append(rows, row{note: head + paint(p.colour, bold, label) + paint(p.colour, phaseStyle(g.Phase), cut(rest, p.width-columns(head)-columns(label)))})
+	return p.notes(rows, phaseStyle(g.Phase), open)
 }
 
 // left is what a generation that leaves still has to finish.
@@ -203,7 +208,7 @@ func left(g api.Generation) string {
 		}
 		open, running = open+max(w.Open, 0), running+max(w.InFlight, 0)
 	}
-	return fmt.Sprintf(", %s open, %s running", amount(uint64(max(open, 0))), amount(uint64(max(running, 0))))
+	return fmt.Sprintf("%s open, %s running", amount(uint64(max(open, 0))), amount(uint64(max(running, 0))))
 }
 
 func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -114,13 +115,14 @@ func drainingStatus() api.Status {
 	g.Workers[0].GivesTo = []uint64{12, 13}
 	st.Generations = append([]api.Generation{g}, st.Generations...)
 	st.Hold = &api.Hold{Reason: "exam week: whoever deploys now answers the telephone, all of it, until Friday evening when the last results are in", By: "bob (uid 1001)"}
+	st.Next = []api.Next{{Args: []string{"unhold"}, Why: "reloads are allowed again"}}
 	return st
 }
 
 // threeDrainingStatus: each with what it has left, and its own deadline.
 func threeDrainingStatus() api.Status {
 	st := servingStatus()
-	st.Hold = nil
+	st.Hold, st.Next = nil, nil
 	var all []api.Generation
 	for i, label := range []string{"v1.2.0", "v1.2.1", "v1.2.2"} {
 		left := time.Duration(i*100+20) * time.Second
@@ -213,6 +215,12 @@ func sixteenStatus() api.Status {
 	return st
 }
 
+// fails is what is proposed where a worker fails its checks.
+func fails(worker uint64) []api.Next {
+	n := strconv.FormatUint(worker, 10)
+	return []api.Next{{Args: []string{"logs", "--worker", n}, Why: "what worker " + n + " writes, which fails its checks"}}
+}
+
 // confirmStatus: it goes back by itself.
 func confirmStatus() api.Status {
 	st := bakingStatus()
@@ -252,6 +260,7 @@ func allSickStatus() api.Status {
 	st := sixteenStatus()
 	st.State = "degraded"
 	st.Reasons = []string{"20 of 20 workers fail their checks: GET /healthz was answered 503 Service Unavailable."}
+	st.Next = fails(100)
 	g := &st.Generations[0]
 	for i := range uint64(4) {
 		g.Workers = append(g.Workers, worker(116+i, "active", 3*time.Hour, 12))
@@ -267,6 +276,7 @@ func allSickStatus() api.Status {
 func oneSickStatus() api.Status {
 	st := allSickStatus()
 	st.Reasons = []string{"Worker 107 fails its checks: GET /healthz was answered 503 Service Unavailable."}
+	st.Next = fails(107)
 	for i := range st.Generations[0].Workers {
 		w := &st.Generations[0].Workers[i]
 		if w.ID != 107 {

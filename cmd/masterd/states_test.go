@@ -66,7 +66,7 @@ func moreStatuses() map[string]api.Status {
 		"waits": of(func(st *api.Status) {
 			st.FileDiffers = "the program on disk is not the one that runs; `masterd reload` rolls over to it"
 			st.Waits = &api.Waiting{By: "the file watch", Until: in(24 * time.Second), Why: "cooldown"}
-			st.Next = []api.Next{{Args: []string{"reload"}, Why: "runs what is on disk now"}}
+			st.Next = []api.Next{{Args: []string{"abort"}, Why: "gives up the automatic reload that waits"}, {Args: []string{"reload"}, Why: "runs what is on disk now"}}
 		}),
 		"waits-for-a-person": func() api.Status {
 			st := bakingStatus()
@@ -79,7 +79,7 @@ func moreStatuses() map[string]api.Status {
 		}),
 		"start-failed": func() api.Status {
 			st := nothingAliveStatus()
-			st.LastFailure.Stage = "check"
+			st.LastFailure.Stage, st.LastFailure.To = "check", 3
 			st.LastFailure.Reason = "Generation 3 (v1.2.3) did not come into service: worker 3 never spoke to masterd; it listens on :8081; nobody serves yet, masterd tries again."
 			return st
 		}(),
@@ -123,6 +123,7 @@ func moreStatuses() map[string]api.Status {
 				g.Workers = append(g.Workers, w)
 			}
 			degraded(st, "7 of 64 workers fail their checks.")
+			st.Next = fails(203)
 		}),
 	}
 }

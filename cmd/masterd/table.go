@@ -6,7 +6,7 @@ import "strings"
 type column struct {
 	title string
 	right bool // numbers
-	drop  bool // left out when there is too little room
+	drop  int  // left out when there is too little room: those with 1 first; zero: never
 	keep  bool // never cut: half of a time or of an ID is of no use
 	most  int  // columns that it may take where there is too little room; zero: as many as it needs
 }
@@ -40,9 +40,11 @@ func table(cols []column, rows []row, indent, width int, colour bool) []string {
 		}
 		return n
 	}
-	for i, c := range cols {
-		if c.drop && total() > width {
-			widths[i] = -1
+	for turn := 1; turn <= len(cols); turn++ {
+		for i, c := range cols {
+			if c.drop == turn && total() > width {
+				widths[i] = -1
+			}
 		}
 	}
 	for i, c := range cols {

@@ -62,8 +62,8 @@ func (a *app) showVersions(w io.Writer, versions []api.Version) error {
 		return err
 	}
 	cols := []column{
-		{title: "VERSION", most: 30}, {title: "ID", most: 16, keep: true}, {title: "DIGEST", drop: true}, {title: "USE"}, {title: "RESULT"}, {title: "AGE", right: true}, {title: "PINNED", keep: true, drop: true},
-		{title: "SIZE", right: true}, {title: "MODE", drop: true}, {title: "NOTE"},
+		{title: "VERSION", most: 30}, {title: "ID", most: 16, keep: true}, {title: "DIGEST", drop: 1}, {title: "USE"}, {title: "RESULT"}, {title: "AGE", right: true}, {title: "PINNED", keep: true, drop: 1},
+		{title: "SIZE", right: true}, {title: "MODE", drop: 1}, {title: "NOTE"},
 	}
 	var rows []row
 	for _, v := range versions {
