@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -94,6 +95,61 @@ func TestWhatStatusProposesHelps(t *testing.T) {
 	leads(cli(t, s, 0, "status"), "rollback  back to v5, which is started and checked first\n")
 	cli(t, s, 0, "rollback")
 	serves(t, s, "v5")
+}
+
+// typed types what status proposes that begins with a verb.
+func typed(t *testing.T, s *service.Service, verb string) string {
+	t.Helper()
+	var args []string
+	wait(t, s, verb+" to be proposed", func(st api.Status) bool {
+		i := slices.IndexFunc(st.Next, func(n api.Next) bool { return n.Args[0] == verb })
+		if i >= 0 {
+			args = st.Next[i].Args
+		}
+		return i >= 0
+	})
+	return cli(t, s, 0, args...)
+}
+
+// The same in trouble: nothing serves, a worker fails or ends again and again, a rollout hangs.
+func TestWhatStatusProposesInTrouble(t *testing.T) {
+	t.Parallel()
+	s := newService(t)
+	fails := func(env ...string) {
+		t.Helper()
+		all := map[string]string{}
+		for _, e := range env {
+			name, value, _ := strings.Cut(e, "=")
+			all[name] = value
+		}
+		s.Config.Set("worker.env", all)
+		if err := s.Write(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fails("DEMO_EXIT=3", "DEMO_EXIT_MESSAGE=no-database")
+	if err := s.Launch(); err != nil {
+		t.Fatal(err)
+	}
+	wait(t, s, "the start to fail", func(st api.Status) bool { return st.State == "down" })
+	if out := typed(t, s, "logs"); !strings.Contains(out, "no-database") {
+		t.Errorf("the logs do not say why nothing serves:\n%s", out)
+	}
+	fails()
+	typed(t, s, "reload")
+	baked(t, s)
+
+	fails("DEMO_UNHEALTHY_AFTER=1s")
+	typed(t, s, "reload") // what is on disk now
+	wait(t, s, "its checks to fail", func(st api.Status) bool { return st.State == "degraded" })
+	typed(t, s, "logs")
+	typed(t, s, "rollback")
+	baked(t, s)
+
+	fails("DEMO_HANG=1")
+	cli(t, s, 6, "reload", "--timeout", "100ms") // it goes on in the master
+	typed(t, s, "abort")
+	wait(t, s, "the rollout to end", func(st api.Status) bool { return st.Rollout == nil && st.State == "serving" })
 }
 
 // The master is dead and nobody starts the next one: status finds the workers that serve on,
