@@ -33,7 +33,7 @@ func main() {
 	}
 	switch way {
 	case "never-binds":
-		select {}
+		stay()
 	case "bombs-again":
 		bomb()
 	case "wrong-port":
@@ -63,7 +63,7 @@ func main() {
 		go runItself(os.Args[3])
 	case "forks":
 		fork("serves", address)
-		select {}
+		stay()
 	case "forks-and-exits":
 		fork("serves", address)
 		time.Sleep(after)
@@ -88,7 +88,7 @@ func main() {
 		return
 	case "hangs-control":
 		hangControl()
-		select {}
+		stay()
 	case "serves-files":
 		serveFiles(os.Args[3])
 	case "terminal": // tells whether it has one
@@ -113,7 +113,7 @@ func main() {
 		os.Exit(0)
 	case "main":
 		notify("MAINPID=" + fork("ready", address))
-		select {} // until it is killed with the other
+		stay() // until it is killed with the other
 	}
 	if way == "asks-first" { // whether it listens already, as HAProxy does
 		asksFirst(address)
@@ -153,7 +153,7 @@ func main() {
 	notify("READY=1\nSTATUS=serves as " + way)
 	switch way {
 	case "binds-only":
-		select {}
+		stay()
 	case "crashes":
 		log.Fatal("it cannot read its database")
 	case "floods":
@@ -225,7 +225,7 @@ func main() {
 		check(err)
 		store(os.NewFile(uintptr(fd), "legacy"))
 	}
-	check(serve(l))
+	serve(l)
 }
 
 // asksFirst binds, asks whether the socket listens, and listens if it does not: after
@@ -246,7 +246,7 @@ func asksFirst(address string) {
 	}
 	l, err := net.FileListener(os.NewFile(uintptr(fd), "listener"))
 	check(err)
-	check(serve(l))
+	serve(l)
 }
 
 // waits serves on descriptor 3 as it is.
@@ -287,7 +287,7 @@ func check(err error) {
 	}
 }
 
-func serve(l net.Listener) error {
+func serve(l net.Listener) {
 	s := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		switch r.URL.Path {
@@ -308,7 +308,15 @@ func serve(l net.Listener) error {
 	if err := s.Serve(l); err != nil {
 		log.Print(err)
 	}
-	select {} // whatever happens to its socket, it stays
+	stay() // whatever happens to its socket
+}
+
+// stay waits for ever. Nothing but sleep does in a program that was built without cgo: the
+// runtime ends one of which all goroutines wait.
+func stay() {
+	for {
+		time.Sleep(time.Hour)
+	}
 }
 
 func listener(address string) net.Listener {
