@@ -102,7 +102,7 @@ tested:
 	@echo $(LONG) $(ALL)
 
 # These run programs that were built without the race detector, and little besides.
-NORACE := /test/(systemd|container|programs|release)$$
+NORACE := /test/(e2e|systemd|container|programs|release|upgrade)$$
 race: ## the same under the race detector
 	@$(PROGRAMS); $(GO) test -race -timeout 20m $$($(GO) list $(ALL) | grep -vE '$(NORACE)')
 

@@ -190,6 +190,20 @@ func (k *masterLink) wait(what string, is func(ipc.Stats) bool) {
 	}
 }
 
+// hear reads the beats that have come: a worker hangs up on a master that does not.
+func (k *masterLink) hear() {
+	k.m.t.Helper()
+	buf := make([]byte, ipc.MaxMessage)
+	for {
+		k.c.SetReadDeadline(time.Now().Add(time.Millisecond))
+		if _, _, _, _, err := k.c.ReadMsgUnix(buf, nil); errors.Is(err, os.ErrDeadlineExceeded) {
+			return
+		} else if err != nil {
+			k.m.t.Fatal(err)
+		}
+	}
+}
+
 func (k *masterLink) activate(slots ...*slot) {
 	k.m.t.Helper()
 	msg := ipc.Message{Type: ipc.TypeActivate, Activate: &ipc.Activate{}}

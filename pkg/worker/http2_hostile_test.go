@@ -235,6 +235,9 @@ func TestManyGoAways(t *testing.T) {
 		all[i] = h2On(t, workertest.Dial(t, s.addr).Conn)
 		all[i].request(1, "/", false)
 		all[i].answered(1)
+		if i%50 == 0 {
+			k.hear()
+		}
 	}
 	k.park()
 	told := make(chan time.Time, many)

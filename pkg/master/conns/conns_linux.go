@@ -89,7 +89,7 @@ type state int
 
 const (
 	asked    state = iota // somebody waits for an answer, or for the rest of one
-	answered              // just now
+	answered              // just now, or not asked yet
 	idle
 )
 
@@ -104,6 +104,8 @@ func stateOf(s sockdiag.Socket) state {
 	switch unclear := t.Bytes_received > 0 && sent == received; {
 	case t.Bytes_received > 0 && sent > received:
 		return asked
+	case t.Bytes_received == 0 && t.Bytes_sent == 0 && quiet < unusedTime:
+		return answered
 	case unclear && quiet >= unclearTime, !unclear && quiet >= quietTime:
 		return idle
 	case unclear && quiet < answerTime:

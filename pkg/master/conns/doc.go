@@ -22,6 +22,9 @@ import "time"
 const (
 	// quietTime is how long an idle connection has been quiet.
 	quietTime = time.Second
+	// unusedTime is how long one is left alone on which nothing was sent yet: its request may
+	// be on its way. http.Server.Shutdown waits as long.
+	unusedTime = 5 * time.Second
 	// unclearTime is how long it has to be quiet where it is not known what went
 	// last: the kernel's clock for that has steps of 1 to 10 ms, and a request may
 	// follow an answer within one.

@@ -163,7 +163,7 @@ func (c *seen) needs(m Mode, http bool, l *lessons) (quiet time.Duration, may bo
 	case !http:
 		return 0, false
 	case c.phase == unused:
-		return quietTime, m != Parked
+		return unusedTime, m != Parked
 	case !kept && m == Parked && c.bursts > 0:
 		return min(max(cautiousQuiet, quietFactor*l.longest()), mostQuiet), true
 	case !kept:

@@ -72,7 +72,7 @@ func TestWhatAConnectionNeeds(t *testing.T) {
 		h                    *history
 		parked, drain, hurry time.Duration
 	}{
-		{"one that was never used", newHistory().look(time.Minute), never, quietTime, quietTime},
+		{"one that was never used", newHistory().look(time.Minute), never, unusedTime, unusedTime},
 		{"one that is asked for the first time", newHistory().request().look(time.Minute), never, never, never},
 		{"one that was answered once", newHistory().turn(8*ms, time.Minute), mostQuiet, never, never},
 		{"one that was answered twice", newHistory().turn(8*ms, 80*ms).turn(8*ms, time.Minute), mostQuiet, never, never},

@@ -94,7 +94,9 @@ func once(t *testing.T, what string, args ...string) (*Trial, *Program) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &Program{Typed: append([]string{self, "as-program", what}, args...), Path: self, Dir: t.TempDir()}
+	// Where races are looked for a program takes a second to end, if nobody says that it should not.
+	p := &Program{Typed: append([]string{self, "as-program", what}, args...), Path: self, Dir: t.TempDir(),
+		Env: map[string]string{"GORACE": "atexit_sleep_ms=0"}}
 	trial, err := p.Once(t.Context(), nil)
 	if errors.Is(err, ErrCalls) {
 		t.Skip(err)
