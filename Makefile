@@ -140,7 +140,7 @@ examples: ## the programs below examples/, modules of their own, and their tests
 	  (cd $$d && export GOWORK=off && $(GO) vet ./... && $(GO) test ./...) || exit 1; done
 
 # Debian's packages of them: gunicorn uvicorn nodejs nginx-light haproxy caddy puma php-fpm
-# php-cli apache2 lighttpd tomcat10 default-jdk-headless.
+# php-cli apache2 lighttpd tomcat10 default-jdk-headless redis-server.
 programs: ## servers as they are packaged, each reloaded 30 times; all of them must be installed
 	$(GO) test ./test/programs -count=1 -v -timeout 60m -programs.reloads 30 -programs.must
 	$(GO) test ./test/systemd -count=1 -v -timeout 20m -run TestProgramsWithinTheUnits -systemd.full

@@ -22,6 +22,7 @@ type preset struct {
 	kind  string
 	drain string // signal that has it finish
 	stop  string // signal that has it end, also while it finishes
+	surge string // how its versions follow each other; empty: all beside each other
 	// nonBlocking: it takes sockets as they are, and must not wait in accept.
 	nonBlocking bool
 	// byAddress: it finds its sockets again by their own address (getsockname), which
@@ -50,6 +51,8 @@ type preset struct {
 //	lighttpd  INT finishes and closes what is between two requests, TERM is immediate
 //	php       (php -S) INT finishes; closes after each answer anyway
 //	tomcat    TERM finishes (unloadDelay of a Context, 2 s) and closes what is between two requests
+//	redis     TERM writes its data to the disk (if it is to save them) and closes all connections;
+//	          the next one reads them when it starts, so two cannot live at one time
 //
 // Those that close a connection only after an answer have a drain signal here, which they
 // get at once. The others close what is between two requests, on clients that may be about to
@@ -69,6 +72,7 @@ func presets() []preset {
 		{name: "lighttpd", kind: KindUnmodified, drain: signalNone, stop: "INT", capabilities: serverCapabilities, foreground: "lighttpd -D"},
 		{name: "php", kind: KindUnmodified, drain: signalNone, stop: "INT"},
 		{name: "tomcat", kind: KindUnmodified, drain: signalNone, stop: "TERM", foreground: "catalina.sh run in the place of catalina.sh start"},
+		{name: "redis", kind: KindUnmodified, drain: signalNone, stop: "TERM", surge: "replace", foreground: "redis-server --daemonize no"},
 	}
 }
 
@@ -105,7 +109,7 @@ func (w *Worker) Foreground() string {
 // server knows nothing else.
 func (c *Config) SpeaksHTTP(listener string) bool {
 	switch c.Worker.Preset {
-	case "", presetNone, "haproxy", "php-fpm", "nginx": // they can speak others
+	case "", presetNone, "haproxy", "php-fpm", "nginx", "redis": // they can speak others, or speak another
 		return c.Health.HTTP != nil && c.Health.HTTP.Listener == listener
 	}
 	return true
@@ -122,6 +126,9 @@ func (b *builder) fill(c *Config) {
 		p, by := presets()[i], "preset "+c.Worker.Preset
 		set("worker.kind", &c.Worker.Kind, p.kind, by)
 		set("worker.stop_signal", &c.Worker.StopSignal, p.stop, by)
+		if p.surge != "" {
+			set("rollout.surge", &c.Rollout.Surge, p.surge, by)
+		}
 		if p.nonBlocking && !b.given("worker.non_blocking") {
 			c.Worker.NonBlocking, b.filled["worker.non_blocking"] = true, by
 		}

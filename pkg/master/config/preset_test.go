@@ -35,6 +35,10 @@ func TestPresets(t *testing.T) {
 	if name, value := c.PresetEnv(); name != "FPM_SOCKETS" || value != "127.0.0.1:8080=3,/run/shop.sock=4" {
 		t.Errorf("%s=%s", name, value)
 	}
+	c = parse(t, "service: cache\nlisteners: [{name: redis, address: \"tcp://127.0.0.1:6379\"}]\nworker: {command: [bin/redis-server], preset: redis}\nhealth: {tcp: {}}\n")
+	if c.Rollout.Surge != "replace" || c.SpeaksHTTP("redis") {
+		t.Errorf("%+v", c.Rollout)
+	}
 	c = parse(t, listened+"worker: {command: [bin/gunicorn], preset: gunicorn}\n")
 	if name, _ := c.PresetEnv(); name != "" {
 		t.Error(name)
@@ -51,7 +55,7 @@ func TestPresetsAndListeners(t *testing.T) {
 		"nginx/unix": "nginx finds its sockets by their paths", "puma/unix": "puma finds its sockets by their paths",
 		"node/unix": "cannot be given a Unix socket", "caddy/unix": "cannot be given a Unix socket",
 		"apache/unix": "cannot be given a Unix socket", "lighttpd/unix": "cannot be given a Unix socket", "php/unix": "cannot be given a Unix socket",
-		"tomcat/unix": "cannot be given a Unix socket",
+		"tomcat/unix": "cannot be given a Unix socket", "redis/unix": "cannot be given a Unix socket",
 	}
 	fpm := map[string]string{
 		"tcp": "127.0.0.1:8080=3", "tcp4": "0.0.0.0:8080=3", "tcp6": "::1:8080=3", "dual": ":::8080=3", "unix": "/run/shop.sock=3",

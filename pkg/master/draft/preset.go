@@ -34,6 +34,8 @@ var presets = []Preset{
 	{"php", true, "", "", true},
 	{"tomcat", true, "the Connector in its server.xml has the same address, and its Server has " +
 		"port=\"-1\"", ":8080", true},
+	{"redis", false, "its own port is the listener's, and --loading-process-events-interval-bytes 2147483647 has " +
+		"clients wait while it reads its data", "127.0.0.1:6379", true},
 }
 
 // PresetOf finds the preset for a program, by the names of it and of what it is told to
@@ -69,6 +71,8 @@ func programName(path string) string {
 	switch name {
 	case "nodejs":
 		return "node"
+	case "redis-server":
+		return "redis"
 	case "httpd":
 		return "apache"
 	case "catalina", "tomcat-start":

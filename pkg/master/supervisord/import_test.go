@@ -166,6 +166,7 @@ func TestPresetsAreRecognised(t *testing.T) {
 		"apache":   {"/usr/sbin/apache2 -D FOREGROUND", "/usr/sbin/httpd -DFOREGROUND"},
 		"lighttpd": {"/usr/sbin/lighttpd -D -f /etc/lighttpd/lighttpd.conf"},
 		"tomcat":   {"/usr/share/tomcat10/bin/catalina.sh run", "/opt/tomcat/bin/catalina.sh run", "/usr/libexec/tomcat10/tomcat-start.sh"},
+		"redis":    {"/usr/bin/redis-server /etc/redis/redis.conf --daemonize no"},
 		"php":      {"/usr/bin/php -S 127.0.0.1:8000 router.php", "/usr/bin/php8.2 -S 0.0.0.0:8000"},
 	}
 	i := slices.IndexFunc(config.Keys(), func(k config.Key) bool { return k.Path == "worker.preset" })
