@@ -21,6 +21,9 @@ import (
 	"github.com/masterd/masterd/test/service/servicetest"
 )
 
+// countPause is a client's pause between two requests.
+const countPause = 50 * time.Millisecond
+
 // counting are clients of Redis that count, and never try again.
 type counting struct {
 	addr     string
@@ -57,7 +60,7 @@ func (c *counting) fails(err error) {
 
 // freshly asks each time on a connection of its own.
 func (c *counting) freshly(ctx context.Context) {
-	for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+	for ; ctx.Err() == nil; time.Sleep(countPause) {
 		conn, err := net.Dial("tcp", c.addr)
 		if err == nil {
 			_, err = c.increment(conn, bufio.NewReader(conn))
@@ -73,7 +76,7 @@ func (c *counting) freshly(ctx context.Context) {
 func (c *counting) keeping(ctx context.Context) {
 	var conn net.Conn
 	var r *bufio.Reader
-	for ; ctx.Err() == nil; time.Sleep(50 * time.Millisecond) {
+	for ; ctx.Err() == nil; time.Sleep(countPause) {
 		if conn != nil && gone(conn, r) {
 			conn.Close()
 			conn = nil
@@ -196,28 +199,24 @@ func fill(t *testing.T, addr string) {
 	}
 }
 
+// number is what it has counted to.
 func number(t *testing.T, addr string) int64 {
-	t.Helper()
-	n, err := strconv.ParseInt(strings.TrimPrefix(says(t, addr, "INCRBY n 0"), ":"), 10, 64)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-func says(t *testing.T, addr, what string) string {
 	t.Helper()
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	if _, err := io.WriteString(conn, what+"\r\n"); err != nil {
+	if _, err := io.WriteString(conn, "INCRBY n 0\r\n"); err != nil {
 		t.Fatal(err)
 	}
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	if err != nil {
 		t.Fatal(err)
 	}
-	return strings.TrimSpace(line)
+	n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimPrefix(line, ":")), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }

@@ -178,6 +178,8 @@ func (set *Set) lookForLost(gone *Worker) {
 	set.lookForMissing(w, gone)
 }
 
+// lookForMissing finds out what of a worker's is not there any more, and says that the one that
+// is gone has taken it along.
 func (set *Set) lookForMissing(w, gone *Worker) {
 	paths := w.Generation.beside.claims.Paths()
 	if len(paths) == 0 {
