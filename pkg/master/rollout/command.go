@@ -41,6 +41,9 @@ type (
 	Steer struct {
 		Seq    uint64
 		Shares []Share
+		// Sticky seeds a hash of the client's address, by which the canary's shares are
+		// chosen or the others. Zero: each connection draws.
+		Sticky uint32
 	}
 	// Park: no new connections will come; background work pauses, connections
 	// are asked to leave. With Close those of a worker without the SDK are closed, one at
@@ -144,6 +147,16 @@ type (
 type Share struct {
 	Slot   Slot
 	Weight uint32 // at least 1
+	// Canary: the slot is the candidate's, while the generation before has the rest.
+	Canary bool `json:",omitempty"`
+}
+
+// Split is the share of the idle connections of one generation that belongs to the next,
+// while both have traffic.
+type Split struct {
+	Rollout Rollout // whose steps these are; each draws anew
+	Weight  uint32  // in parts of [Whole], of all connections since the first step
+	Sticky  bool    // a hash of the client's address decides, as for new connections
 }
 
 func (Prepare) command()    {}

@@ -49,8 +49,20 @@ type (
 		// back to by itself
 		Stored []Version
 	}
-	// PromoteAsked ends a bake or a confirm now, as passed.
+	// PromoteAsked ends a step of a canary, or a bake or a confirm, now, as passed.
 	PromoteAsked struct {
+		Req     Request
+		By, Why string
+		All     bool // all steps that are left: the candidate gets all the traffic
+	}
+	// PauseAsked stops the clock of a canary's steps: no step follows by itself, and what
+	// protects the service goes on.
+	PauseAsked struct {
+		Req     Request
+		By, Why string
+	}
+	// ResumeAsked ends that. The step begins anew.
+	ResumeAsked struct {
 		Req     Request
 		By, Why string
 	}
@@ -204,6 +216,8 @@ func (Booted) event()        {}
 func (ReloadAsked) event()   {}
 func (RollbackAsked) event() {}
 func (PromoteAsked) event()  {}
+func (PauseAsked) event()    {}
+func (ResumeAsked) event()   {}
 func (AbortAsked) event()    {}
 func (HoldAsked) event()     {}
 func (UnholdAsked) event()   {}

@@ -54,6 +54,10 @@ type Settings struct {
 	ActiveTimeout  time.Duration // for each of them
 	ActiveFailures int           // failures in a row that make a worker unhealthy
 
+	Steps     []Step // of the candidate's share, before it has all the traffic; none: it has all at once
+	Sticky    bool   // clients belong to the candidate by their address, not connections by chance
+	SkipBaked bool   // a version that was baked before goes without steps
+
 	MinReady     time.Duration // one by one: how long a new worker must serve before an old one leaves for it
 	Bake         time.Duration // active without a fault for so long is baked
 	Cooldown     time.Duration // automatic rollouts: least time between the ends and starts of two
@@ -86,6 +90,15 @@ type Settings struct {
 
 	ShortOne      bool   // when memory is short: go one by one instead of refusing
 	MemoryReserve uint64 // bytes that must stay available
+}
+
+// Whole is the weight of all new connections.
+const Whole = 10000
+
+// Step is one of a canary: the candidate's share of the connections.
+type Step struct {
+	Weight uint32        // in parts of Whole, more than in the step before
+	Hold   time.Duration // how long; zero: until it is promoted
 }
 
 // Memory is what was found when the machine asked whether a second generation
@@ -144,6 +157,7 @@ const (
 	StageActivate Stage = "activate"  // handing over the slots
 	StageSteer    Stage = "steer"     // moving the traffic
 	StageMinReady Stage = "min-ready" // one by one: the newest worker serves, and has to go on doing so
+	StageCanary   Stage = "canary"    // has a share of the traffic, beside the generation before
 	StageServing  Stage = "serving"   // has the traffic
 	StageBake     Stage = "bake"      // proving itself
 	StageConfirm  Stage = "confirm"   // waiting for promote

@@ -102,6 +102,9 @@ type RolloutStatus struct {
 	Stage      Stage
 	Since      time.Time
 	Deadline   time.Time
+	Steps      []Step // of a canary; none: it goes without
+	Step       int    // the one that is in force, counted from 1; zero: none yet
+	Paused     string // who has paused it, and why; empty: it is not
 }
 
 // Delayed is an automatic reload that is held back.
