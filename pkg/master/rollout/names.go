@@ -54,9 +54,9 @@ type Settings struct {
 	ActiveTimeout  time.Duration // for each of them
 	ActiveFailures int           // failures in a row that make a worker unhealthy
 
-	Steps     []Step // of the candidate's share, before it has all the traffic; none: it has all at once
-	Sticky    bool   // clients belong to the candidate by their address, not connections by chance
-	SkipBaked bool   // a version that was baked before goes without steps
+	Steps     []Step `json:",omitempty"` // of the candidate's share, before it has all the traffic; none: it has all at once
+	Sticky    bool   `json:",omitempty"` // clients belong to the candidate by their address, not connections by chance
+	SkipBaked bool   `json:",omitempty"` // a version that was baked before goes without steps
 
 	MinReady     time.Duration // one by one: how long a new worker must serve before an old one leaves for it
 	Bake         time.Duration // active without a fault for so long is baked
