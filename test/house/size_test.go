@@ -36,6 +36,7 @@ var wideTypes = map[string]string{
 	"pkg/master/rollout.generation":     "what the machine knows of a generation",
 	"pkg/master/rollout.worker":         "what the machine knows of a worker",
 	"pkg/master/rollout.Snapshot":       "kept in live.json: its form is frozen",
+	"pkg/master/rollout.SnapAttempt":    "kept in live.json: its form is frozen",
 	"pkg/master/rollout.SnapGeneration": "kept in live.json: its form is frozen",
 	"pkg/master/state.LiveWorker":       "kept in live.json: its form is frozen",
 	"pkg/master/version.record":         "kept in meta.json: its form is frozen",

@@ -65,6 +65,7 @@ type (
 	Give struct {
 		Worker Worker
 		To     []Worker
+		Split  *Split // an active worker moves only this share of them; nil: all
 	}
 	// Queue: this slot, with what waits there, is the generation's from now on, of which
 	// nobody lives yet. New connections may be steered there all the same. No answer.

@@ -68,7 +68,11 @@ func (m *Machine) adopt(g *generation) { m.settings, m.token = g.settings, g.tok
 // fail ends the running rollout before its candidate had all the traffic. What
 // served serves on; where some traffic had moved it goes back first.
 func (m *Machine) fail(stage Stage, w *worker, why string) {
-	m.giveBack(Failed, stage, w, "%s did not come into service: "+blame(w, why), true)
+	how := "did not come into service"
+	if a := m.try; a.splits() && m.moved(a) {
+		how = "was taken back at " + a.atStep()
+	}
+	m.giveBack(Failed, stage, w, "%s "+how+": "+blame(w, why), true)
 }
 
 // blame names the worker that a reason is about.

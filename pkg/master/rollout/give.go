@@ -8,6 +8,9 @@ import "slices"
 // the version before; back at a rollback, so that nobody stays with the one that
 // was rejected; and to the replacement when one of the takers is gone.
 //
+// While a canary splits, those of the generation before give the candidate its share of
+// theirs and go on; everybody else's go to the generation before.
+//
 // Who gives to whom follows from phases and from the steering alone. It is
 // found anew after every fact, and what has changed is told. A Give comes before
 // the Park or Drain that makes it necessary: answers after that would ask the
@@ -15,19 +18,33 @@ import "slices"
 
 // rehome has everybody who is parked or drains give to the right ones.
 func (m *Machine) rehome() {
-	homes := m.homes()
+	homes, split, canary := m.homes(), m.split(), []Worker(nil)
+	if split != nil {
+		canary = m.takers(m.try.gen)
+	}
 	for _, g := range m.generations {
 		for _, w := range g.workers {
-			if !w.gives() || m.lost(w) {
+			from, share := homes, (*Split)(nil)
+			switch shares := split != nil && m.shares(w); {
+			case m.lost(w):
+				continue
+			case shares && len(canary) > 0:
+				from, share = canary, split
+			case w.phase == PhaseActive && (shares || len(w.giving) > 0 || w.untold):
+				from = nil
+			case !w.gives():
 				continue
 			}
-			if to := deal(homes, w.id); w.untold || !slices.Equal(to, w.giving) {
-				w.giving, w.untold = to, false
-				m.emit(Give{Worker: w.id, To: slices.Clone(to)})
+			to := deal(from, w.id)
+			if w.untold || !slices.Equal(to, w.giving) || !sameSplit(share, w.share) {
+				w.giving, w.share, w.untold = to, share, false
+				m.emit(Give{Worker: w.id, To: slices.Clone(to), Split: share})
 			}
 		}
 	}
 }
+
+func sameSplit(a, b *Split) bool { return a == b || a != nil && b != nil && *a == *b }
 
 // gives: its connections should be elsewhere, and it understands that.
 func (w *worker) gives() bool {
@@ -42,18 +59,26 @@ func (m *Machine) homes() []Worker {
 	if m.ending() {
 		return nil
 	}
+	splits := m.try != nil && m.try.splits() && m.active.alive()
 	for _, g := range slices.Backward(m.generations) {
-		var homes []Worker
-		for _, w := range g.workers {
-			if g.settings.Handover && w.phase == PhaseActive && !w.leaving && !w.silent && !m.lost(w) && inShares(m.steering.have, w.slot) {
-				homes = append(homes, w.id)
-			}
+		if splits && m.candidate(g) {
+			continue // it has its share
 		}
-		if len(homes) > 0 {
+		if homes := m.takers(g); len(homes) > 0 {
 			return homes
 		}
 	}
 	return nil
+}
+
+// takers are the workers of a generation that new connections are known to go to.
+func (m *Machine) takers(g *generation) (able []Worker) {
+	for _, w := range g.workers {
+		if g.settings.Handover && w.phase == PhaseActive && !w.leaving && !w.silent && !m.lost(w) && inShares(m.steering.have, w.slot) {
+			able = append(able, w.id)
+		}
+	}
+	return able
 }
 
 // deal gives each giver its hand of homes, the next giver the next ones: workers
@@ -74,8 +99,11 @@ func deal(homes []Worker, giver Worker) []Worker {
 // checkGiving: who gives gives to others, to a few, who have the traffic.
 func (m *Machine) checkGiving() {
 	for _, w := range m.workers {
-		if w.phase == PhaseActive && len(w.giving) > 0 {
-			m.violate("%s is active and gives to %v", w.called(), w.giving)
+		if w.phase == PhaseActive && len(w.giving) > 0 && (w.share == nil || w.gen != m.active || m.try == nil || !m.try.stepping()) {
+			m.violate("%s is active and gives %v to %v", w.called(), w.share, w.giving)
+		}
+		if w.phase != PhaseActive && w.share != nil {
+			m.violate("%s is %s and gives no more than a share", w.called(), w.phase)
 		}
 		if !w.gives() {
 			continue

@@ -57,7 +57,9 @@ func (m *Machine) check() {
 	m.checkGiving()
 	m.checkClosing()
 	for _, g := range m.generations {
-		m.checkDeadline(g, g.phase, g.deadline, g.first, g.settings.DrainTimeout == 0)
+		if !(m.candidate(g) && m.try.stepping() && g.deadline.IsZero()) {
+			m.checkDeadline(g, g.phase, g.deadline, g.first, g.settings.DrainTimeout == 0)
+		}
 		for _, w := range g.workers {
 			if w.triggered && w.beatDue.IsZero() && w.phase != PhaseStopping && w.phase != PhaseKilled && w.exitBy.IsZero() {
 				m.violate("%s has triggered its watchdog, is %s, and nobody ends it", w.called(), w.phase)
@@ -70,7 +72,7 @@ func (m *Machine) check() {
 		}
 	}
 	if a := m.try; a != nil && (a.deadline.IsZero() && a.goneBy.IsZero() || !a.deadline.Equal(a.first)) {
-		if !(a.stage == StageSave && a.unsaved) {
+		if !(a.stage == StageSave && a.unsaved) && !a.waitsForPerson() {
 			m.violate("%s is at stage %s with deadline %v, first %v", a.called(), a.stage, a.deadline, a.first)
 		}
 	}

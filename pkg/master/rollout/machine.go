@@ -194,6 +194,10 @@ func (m *Machine) handle(ev Event) {
 		m.rollbackAsked(ev)
 	case PromoteAsked:
 		m.promoteAsked(ev)
+	case PauseAsked:
+		m.pauseAsked(ev)
+	case ResumeAsked:
+		m.resumeAsked(ev)
 	case AbortAsked:
 		m.abortAsked(ev)
 	case HoldAsked:

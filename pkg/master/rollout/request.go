@@ -46,6 +46,10 @@ func requestOf(ev Event) (Request, bool) {
 		return ev.Req, true
 	case PromoteAsked:
 		return ev.Req, true
+	case PauseAsked:
+		return ev.Req, true
+	case ResumeAsked:
+		return ev.Req, true
 	case AbortAsked:
 		return ev.Req, true
 	case HoldAsked:

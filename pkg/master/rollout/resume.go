@@ -24,7 +24,7 @@ func (m *Machine) resume(f Found) {
 	m.push(m.now.Sub(f.Snapshot.At)) // nobody could be heard; less than nothing when the clock was set back
 	for _, w := range m.workers {
 		w.pid = f.Alive[w.id]
-		w.untold = w.gives() // its links are not known here
+		w.untold = w.gives() || m.shares(w) // its links are not known here
 	}
 	m.resuming = true // the steering waits for all that is to be known of it, which is in this step
 	m.settleScaleLeft(f.Snapshot.Scale)
@@ -43,6 +43,9 @@ func (m *Machine) resume(f Found) {
 	later := m.out
 	m.out = nil
 	m.resteer()
+	if a := m.try; a != nil { // a step that may not have been taken
+		a.steerSeq = m.steering.seq
+	}
 	m.out = append(m.out, later...)
 	m.save()
 	m.retain()
@@ -86,14 +89,14 @@ func (m *Machine) settleScaleLeft(to int) {
 // settleForward ends the rollout that was under way well, if its candidate was
 // known to have all the traffic.
 func (m *Machine) settleForward(sure bool) {
-	if a := m.try; a != nil && sure && (a.stage == StageSteer || a.stage == StageMinReady) && m.hasAll(a.gen) {
+	if a := m.try; a != nil && sure && !a.splits() && (a.stage == StageSteer || a.stage == StageMinReady) && m.hasAll(a.gen) {
 		m.finish(a)
 	}
 }
 
 // settleBack ends it badly, if nothing else has ended it.
 func (m *Machine) settleBack() {
-	if a := m.try; a != nil {
+	if a := m.try; a != nil && !a.goesOn() {
 		m.giveBack(Failed, a.stage, nil, "%s did not come into service: the master died at stage "+string(a.stage), true)
 	}
 }

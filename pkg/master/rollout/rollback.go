@@ -193,8 +193,12 @@ func (m *Machine) abortAsked(ev AbortAsked) {
 	}
 }
 
-// promoteAsked ends a bake or a confirm now, as passed.
+// promoteAsked takes a canary's next step, or ends a bake or a confirm now, as passed.
 func (m *Machine) promoteAsked(ev PromoteAsked) {
+	if a := m.try; a != nil && a.splits() {
+		m.promoteStep(a, ev)
+		return
+	}
 	b := m.bake
 	switch {
 	case b == nil:

@@ -10,6 +10,7 @@ import (
 //
 //	prepare → save → start → check → warm-up → save → activate → steer → serving → bake | confirm → baked
 //
+// With steps there is a canary after each steer but the last (canary.go).
 // Surge replace has a drain before its start (alone.go).
 // Surge one goes round start … steer → min-ready once for each worker. Nothing
 // before steer touches the generation that serves.
@@ -37,7 +38,8 @@ type attempt struct {
 
 	prepared  *Prepared
 	gen       *generation
-	one       bool   // one worker at a time
+	one       bool // one worker at a time
+	canary    canary
 	saveSeq   uint64 // what the save stage waits for
 	unsaved   bool   // it goes on although that failed
 	intended  bool   // the second save, of the intent, was asked for
@@ -45,7 +47,7 @@ type attempt struct {
 	steered   bool
 	complaint string        // the last failed check that was reported
 	unwanted  bool          // a person, or the end of the service, ended it: no failure
-	closing   time.Time     // surge one: when MinReady was over; the next comes once every worker has passed a check since
+	closing   time.Time     // when MinReady, or a step, was over; it goes on once every worker has passed a check since
 	yielded   bool          // surge one: an old worker was told to leave for the newest
 	leaver    *worker       // surge one: the old worker that must be gone before the next is started
 	goneBy    time.Time     // …or that is waited for no longer
@@ -64,8 +66,9 @@ var stageAfter = map[Stage][]Stage{
 	StageCheck:    {StageStart},
 	StageWarm:     {StageStart, StageCheck},
 	StageActivate: {StageSave, StageStart, StageCheck, StageWarm},
-	StageSteer:    {StageActivate},
+	StageSteer:    {StageActivate, StageCanary},
 	StageMinReady: {StageSteer},
+	StageCanary:   {StageSteer},
 	StageServing:  {StageSteer, StageMinReady},
 	StageBake:     {StageServing},
 	StageConfirm:  {StageServing},
@@ -181,11 +184,15 @@ func (m *Machine) advanceOnce(a *attempt) bool {
 				return false
 			}
 		}
-		m.moveTraffic(a)
+		m.takeStep(a, m.nextStep(a, false))
 		return true
 	case StageSteer:
 		if !a.steered && !a.alone { // whose clients wait where it reads
 			return false
+		}
+		if a.splits() {
+			m.holdStep(a)
+			return true
 		}
 		if a.one && a.settings.MinReady > 0 && m.active.alive() {
 			a.closing = time.Time{}
@@ -193,6 +200,8 @@ func (m *Machine) advanceOnce(a *attempt) bool {
 			return true
 		}
 		return m.goOn(a)
+	case StageCanary:
+		return m.advanceStep(a)
 	case StageMinReady:
 		return (a.yielded || !m.active.alive() || m.proven(a)) && m.goOn(a)
 	}
@@ -208,7 +217,7 @@ func (m *Machine) goOn(a *attempt) bool {
 	return m.nextOne(a)
 }
 
-// proven: the workers that came one by one have served for long enough.
+// proven: the workers that serve beside the old ones have done so for long enough.
 func (m *Machine) proven(a *attempt) bool {
 	if a.closing.IsZero() {
 		return false
@@ -217,10 +226,14 @@ func (m *Machine) proven(a *attempt) bool {
 	return why == ""
 }
 
-// minReadyOver: the time is up. As at the end of a bake every worker is asked once
-// more, and one that does not pass ends the rollout, unless the old ones do not
-// pass either: then nothing would be won.
-func (m *Machine) minReadyOver(a *attempt) {
+// besideOver: the time of MinReady, or of a step, is up. As at the end of a bake every
+// worker is asked once more, and one that does not pass ends the rollout, unless the old
+// ones do not pass either: then nothing would be won.
+func (m *Machine) besideOver(a *attempt) {
+	over := "rollout.min_ready is over and "
+	if a.stage == StageCanary {
+		over = "the time of its step (" + a.atStep() + ") is over and "
+	}
 	a.deadline = m.now.Add(a.settings.checkTime())
 	a.first = a.deadline
 	if a.closing.IsZero() {
@@ -231,18 +244,18 @@ func (m *Machine) minReadyOver(a *attempt) {
 	w, why := m.unproven(a.gen, a.closing)
 	switch fails := w != nil && w.failures > 0; {
 	case fails && m.active.passesWhere(w), !fails && m.active.fit(a.closing):
-		m.fail(StageMinReady, w, "rollout.min_ready is over and "+why)
+		m.fail(a.stage, w, over+why)
 	case !m.askFit(m.active, a.closing) && a.complaint != why:
 		a.complaint = why
-		m.report(a, a.deadline, "rollout.min_ready is over and "+why+", but the old workers are no better; it waits")
+		m.report(a, a.deadline, over+why+", but the old workers are no better; it waits")
 	}
 }
 
-// judgeOne takes back a rollout that replaces one worker at a time when a new
-// worker fails its checks and the old ones pass them.
+// judgeOne takes back a rollout that replaces one worker at a time, or goes by steps, when
+// a new worker fails its checks and the old ones pass them.
 func (m *Machine) judgeOne() {
 	a := m.try
-	if a == nil || !a.one || !m.moved(a) || !m.active.alive() {
+	if a == nil || !a.one && !a.splits() || !m.moved(a) || !m.active.alive() {
 		return
 	}
 	bad := a.gen.unhealthy()
@@ -259,6 +272,7 @@ func (m *Machine) judgeOne() {
 // create makes the candidate generation of what was prepared: memory, slots,
 // then the first save, so that no number is ever given twice.
 func (m *Machine) create(a *attempt) bool {
+	m.dropSteps(a)
 	one, why := m.fits(a)
 	if why != "" {
 		m.fail(StagePrepare, nil, why)
@@ -316,7 +330,8 @@ func (m *Machine) fits(a *attempt) (one bool, refusal string) {
 	if a.alone = s.SurgeReplace && (m.active != nil || len(m.workers) > 0); a.alone {
 		return false, "" // it has the memory of who ends for it
 	}
-	one = s.SurgeOne && s.Processes > 1 && m.active.alive()
+	whole := len(s.Steps) > 0 // steps need both versions whole
+	one = s.SurgeOne && s.Processes > 1 && m.active.alive() && !whole
 	if !mem.Known || !m.active.alive() {
 		return one, ""
 	}
@@ -328,7 +343,7 @@ func (m *Machine) fits(a *attempt) (one bool, refusal string) {
 	if mem.Available >= need+s.MemoryReserve {
 		return one, ""
 	}
-	if !one && s.ShortOne && s.Processes > 1 && mem.Available >= mem.PerWorker+s.MemoryReserve {
+	if !one && !whole && s.ShortOne && s.Processes > 1 && mem.Available >= mem.PerWorker+s.MemoryReserve {
 		m.report(a, a.deadline, "memory is short, workers are replaced one by one")
 		return true, ""
 	}
@@ -398,12 +413,14 @@ func (m *Machine) moveTraffic(a *attempt) {
 	a.gen.traffic, a.steered = true, false
 	a.yielded = false
 	if old := m.active; old != nil {
-		if a.one && !m.complete(a) {
+		switch {
+		case a.splits():
+		case a.one && !m.complete(a):
 			m.stopReplacing(old)
 			if a.settings.MinReady == 0 {
 				m.yield(a)
 			}
-		} else {
+		default:
 			old.traffic = false
 		}
 	}
@@ -493,8 +510,8 @@ func (m *Machine) expireTry(a *attempt) {
 		m.notSaved(a, "no answer within "+a.settings.SaveTimeout.String())
 		a.deadline, a.first = time.Time{}, time.Time{}
 		return
-	case StageMinReady:
-		m.minReadyOver(a)
+	case StageMinReady, StageCanary:
+		m.besideOver(a)
 		return
 	case StageDrain:
 		why = "who served before did not end in time"

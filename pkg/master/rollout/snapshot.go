@@ -1,8 +1,6 @@
 package rollout
 
 import (
-	"errors"
-	"fmt"
 	"slices"
 	"time"
 )
@@ -120,6 +118,8 @@ type SnapAttempt struct {
 	Ends     bool          `json:"ends,omitempty"`
 	Waited   time.Duration `json:"waited,omitempty"`
 	Back     *Version      `json:"back,omitempty"`
+	Step     int           `json:"step,omitempty"`
+	Paused   string        `json:"paused,omitempty"`
 }
 
 // SnapBake is the proving of the active generation.
@@ -235,6 +235,7 @@ func (a *attempt) snapshot() SnapAttempt {
 		Confirm: a.confirm, From: a.from, Stage: a.stage, Since: bare(a.since), Deadline: bare(a.deadline),
 		Began: bare(a.began), Switched: bare(a.switched),
 		Alone: a.alone, Ends: a.ends, Waited: a.waited, Back: cloneVersion(a.back),
+		Step: a.canary.step, Paused: a.canary.paused,
 	}
 	if a.gen != nil {
 		s.Gen = a.gen.id
@@ -248,80 +249,8 @@ func (s SnapAttempt) attempt() *attempt {
 		until: UntilBaked, confirm: s.Confirm, from: s.From, stage: s.Stage, since: s.Since, deadline: s.Deadline, first: s.Deadline,
 		began: s.Began, switched: s.Switched,
 		alone: s.Alone, ends: s.Ends, waited: s.Waited, back: cloneVersion(s.Back),
+		canary: canary{step: s.Step, paused: s.Paused},
 	}
-}
-
-// maxSnapSlot is the highest slot that is believed. A damaged file must not cost
-// all memory.
-const maxSnapSlot = 1 << 16
-
-// CheckSnapshot says why a machine could not go on from a snapshot.
-func CheckSnapshot(s Snapshot) error {
-	slots := map[Slot]bool{}
-	for _, x := range s.Slots {
-		if x.Slot < 0 || x.Slot > maxSnapSlot || slots[x.Slot] {
-			return fmt.Errorf("slot %d is there twice, or is none", x.Slot)
-		}
-		slots[x.Slot] = true
-	}
-	phases := map[Generation]Phase{}
-	workers := map[Worker]bool{}
-	for _, g := range s.Generations {
-		if g.ID == 0 || phases[g.ID] != "" {
-			return fmt.Errorf("generation %d is there twice, or has no number", g.ID)
-		}
-		if err := checkSnapGeneration(g, slots); err != nil {
-			return fmt.Errorf("generation %d: %w", g.ID, err)
-		}
-		phases[g.ID] = g.Phase
-		for _, w := range g.Workers {
-			if w.ID == 0 || workers[w.ID] || w.ID > s.NextWorker {
-				return fmt.Errorf("worker %d is there twice, or has no number", w.ID)
-			}
-			workers[w.ID] = true
-		}
-	}
-	for _, shares := range append([][]Share{s.Have}, s.Asked...) {
-		for _, x := range shares {
-			if !slots[x.Slot] {
-				return fmt.Errorf("slot %d has traffic and belongs to nobody", x.Slot)
-			}
-		}
-	}
-	switch {
-	case s.Active != 0 && phases[s.Active] == "":
-		return fmt.Errorf("generation %d is active and is not there", s.Active)
-	case s.Parked != 0 && (phases[s.Parked] == "" || s.Parked == s.Active):
-		return fmt.Errorf("generation %d is parked and is not there, or is active too", s.Parked)
-	case s.Try != nil && s.Try.Gen != 0 && phases[s.Try.Gen] != PhaseStarting:
-		return fmt.Errorf("the rollout under way is of generation %d, which is not there or serves", s.Try.Gen)
-	case s.Bake != nil && s.Active == 0:
-		return errors.New("something bakes and nothing is active")
-	case s.Bake == nil && s.Parked != 0 && s.Stop == nil:
-		return fmt.Errorf("generation %d is parked and nothing bakes", s.Parked)
-	}
-	return nil
-}
-
-func checkSnapGeneration(g SnapGeneration, slots map[Slot]bool) error {
-	known := func(s Slot) bool { return s == noSlot || slots[s] }
-	if generationAfter[g.Phase] == nil || !known(g.Slot) {
-		return fmt.Errorf("it is %q, on slot %d", string(g.Phase), g.Slot)
-	}
-	vacant := map[Worker]bool{} // who has no seat yet
-	for _, w := range g.Workers {
-		if workerAfter[w.Phase] == nil || !slots[w.Slot] {
-			return fmt.Errorf("worker %d is %q, on slot %d", w.ID, string(w.Phase), w.Slot)
-		}
-		vacant[w.ID] = true
-	}
-	for _, x := range g.Seats {
-		if !known(x.Slot) || x.Worker != 0 && !vacant[x.Worker] {
-			return fmt.Errorf("worker %d has a seat on slot %d, and is not there or has another", x.Worker, x.Slot)
-		}
-		delete(vacant, x.Worker)
-	}
-	return nil
 }
 
 // restore makes the machine what the other one was.

@@ -46,7 +46,8 @@ func (s *steering) outstanding(seq uint64) bool {
 func (s *steering) confirmed() bool { return len(s.out) == 0 && s.sure && s.due.IsZero() }
 
 // want is where new connections should go: to the workers of the generations
-// that are meant to have traffic, each worker with the same part. Those that
+// that are meant to have traffic, each worker with the same part, or each generation with
+// its own where a canary splits. Those that
 // miss their beats are left out while others are there; those that should
 // leave are taken back when nobody else is.
 func (m *Machine) want() []Share {
@@ -60,27 +61,43 @@ func (m *Machine) want() []Share {
 		func(w *worker) bool { return w.gen == m.survivor() },
 	}
 	counts := make([]uint32, len(m.slots))
+	var canary, others uint32 // workers
 	for _, may := range tiers {
-		found := false
 		for _, g := range m.generations {
 			for _, w := range g.workers {
 				if w.phase == PhaseActive && may(w) {
 					counts[w.slot]++
-					found = true
+					if m.candidate(g) {
+						canary++
+					} else {
+						others++
+					}
 				}
 			}
 		}
-		if found {
+		if canary+others > 0 {
 			break
 		}
 	}
+	split := m.try != nil && m.try.splits() && canary > 0 && others > 0
 	var shares []Share
 	var divisor uint32
 	for i, n := range counts {
-		if n > 0 {
-			shares = append(shares, Share{Slot: Slot(i), Weight: n})
-			divisor = gcd(divisor, n)
+		if n == 0 {
+			continue
 		}
+		x := Share{Slot: Slot(i), Weight: n}
+		if split {
+			// By parts of Whole, whatever the number of workers is on each side.
+			weight := m.try.steps()[m.try.canary.step-1].Weight
+			if x.Canary = m.slots[i].generation == m.try.gen.id; x.Canary {
+				x.Weight *= weight * others
+			} else {
+				x.Weight *= (Whole - weight) * canary
+			}
+		}
+		shares = append(shares, x)
+		divisor = gcd(divisor, x.Weight)
 	}
 	for i := range shares {
 		shares[i].Weight /= divisor
@@ -173,7 +190,11 @@ func (m *Machine) steer(shares []Share) {
 			g.touched = true
 		}
 	}
-	m.emit(Steer{Seq: s.seq, Shares: append([]Share(nil), shares...)})
+	c := Steer{Seq: s.seq, Shares: append([]Share(nil), shares...)}
+	if a := m.try; a != nil && a.splits() && a.settings.Sticky {
+		c.Sticky = uint32(a.id)
+	}
+	m.emit(c)
 }
 
 func (m *Machine) steered(seq uint64) {

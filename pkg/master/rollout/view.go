@@ -96,6 +96,9 @@ func (m *Machine) viewRollout() *RolloutStatus {
 	case a.version != nil:
 		v.Version = *a.version
 	}
+	if a == m.try {
+		v.Steps, v.Step, v.Paused = slices.Clone(a.steps()), min(a.canary.step, len(a.steps())), a.canary.paused
+	}
 	return v
 }
 

@@ -45,7 +45,8 @@ type worker struct {
 	// triggered: it asked for what its watchdog does; beatDue is when it is killed.
 	triggered bool
 
-	giving []Worker // while parked or draining: who is given its connections
+	giving []Worker // who is given its connections, while it is parked or drains…
+	share  *Split   // …or, of an active one, this share of them; nil: all
 	closes bool     // while parked or draining: its connections are being closed
 	untold bool     // what an earlier master told it of that is not known
 }
@@ -80,10 +81,13 @@ func (m *Machine) turn(w *worker, p Phase, timeout time.Duration) {
 	if timeout > 0 {
 		w.deadline = m.now.Add(timeout)
 	}
+	if p == PhaseStopping || p == PhaseKilled {
+		w.share = nil
+	}
 	w.first, w.asked = w.deadline, false
 	w.probing, w.answer, w.probeDue = false, time.Time{}, time.Time{}
 	if p == PhaseActive {
-		w.giving, w.closes = nil, false // its Activate says so
+		w.giving, w.share, w.closes = nil, nil, false // its Activate says so
 	}
 	switch p {
 	case PhaseActive, PhaseParked:
@@ -414,8 +418,8 @@ func (m *Machine) bereave(g *generation, s *seat, w *worker, how string) {
 	case g.leaving && !g.clearing.IsZero() && !m.ending():
 		m.replace(g, s)
 	case m.ending() || g.leaving || g == m.parked || g.aside:
-	case m.candidate(g) && m.try.stage == StageMinReady:
-		m.fail(StageMinReady, w, "it "+how)
+	case m.candidate(g) && (m.try.stage == StageMinReady || m.try.stage == StageCanary):
+		m.fail(m.try.stage, w, "it "+how)
 	case m.candidate(g):
 		m.fail(stageOf(w.phase), w, "it "+how)
 	case g == m.active:
@@ -434,7 +438,7 @@ func (m *Machine) bereave(g *generation, s *seat, w *worker, how string) {
 		if b := m.bake; b != nil && b.fault == "" {
 			b.fault, b.faulty = w.called()+" "+how, w.id
 		}
-		if m.try == nil || !m.moved(m.try) {
+		if m.try == nil || !m.moved(m.try) || m.try.splits() {
 			m.replace(g, s)
 		}
 		m.countExit(g, w, how)
