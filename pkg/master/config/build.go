@@ -48,7 +48,10 @@ func (b *builder) given(path string) bool {
 // build reads each key by itself, then checks how they go together. A key whose
 // value is wrong keeps its default, so that one mistake is told once.
 func (b *builder) build() *Config {
-	c := &Config{File: b.doc.file, Listeners: make([]Listener, b.doc.items)}
+	c := &Config{File: b.doc.file, Listeners: make([]Listener, b.doc.items["listeners"])}
+	if n := b.doc.items[stepsPath]; n > 0 {
+		c.Rollout.Canary.Steps = make([]Step, n)
+	}
 	b.chooseCheck(c)
 	for _, f := range b.schema.fields(c) {
 		b.set(f)
@@ -59,6 +62,7 @@ func (b *builder) build() *Config {
 	b.worker(c)
 	b.otherKinds(c)
 	b.health(c)
+	b.canary(c)
 	b.rest(c)
 	return c
 }
@@ -79,9 +83,11 @@ func (b *builder) set(f field) {
 			text = b.values.GetString(path)
 		} else if n := b.doc.nodes[path]; n != nil {
 			text = n.Value
+		} else if k.Default == "" && (k.Type == Duration || k.Type == Percent) {
+			return // zero has a meaning, and no spelling
 		}
 		if err := assign(f, text); err != nil {
-			b.add(path, err.Error())
+			b.add(path, instructed(k, text, err).Error())
 			_ = assign(f, k.Default) // a default is never wrong: a test sees to it
 		}
 	}
@@ -141,6 +147,15 @@ func assign(f field, text string) error {
 			return err
 		}
 		assignNumber(f.ptr, v)
+	case Percent:
+		v, err := parsePercent(text)
+		if err != nil {
+			return err
+		}
+		if err := k.bounds(text, func(bound string) int { m, _ := parsePercent(bound); return cmp.Compare(v, m) }); err != nil {
+			return err
+		}
+		*f.ptr.(*uint32) = v
 	case Statuses:
 		v, err := parseStatuses(text)
 		if err != nil {

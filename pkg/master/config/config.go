@@ -155,6 +155,7 @@ type Rollout struct {
 	Memory       Memory        `key:"memory"`
 	Require      Require       `key:"require"`
 	Hooks        Hooks         `key:"hooks"`
+	Canary       Canary        `key:"canary"`
 }
 
 // Require is what must be well before a candidate is started.

@@ -26,6 +26,8 @@ func instead(k Key) string {
 		return "; it must be given"
 	case k.Default != "":
 		return "; remove the key for its default, " + k.Default
+	case k.Path == stepsPath+"[].hold":
+		return "; remove the key, and the step waits for `masterd promote`"
 	}
 	return `; remove the key, or write ""`
 }
@@ -79,6 +81,8 @@ func wanted(k Key) string {
 		return "a size such as 128MiB"
 	case k.Type == Rate:
 		return "a size per second such as 1MiB/s"
+	case k.Type == Percent:
+		return "a percentage such as 5%"
 	case k.Type == Statuses:
 		return `a status such as 200 or "200-299", or a list of these`
 	case k.Type == Path:

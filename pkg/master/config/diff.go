@@ -73,7 +73,7 @@ func (m settingsByName) key(other settingsByName, name string) string {
 }
 
 // settings are all values of a configuration, and their names in order.
-// Listeners go by their name, so that another order is no change.
+// Listeners go by their name, so that another order is no change; steps are one setting.
 func settings(s schema, c *Config) (settingsByName, []string) {
 	all := settingsByName{}
 	var names []string
@@ -82,7 +82,7 @@ func settings(s schema, c *Config) (settingsByName, []string) {
 		names = append(names, name)
 	}
 	for _, f := range s.fields(c) {
-		if f.ptr == nil || strings.HasPrefix(f.path, "listeners[") {
+		if strings.Contains(f.path, "[") {
 			continue
 		}
 		if p, ok := f.ptr.(*map[string]string); ok {
@@ -95,7 +95,7 @@ func settings(s schema, c *Config) (settingsByName, []string) {
 		put(f.path, setting{f.key, shown, shown})
 	}
 	for i := range c.Listeners {
-		for _, f := range s.listenerFields(i, &c.Listeners[i]) {
+		for _, f := range s.itemFields("listeners", i, &c.Listeners[i]) {
 			if f.key.Name() == "name" {
 				continue
 			}
@@ -103,5 +103,7 @@ func settings(s schema, c *Config) (settingsByName, []string) {
 			put(fmt.Sprintf("listeners[%s].%s", c.Listeners[i].Name, f.key.Name()), setting{f.key, shown, shown})
 		}
 	}
+	steps := showSteps(c.Rollout.Canary.Steps)
+	put(stepsPath, setting{s.byPath[stepsPath], steps, steps})
 	return all, names
 }

@@ -27,7 +27,7 @@ type document struct {
 	schema schema
 	nodes  map[string]*yaml.Node // values, by concrete path: "rollout.bake", "listeners[1].name"
 	at     map[string]int        // line of each key, sections too
-	items  int                   // listeners
+	items  map[string]int        // how many a list of sections has, by its path
 	merged int                   // keys and mappings that "<<" has brought in
 
 	tooMany bool // of them
@@ -37,7 +37,7 @@ type document struct {
 // readDocument parses and checks a file. What is wrong is in its list; what is
 // right can be used all the same, so that everything wrong is told at once.
 func readDocument(file string, data []byte, s schema) *document {
-	d := &document{file: file, schema: s, nodes: map[string]*yaml.Node{}, at: map[string]int{}}
+	d := &document{file: file, schema: s, nodes: map[string]*yaml.Node{}, at: map[string]int{}, items: map[string]int{}}
 	root := d.parse(data)
 	if root == nil {
 		return d
@@ -127,7 +127,7 @@ func (d *document) value(k Key, n *yaml.Node, at string, line int) {
 		d.nodes[at] = n
 		d.section(n, at, k.Path)
 	case k.Type == List:
-		d.listeners(k, n, at, line)
+		d.sections(k, n, at, line)
 	case k.Type == Reserved:
 		if len(n.Content) > 0 || n.Kind == yaml.ScalarNode {
 			d.add(line, at, "not available in this version of masterd; remove it")
@@ -145,25 +145,29 @@ func (d *document) value(k Key, n *yaml.Node, at string, line int) {
 	}
 }
 
-// listeners checks the one list of sections.
-func (d *document) listeners(k Key, n *yaml.Node, at string, line int) {
+// sections checks a list of sections.
+func (d *document) sections(k Key, n *yaml.Node, at string, line int) {
+	meant, example, most := meantListener, "- name: http", maxListeners
+	if k.Path == stepsPath {
+		meant, example, most = meantStep, "- weight: 5%", maxSteps
+	}
 	if n.Kind != yaml.SequenceNode {
-		if write := meantListener(n); write != "" {
-			d.add(line, at, fmt.Sprintf("is %s, not a list; write listeners: [%s]", form(n), write))
+		if write := meant(n); write != "" {
+			d.add(line, at, fmt.Sprintf("is %s, not a list; write %s: [%s]", form(n), k.Name(), write))
 			return
 		}
-		d.add(line, at, fmt.Sprintf("is %s, not a list (- name: http)", form(n)))
+		d.add(line, at, fmt.Sprintf("is %s, not a list (%s)", form(n), example))
 		return
 	}
-	if len(n.Content) > maxListeners {
-		d.add(line, at, fmt.Sprintf("has %d items, at most %d are allowed", len(n.Content), maxListeners))
+	if len(n.Content) > most {
+		d.add(line, at, fmt.Sprintf("has %d items, at most %d are allowed", len(n.Content), most))
 		return
 	}
 	for i, item := range n.Content {
 		path := fmt.Sprintf("%s[%d]", at, i)
 		d.at[path] = item.Line
 		if item = deref(item); item.Kind != yaml.MappingNode {
-			if write := meantListener(item); write != "" {
+			if write := meant(item); write != "" {
 				d.add(item.Line, path, fmt.Sprintf("is %s; write %s", form(item), write))
 				continue
 			}
@@ -172,7 +176,7 @@ func (d *document) listeners(k Key, n *yaml.Node, at string, line int) {
 		}
 		d.section(item, path, k.Path)
 	}
-	d.items = len(n.Content)
+	d.items[at] = len(n.Content)
 }
 
 // scalar checks that a value is of its key's form, as YAML sees it: "yes" is

@@ -79,7 +79,11 @@ func (e *effective) section(path, at string, depth int) {
 	for _, k := range e.schema.children[path] {
 		full := joinPath(at, k.Name())
 		switch {
-		case k.Type == Reserved || strings.HasPrefix(k.Path, "rollout.canary"):
+		case k.Type == Reserved:
+		case k.Path == stepsPath:
+			if steps := e.config.Rollout.Canary.Steps; len(steps) > 0 || !e.exact {
+				e.line(indent+k.Name()+": "+showSteps(steps), e.origin(full))
+			}
 		case k.Type == List && len(e.config.Listeners) == 0:
 			e.line(indent+k.Name()+": []", e.origin(full))
 		case k.Type == List:

@@ -43,6 +43,7 @@ rollout:
   keep_versions: 1
   memory: {reserve: 1.5GB, when_short: one}
   hooks: {before: [[./a, b], [./c]], after: [./d], failed: [[./e]]}
+  canary: {sticky: client, skip_baked: true}
 drain: {timeout: 0s, max_generations: 1, handover: false}
 restart: {initial: 1s, max: 1m, loop: 2, loop_window: 1h}
 unavailable: {after: 1ms, answer: hold}
@@ -54,7 +55,7 @@ log: {level: debug, format: json, file: a.log, per_worker: 1000kB/s, line: 1000B
 func TestEffectiveCanBeReadBack(t *testing.T) {
 	for _, text := range []string{
 		least, strings.Replace(rich, "timeout: 90s", "timeout: 9s", 1), least + "health: none\n", least + "health: {tcp: {}}\n",
-		least + "health: {command: [./c, x]}\n", "service: s\nworker: {command: [./x]}\n",
+		least + "health: {command: [./c, x]}\n", "service: s\nworker: {command: [./x]}\n", steps,
 	} {
 		c := parse(t, text)
 		shown := Effective(c)

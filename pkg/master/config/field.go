@@ -12,8 +12,8 @@ import (
 type field struct {
 	path string // concrete: "listeners[1].name"
 	key  Key
-	// *string, *int, *uint64, *bool, *time.Duration, *[]string, *[][]string, *map[string]string or
-	// *[]StatusRange; nil: the key has no field
+	// *string, *int, *uint32, *uint64, *bool, *time.Duration, *[]string, *[][]string,
+	// *map[string]string or *[]StatusRange
 	ptr any
 }
 
@@ -27,24 +27,30 @@ func (s schema) fields(c *Config) []field {
 		case k.Type == Section || k.Type == List || k.Type == Reserved:
 		case strings.HasPrefix(k.Path, "health.http.") && c.Health.HTTP == nil:
 		case strings.HasPrefix(k.Path, "health.tcp.") && c.Health.TCP == nil:
-		case strings.HasPrefix(k.Path, "listeners[]."):
+		case strings.Contains(k.Path, "[]."):
 		default:
 			all = append(all, field{k.Path, k, ptrs[k.Path]})
 		}
-		if k.Type == List {
+		switch k.Path {
+		case "listeners":
 			for i := range c.Listeners {
-				all = append(all, s.listenerFields(i, &c.Listeners[i])...)
+				all = append(all, s.itemFields(k.Path, i, &c.Listeners[i])...)
+			}
+		case stepsPath:
+			for i := range c.Rollout.Canary.Steps {
+				all = append(all, s.itemFields(k.Path, i, &c.Rollout.Canary.Steps[i])...)
 			}
 		}
 	}
 	return all
 }
 
-func (s schema) listenerFields(i int, l *Listener) []field {
-	ptrs := pointers(l, "")
+// itemFields are those of one item of a list.
+func (s schema) itemFields(list string, i int, item any) []field {
+	ptrs := pointers(item, "")
 	var all []field
-	for _, k := range s.children["listeners"] {
-		all = append(all, field{fmt.Sprintf("listeners[%d].%s", i, k.Name()), k, ptrs[k.Name()]})
+	for _, k := range s.children[list] {
+		all = append(all, field{fmt.Sprintf("%s[%d].%s", list, i, k.Name()), k, ptrs[k.Name()]})
 	}
 	return all
 }

@@ -34,11 +34,9 @@ func (w *fullWriter) text(indent, s string) {
 // section writes the keys of a section. off: all of it is a comment.
 func (w *fullWriter) section(path string, depth int, off bool) {
 	indent := strings.Repeat("  ", depth)
+	list := w.schema.byPath[path].Type == List
 	for i, k := range w.schema.children[path] {
 		lead := indent
-		if path == "listeners" {
-			lead = indent[2:] + "  "
-		}
 		if i > 0 || depth == 0 {
 			w.out.WriteByte('\n')
 		}
@@ -47,8 +45,9 @@ func (w *fullWriter) section(path string, depth int, off bool) {
 		if off || k.Off {
 			mark = "# "
 		}
-		if path == "listeners" && i == 0 {
-			lead = indent[2:] + "- "
+		if list && i == 0 {
+			lead = indent[2:] + mark + "- "
+			mark = ""
 		}
 		switch {
 		case k.Type == Section || k.Type == List:
@@ -83,7 +82,7 @@ func facts(k Key) string {
 	if k.Restart {
 		s += " A change needs a restart of masterd."
 	}
-	if k.Default == "" && k.Example != "" && !required(k) && !k.Off {
+	if k.Default == "" && k.Example != "" && !required(k) && !k.Off && k.Type != Duration {
 		s += " Example: " + k.Example
 	}
 	return s
@@ -94,7 +93,7 @@ func fullValue(k Key) string {
 	switch {
 	case k.Path == "worker.command":
 		return `["bin/shop", "--mode=prod"]`
-	case required(k) || k.Off:
+	case required(k) || k.Off || k.Default == "" && k.Type == Duration:
 		return k.Example
 	case k.Type == Variables:
 		return "{}"

@@ -22,6 +22,7 @@ const (
 	Duration  Type = "duration"          // "200ms", "5m", "1h30m"; 0 needs no unit
 	Size      Type = "size"              // "128MiB", "1.5GB"; 0 needs no unit
 	Rate      Type = "rate"              // a size per second: "1MiB/s"
+	Percent   Type = "percentage"        // "5%", at most two decimals
 	Arguments Type = "argument list"     // a program and its arguments, without a shell
 	Hooked    Type = "argument lists"    // a list of argument lists; one list of text is one of them
 	Variables Type = "names and values"  // a mapping whose names keep their case
@@ -67,7 +68,7 @@ func (k Key) parent() string {
 // scalar tells whether the value is one word, which the environment may override.
 func (k Key) scalar() bool {
 	switch k.Type {
-	case Text, Path, Integer, Boolean, Duration, Size, Rate, Statuses:
+	case Text, Path, Integer, Boolean, Duration, Size, Rate, Percent, Statuses:
 		return true
 	}
 	return false
@@ -116,7 +117,7 @@ func (s schema) child(section, name string) (Key, bool) {
 // required tells whether a key must be given.
 func required(k Key) bool {
 	switch k.Path {
-	case "service", "worker.command", "listeners[].name", "listeners[].address":
+	case "service", "worker.command", "listeners[].name", "listeners[].address", stepsPath + "[].weight":
 		return true
 	}
 	return false

@@ -11,7 +11,7 @@ const since = "0.1"
 // them, in the order in which they are explained.
 func Keys() []Key {
 	var all []Key
-	for _, part := range [][]Key{serviceKeys(), workerKeys(), healthKeys(), rolloutKeys(), endKeys(), masterKeys()} {
+	for _, part := range [][]Key{serviceKeys(), workerKeys(), healthKeys(), rolloutKeys(), canaryKeys(), endKeys(), masterKeys()} {
 		all = append(all, part...)
 	}
 	for i := range all {
@@ -300,11 +300,6 @@ func rolloutKeys() []Key {
 			Meaning: `Before anything is started; one that fails refuses the rollout.`},
 		{Path: "rollout.hooks.after", Type: Hooked, Meaning: `After a rollout that went well.`},
 		{Path: "rollout.hooks.failed", Type: Hooked, Meaning: `After one that did not.`},
-		{Path: "rollout.canary", Type: Section, Meaning: `Part of the traffic first. Not available in this version.`},
-		{Path: "rollout.canary.steps", Type: Reserved, Default: "[]", Meaning: `Must be empty in this version.`},
-		{Path: "rollout.canary.sticky", Type: Text, Default: "connection", Allowed: []string{"connection"},
-			Meaning: `"connection" is the only value in this version.`},
-		{Path: "rollout.analysis", Type: Reserved, Default: "{}", Meaning: `Measures that judge a new version. Must be empty in this version.`},
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 
 func TestKeysAreComplete(t *testing.T) {
 	s := newSchema()
-	c := &Config{Listeners: make([]Listener, 1), Health: Health{HTTP: &HTTPCheck{}, TCP: &TCPCheck{}}}
+	c := &Config{Listeners: make([]Listener, 1), Rollout: Rollout{Canary: Canary{Steps: make([]Step, 1)}}, Health: Health{HTTP: &HTTPCheck{}, TCP: &TCPCheck{}}}
 	byPath := map[string]field{}
 	for _, f := range s.fields(c) {
 		byPath[strings.Replace(f.path, "[0]", "[]", 1)] = f
@@ -41,11 +41,11 @@ func TestKeysAreComplete(t *testing.T) {
 		switch {
 		case k.Type == Section || k.Type == List || k.Type == Reserved:
 			continue
-		case !ok || (f.ptr == nil && k.Path != "rollout.canary.sticky"):
+		case !ok || f.ptr == nil:
 			t.Errorf("%s has no field", k.Path)
 			continue
 		}
-		if k.scalar() {
+		if k.scalar() && !(k.Default == "" && strings.HasPrefix(k.Path, stepsPath)) { // its zero is no value
 			if err := assign(f, k.Default); err != nil {
 				t.Errorf("%s: the default is refused: %v", k.Path, err)
 			}
@@ -70,7 +70,7 @@ func TestKeysAreComplete(t *testing.T) {
 func TestNumbersAreBounded(t *testing.T) {
 	for _, k := range Keys() {
 		switch k.Type {
-		case Integer, Duration, Size, Rate:
+		case Integer, Duration, Size, Rate, Percent:
 			if k.Min == "" || k.Max == "" {
 				t.Errorf("%s has no bounds", k.Path)
 			}

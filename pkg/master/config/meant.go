@@ -23,6 +23,8 @@ func meant(path string, n *yaml.Node) string {
 		return fmt.Sprintf("; write log: {file: %s}", text)
 	case path == "restart":
 		return "; a worker that ends is always started again, and it takes keys: initial, max, loop, loop_window"
+	case path == "rollout.canary" && meantStep(n) != "":
+		return fmt.Sprintf("; write canary: {steps: [%s]}", meantStep(n))
 	case path == "health.tcp":
 		return "; write tcp: {}"
 	case path == "health.http" && strings.HasPrefix(text, "/"):
@@ -60,6 +62,14 @@ func meantListener(n *yaml.Node) string {
 		m[1] = ":"
 	}
 	return fmt.Sprintf(`{name: http, address: "tcp://%s%s"}`, m[1], m[2])
+}
+
+// meantStep is a step of which only the weight was written; empty: it is not.
+func meantStep(n *yaml.Node) string {
+	if weight, err := parsePercent(strings.TrimSuffix(n.Value, "%") + "%"); err == nil && weight > 0 && weight < allWeight {
+		return fmt.Sprintf("{weight: %s, hold: 1m}", showPercent(weight))
+	}
+	return ""
 }
 
 // meantWord is a word that was probably meant where only some are allowed.

@@ -85,7 +85,7 @@ func TestForAKeptVersion(t *testing.T) {
 
 // What is written for the next master is read back as it was, for each preset, kind and check.
 func TestTextIsReadBack(t *testing.T) {
-	texts := []string{firstLines, thenLines, "worker: {command: [/bin/job], kind: socket-activation}\n", "worker: {command: [/bin/job]}\nhealth: none\n"}
+	texts := []string{strings.TrimPrefix(steps, "service: shop\n"), firstLines, thenLines, "worker: {command: [/bin/job], kind: socket-activation}\n", "worker: {command: [/bin/job]}\nhealth: none\n"}
 	for _, name := range presetNames() {
 		for _, kind := range []string{"", KindSDK, KindSocketActivation, KindUnmodified} {
 			line := "worker: {command: [/bin/x], preset: " + name
@@ -117,7 +117,7 @@ func TestTextIsReadBack(t *testing.T) {
 func TestTextSaysNoMoreThanItMust(t *testing.T) {
 	want := "service: shop\nruntime_dir: /run/shop\nstate_dir: /var/lib/shop\nlisteners:\n  - name: http\n    address: tcp://127.0.0.1:80\n    backlog: 4096\n    steering: auto\n" +
 		"worker:\n  kind: sdk\n  command: [/bin/x]\n  directory: /etc/masterd\n  stop_signal: TERM\nhealth:\n  http:\n    listener: http\n    path: /healthz\n" +
-		"  start:\n  active:\n  warmup:\nrollout:\n  bake: 5m\n  surge: all\n  memory:\n  require:\n  hooks:\ndrain:\nrestart:\nunavailable:\nstate:\nadmin:\nversions:\nlog:\n"
+		"  start:\n  active:\n  warmup:\nrollout:\n  bake: 5m\n  surge: all\n  memory:\n  require:\n  hooks:\n  canary:\ndrain:\nrestart:\nunavailable:\nstate:\nadmin:\nversions:\nlog:\n"
 	c := parsed(t, "worker: {command: [/bin/x]}\nlisteners: [{name: http, address: \"tcp://127.0.0.1:80\"}]\n")
 	if got := strings.ReplaceAll(string(c.text()), "  limits:\n", ""); got != want {
 		t.Errorf("%s", got)

@@ -46,7 +46,7 @@ func Parse(name string, data []byte, env []string, host Host) (*Config, error) {
 	if p := b.problems(); len(p.List) > 0 {
 		return nil, p.sorted()
 	}
-	c.source = source{text: data, lines: doc.lines(), vars: over.names(), filled: b.filled, warnings: slices.Concat(over.warnings, c.shortBake(), c.longWait(), b.unexpanded(c))}
+	c.source = source{text: data, lines: doc.lines(), vars: over.names(), filled: b.filled, warnings: slices.Concat(over.warnings, c.shortBake(), c.longWait(), c.unevenCanary(), b.unexpanded(c))}
 	return c, nil
 }
 
@@ -72,6 +72,19 @@ func (c *Config) longWait() []string {
 	return []string{fmt.Sprintf("drain.timeout (%s) is longer than unavailable.after (%s): with rollout.surge: replace clients "+
 		"wait while the version before drains, and may be answered as if nobody served; make the drain shorter, or let them wait longer",
 		c.Drain.Timeout, c.Unavailable.After)}
+}
+
+// unevenCanary warns where kept connections do not follow the weights.
+func (c *Config) unevenCanary() []string {
+	why := "worker.kind: " + c.Worker.Kind
+	switch {
+	case len(c.Rollout.Canary.Steps) == 0 || c.Worker.Kind == KindSDK && c.Drain.Handover:
+		return nil
+	case c.Worker.Kind == KindSDK:
+		why = "drain.handover: false"
+	}
+	return []string{fmt.Sprintf("rollout.canary.steps: with %s only new connections are split, and those that clients keep "+
+		"stay where they are; make the steps longer than clients keep connections", why)}
 }
 
 // source is where the values of a Config came from.

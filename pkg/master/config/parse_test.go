@@ -48,7 +48,7 @@ func TestDefaults(t *testing.T) {
 			Warmup: Warmup{Concurrency: 4},
 		},
 		Rollout: Rollout{Bake: 5 * time.Minute, Surge: "all", MinReady: 5 * time.Second, Cooldown: 10 * time.Second, MaxPerMinute: 6, KeepVersions: 5,
-			Memory: Memory{Reserve: 128 << 20, WhenShort: "refuse"}, Require: Require{Timeout: 10 * time.Second}},
+			Memory: Memory{Reserve: 128 << 20, WhenShort: "refuse"}, Require: Require{Timeout: 10 * time.Second}, Canary: Canary{Sticky: "connection"}},
 		Drain:       Drain{Timeout: 5 * time.Minute, MaxGenerations: 4, KillAfter: 5 * time.Second, Signal: "none", Handover: true, Parked: ParkedKeep},
 		Restart:     Restart{Initial: 100 * time.Millisecond, Max: 10 * time.Second, Loop: 5, LoopWindow: time.Minute},
 		Unavailable: Unavailable{After: 5 * time.Second, Answer: "503"},

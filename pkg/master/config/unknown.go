@@ -63,6 +63,12 @@ var nowhere = map[string]string{
 	"web":            `this looks like a Procfile; "masterd init" in its directory reads it`,
 }
 
+// stepWords is what others call the keys of a canary's step.
+var stepWords = map[string]string{
+	"setweight": "weight", "percent": "weight", "percentage": "weight", "share": "weight", "traffic": "weight",
+	"pause": "hold", "duration": "hold", "wait": "hold", "interval": "hold", "time": "hold", "for": "hold",
+}
+
 const oneService = `this looks like a configuration of another program; one of masterd's is for one service, and "masterd init -- COMMAND" writes one`
 
 // unknown says that there is no such key, and which one was probably meant:
@@ -81,6 +87,8 @@ func (s schema) unknown(section, name string) string {
 		return "unknown key: " + why
 	case section == "listeners" && path == "listeners":
 		return `unknown key; did you mean address? It is one text: "tcp://127.0.0.1:8080"`
+	case section == stepsPath && stepWords[strings.ToLower(name)] != "":
+		return fmt.Sprintf("unknown key; did you mean %s[].%s?", stepsPath, stepWords[strings.ToLower(name)])
 	case section == "worker" && name == "environment":
 		return "unknown key; did you mean worker.env?"
 	}

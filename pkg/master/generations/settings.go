@@ -40,6 +40,10 @@ func SlotsFor(cfg *config.Config, processes int) int {
 // Settings is what a configuration says to the machine.
 func Settings(c *config.Config) rollout.Settings {
 	h := c.Health
+	var steps []rollout.Step
+	for _, step := range c.Rollout.Canary.Steps {
+		steps = append(steps, rollout.Step{Weight: step.Weight, Hold: step.Hold})
+	}
 	return rollout.Settings{
 		Processes:     c.Worker.Processes,
 		SlotPerWorker: c.Worker.Kind != config.KindSDK,
@@ -64,6 +68,10 @@ func Settings(c *config.Config) rollout.Settings {
 		ActiveInterval: h.Active.Interval,
 		ActiveTimeout:  h.Active.Timeout,
 		ActiveFailures: h.Active.Failures,
+
+		Steps:     steps,
+		Sticky:    c.Rollout.Canary.Sticky == config.StickyClient,
+		SkipBaked: c.Rollout.Canary.SkipBaked,
 
 		MinReady:     c.Rollout.MinReady,
 		Bake:         c.Rollout.Bake,
