@@ -9,8 +9,8 @@ import (
 // A canary goes by steps: the candidate has a share of the connections, then a larger one,
 // and in the end all. Until then both generations have traffic, and the candidate is held to
 // what the one before does: its first death ends the rollout, and so do checks that fail at
-// the candidate alone. Everything goes back then. Should nobody of the one before be alive,
-// the candidate has all, whatever its step is.
+// the candidate alone. Everything goes back then. While nobody of the one before is alive the
+// candidate has all, and no more than its share again once a replacement is.
 
 // canary is where a rollout is on its steps.
 type canary struct {
@@ -55,8 +55,8 @@ func (m *Machine) wasBaked(v Version) bool {
 }
 
 // nextStep is the number of the step that follows; beyond the last one is all the traffic.
-func (m *Machine) nextStep(a *attempt, all bool) int {
-	if all || !m.active.alive() {
+func (a *attempt) nextStep(all bool) int {
+	if all {
 		return len(a.steps()) + 1
 	}
 	return min(a.canary.step, len(a.steps())) + 1
@@ -74,12 +74,12 @@ func (m *Machine) holdStep(a *attempt) {
 }
 
 // advanceStep takes the next step once the time of this one is over and every worker of the
-// candidate has passed a check since, or at once if nobody else is alive.
+// candidate has passed a check since.
 func (m *Machine) advanceStep(a *attempt) bool {
-	if m.active.alive() && !m.proven(a) {
+	if !m.proven(a) {
 		return false
 	}
-	m.takeStep(a, m.nextStep(a, false))
+	m.takeStep(a, a.nextStep(false))
 	return true
 }
 
@@ -124,7 +124,7 @@ func (m *Machine) promoteStep(a *attempt, ev PromoteAsked) {
 		return
 	}
 	m.note("promote", ev.By, ev.Why)
-	m.takeStep(a, m.nextStep(a, ev.All))
+	m.takeStep(a, a.nextStep(ev.All))
 	m.afterSteer(Reply{Req: ev.Req, Rollout: a.id, Generation: a.gen.id, Version: a.gen.version, Code: Done,
 		Reason: sentence(a.gen.called() + " gets " + a.atStep())})
 }

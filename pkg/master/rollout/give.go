@@ -30,7 +30,7 @@ func (m *Machine) rehome() {
 				continue
 			case shares && len(canary) > 0:
 				from, share = canary, split
-			case w.phase == PhaseActive && (shares || len(w.giving) > 0 || w.untold):
+			case g == m.active && w.phase == PhaseActive && (shares || len(w.giving) > 0 || w.untold):
 				from = nil
 			case !w.gives():
 				continue
@@ -99,7 +99,7 @@ func deal(homes []Worker, giver Worker) []Worker {
 // checkGiving: who gives gives to others, to a few, who have the traffic.
 func (m *Machine) checkGiving() {
 	for _, w := range m.workers {
-		if w.phase == PhaseActive && len(w.giving) > 0 && (w.share == nil || w.gen != m.active || m.try == nil || !m.try.stepping()) {
+		if w.phase == PhaseActive && len(w.giving) > 0 && (w.share == nil || w.gen == m.active && !m.shares(w)) {
 			m.violate("%s is active and gives %v to %v", w.called(), w.share, w.giving)
 		}
 		if w.phase != PhaseActive && w.share != nil {

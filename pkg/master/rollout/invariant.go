@@ -57,7 +57,7 @@ func (m *Machine) check() {
 	m.checkGiving()
 	m.checkClosing()
 	for _, g := range m.generations {
-		if !(m.candidate(g) && m.try.stepping() && g.deadline.IsZero()) {
+		if !(g.phase == PhaseStarting && g.made.stepping() && g.deadline.IsZero()) { // each step has its own
 			m.checkDeadline(g, g.phase, g.deadline, g.first, g.settings.DrainTimeout == 0)
 		}
 		for _, w := range g.workers {

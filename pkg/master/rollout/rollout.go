@@ -184,7 +184,7 @@ func (m *Machine) advanceOnce(a *attempt) bool {
 				return false
 			}
 		}
-		m.takeStep(a, m.nextStep(a, false))
+		m.takeStep(a, a.nextStep(false))
 		return true
 	case StageSteer:
 		if !a.steered && !a.alone { // whose clients wait where it reads

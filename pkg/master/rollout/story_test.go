@@ -326,7 +326,14 @@ func (s *story) status() {
 		}
 	}
 	if r := st.Rollout; r != nil {
-		fmt.Fprintf(&s.out, "\trollout r%d %s g%d %s\n", r.ID, r.What, r.Generation, r.Stage)
+		fmt.Fprintf(&s.out, "\trollout r%d %s g%d %s", r.ID, r.What, r.Generation, r.Stage)
+		if len(r.Steps) > 0 {
+			fmt.Fprintf(&s.out, ", step %d of %d", r.Step, len(r.Steps))
+		}
+		if r.Paused != "" {
+			fmt.Fprintf(&s.out, ", paused by %s", r.Paused)
+		}
+		fmt.Fprintln(&s.out)
 	}
 	for _, x := range st.Slots {
 		if x.State != "free" {
@@ -384,7 +391,7 @@ func (s *story) set(w string) {
 	flags := map[string]*bool{
 		"slotperworker": &s.settings.SlotPerWorker, "surgeone": &s.settings.SurgeOne, "surgereplace": &s.settings.SurgeReplace, "beats": &s.settings.Beats, "saysready": &s.settings.SaysReady,
 		"probe": &s.settings.Probe, "warmup": &s.settings.Warmup, "shortone": &s.settings.ShortOne, "handover": &s.settings.Handover,
-		"parkedclose": &s.settings.ParkedClose,
+		"parkedclose": &s.settings.ParkedClose, "sticky": &s.settings.Sticky, "skipbaked": &s.settings.SkipBaked,
 	}
 	switch {
 	case durations[k] != nil:
@@ -393,11 +400,27 @@ func (s *story) set(w string) {
 		*numbers[k] = n
 	case flags[k] != nil:
 		*flags[k] = v == "true"
+	case k == "steps": // 1%:30s,10%
+		s.settings.Steps = s.steps(v)
 	case k == "reserve":
 		s.settings.MemoryReserve = uint64(n) << 20
 	default:
 		s.t.Fatalf("no setting %q", k)
 	}
+}
+
+// steps reads a canary's: weight and how long, if by time.
+func (s *story) steps(text string) (all []Step) {
+	for word := range strings.SplitSeq(text, ",") {
+		weight, hold, _ := strings.Cut(word, ":")
+		n, err := strconv.Atoi(strings.TrimSuffix(weight, "%"))
+		if err != nil {
+			continue // none
+		}
+		d, _ := time.ParseDuration(hold)
+		all = append(all, Step{Weight: uint32(n * Whole / 100), Hold: d})
+	}
+	return all
 }
 
 // cut reads connections,requests,longest, with "beat" behind it when a last beat
@@ -486,7 +509,11 @@ func (s *story) event(words []string) Event {
 		}
 		return ev
 	case "promote":
-		return PromoteAsked{Req: req, By: by, Why: why}
+		return PromoteAsked{Req: req, By: by, Why: why, All: arg(0) == "all"}
+	case "pause":
+		return PauseAsked{Req: req, By: by, Why: why}
+	case "resume":
+		return ResumeAsked{Req: req, By: by, Why: why}
 	case "abort":
 		return AbortAsked{Req: req, By: by, Why: why}
 	case "hold":

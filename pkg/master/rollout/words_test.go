@@ -34,9 +34,15 @@ func show(c Command) string {
 		s := fmt.Sprintf("steer %d:", c.Seq)
 		for _, x := range c.Shares {
 			s += fmt.Sprintf(" s%d×%d", x.Slot, x.Weight)
+			if x.Canary {
+				s += " canary"
+			}
 		}
 		if len(c.Shares) == 0 {
 			s += " nobody"
+		}
+		if c.Sticky != 0 {
+			s += fmt.Sprintf(", by client with %d", c.Sticky)
 		}
 		return s
 	case Park:
@@ -62,6 +68,12 @@ func show(c Command) string {
 		}
 		if len(c.To) == 0 {
 			s += " nobody"
+		}
+		if c.Split != nil {
+			s += ", " + percent(c.Split.Weight) + fmt.Sprintf(" of rollout %d", c.Split.Rollout)
+			if c.Split.Sticky {
+				s += " by client"
+			}
 		}
 		return s
 	case Announce:
