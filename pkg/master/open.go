@@ -92,7 +92,7 @@ func (m *Master) openRooms() (err error) {
 	set, err := listen.Open(listen.Options{
 		Listeners: m.generations.Listeners(), Slots: m.generations.Slots(), Log: m.log,
 		Held: m.takeover.Keeper.Take(listen.HeldPrefix), Holders: m.takeover.Holders(), Shares: m.takeover.Shares(),
-		Deserted: m.takeover.Deserted(), Given: m.opt.Given,
+		Sticky: m.takeover.Sticky(), Deserted: m.takeover.Deserted(), Given: m.opt.Given,
 		Keeper: m.takeover.Keeper,
 		Orphan: m.traffic.TakeUnaccepted,
 		Quiet:  func(slot int) { m.postEvent(rollout.SlotQuiet{Slot: rollout.Slot(slot)}) },

@@ -317,7 +317,7 @@ func (w *world) Quarantine(slot int) {
 	time.AfterFunc(10*time.Millisecond, func() { w.quiet(slot) })
 }
 
-func (w *world) Steer(shares []listen.Share) error {
+func (w *world) Steer(shares []listen.Share, _ uint32) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.steered = shares

@@ -67,7 +67,7 @@ var may = map[string][]string{
 		"pkg/master/process", "pkg/master/version"},
 	"pkg/master/answer":            {"pkg/ipc/fdpass"},
 	"pkg/master/listen":            {"pkg/api", "pkg/ipc/fdpass", "pkg/master/config", "pkg/master/keeper", "pkg/master/listen/salvage", "pkg/master/listen/steer", "pkg/master/process", "pkg/master/sockdiag", "pkg/master/trust"},
-	"pkg/master/listen/steer":      {"pkg/ipc/fdpass", "pkg/master/config", "pkg/master/sockdiag"},
+	"pkg/master/listen/steer":      {"pkg/ipc", "pkg/ipc/fdpass", "pkg/master/config", "pkg/master/sockdiag"},
 	"pkg/master/listen/salvage":    {"pkg/ipc/fdpass", "pkg/master/config", "pkg/master/listen/steer", "pkg/master/process", "pkg/master/sockdiag"},
 	"pkg/master/session":           {"pkg/ipc", "pkg/ipc/fdpass"},
 	"pkg/master/probe":             {"pkg/master/config", "pkg/master/proc"},

@@ -16,7 +16,7 @@ func (s *Set) Add(ls []config.Listener) error {
 	s.opening.Lock()
 	defer s.opening.Unlock()
 	opener := opener{system: s.system, slots: s.o.Slots, log: s.log, held: s.held, holders: s.holders,
-		shares: s.o.Shares, given: s.given, desert: s.desert, mine: map[uint64]string{}}
+		shares: s.o.Shares, sticky: s.o.Sticky, given: s.given, desert: s.desert, mine: map[uint64]string{}}
 	s.mu.Lock()
 	if s.closed {
 		s.mu.Unlock()

@@ -359,7 +359,7 @@ func (s *Set) mendPath(l *listener) {
 		s.log.Info("the socket's path can be looked after again", zap.String("listener", l.conf.Name),
 			zap.String("path", l.conf.Path))
 		l.strayed = false
-		if err := l.aim(l.mode, l.shares); err != nil {
+		if err := l.aim(l.mode, l.shares, l.sticky); err != nil {
 			s.log.Error("the socket's path cannot be put right", zap.String("listener", l.conf.Name), zap.Error(err))
 		}
 		return

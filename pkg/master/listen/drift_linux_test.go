@@ -35,7 +35,7 @@ func TestShutdownIsMended(t *testing.T) {
 				fds[slot] = files[0].FD
 				defer closeFD(files[0].FD)
 			}
-			w.steer(Share{5, 1})
+			w.steer(Share{Slot: 5, Weight: 1})
 			w.man(5, "http")
 			for _, slot := range down {
 				if err := unix.Shutdown(fds[slot], unix.SHUT_RD); err != nil {
@@ -128,7 +128,7 @@ func TestForeignProgramIsReplaced(t *testing.T) {
 	w := newWorld(t, tcp("http", "127.0.0.1"))
 	w.man(0, "http")
 	w.man(1, "http")
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	files, err := w.Man(1, []string{"http"}, testGeneration)
 	if err != nil {
 		t.Fatal(err)
@@ -159,7 +159,7 @@ func TestPathIsMended(t *testing.T) {
 	w := newWorld(t, onPath("http", path))
 	w.man(0, "http")
 	w.man(1, "http")
-	w.steer(Share{1, 1})
+	w.steer(Share{Slot: 1, Weight: 1})
 	if err := os.Remove(path); err != nil {
 		t.Fatal(err)
 	}
@@ -188,17 +188,17 @@ func TestUnixShutdown(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer closeFD(files[0].FD)
-	w.steer(Share{1, 1})
+	w.steer(Share{Slot: 1, Weight: 1})
 	if err := unix.Shutdown(files[0].FD, unix.SHUT_RDWR); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, "it was noticed", func() bool { return w.Status()[0].Drift == 1 })
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	if got := count(t, "unix", path, 5); got["0"] != 5 {
 		t.Error(got)
 	}
 	w.man(1, "http")
-	w.steer(Share{1, 1})
+	w.steer(Share{Slot: 1, Weight: 1})
 	if got := count(t, "unix", path, 5); got["1"] != 5 {
 		t.Error(got)
 	}
@@ -242,7 +242,7 @@ func TestUnixSlotThatCannotBeReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	worker := w.man(2, "http")
-	w.steer(Share{2, 1})
+	w.steer(Share{Slot: 2, Weight: 1})
 	if got := count(t, "unix", w.Addr("http"), 5); got["2"] != 5 {
 		t.Error(got)
 	}
@@ -273,7 +273,7 @@ func TestShutdownIsMendedBeforeAnythingListensAgain(t *testing.T) {
 			for slot := range testSlots {
 				w.man(slot, "http")
 			}
-			w.steer(Share{5, 1})
+			w.steer(Share{Slot: 5, Weight: 1})
 			w.mu.Lock() // the watcher waits
 			err := unix.Shutdown(w.listeners[0].sockets[2].fd, unix.SHUT_RD)
 			if err == nil {
@@ -287,7 +287,7 @@ func TestShutdownIsMendedBeforeAnythingListensAgain(t *testing.T) {
 				t.Error("steering:", got)
 			}
 			w.man(2, "http") // its worker's accept has ended
-			w.steer(Share{2, 1})
+			w.steer(Share{Slot: 2, Weight: 1})
 			if got := count(t, "tcp", w.Addr("http"), 50); got["2"] != 50 {
 				t.Error("steering to the slot that was down:", got)
 			}

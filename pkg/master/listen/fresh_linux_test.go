@@ -42,7 +42,7 @@ func TestChangedSlotIsFresh(t *testing.T) {
 			w := newWorld(t, conf)
 			w.man(0, "http")
 			w.man(2, "http")
-			w.steer(Share{0, 1})
+			w.steer(Share{Slot: 0, Weight: 1})
 			for generation := range uint64(5) {
 				files, err := w.Man(1, []string{"http"}, 100+generation)
 				if err != nil {
@@ -74,11 +74,11 @@ func TestChangedSlotIsFresh(t *testing.T) {
 				}
 				next := w.man(1, "http")
 				took.Store(0)
-				w.steer(Share{1, 1})
+				w.steer(Share{Slot: 1, Weight: 1})
 				if got := count(t, network(conf), w.reachable("http"), 20); got["1"] != 20 {
 					t.Errorf("steered to the slot that has changed hands: %v", got)
 				}
-				w.steer(Share{0, 1})
+				w.steer(Share{Slot: 0, Weight: 1})
 				if got := count(t, network(conf), w.reachable("http"), 20); got["0"] != 20 {
 					t.Errorf("steered to the other: %v", got)
 				}
@@ -111,7 +111,7 @@ func TestFreshSocketsUnderTraffic(t *testing.T) {
 			w := newWorld(t, conf)
 			w.host()
 			w.man(0, "http")
-			w.steer(Share{0, 1})
+			w.steer(Share{Slot: 0, Weight: 1})
 			addr := w.reachable("http")
 			stop := make(chan struct{})
 			var clients sync.WaitGroup
@@ -151,11 +151,11 @@ func TestFreshSocketsUnderTraffic(t *testing.T) {
 						k.wait.Go(func() { serve(c, strconv.Itoa(next)) })
 					}
 				})
-				w.steer(Share{next, 1})
+				w.steer(Share{Slot: next, Weight: 1})
 				if who, err := ask(network(conf), addr); err != nil || who != strconv.Itoa(next) {
 					t.Fatalf("steered to %d: %q, %v", next, who, err)
 				}
-				w.steer(Share{0, 1})
+				w.steer(Share{Slot: 0, Weight: 1})
 				over := w.Quiesce(next)
 				eventually(t, "the worker has accepted all", over)
 				k.stop()
@@ -275,7 +275,7 @@ func attacked(t *testing.T, conf config.Listener, way func(fd, i int)) {
 	w := newWorld(t, conf)
 	w.host()
 	w.man(0, "http")
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	slots := []int{1, 2, 3}
 	var kept []int
 	for _, slot := range slots {
@@ -306,7 +306,7 @@ func attacked(t *testing.T, conf config.Listener, way func(fd, i int)) {
 	serves(0)
 	for _, slot := range slots {
 		w.man(slot, "http")
-		w.steer(Share{slot, 1})
+		w.steer(Share{Slot: slot, Weight: 1})
 		serves(slot)
 		if who, err := w.probe(slot, "http"); err != nil || who != strconv.Itoa(slot) {
 			t.Errorf("the check of slot %d got %q, %v", slot, who, err)
@@ -316,7 +316,7 @@ func attacked(t *testing.T, conf config.Listener, way func(fd, i int)) {
 		t.Errorf("%d connections were accepted by what was left behind", n)
 	}
 	// Slots change hands once more, while the old sockets are still held.
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	for _, slot := range slots {
 		w.Quarantine(slot)
 	}
@@ -346,7 +346,7 @@ func dieIn(t *testing.T, conf config.Listener, step string, kept bool) {
 	first := mustHold(t, s, 8, conf)
 	first.man(0, "http")
 	first.man(3, "http")
-	first.steer(Share{0, 1})
+	first.steer(Share{Slot: 0, Weight: 1})
 	files, err := first.Man(1, []string{"http"}, 5)
 	if err != nil {
 		t.Fatal(err)
@@ -389,7 +389,7 @@ func dieIn(t *testing.T, conf config.Listener, step string, kept bool) {
 	if got := count(t, network(conf), addr, 20); got["0"] != 20 {
 		t.Fatalf("before the first steer: %v", got)
 	}
-	next.steer(Share{0, 1})
+	next.steer(Share{Slot: 0, Weight: 1})
 	files, err = next.Man(1, []string{"http"}, 6)
 	if err != nil {
 		t.Fatal(err)
@@ -400,7 +400,7 @@ func dieIn(t *testing.T, conf config.Listener, step string, kept bool) {
 	closeFD(files[0].FD)
 	next.man(1, "http")
 	for _, slot := range []int{0, 1, 3} {
-		next.steer(Share{slot, 1})
+		next.steer(Share{Slot: slot, Weight: 1})
 		if got := count(t, network(conf), addr, 20); got[strconv.Itoa(slot)] != 20 {
 			t.Errorf("steered to slot %d: %v", slot, got)
 		}

@@ -87,7 +87,7 @@ func (o opener) openGiven(c config.Listener, fd int) (*listener, error) {
 	default:
 		var l *listener
 		if l, cannot = o.fromPool(c, p); cannot == nil {
-			if cannot = l.aim(holding, nil); cannot == nil {
+			if cannot = l.aim(holding, nil, 0); cannot == nil {
 				return l, nil
 			}
 			for _, k := range l.sockets[:l.own()] {

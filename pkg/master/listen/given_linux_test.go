@@ -99,7 +99,7 @@ func TestGivenSocket(t *testing.T) {
 				}
 				w.host()
 				worker := w.man(3, "http")
-				w.steer(Share{3, 1})
+				w.steer(Share{Slot: 3, Weight: 1})
 				for i, conn := range clients {
 					if who, err := question(conn); err != nil || who != "orphan" && who != "3" {
 						t.Fatalf("round %d, client %d: %q, %v", round, i, who, err)
@@ -112,7 +112,7 @@ func TestGivenSocket(t *testing.T) {
 					worker.stop()
 				}
 				last := w.man(5, "http")
-				w.steer(Share{5, 1})
+				w.steer(Share{Slot: 5, Weight: 1})
 				if got := count(t, "tcp", at.String(), 20); got["5"] != 20 {
 					t.Errorf("round %d: %v", round, got)
 				}
@@ -151,7 +151,7 @@ func TestGivenSocketIsTakenOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	next.man(1, "http")
-	next.steer(Share{1, 1})
+	next.steer(Share{Slot: 1, Weight: 1})
 	if got := count(t, "tcp", next.reachable("http"), 20); got["1"] != 20 {
 		t.Error(got)
 	}

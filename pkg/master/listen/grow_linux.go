@@ -145,7 +145,7 @@ func (s *Set) listenMore(l *listener, first int) error {
 	if l.inherited {
 		return nil // how it is steered is not known before the first Steer
 	}
-	return l.aim(l.mode, l.shares)
+	return l.aim(l.mode, l.shares, l.sticky)
 }
 
 // slotsLeft is how many slots an earlier Set had, as far as it has left any of

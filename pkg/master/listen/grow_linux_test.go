@@ -23,7 +23,7 @@ func TestPoolGrows(t *testing.T) {
 			w := mustHold(t, s, 4, conf)
 			w.host()
 			w.man(3, "http")
-			w.steer(Share{3, 1})
+			w.steer(Share{Slot: 3, Weight: 1})
 			addr := w.reachable("http")
 
 			var clients sync.WaitGroup
@@ -70,12 +70,12 @@ func TestPoolGrows(t *testing.T) {
 			if got := count(t, network(conf), addr, 20); got["3"] != 20 {
 				t.Errorf("before the steer: %v", got)
 			}
-			w.steer(Share{39, 1})
+			w.steer(Share{Slot: 39, Weight: 1})
 			if got := count(t, network(conf), addr, 20); got["39"] != 20 {
 				t.Errorf("after the steer: %v", got)
 			}
 			w.man(0, "http")
-			w.steer(Share{0, 1})
+			w.steer(Share{Slot: 0, Weight: 1})
 			if got := count(t, network(conf), addr, 20); got["0"] != 20 {
 				t.Errorf("to an old slot: %v", got)
 			}
@@ -102,7 +102,7 @@ func TestPoolOfMoreSlotsIsTakenOver(t *testing.T) {
 				t.Fatal(err)
 			}
 			first.man(39, "http").stop() // it dies
-			first.steer(Share{39, 1})
+			first.steer(Share{Slot: 39, Weight: 1})
 			addr := first.reachable("http")
 			waits, err := net.Dial(network(conf), addr)
 			if err != nil {
@@ -117,7 +117,7 @@ func TestPoolOfMoreSlotsIsTakenOver(t *testing.T) {
 			}
 			next.host()
 			next.man(0, "http")
-			next.steer(Share{0, 1})
+			next.steer(Share{Slot: 0, Weight: 1})
 			if got := count(t, network(conf), addr, 20); got["0"] != 20 {
 				t.Errorf("%v", got)
 			}
@@ -152,7 +152,7 @@ func TestDeathWhilePoolGrows(t *testing.T) {
 			}
 			first := &world{Set: set, t: t}
 			first.man(1, "http")
-			first.steer(Share{1, 1})
+			first.steer(Share{Slot: 1, Weight: 1})
 			addr := first.reachable("http")
 			told, growing = 0, true
 			if err := first.Grow(12); err != nil {
@@ -173,7 +173,7 @@ func TestDeathWhilePoolGrows(t *testing.T) {
 			}
 			for _, slot := range []int{0, 5, 11} {
 				next.man(slot, "http")
-				next.steer(Share{slot, 1})
+				next.steer(Share{Slot: slot, Weight: 1})
 				if got := count(t, "tcp", addr, 20); got[strconv.Itoa(slot)] != 20 {
 					t.Errorf("steered to slot %d: %v", slot, got)
 				}
@@ -187,7 +187,7 @@ func TestPoolThatCannotGrow(t *testing.T) {
 	web, path := tcp("web", "127.0.0.1"), onPath("path", t.TempDir()+"/path.sock")
 	w := newWorld(t, web, path)
 	w.man(3, "web", "path")
-	w.steer(Share{3, 1})
+	w.steer(Share{Slot: 3, Weight: 1})
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
 		t.Fatal(err)
@@ -243,7 +243,7 @@ func TestPoolGrowsAfterAHalfFailedCall(t *testing.T) {
 			t.Fatal(err)
 		}
 		w.man(n-1, "http", "admin")
-		w.steer(Share{n - 1, 1})
+		w.steer(Share{Slot: n - 1, Weight: 1})
 		for _, name := range []string{"http", "admin"} {
 			if who, err := ask("tcp", w.reachable(name)); err != nil || who != strconv.Itoa(n-1) {
 				t.Errorf("%s with %d slots: %q, %v", name, n, who, err)

@@ -68,7 +68,7 @@ func TestSocketsAreTakenOver(t *testing.T) {
 			s := keepertest.New(t)
 			first := mustHold(t, s, testSlots, conf)
 			worker := first.man(3, "http")
-			first.steer(Share{3, 1})
+			first.steer(Share{Slot: 3, Weight: 1})
 			addr := first.reachable("http")
 			if err := first.Leave(); err != nil {
 				t.Fatal(err)
@@ -90,12 +90,12 @@ func TestSocketsAreTakenOver(t *testing.T) {
 			if who, err := next.probe(3, "http"); err != nil || who != "3" {
 				t.Fatalf("the check of slot 3 got %q, %v", who, err)
 			}
-			next.steer(Share{3, 1})
+			next.steer(Share{Slot: 3, Weight: 1})
 			if conf.Steering == shared {
 				worker.stop()
 			}
 			next.man(5, "http")
-			next.steer(Share{5, 1})
+			next.steer(Share{Slot: 5, Weight: 1})
 			if got := count(t, network(conf), addr, 50); got["5"] != 50 {
 				t.Fatalf("after the steer: %v", got)
 			}
@@ -130,7 +130,7 @@ func TestQueueOutlivesTheMaster(t *testing.T) {
 			next := mustHold(t, s, testSlots, conf)
 			next.host()
 			next.man(0, "http")
-			next.steer(Share{0, 1})
+			next.steer(Share{Slot: 0, Weight: 1})
 			for _, c := range clients {
 				if who, err := question(c); err != nil || who != "orphan" {
 					t.Fatalf("%q, %v", who, err)
@@ -152,7 +152,7 @@ func TestOrderIsTakenOver(t *testing.T) {
 		first.man(slot, "http")
 		down = append(down, first.listeners[0].sockets[slot].fd)
 	}
-	first.steer(Share{0, 1})
+	first.steer(Share{Slot: 0, Weight: 1})
 	var copies []int
 	for _, fd := range down {
 		n, err := duplicate(fd)
@@ -186,7 +186,7 @@ func TestOrderIsTakenOver(t *testing.T) {
 		next.man(slot, "http")
 	}
 	for slot := range 6 {
-		next.steer(Share{slot, 1})
+		next.steer(Share{Slot: slot, Weight: 1})
 		if got := count(t, "tcp", addr, 20); got[strconv.Itoa(slot)] != 20 {
 			t.Errorf("steered to slot %d: %v", slot, got)
 		}
@@ -204,7 +204,7 @@ func TestPoolGrowsAtATakeover(t *testing.T) {
 			s := keepertest.New(t)
 			first := mustHold(t, s, 4, conf)
 			first.man(3, "http")
-			first.steer(Share{3, 1})
+			first.steer(Share{Slot: 3, Weight: 1})
 			addr := first.reachable("http")
 			if err := first.Leave(); err != nil {
 				t.Fatal(err)
@@ -213,12 +213,12 @@ func TestPoolGrowsAtATakeover(t *testing.T) {
 			if err := next.Assigned(3, []string{"http"}, testGeneration); err != nil {
 				t.Fatal(err)
 			}
-			next.steer(Share{3, 1})
+			next.steer(Share{Slot: 3, Weight: 1})
 			next.man(7, "http")
 			if got := count(t, network(conf), addr, 20); got["3"] != 20 {
 				t.Fatal(got)
 			}
-			next.steer(Share{7, 1})
+			next.steer(Share{Slot: 7, Weight: 1})
 			if got := count(t, network(conf), addr, 20); got["7"] != 20 {
 				t.Fatal(got)
 			}
@@ -254,7 +254,7 @@ func TestTakeoverThatCannotBe(t *testing.T) {
 			s := keepertest.New(t)
 			first := mustHold(t, s, testSlots, conf)
 			worker := first.man(1, "http")
-			first.steer(Share{1, 1})
+			first.steer(Share{Slot: 1, Weight: 1})
 			addr := first.reachable("http")
 			if err := first.Leave(); err != nil {
 				t.Fatal(err)
@@ -298,7 +298,7 @@ func TestTakeoverThatCannotBe(t *testing.T) {
 			next := &world{Set: set, t: t}
 			defer set.Close()
 			next.man(0, "http")
-			next.steer(Share{0, 1})
+			next.steer(Share{Slot: 0, Weight: 1})
 			if got := count(t, "tcp", addr, 20); got["0"] != 20 {
 				t.Error(got)
 			}

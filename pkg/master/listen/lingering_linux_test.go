@@ -95,7 +95,7 @@ func TestPortThatLingersAndCanBeHad(t *testing.T) {
 			conf.Port = int(at.Port())
 			w := newWorld(t, conf)
 			w.man(0, "http")
-			w.steer(Share{0, 1})
+			w.steer(Share{Slot: 0, Weight: 1})
 			if got := count(t, "tcp", at.String(), 5); got["0"] != 5 {
 				t.Error(got)
 			}
@@ -170,7 +170,7 @@ func TestAccessIsWhatIsConfigured(t *testing.T) {
 	w := newWorld(t, conf)
 	w.man(0, "http")
 	w.man(1, "http")
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	is := func(mode uint32, gid int) bool {
 		var st unix.Stat_t
 		return unix.Lstat(conf.Path, &st) == nil && st.Mode&0o7777 == mode && int(st.Gid) == gid
@@ -203,13 +203,13 @@ func TestAccessIsWhatIsConfigured(t *testing.T) {
 		if err := os.Chmod(conf.Path, 0o777); err != nil {
 			t.Fatal(err)
 		}
-		w.steer(Share{1 - slot, 1})
+		w.steer(Share{Slot: 1 - slot, Weight: 1})
 		if !is(0o660, os.Getegid()) {
 			t.Error("after the steer it is other than configured")
 		}
 	}
 	// And when it comes back.
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	if !is(0o660, os.Getegid()) {
 		t.Error("the first slot has kept what was changed by hand")
 	}

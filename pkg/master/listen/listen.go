@@ -92,6 +92,8 @@ type Options struct {
 	// Shares are what the earlier Set was steered to. Where the steering is lost with
 	// who held the sockets, it is these until the first Steer.
 	Shares []Share
+	// Sticky is the salt that came with them.
+	Sticky uint32
 	// Deserted: of those that an earlier Set has given slots nobody lives. Of what it
 	// has left nothing serves then, and a listener that cannot be taken over is opened
 	// anew; else it would be refused for ever.
@@ -135,6 +137,7 @@ type File struct {
 type Share struct {
 	Slot   int
 	Weight uint32 // at least 1
+	Canary bool   // the slot is the candidate's, while others have the rest
 }
 
 // Error is why a listener cannot be opened or changed. Nothing was disturbed.

@@ -42,6 +42,7 @@ type listener struct {
 
 	mode   mode
 	shares []Share   // while serving: assigned slots only
+	sticky uint32    // the salt that came with them
 	aimed  time.Time // when the mode changed
 
 	drift uint64
@@ -107,14 +108,14 @@ func (l *listener) ofAssigned(shares []Share) []Share {
 }
 
 // aim steers the listener. On an error it is steered as before.
-func (l *listener) aim(m mode, shares []Share) error {
+func (l *listener) aim(m mode, shares []Share, sticky uint32) error {
 	var err error
 	split, unsteered := "", false
 	switch l.steering {
 	case kernel:
 		// Through the master's own: on a socket that somebody has shut down just
 		// now, a program would bar it from the group.
-		err = l.system.attach(l.sockets[l.own()].fd, l.program(shares))
+		err = l.system.attach(l.sockets[l.own()].fd, l.program(shares, sticky))
 	case link:
 		err = l.show(l.heaviest(shares))
 		if untrusted(err) { // that is no reason not to steer the others
@@ -128,7 +129,7 @@ func (l *listener) aim(m mode, shares []Share) error {
 	if l.inherited || l.mode != m {
 		l.aimed = time.Now()
 	}
-	l.mode, l.shares, l.inherited = m, slices.Clone(shares), false
+	l.mode, l.shares, l.sticky, l.inherited = m, slices.Clone(shares), sticky, false
 	l.split, l.unsteered = split, unsteered
 	if l.steering == link && !unsteered && len(shares) > 1 {
 		l.split = fmt.Sprintf("a Unix socket cannot be split by weight: slot %d takes all of %d shares",
@@ -138,24 +139,25 @@ func (l *listener) aim(m mode, shares []Share) error {
 }
 
 // program is the one that steers by the shares; by none, to the master's own socket.
-func (l *listener) program(shares []Share) []bpf.Instruction {
-	return l.programFor(l.order.Indices(l.own()), shares)
+func (l *listener) program(shares []Share, sticky uint32) []bpf.Instruction {
+	return l.programFor(l.order.Indices(l.own()), shares, sticky)
 }
 
-func (l *listener) programFor(at []uint32, shares []Share) []bpf.Instruction {
+func (l *listener) programFor(at []uint32, shares []Share, sticky uint32) []bpf.Instruction {
 	targets := make([]steer.Target, 0, max(1, len(shares)))
 	for _, s := range shares {
-		targets = append(targets, steer.Target{Index: at[s.Slot], Weight: s.Weight})
+		targets = append(targets, steer.Target{Index: at[s.Slot], Weight: s.Weight, Canary: s.Canary})
 	}
 	if len(targets) == 0 {
 		targets = append(targets, steer.Target{Index: at[l.own()], Weight: 1})
 	}
-	return steer.Program(at[:l.own()], targets, l.dual || l.addr.Addr().Is4(), l.addr.Addr().Is6())
+	g := steer.Group{Index: at[:l.own()], IPv4: l.dual || l.addr.Addr().Is4(), IPv6: l.addr.Addr().Is6()}
+	return g.Program(targets, sticky)
 }
 
 // reattach puts the program in force again: somebody may have attached another one.
 func (l *listener) reattach(log *zap.Logger) {
-	if err := l.system.attach(l.sockets[l.own()].fd, l.program(l.shares)); err != nil {
+	if err := l.system.attach(l.sockets[l.own()].fd, l.program(l.shares, l.sticky)); err != nil {
 		log.Error("steering cannot be put in force again", zap.String("listener", l.conf.Name), zap.Error(err))
 	}
 }

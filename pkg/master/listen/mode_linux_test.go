@@ -36,7 +36,7 @@ func TestModeOfASharedSocketIsItsHolders(t *testing.T) {
 	if err := unix.SetNonblock(first.FD, false); err != nil {
 		t.Fatal(err)
 	}
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	second := man(1)
 	if !second.Held || !blocks(first) {
 		t.Errorf("beside another: held %v, blocks %v", second.Held, blocks(first))

@@ -76,7 +76,7 @@ func TestSecondSet(t *testing.T) {
 	path := t.TempDir() + "/s"
 	w := newWorld(t, tcp("http", "127.0.0.1"), onPath("admin", path))
 	w.man(0, "http", "admin")
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	c := tcp("http", "127.0.0.1")
 	c.Port = portOfAddr(t, w.Addr("http"))
 	me := fmt.Sprintf("pid %d", os.Getpid())
@@ -181,7 +181,7 @@ func TestFallback(t *testing.T) {
 			t.Log(st.Reason)
 			w.man(0, "http")
 			w.man(1, "http")
-			w.steer(Share{0, 1}, Share{1, 1})
+			w.steer(Share{Slot: 0, Weight: 1}, Share{Slot: 1, Weight: 1})
 			if got := count(t, "tcp", w.Addr("http"), 20); got["0"]+got["1"] != 20 {
 				t.Error(got)
 			}
@@ -238,7 +238,7 @@ func TestStalePath(t *testing.T) {
 	}
 	w := newWorld(t, onPath("http", path))
 	w.man(0, "http")
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	if got := count(t, "unix", path, 5); got["0"] != 5 {
 		t.Error(got)
 	}
@@ -257,7 +257,7 @@ func TestChangedListeners(t *testing.T) {
 	first := []config.Listener{tcp("http", "127.0.0.1"), onPath("admin", path)}
 	w := newWorld(t, first...)
 	w.man(0, "http", "admin")
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	addr := w.Addr("http")
 
 	// The same name on all addresses, port kept; another backlog and mode; one more.
@@ -281,7 +281,7 @@ func TestChangedListeners(t *testing.T) {
 	}
 
 	w.man(1, "http", "admin", "debug") // has the newer http
-	w.steer(Share{1, 1})
+	w.steer(Share{Slot: 1, Weight: 1})
 	if got := count(t, "tcp", addr, 20); got["0"] != 20 {
 		t.Error("the older http is not the new worker's:", got)
 	}
@@ -340,7 +340,7 @@ func TestClosed(t *testing.T) {
 	if _, err := w.Man(0, nil, testGeneration); err == nil {
 		t.Error("a slot was assigned")
 	}
-	if err := w.Steer(nil); err == nil {
+	if err := w.Steer(nil, 0); err == nil {
 		t.Error("it was steered")
 	}
 	if err := w.Add(nil); err == nil {

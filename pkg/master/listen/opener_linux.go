@@ -22,6 +22,7 @@ type opener struct {
 	// holders have what it has left where nobody held it beside it.
 	holders []Holder
 	shares  []Share                                         // what they were steered to, as far as is known
+	sticky  uint32                                          // with that salt
 	given   map[string]int                                  // the service manager's sockets, by listener
 	desert  func(c config.Listener, p pool, why error) bool // gives up what was left and nobody serves from
 }
@@ -69,7 +70,7 @@ func (o opener) salvage(c config.Listener, p *pool) (strays []int, err error) {
 	r := salvage.Request{
 		Listener: c, Slots: o.slots, Held: p.sockets,
 		Hidden: func(part string) string { return hiddenName(c.Path, part) },
-		Attach: o.system.attach, Handshakes: o.system.handshakes, Log: o.log,
+		Attach: o.system.attach, Handshakes: o.system.handshakes, Log: o.log, Sticky: o.sticky,
 	}
 	for _, h := range o.holders {
 		r.Holders = append(r.Holders, salvage.Holder(h))

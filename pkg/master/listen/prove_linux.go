@@ -103,7 +103,7 @@ func (s *Set) locate(l *listener, slot, index int) (found int, known bool) {
 		at[slot] = uint32(index)
 	}
 	dialer := *l // what dial needs of it never changes
-	err := l.system.attach(l.sockets[l.own()].fd, l.programFor(at, l.shares))
+	err := l.system.attach(l.sockets[l.own()].fd, l.programFor(at, l.shares, l.sticky))
 	s.mu.Unlock()
 	var c net.Conn
 	if err == nil {

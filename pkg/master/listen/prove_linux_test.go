@@ -14,7 +14,7 @@ func TestProofHasItsTimeAfterALongQuarantine(t *testing.T) {
 	w := newWorld(t, tcp("http", "127.0.0.1"))
 	w.host()
 	w.man(0, "http")
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	w.mu.Lock()
 	l := w.listeners[0]
 	l.order[3], l.order[4] = l.order[4], l.order[3] // as if somebody had moved them
@@ -40,7 +40,7 @@ func TestProofFindsOtherFreeSlots(t *testing.T) {
 	w := newWorld(t, tcp("http", "127.0.0.1"))
 	w.host()
 	w.man(0, "http")
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	files, err := w.Man(3, []string{"http"}, testGeneration)
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +73,7 @@ func TestNothingIsMovedUnderAnAttack(t *testing.T) {
 	w := newWorld(t, tcp("http", "127.0.0.1"))
 	w.host()
 	w.man(0, "http")
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	l := w.listeners[0]
@@ -86,12 +86,12 @@ func TestNothingIsMovedUnderAnAttack(t *testing.T) {
 		t.Error("it was moved")
 	}
 	l.sockets[3].owner = noOwner
-	l.shares = []Share{{l.order[n-2], 1}} // it would move next
+	l.shares = []Share{{Slot: l.order[n-2], Weight: 1}} // it would move next
 	w.straighten(l)
 	if l.order[3] != own {
 		t.Error("it was moved before a slot in use")
 	}
-	l.shares = []Share{{0, 1}}
+	l.shares = []Share{{Slot: 0, Weight: 1}}
 	l.suspect, l.sockets[3].owner = false, testGeneration
 	w.straighten(l)
 	if l.order[3] == own {

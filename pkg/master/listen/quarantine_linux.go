@@ -73,7 +73,7 @@ func (s *Set) abandon(l *listener) {
 	if m == serving && len(rest) == 0 {
 		m = holding
 	}
-	if err := l.aim(m, rest); err != nil {
+	if err := l.aim(m, rest, l.sticky); err != nil {
 		s.log.Error("a slot that nobody mans is still steered to", zap.Error(err))
 		l.mode, l.shares = m, rest // so that what arrives is passed on, and the next beat tries again
 	}

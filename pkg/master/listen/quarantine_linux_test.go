@@ -37,7 +37,7 @@ func TestLateHandshake(t *testing.T) {
 			}
 			closeFD(files[0].FD)
 			w.man(1, "http")
-			w.steer(Share{0, 1})
+			w.steer(Share{Slot: 0, Weight: 1})
 
 			late, err := net.Dial("tcp", w.reachable("http"))
 			if err != nil {
@@ -47,7 +47,7 @@ func TestLateHandshake(t *testing.T) {
 			if q := w.Status()[0].Queue; q != 0 {
 				t.Fatalf("the queue has %d: there is nothing to be late", q)
 			}
-			w.steer(Share{1, 1})
+			w.steer(Share{Slot: 1, Weight: 1})
 			w.Quarantine(0)
 			select {
 			case <-w.quiet:
@@ -140,7 +140,7 @@ func TestMannedAgain(t *testing.T) {
 	w := newWorld(t, tcp("http", "127.0.0.1"))
 	w.man(0, "http")
 	w.man(1, "http")
-	w.steer(Share{0, 1}, Share{1, 1})
+	w.steer(Share{Slot: 0, Weight: 1}, Share{Slot: 1, Weight: 1})
 	w.Quarantine(0) // crashed: its share goes to the other at once
 	if got := count(t, "tcp", w.Addr("http"), 40); got["1"] != 40 {
 		t.Error(got)
@@ -157,7 +157,7 @@ func TestMannedAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.host()
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	if who, err := question(waiting); err != nil || who != "orphan" {
 		t.Errorf("%q, %v", who, err)
 	}
@@ -185,7 +185,7 @@ func TestOrphans(t *testing.T) {
 			}
 			closeFD(files[0].FD) // died without having accepted anything
 			w.man(1, "http")
-			w.steer(Share{0, 1})
+			w.steer(Share{Slot: 0, Weight: 1})
 			var queued []net.Conn
 			for range 50 {
 				conn, err := net.Dial(c, w.reachable("http"))
@@ -194,7 +194,7 @@ func TestOrphans(t *testing.T) {
 				}
 				queued = append(queued, conn)
 			}
-			w.steer(Share{1, 1})
+			w.steer(Share{Slot: 1, Weight: 1})
 			w.Quarantine(0)
 			w.host()
 			for _, conn := range queued {

@@ -116,7 +116,7 @@ func TestUnixListenerIsRenamed(t *testing.T) {
 	conf := onPath("http", t.TempDir()+"/s")
 	w := mustHold(t, s, 4, conf)
 	w.man(0, "http")
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	renamed := conf
 	renamed.Name = "web"
 	if err := w.Add([]config.Listener{renamed}); err != nil {
@@ -132,7 +132,7 @@ func TestUnixListenerIsRenamed(t *testing.T) {
 	if err := next.Assigned(0, []string{"web"}, 1); err != nil {
 		t.Fatal(err)
 	}
-	next.steer(Share{0, 1})
+	next.steer(Share{Slot: 0, Weight: 1})
 	if got := count(t, "unix", conf.Path, 5); got["0"] != 5 {
 		t.Error(got)
 	}

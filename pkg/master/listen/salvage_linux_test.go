@@ -149,13 +149,13 @@ func TestSocketsAreTakenOverFromWorkers(t *testing.T) {
 				active = append(active, first.process(0, false, "http"), first.process(11, false, "http"))
 			}
 			for _, h := range active {
-				first.steer(Share{h.Slot, 1})
+				first.steer(Share{Slot: h.Slot, Weight: 1})
 				got := count(t, network(conf), first.reachable("http"), 5)
 				if conf.Steering != shared && got[strconv.Itoa(h.Slot)] != 5 {
 					t.Fatalf("before: %v", got)
 				}
 			}
-			first.steer(Share{9, 1}, Share{parkedOr(parked, 9), 1}) // half of it gets no answer
+			first.steer(Share{Slot: 9, Weight: 1}, Share{Slot: parkedOr(parked, 9), Weight: 1}) // half of it gets no answer
 			addr := first.reachable("http")
 			var clients []net.Conn
 			if conf.Network != "unix" {
@@ -181,14 +181,14 @@ func TestSocketsAreTakenOverFromWorkers(t *testing.T) {
 				}
 			}
 			next.host()
-			next.steer(Share{9, 1})
+			next.steer(Share{Slot: 9, Weight: 1})
 			for i, c := range clients {
 				if who, err := question(c); err != nil || who != "9" && who != "orphan" {
 					t.Fatalf("client %d: %q, %v", i, who, err)
 				}
 			}
 			for _, h := range active {
-				next.steer(Share{h.Slot, 1})
+				next.steer(Share{Slot: h.Slot, Weight: 1})
 				if got := count(t, network(conf), addr, 20); got[strconv.Itoa(h.Slot)] != 20 {
 					t.Errorf("steered to slot %d: %v", h.Slot, got)
 				}
@@ -197,7 +197,7 @@ func TestSocketsAreTakenOverFromWorkers(t *testing.T) {
 				return
 			}
 			next.man(3, "http") // one that was lost
-			next.steer(Share{3, 1})
+			next.steer(Share{Slot: 3, Weight: 1})
 			if got := count(t, network(conf), addr, 20); got["3"] != 20 {
 				t.Errorf("steered to slot 3, which is new: %v", got)
 			}
@@ -223,7 +223,7 @@ func TestOrderIsGoodAfterASalvage(t *testing.T) {
 	conf := salvageConf(t, "IPv4")
 	first := newWorld(t, conf)
 	parked, active := first.process(2, true, "http"), first.process(1, false, "http")
-	first.steer(Share{1, 1})
+	first.steer(Share{Slot: 1, Weight: 1})
 	if err := first.Leave(); err != nil {
 		t.Fatal(err)
 	}
@@ -245,7 +245,7 @@ func TestOrderIsGoodAfterASalvage(t *testing.T) {
 		}
 	}
 	begun := time.Now()
-	next.steer(Share{1, 1})
+	next.steer(Share{Slot: 1, Weight: 1})
 	for !slices.Equal(order()[2:], []int{0, 3, 4, 5, 6}) {
 		if time.Since(begun) > 10*time.Second {
 			t.Fatalf("the order is %v", order())
@@ -266,7 +266,7 @@ func TestSomeWereHeld(t *testing.T) {
 			s := keepertest.New(t)
 			first := mustHold(t, s, testSlots, conf)
 			worker := first.process(4, false, "http")
-			first.steer(Share{4, 1})
+			first.steer(Share{Slot: 4, Weight: 1})
 			addr := first.reachable("http")
 			if err := first.Leave(); err != nil {
 				t.Fatal(err)
@@ -281,13 +281,13 @@ func TestSomeWereHeld(t *testing.T) {
 			if err := next.Assigned(4, []string{"http"}, testGeneration); err != nil {
 				t.Fatal(err)
 			}
-			next.steer(Share{4, 1})
+			next.steer(Share{Slot: 4, Weight: 1})
 			if got := count(t, network(conf), addr, 20); got["4"] != 20 {
 				t.Errorf("the slot that only the worker had: %v", got)
 			}
 			for _, slot := range []int{3, 7, 12} {
 				next.man(slot, "http")
-				next.steer(Share{slot, 1})
+				next.steer(Share{Slot: slot, Weight: 1})
 				if got := count(t, network(conf), addr, 20); got[strconv.Itoa(slot)] != 20 {
 					t.Errorf("slot %d: %v", slot, got)
 				}
@@ -301,7 +301,7 @@ func TestSalvageThatCannotBe(t *testing.T) {
 	conf := salvageConf(t, "IPv4")
 	first := newWorld(t, conf)
 	known, other := first.process(1, false, "http"), first.process(2, false, "http")
-	first.steer(Share{1, 1})
+	first.steer(Share{Slot: 1, Weight: 1})
 	addr := first.reachable("http")
 	if err := first.Leave(); err != nil {
 		t.Fatal(err)
@@ -338,7 +338,7 @@ func TestWhatDoesNotAnswerIsAskedAgain(t *testing.T) {
 	conf.Backlog = 1
 	first := newWorld(t, conf)
 	hung, well := first.process(3, false, "http"), first.process(1, false, "http")
-	first.steer(Share{3, 1})
+	first.steer(Share{Slot: 3, Weight: 1})
 	addr := first.reachable("http")
 	if got := count(t, "tcp", addr, 1); got["3"] != 1 {
 		t.Fatalf("before: %v", got)
@@ -376,7 +376,7 @@ func TestWhatDoesNotAnswerIsAskedAgain(t *testing.T) {
 		}
 	}
 	next.host()
-	next.steer(Share{1, 1})
+	next.steer(Share{Slot: 1, Weight: 1})
 	if got := count(t, "tcp", addr, 10); got["1"] != 10 {
 		t.Errorf("who served: %v", got)
 	}
@@ -398,7 +398,7 @@ func TestAFailingStartLeavesTheTraffic(t *testing.T) {
 			conf := salvageConf(t, kind)
 			first := newWorld(t, conf)
 			all := []Holder{first.process(2, true, "http"), first.process(5, false, "http"), first.process(4, true, "http"), first.process(1, false, "http")}
-			steered := []Share{{5, 1}, {1, 1}}
+			steered := []Share{{Slot: 5, Weight: 1}, {Slot: 1, Weight: 1}}
 			first.steer(steered...)
 			addr := first.reachable("http")
 			if err := first.Leave(); err != nil {
@@ -431,7 +431,7 @@ func TestWhoRefusesIsWaitedFor(t *testing.T) {
 				first := newWorld(t, conf)
 				other, kill := first.processAs(&syscall.Credential{Uid: 65534, Gid: 65534}, 1, true, "http")
 				worker := first.process(2, false, "http")
-				first.steer(Share{2, 1})
+				first.steer(Share{Slot: 2, Weight: 1})
 				addr := first.reachable("http")
 				if err := first.Leave(); err != nil {
 					t.Fatal(err)
@@ -454,7 +454,7 @@ func TestWhoRefusesIsWaitedFor(t *testing.T) {
 				if err := next.Assigned(2, []string{"http"}, testGeneration); err != nil {
 					t.Fatal(err)
 				}
-				next.steer(Share{2, 1})
+				next.steer(Share{Slot: 2, Weight: 1})
 				if got := count(t, network(conf), addr, 10); got["2"] != 10 {
 					t.Errorf("who served: %v", got)
 				}
@@ -482,7 +482,7 @@ func TestSalvageUnderLoad(t *testing.T) {
 	conf := salvageConf(t, "IPv4")
 	first := newWorld(t, conf)
 	all := []Holder{first.process(1, false, "http"), first.process(2, false, "http"), first.process(3, false, "http")}
-	first.steer(Share{1, 1}, Share{2, 1}, Share{3, 1})
+	first.steer(Share{Slot: 1, Weight: 1}, Share{Slot: 2, Weight: 1}, Share{Slot: 3, Weight: 1})
 	addr := first.reachable("http")
 	if err := first.Leave(); err != nil {
 		t.Fatal(err)
@@ -499,7 +499,7 @@ func TestSalvageUnderLoad(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	next.steer(Share{2, 1})
+	next.steer(Share{Slot: 2, Weight: 1})
 	if got := count(t, "tcp", addr, 20); got["2"] != 20 {
 		t.Errorf("steered to slot 2: %v", got)
 	}

@@ -241,8 +241,12 @@ func (s *Set) named(name string, slot int) *listener {
 // before. Each listener changes in one instant; on an error all are steered as
 // before.
 //
+// sticky is the salt by which a client's address decides whether it is the canary's: at
+// one weight each client meets one side only, and who has met the canary stays with it at
+// every higher weight. Zero: each connection draws among all shares.
+//
 // No shares: nobody is alive, and connections go to Own.
-func (s *Set) Steer(shares []Share) error {
+func (s *Set) Steer(shares []Share, sticky uint32) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, sh := range shares {
@@ -260,6 +264,7 @@ func (s *Set) Steer(shares []Share) error {
 		*listener
 		mode   mode
 		shares []Share
+		sticky uint32
 	}
 	var done []was
 	for _, l := range s.listeners {
@@ -270,10 +275,10 @@ func (s *Set) Steer(shares []Share) error {
 		case len(mine) == 0:
 			continue
 		}
-		before := was{l, l.mode, l.shares}
-		if err := l.aim(m, mine); err != nil {
+		before := was{l, l.mode, l.shares, l.sticky}
+		if err := l.aim(m, mine, sticky); err != nil {
 			for _, w := range done {
-				err = errors.Join(err, w.aim(w.mode, w.shares))
+				err = errors.Join(err, w.aim(w.mode, w.shares, w.sticky))
 			}
 			return err
 		}

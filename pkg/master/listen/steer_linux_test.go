@@ -26,11 +26,11 @@ func TestSteering(t *testing.T) {
 				t.Fatalf("status is %+v", st)
 			}
 
-			w.steer(Share{3, 1})
+			w.steer(Share{Slot: 3, Weight: 1})
 			if got := count(t, network(c), w.reachable("http"), 100); got["3"] != 100 {
 				t.Errorf("all to slot 3: %v", got)
 			}
-			w.steer(Share{1, 3}, Share{2, 1})
+			w.steer(Share{Slot: 1, Weight: 3}, Share{Slot: 2, Weight: 1})
 			got := count(t, network(c), w.reachable("http"), 400)
 			switch {
 			case c.Network == "unix":
@@ -63,7 +63,7 @@ func TestDualStack(t *testing.T) {
 	w := newWorld(t, c)
 	w.man(0, "http")
 	w.man(1, "http")
-	w.steer(Share{1, 1})
+	w.steer(Share{Slot: 1, Weight: 1})
 	_, port, _ := net.SplitHostPort(w.Addr("http"))
 	for _, host := range []string{"127.0.0.1", "::1"} {
 		if got := count(t, "tcp", net.JoinHostPort(host, port), 50); got["1"] != 50 {
@@ -124,7 +124,7 @@ func TestRolloverLosesNobody(t *testing.T) {
 			w := newWorld(t, c)
 			w.host()
 			active := w.man(0, "http")
-			w.steer(Share{0, 1})
+			w.steer(Share{Slot: 0, Weight: 1})
 			l := startLoad(4, network(c), w.reachable("http"))
 			free := make(chan int, testSlots)
 			for slot := 1; slot < testSlots; slot++ {
@@ -139,7 +139,7 @@ func TestRolloverLosesNobody(t *testing.T) {
 					}
 				}
 				next := w.man(slot, "http")
-				w.steer(Share{slot, 1})
+				w.steer(Share{Slot: slot, Weight: 1})
 				active.stop() // at once: what is queued must be found there
 				w.Quarantine(active.slot)
 				active = next
@@ -157,11 +157,11 @@ func TestSwitchingLosesNobody(t *testing.T) {
 			w := newWorld(t, c)
 			w.man(0, "http")
 			w.man(1, "http")
-			w.steer(Share{0, 1})
+			w.steer(Share{Slot: 0, Weight: 1})
 			l := startLoad(4, network(c), w.reachable("http"))
 			for i := range n {
 				before := l.asked.Load()
-				w.steer(Share{(i + 1) % 2, 1})
+				w.steer(Share{Slot: (i + 1) % 2, Weight: 1})
 				if i%10 == 0 {
 					eventually(t, "somebody asked meanwhile", func() bool { return l.asked.Load() > before })
 				}
@@ -190,7 +190,7 @@ func TestConnectionsWaitForTheFirst(t *testing.T) {
 				t.Fatalf("%d were taken before there was anybody for them", n)
 			}
 			w.host()
-			w.steer(Share{0, 1})
+			w.steer(Share{Slot: 0, Weight: 1})
 			for _, conn := range early {
 				if who, err := question(conn); err != nil || who != "orphan" {
 					t.Errorf("%q, %v", who, err)
@@ -211,7 +211,7 @@ func TestNobodyAlive(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, c)
 			k := w.man(0, "http")
-			w.steer(Share{0, 1})
+			w.steer(Share{Slot: 0, Weight: 1})
 			if got := count(t, network(c), w.reachable("http"), 5); got["0"] != 5 {
 				t.Fatal(got)
 			}
@@ -229,7 +229,7 @@ func TestNobodyAlive(t *testing.T) {
 			}
 			receive(t, "quiet", w.quiet)
 			w.man(1, "http")
-			w.steer(Share{1, 1})
+			w.steer(Share{Slot: 1, Weight: 1})
 			if got := count(t, network(c), w.reachable("http"), 20); got["1"] != 20 {
 				t.Error(got)
 			}
@@ -242,16 +242,16 @@ func TestSharesWithoutAWorker(t *testing.T) {
 	w := newWorld(t, tcp("http", "127.0.0.1"), tcp("debug", "127.0.0.1"))
 	w.man(0, "http", "debug")
 	w.man(1, "http")
-	w.steer(Share{0, 1})
-	w.steer(Share{1, 1}, Share{5, 100}) // nobody is in 5, and 1 does not have debug
+	w.steer(Share{Slot: 0, Weight: 1})
+	w.steer(Share{Slot: 1, Weight: 1}, Share{Slot: 5, Weight: 100}) // nobody is in 5, and 1 does not have debug
 	if got := count(t, "tcp", w.Addr("http"), 20); got["1"] != 20 {
 		t.Error("http:", got)
 	}
 	if got := count(t, "tcp", w.Addr("debug"), 20); got["0"] != 20 {
 		t.Error("debug:", got)
 	}
-	for _, bad := range []Share{{testSlots, 1}, {-1, 1}, {0, 0}} {
-		if err := w.Steer([]Share{bad}); err == nil {
+	for _, bad := range []Share{{Slot: testSlots, Weight: 1}, {Slot: -1, Weight: 1}, {Slot: 0, Weight: 0}} {
+		if err := w.Steer([]Share{bad}, 0); err == nil {
 			t.Errorf("steering to %+v was accepted", bad)
 		}
 	}
@@ -277,7 +277,7 @@ func BenchmarkSteer(b *testing.B) {
 				closeFD(files[0].FD)
 			}
 			for i := 0; b.Loop(); i++ {
-				if err := set.Steer([]Share{{i % 2, 1}}); err != nil {
+				if err := set.Steer([]Share{{Slot: i % 2, Weight: 1}}, 0); err != nil {
 					b.Fatal(err)
 				}
 			}

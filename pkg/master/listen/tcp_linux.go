@@ -98,7 +98,7 @@ func (o opener) openPool(l *listener, at netip.AddrPort, within bool) error {
 			return err
 		}
 	}
-	if err := l.system.attach(first.fd, l.program(nil)); err != nil {
+	if err := l.system.attach(first.fd, l.program(nil, 0)); err != nil {
 		return &steer.CannotError{Cause: err}
 	}
 	for i, s := range l.sockets {

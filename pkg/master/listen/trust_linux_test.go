@@ -141,7 +141,7 @@ func TestDirectoryIsGivenAway(t *testing.T) {
 	}
 	other := c
 	other.Mode = 0o666
-	if err := set.Steer([]Share{{0, 1}}); err != nil { // it may have been for other listeners
+	if err := set.Steer([]Share{{Slot: 0, Weight: 1}}, 0); err != nil { // it may have been for other listeners
 		t.Error(err)
 	}
 	if err := set.Add([]config.Listener{other}); err == nil || !strings.Contains(err.Error(), dir+" belongs to uid 54321") {
@@ -229,7 +229,7 @@ func TestPathByTrustedLinks(t *testing.T) {
 	path := filepath.Join(current, "run", "s")
 	w := newWorld(t, onPath("http", path))
 	w.man(0, "http")
-	w.steer(Share{0, 1})
+	w.steer(Share{Slot: 0, Weight: 1})
 	if got := count(t, "unix", filepath.Join(real, "s"), 5); got["0"] != 5 {
 		t.Error(got)
 	}
@@ -253,7 +253,7 @@ func TestTakeoverInADirectoryOfAnother(t *testing.T) {
 	s := keepertest.New(t)
 	first := mustHold(t, s, testSlots, c, other)
 	first.man(1, "http", "other")
-	first.steer(Share{1, 1})
+	first.steer(Share{Slot: 1, Weight: 1})
 	if err := errors.Join(first.Leave(), os.Chown(dir, stranger, stranger)); err != nil {
 		t.Fatal(err)
 	}
@@ -267,7 +267,7 @@ func TestTakeoverInADirectoryOfAnother(t *testing.T) {
 		if got["1"] != 5 || also[beside] != 5 {
 			t.Errorf("%v, and by TCP %v of %s", got, also, beside)
 		}
-		next.steer(Share{0, 1})
+		next.steer(Share{Slot: 0, Weight: 1})
 	}
 	if st := next.Status(); !strings.Contains(st[0].Reason, "left as it is: "+dir+" belongs to uid 54321") {
 		t.Errorf("%+v", st[0])
@@ -285,7 +285,7 @@ func TestTakeoverInADirectoryOfAnother(t *testing.T) {
 		t.Errorf("%+v", st[0])
 	}
 	next.man(testSlots+1, "http")
-	next.steer(Share{testSlots + 1, 1})
+	next.steer(Share{Slot: testSlots + 1, Weight: 1})
 	if got := count(t, "unix", c.Path, 5); got[strconv.Itoa(testSlots+1)] != 5 {
 		t.Error(got)
 	}

@@ -203,7 +203,7 @@ func count(t *testing.T, network, addr string, n int) map[string]int {
 
 func (w *world) steer(shares ...Share) {
 	w.t.Helper()
-	if err := w.Steer(shares); err != nil {
+	if err := w.Steer(shares, 0); err != nil {
 		w.t.Fatal(err)
 	}
 }

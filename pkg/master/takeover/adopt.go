@@ -136,6 +136,17 @@ func (t *Takeover) Shares() []listen.Share {
 	return traffic.Shares(t.left.Machine.Have)
 }
 
+// Sticky is the salt that went with them.
+func (t *Takeover) Sticky() uint32 {
+	if t.left == nil {
+		return 0
+	}
+	if try := t.left.Machine.Try; try != nil && try.Settings.Sticky {
+		return uint32(try.ID) // nothing is made of it where no share is a canary's
+	}
+	return 0
+}
+
 // Follow has the ends of adopted workers told, once the loop runs.
 func (t *Takeover) Follow() {
 	if t.found == nil {

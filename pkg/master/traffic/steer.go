@@ -39,7 +39,7 @@ type Options struct {
 
 // Sockets is [listen.Set].
 type Sockets interface {
-	Steer(shares []listen.Share) error
+	Steer(shares []listen.Share, sticky uint32) error
 	Quarantine(slot int)
 	Shared() []string
 	Places(slot int, names []string) ([]listen.Place, error)
@@ -92,7 +92,7 @@ func (t *Router) Steer(c rollout.Steer) {
 			t.Workers.PauseOthers(func(s rollout.Slot) bool { return contains(c.Shares, s) })
 		}
 	}
-	if err := t.Sockets.Steer(shares); err != nil {
+	if err := t.Sockets.Steer(shares, c.Sticky); err != nil {
 		t.Log.Error("steering", zap.Error(err))
 		t.Master.Step(rollout.SteerFailed{Seq: c.Seq, Reason: err.Error()})
 		return
@@ -113,7 +113,7 @@ func (t *Router) Steer(c rollout.Steer) {
 func Shares(all []rollout.Share) []listen.Share {
 	shares := make([]listen.Share, len(all))
 	for i, s := range all {
-		shares[i] = listen.Share{Slot: int(s.Slot), Weight: s.Weight}
+		shares[i] = listen.Share{Slot: int(s.Slot), Weight: s.Weight, Canary: s.Canary}
 	}
 	return shares
 }

@@ -29,6 +29,7 @@ type Holder struct {
 type Share struct {
 	Slot   int
 	Weight uint32
+	Canary bool
 }
 
 // Request is about one listener whose own socket nobody holds beside the workers.
@@ -38,6 +39,7 @@ type Request struct {
 	Held     map[string]int // what is held all the same, by its part of the name; Take's from now on
 	Holders  []Holder
 	Shares   []Share                  // what was steered to
+	Sticky   uint32                   // with that salt; zero: none
 	Hidden   func(part string) string // of a Unix listener: where a part's socket is bound
 	// Attach and Handshakes are steer's and sockdiag's, or a test's.
 	Attach     func(fd int, program []bpf.Instruction) error

@@ -102,16 +102,17 @@ func (f *finder) order() (order []int, err error) {
 // collect has all new connections wait in the last socket of the array, and
 // those from a reserved source go to the index that they name.
 func (f *finder) collect(n int) error {
-	return f.steer(n, []steer.Target{{Index: uint32(n), Weight: 1}})
+	return f.steer(n, []steer.Target{{Index: uint32(n), Weight: 1}}, 0)
 }
 
-func (f *finder) steer(n int, to []steer.Target) error {
+func (f *finder) steer(n int, to []steer.Target, sticky uint32) error {
 	index := make([]uint32, n+1)
 	for i := range index {
 		index[i] = uint32(i)
 	}
 	v6 := f.at.Addr().Is6()
-	return f.Attach(f.Sockets[steer.Own], steer.Program(index, to, f.dual || !v6, v6))
+	g := steer.Group{Index: index, IPv4: f.dual || !v6, IPv6: v6}
+	return f.Attach(f.Sockets[steer.Own], g.Program(to, sticky))
 }
 
 // giveBack steers to those that were steered to, as far as they are in the order;
@@ -121,13 +122,13 @@ func (f *finder) giveBack(order []int) error {
 	var to []steer.Target
 	for _, s := range f.Shares {
 		if at := slices.Index(order, s.Slot); at >= 0 {
-			to = append(to, steer.Target{Index: uint32(at), Weight: s.Weight})
+			to = append(to, steer.Target{Index: uint32(at), Weight: s.Weight, Canary: s.Canary})
 		}
 	}
 	if len(to) == 0 {
 		return nil
 	}
-	return f.steer(n, to)
+	return f.steer(n, to, f.Sticky)
 }
 
 // segmentAt is the size that the socket at an index tells a client. It is asked for
