@@ -47,6 +47,7 @@ type world struct {
 	behave       map[string]behaviour // by program
 	workers      map[uint64]*fakeWorker
 	steered      []listen.Share // now
+	sticky       uint32         // the salt that came with them
 	steerings    [][]listen.Share
 	lastAssigned int // by the loop, just before Activate
 	saved        []rollout.State
@@ -60,6 +61,7 @@ type world struct {
 	pids         int
 	clients      conns.Open // of every foreign worker
 	pool         atomic.Int32
+	whole        string // why the sockets cannot split new connections
 }
 
 // behaviour is how workers of one program are.
@@ -317,12 +319,21 @@ func (w *world) Quarantine(slot int) {
 	time.AfterFunc(10*time.Millisecond, func() { w.quiet(slot) })
 }
 
-func (w *world) Steer(shares []listen.Share, _ uint32) error {
+func (w *world) Steer(shares []listen.Share, sticky uint32) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.steered = shares
+	w.steered, w.sticky = shares, sticky
 	w.steerings = append(w.steerings, shares)
 	return nil
+}
+
+func (w *world) CanSplit(ls []config.Listener) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.whole == "" || len(ls) == 0 {
+		return nil
+	}
+	return &listen.Error{Listener: ls[0].Name, Address: ls[0].Address, Err: errors.New(w.whole)}
 }
 
 func (w *world) Shared() []string            { return nil }

@@ -44,7 +44,7 @@ var explained = []struct {
 	{regexp.MustCompile(`^pkg/master/journal/writer\.go$|^pkg/master/logs/(adopt|collector|follow|line|mend)\.go$`), []string{"fmt.Errorf", "fmt.Sprintf", "Unfit", ""}},
 	{regexp.MustCompile(`^pkg/master/proc/(filter|shim|start|why)_linux\.go$|^pkg/master/proc/user\.go$|^pkg/master/bindsub/match\.go$`), []string{"refuse", "fmt.Errorf", "fmt.Sprintf", ""}},
 	{regexp.MustCompile(`^pkg/master/session/(entry|greet|session|wire)\.go$`), []string{"refuse", "cut", "fmt.Sprintf", ""}},
-	{regexp.MustCompile(`^pkg/master/state/(dirs|lock|state)\.go$|^pkg/master/trust/trust\.go$|^pkg/master/listen/(opener|path|tcp|unix)_linux\.go$|^pkg/master/contain/scope_linux\.go$`),
+	{regexp.MustCompile(`^pkg/master/state/(dirs|lock|state)\.go$|^pkg/master/trust/trust\.go$|^pkg/master/listen/(opener|path|split|tcp|unix)_linux\.go$|^pkg/master/contain/scope_linux\.go$`),
 		[]string{"refused", "fmt.Errorf", "fmt.Sprintf", "errors.New", ""}},
 	{regexp.MustCompile(`^pkg/master/(probe|hook)/`), []string{"fmt.Errorf", "errors.New", "explain"}},
 	{regexp.MustCompile(`^pkg/master/draft/(here|program|trial)\.go$`), []string{"fmt.Errorf", "errors.New", "fmt.Sprintf"}},

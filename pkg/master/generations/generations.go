@@ -71,6 +71,7 @@ type Sockets interface {
 	Grow(slots int) error
 	Add(ls []config.Listener) error
 	Settle(ls []config.Listener) error
+	CanSplit(ls []config.Listener) error
 	Retain(ls []config.Listener)
 }
 

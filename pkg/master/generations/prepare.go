@@ -64,6 +64,7 @@ type preparation struct {
 	label   string
 	reload  bool           // a person, a signal or the file watch has asked
 	leaders map[uint64]int // of the groups of the workers that have the traffic
+	canary  canary
 	trace   string
 }
 
@@ -102,6 +103,7 @@ func (s *Set) Prepare(c rollout.Prepare) {
 			r.leaders[uint64(w.ID)] = w.Leads()
 		}
 	}
+	r.canary = s.canary(r)
 	s.Loop.Go(func() {
 		ready, err := s.prepare(ctx, r)
 		s.Loop.Post(func() {
@@ -145,6 +147,9 @@ func (s *Set) prepare(ctx context.Context, r preparation) (ready prepared, err e
 		}
 	}
 	if err := startable(cfg, v); err != nil {
+		return ready, err
+	}
+	if err := s.splittable(r.canary, v); err != nil {
 		return ready, err
 	}
 	if err := s.Sockets.Add(cfg.Listeners); err != nil {
