@@ -108,7 +108,7 @@ func (w *world) succeed(left Snapshot) {
 			w.bury(p.id)
 		default:
 			found.Alive[p.id] = int(p.id)
-			p.gives = nil
+			p.gives, p.split = nil, nil
 			if w.set.Beats && (phase == PhaseParked || phase == PhaseDraining) {
 				p.gives = []Worker{0} // to somebody: it is told again
 			}
@@ -137,7 +137,9 @@ func (w *world) retell() {
 		}
 		switch x.phase {
 		case PhaseActive:
-			p.giver, p.gives = false, nil
+			if p.giver = false; p.split == nil {
+				p.gives = nil
+			}
 		case PhaseParked, PhaseDraining:
 			p.giver = true
 		case PhaseStarting:

@@ -12,8 +12,11 @@ func (w *world) give(c Give) {
 	if p.gone {
 		w.fail("worker %d is gone and is told to give", p.id)
 	}
-	if slices.Equal(p.gives, c.To) {
+	if slices.Equal(p.gives, c.To) && sameSplit(p.split, c.Split) {
 		w.fail("worker %d is told to give to %v, and does", p.id, c.To)
+	}
+	if c.Split != nil && p.giver {
+		w.fail("worker %d is parked or drains, and is told to give no more than %+v", p.id, c.Split)
 	}
 	homes := w.homes(true)
 	for i, id := range c.To {
@@ -26,13 +29,13 @@ func (w *world) give(c Give) {
 			w.fail("worker %d is told to give to worker %d, which does not have the traffic; %v have", p.id, id, homes)
 		}
 	}
-	p.gives = c.To
+	p.gives, p.split = c.To, c.Split
 }
 
 // mustGive: it is told to park or to drain, and was told before where to go.
 func (w *world) mustGive(p *proc) {
 	p.giver = true
-	if homes := w.homes(false); w.set.Beats && len(p.gives) == 0 && len(homes) > 0 {
+	if homes := w.homes(false); w.set.Beats && (len(p.gives) == 0 || p.split != nil) && len(homes) > 0 {
 		w.fail("worker %d is told to park or to drain, and not before that to give to %v", p.id, homes)
 	}
 }
@@ -47,7 +50,7 @@ func (w *world) inspectGiving() {
 	for _, p := range w.live {
 		if p.giver {
 			w.checkGiver(p, homes)
-		} else if len(p.gives) > 0 && !p.leaving {
+		} else if len(p.gives) > 0 && p.split == nil && !p.leaving {
 			w.fail("worker %d is neither parked nor drains, and gives to %v", p.id, p.gives)
 		}
 	}
@@ -74,8 +77,14 @@ func (w *world) homes(within bool) (homes []Worker) {
 	if !w.set.Handover || !within && w.stopping && w.m.Status().Drains.IsZero() {
 		return nil
 	}
-	newest := Generation(0)
+	newest, canary := Generation(0), Generation(0)
+	if !within && w.m.try != nil && w.m.try.splits() && w.m.active.alive() { // who has but its share
+		canary = w.m.try.gen.id
+	}
 	for _, p := range w.live {
+		if canary != 0 && p.gen == canary {
+			continue
+		}
 		x := w.m.workers[p.id]
 		if p.gone || !p.accepts || p.leaving || p.giver || !inShares(w.known, p.slot) || !within && (x == nil || x.silent || x.leaving) {
 			continue

@@ -35,7 +35,7 @@ func (w *world) obey(c Command) {
 		}
 	case Activate:
 		p := w.procs[c.Worker]
-		p.giver, p.gives, p.closes = false, nil, false
+		p.giver, p.gives, p.split, p.closes = false, nil, nil, false
 		delete(w.relieved, p.slot)
 		p.given = true
 		if w.chance(w.kind.hang) {
@@ -83,6 +83,7 @@ func (w *world) obey(c Command) {
 			w.fail("request %d is answered twice, or was never asked", c.Req)
 		}
 		delete(w.requests, c.Req)
+		w.hasAsked(what, c)
 		w.mustBeVain(c)
 		if c.Reason == "" || c.Code == 0 || !strings.HasSuffix(c.Reason, ".") {
 			w.fail("the answer to %s is no sentence: %+v", what, c)
@@ -297,6 +298,7 @@ func (w *world) steer(c Steer) {
 			w.fail("slot %d gets weight %d and nobody there has passed the checks", s.Slot, s.Weight)
 		}
 	}
+	w.mustStep(c)
 	w.asks = append(w.asks, ask{seq: c.Seq, shares: c.Shares})
 	if w.chance(w.kind.steerFails) {
 		if w.r.IntN(2) == 0 {

@@ -430,7 +430,7 @@ func (m *Machine) moveTraffic(a *attempt) {
 		a.waited = m.waited
 	}
 	a.steerSeq = m.steering.seq
-	if m.steering.seq == before {
+	if m.steering.seq == before && m.steering.due.IsZero() {
 		a.steered = true // nothing had to change
 		a.gen.touched = true
 	}

@@ -107,6 +107,7 @@ func (w *world) settle() {
 
 // goodFaith: hung processes go on, sick ones recover.
 func (w *world) goodFaith() {
+	w.goOnWithSteps()
 	for _, p := range w.procs {
 		p.hung, p.sick, p.mute = false, false, false
 		if p.alive && p.leaving {
@@ -190,8 +191,12 @@ func (w *world) request() Event {
 			ev.Version, ev.To = v.ID, &v
 		}
 		return ev
-	case n < 70:
-		return PromoteAsked{Req: w.newRequest("promote"), By: by}
+	case n < 67:
+		return PromoteAsked{Req: w.newRequest("promote"), By: by, All: w.r.IntN(4) == 0}
+	case n < 69:
+		return PauseAsked{Req: w.newRequest("pause"), By: by}
+	case n < 71:
+		return ResumeAsked{Req: w.newRequest("resume"), By: by}
 	case n < 78:
 		return AbortAsked{Req: w.newRequest("abort"), By: by}
 	case n < 81:

@@ -1,6 +1,9 @@
 package rollout
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // steering is what new connections were told and what is known of it.
 type steering struct {
@@ -191,7 +194,7 @@ func (m *Machine) steer(shares []Share) {
 		}
 	}
 	c := Steer{Seq: s.seq, Shares: append([]Share(nil), shares...)}
-	if a := m.try; a != nil && a.splits() && a.settings.Sticky {
+	if a := m.try; a != nil && a.settings.Sticky && slices.ContainsFunc(shares, func(x Share) bool { return x.Canary }) {
 		c.Sticky = uint32(a.id)
 	}
 	m.emit(c)

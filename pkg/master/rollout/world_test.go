@@ -49,6 +49,7 @@ type world struct {
 	exited   bool
 	served   bool
 
+	walks    map[Generation]*walk
 	readied  map[Rollout]bool    // prepared
 	queued   map[Slot]Generation // clients wait there for the generation, of which nobody lives yet
 	slots    int
@@ -96,6 +97,7 @@ type proc struct {
 	cut     Cut           // what it took with it
 	giver   bool          // was told to park, or to drain and no more than that
 	gives   []Worker      // told
+	split   *Split        // told: no more than this share
 	refuses bool          // its checks, for as long as it is sick
 	vain    time.Time     // told since then that it will never be fit; zero: it is not
 }
@@ -156,6 +158,9 @@ func (w *world) settings() {
 		s.SaysReady = w.r.IntN(2) == 0
 		s.Watchdog = pick(0, 0, 3*time.Second)
 	}
+	if w.r.IntN(3) == 0 {
+		s.Steps, s.Sticky, s.SkipBaked = w.someSteps(), w.r.IntN(2) == 0, w.r.IntN(2) == 0
+	}
 	w.set = s.whole()
 }
 
@@ -171,7 +176,7 @@ func (w *world) reboot() {
 	w.heard, w.known = 0, nil
 	w.forward, w.made, w.own = map[Rollout]bool{}, map[Generation]Rollout{}, map[Rollout]ownSettings{}
 	w.bakes, w.unwell = map[Generation]time.Time{}, map[Generation]bool{}
-	w.readied, w.queued = map[Rollout]bool{}, map[Slot]Generation{}
+	w.readied, w.queued, w.walks = map[Rollout]bool{}, map[Slot]Generation{}, map[Generation]*walk{}
 	w.stopping, w.exited, w.served = false, false, false
 	w.slack = 0
 	w.step(Booted{Settings: w.set, State: w.disk})
@@ -386,6 +391,7 @@ func (w *world) step(ev Event) {
 	w.steps++
 	must, was := w.musts(ev), w.phases()
 	leads := w.leads(ev)
+	w.asksForStep(ev)
 	w.learn(ev)
 	out := w.m.Step(w.now, ev)
 	w.remember(moment{w.now, ev, out})
@@ -417,6 +423,9 @@ func (w *world) step(ev Event) {
 	}
 	if _, beat := ev.(Beat); !beat { // who is heard of again is taken up with the next fact
 		w.inspectGiving()
+		if !w.exited && !w.stopping {
+			w.inspectSplit()
+		}
 	}
 	w.inspect()
 }
@@ -566,7 +575,9 @@ func (w *world) bury(id Worker) {
 func (w *world) answered(seq uint64) {
 	for _, a := range w.asks {
 		if a.seq == seq && seq > w.heard {
+			before := w.known
 			w.heard, w.known = seq, a.shares
+			w.stepHeard(before)
 		}
 	}
 	for len(w.asks) > 0 && w.asks[0].seq <= seq {
