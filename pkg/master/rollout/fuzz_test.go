@@ -18,6 +18,10 @@ func FuzzMachine(f *testing.F) {
 		if len(data) > 0 {
 			set.SlotPerWorker, set.SurgeOne, set.Warmup, set.Handover = data[0]&1 != 0, data[0]&2 != 0, data[0]&4 != 0, data[0]&8 == 0
 			set.Processes = 1 + int(data[0]>>6)
+			if data[0]&16 != 0 {
+				set.Steps = []Step{{Weight: 100, Hold: time.Second}, {Weight: 2500}, {Weight: 5000, Hold: time.Minute}}
+				set.Sticky, set.SkipBaked = data[0]&32 != 0, data[0]&64 != 0
+			}
 		}
 		m := New(Options{Slots: 8, Rand: rand.New(rand.NewPCG(1, 1))})
 		now, next := epoch, Request(0)
@@ -45,14 +49,14 @@ func FuzzMachine(f *testing.F) {
 		for i := 1; i+1 < len(data); i += 2 {
 			op, arg := data[i], data[i+1]
 			w := Worker(arg % 16)
-			switch op % 24 {
+			switch op % 26 {
 			case 0:
 				step(ReloadAsked{Req: ask(), Origin: Origin(1 + arg%4), Settings: set, Until: Until(arg >> 7), Replace: arg&8 != 0,
 					Confirm: time.Duration(arg>>5) * time.Second})
 			case 1:
 				step(RollbackAsked{Req: ask(), Origin: Person})
 			case 2:
-				step(PromoteAsked{Req: ask()})
+				step(PromoteAsked{Req: ask(), All: arg&1 != 0})
 			case 3:
 				step(AbortAsked{Req: ask()})
 			case 4:
@@ -88,6 +92,10 @@ func FuzzMachine(f *testing.F) {
 			case 17:
 				now = now.Add(time.Duration(arg) * time.Minute)
 				step(Ticked{})
+			case 18:
+				step(PauseAsked{Req: ask()})
+			case 19:
+				step(ResumeAsked{Req: ask()})
 			default: // answer one of the newest commands properly
 				if n := len(last); n > 0 {
 					for _, ev := range properly(last[n-1-int(arg)%n]) {

@@ -18,6 +18,17 @@ func bakingSnapshot(t *testing.T) Snapshot {
 	return snap
 }
 
+// canarySnapshot is of a machine in the second step of a canary.
+func canarySnapshot(t *testing.T) Snapshot {
+	s := newStory(t)
+	s.play([]byte("settings steps=1%:10s,10%:1m\ngiven start v1\ngiven play 6m\n1s reload v2\nplay 30s\n"))
+	snap := s.m.Snapshot()
+	if snap.Try == nil || snap.Try.Stage != StageCanary || snap.Try.Step != 2 {
+		t.Fatalf("no second step: %+v", snap.Try)
+	}
+	return snap
+}
+
 // TestSnapshotSurvivesJSON: in the simulation too, a snapshot read back is the same.
 func TestSnapshotSurvivesJSON(t *testing.T) {
 	s := bakingSnapshot(t)
@@ -64,14 +75,39 @@ func TestSnapshotDamaged(t *testing.T) {
 			}
 		})
 	}
-	if err := CheckSnapshot(bakingSnapshot(t)); err != nil {
-		t.Error(err)
+	for name, damage := range map[string]func(*SnapAttempt){
+		"a step that is none":       func(a *SnapAttempt) { a.Step = 4 },
+		"a step below zero":         func(a *SnapAttempt) { a.Step = -1 },
+		"a canary before its steps": func(a *SnapAttempt) { a.Step = 0 },
+		"a canary after them":       func(a *SnapAttempt) { a.Step = 3 },
+		"a canary without steps":    func(a *SnapAttempt) { a.Settings.Steps = nil },
+		"a share of nothing":        func(a *SnapAttempt) { a.Settings.Steps[0].Weight = 0 },
+		"a share of all":            func(a *SnapAttempt) { a.Settings.Steps[0].Weight = Whole },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := canarySnapshot(t)
+			for i := range s.Generations {
+				if a := &s.Generations[i].Made; a.ID == s.Try.ID {
+					damage(a)
+				}
+			}
+			if err := CheckSnapshot(s); err == nil {
+				t.Error("it is not refused")
+			}
+		})
+	}
+	for _, s := range []Snapshot{bakingSnapshot(t), canarySnapshot(t)} {
+		if err := CheckSnapshot(s); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
 // FuzzSnapshot: what is not refused can be gone on from without a panic.
 func FuzzSnapshot(f *testing.F) {
 	text, _ := json.Marshal(bakingSnapshot(&testing.T{}))
+	f.Add(text)
+	text, _ = json.Marshal(canarySnapshot(&testing.T{}))
 	f.Add(text)
 	f.Fuzz(func(t *testing.T, text []byte) {
 		var s Snapshot
