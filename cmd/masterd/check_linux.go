@@ -42,6 +42,9 @@ func (a *app) tryListeners(ctx context.Context, cfg *config.Config, f *findings)
 			how += ": " + l.Reason
 		}
 		f.note("listener %s on %s is free, steering %s", l.Name, l.Address, clean(how))
+		if l.Steering == "shared" && len(cfg.Rollout.Canary.Steps) > 0 {
+			f.bad("rollout.canary.steps: new connections on listener %s cannot be split here; take the steps out", l.Name)
+		}
 	}
 }
 

@@ -98,7 +98,7 @@ func TestRefusals(t *testing.T) {
 func TestNoMaster(t *testing.T) {
 	c := newCLI(t)
 	verbs := [][]string{
-		{"reload"}, {"rollback"}, {"promote"}, {"abort"}, {"hold", "why"}, {"unhold"}, {"scale", "2"}, {"upgrade"}, {"stop"},
+		{"reload"}, {"rollback"}, {"promote"}, {"pause"}, {"resume"}, {"abort"}, {"hold", "why"}, {"unhold"}, {"scale", "2"}, {"upgrade"}, {"stop"},
 		{"status"}, {"history"}, {"events"}, {"logs"}, {"versions"}, {"versions", "list"}, {"versions", "pin", "1"}, {"versions", "diff", "1", "2"},
 	}
 	for _, v := range verbs {
@@ -250,7 +250,13 @@ func TestRequestsAsTyped(t *testing.T) {
 			"reload", api.ReloadRequest{Label: "v2", Binary: filepath.Join(here, "bin/shop"), Until: "baked", Detach: true, Confirm: api.Duration(10 * time.Minute), Replace: true, Reason: "new basket"}},
 		{[]string{"rollback"}, "rollback", api.RollbackRequest{}},
 		{[]string{"rollback", "v1", "--reason", "slow"}, "rollback", api.RollbackRequest{Version: "v1", Reason: "slow"}},
-		{[]string{"promote"}, "promote", api.ReasonRequest{}},
+		{[]string{"reload", "--canary", "5%:30s,25%"}, "reload", api.ReloadRequest{Until: "serving", Canary: "5%:30s,25%"}},
+		{[]string{"reload", "--skip-canary"}, "reload", api.ReloadRequest{Until: "serving", SkipCanary: true}},
+		{[]string{"promote"}, "promote", api.PromoteRequest{}},
+		{[]string{"promote", "--all", "--reason", "looks fine"}, "promote", api.PromoteRequest{All: true, Reason: "looks fine"}},
+		{[]string{"pause"}, "pause", api.ReasonRequest{}},
+		{[]string{"pause", "too", "slow"}, "pause", api.ReasonRequest{Reason: "too slow"}},
+		{[]string{"resume", "it was the database"}, "resume", api.ReasonRequest{Reason: "it was the database"}},
 		{[]string{"abort", "--reason", "wrong one"}, "abort", api.ReasonRequest{Reason: "wrong one"}},
 		{[]string{"hold", "exam", "week"}, "hold", api.ReasonRequest{Reason: "exam week"}},
 		{[]string{"unhold"}, "unhold", api.ReasonRequest{}},
@@ -271,6 +277,16 @@ func TestRequestsAsTyped(t *testing.T) {
 		if code != 0 || len(calls) != 1 || calls[0].What != r.what || !reflect.DeepEqual(calls[0].Request, r.want) {
 			t.Errorf("masterd %s: exit %d, the master was asked %+v, want %+v\n%s", strings.Join(r.args, " "), code, calls, r.want, errs)
 		}
+	}
+}
+
+// What is wrong in what was typed is told before a master is asked.
+func TestCanaryAsTyped(t *testing.T) {
+	c := newCLI(t)
+	c.want(2, "", "masterd: --canary has no steps; write some, or --skip-canary to go without\n", "reload", "--canary", "")
+	code, _, errs := c.run("reload", "--canary", "5%", "--skip-canary")
+	if code != 2 || !strings.Contains(errs, "canary skip-canary") {
+		t.Errorf("both: exit %d: %s", code, errs)
 	}
 }
 

@@ -77,34 +77,6 @@ func (p *page) section(title, rest string) {
 	p.add(paint(p.colour, bold, title) + cut("  "+rest, p.width-columns(title)))
 }
 
-// rollout is the running one, with its stage and what it has left.
-func (p *page) rollout() {
-	r := p.st.Rollout
-	if r == nil {
-		return
-	}
-	p.section(fmt.Sprintf("ROLLOUT %d", r.ID), clean(r.What)+" by "+clean(r.By))
-	p.field("to", plain, fmt.Sprintf("%s, generation %d", p.name(r.Version), r.Generation))
-	p.field("stage", bold, r.Stage+p.lasting(r.Since, r.Deadline))
-	p.field("why", plain, r.Why)
-}
-
-// lasting is how long something has been so, and how much longer it may be.
-func (p *page) lasting(since, deadline time.Time) string {
-	s := ""
-	if !since.IsZero() {
-		s = ", for " + span(p.st.Now.Sub(since))
-	}
-	switch left := deadline.Sub(p.st.Now); {
-	case deadline.IsZero():
-	case left > 0:
-		s += ", at most " + span(left) + " more"
-	default:
-		s += ", overdue by " + span(-left)
-	}
-	return s
-}
-
 func (p *page) listeners() {
 	if len(p.st.Listeners) == 0 {
 		return
@@ -175,9 +147,10 @@ func (p *page) generations() {
 }
 
 func (p *page) generation(rows []row, g api.Generation) []row {
-	rest := "  " + clean(g.Phase)
-	if g.Weight > 0 || g.Phase == "active" {
-		rest += fmt.Sprintf(", %d%% of new connections", g.Weight)
+	phase := p.phase(g)
+	rest := "  " + clean(phase)
+	if share := share(g); share > 0 || phase == "active" || phase == stageCanary {
+		rest += ", " + percent(share) + " of new connections"
 	}
 	rest += p.lasting(g.Since, g.Deadline)
 	if g.Baked {
@@ -190,7 +163,7 @@ func (p *page) generation(rows []row, g api.Generation) []row {
 	if open != "" && columns(", "+open) <= room-columns(label) {
 		rest, open = rest+", "+open, ""
 	}
-	rows = append(rows, row{note: head + paint(p.colour, bold, label) + paint(p.colour, phaseStyle(g.Phase), cut(rest, p.width-columns(head)-columns(label)))})
+	rows = append(rows, row{note: head + paint(p.colour, bold, label) + paint(p.colour, phaseStyle(phase), cut(rest, p.width-columns(head)-columns(label)))})
 	return p.notes(rows, phaseStyle(g.Phase), open)
 }
 
@@ -260,7 +233,11 @@ func (p *page) worker(rows []row, g api.Generation, w api.Worker) []row {
 		for i, id := range w.GivesTo {
 			to[i] = strconv.FormatUint(id, 10)
 		}
-		rows = p.notes(rows, dim, "its idle connections move to "+strings.Join(to, ", "))
+		what := "its idle connections move to "
+		if w.Phase == "active" {
+			what = "a part of its idle connections moves to "
+		}
+		rows = p.notes(rows, dim, what+strings.Join(to, ", "))
 	}
 	if w.Clients != nil {
 		rows = p.notes(rows, dim, clientsText(*w.Clients))

@@ -70,7 +70,11 @@ func (p *progress) stage(s api.Stage) {
 		about = append(about, clean(s.Detail))
 	}
 	if left := s.Deadline.Sub(s.At); !s.Deadline.IsZero() && left > 0 {
-		about = append(about, "at most "+span(left))
+		lasts := "at most "
+		if s.Stage == stageCanary {
+			lasts = "for "
+		}
+		about = append(about, lasts+span(left))
 	}
 	p.last = clean(s.Stage)
 	line := fmt.Sprintf("%7s  %s  %s", seconds(s.At.Sub(p.began)), pad(p.last, stageColumns), strings.Join(about, ", "))
@@ -168,5 +172,9 @@ func (p *progress) lost(err error) error {
 	if errors.As(f.Err, &patience) {
 		why = patience.Error()
 	}
-	return exitf(exitUnknown, "%s%s; %s goes on in the master\n\"masterd status\" shows how it goes, \"masterd history\" how it ended, \"masterd abort\" ends it.", why, stage, p.what)
+	onward := ""
+	if p.last == stageCanary {
+		onward = "\n\"masterd promote\" takes the next step of its canary."
+	}
+	return exitf(exitUnknown, "%s%s; %s goes on in the master\n\"masterd status\" shows how it goes, \"masterd history\" how it ended, \"masterd abort\" ends it.%s", why, stage, p.what, onward)
 }

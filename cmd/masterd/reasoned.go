@@ -24,12 +24,6 @@ func (a *app) reasoned(name, short, long string, request func(*api.Client, conte
 	return a.talking(cmd)
 }
 
-func (a *app) promoteCommand() *cobra.Command {
-	return a.reasoned("promote", "End the bake or the confirmation now, as passed",
-		`End the bake of the active version now, as passed, or give the confirmation that
-"masterd reload --confirm" waits for.`, (*api.Client).Promote)
-}
-
 func (a *app) abortCommand() *cobra.Command {
 	return a.reasoned("abort", "End the running rollout",
 		`End the running rollout: a candidate is killed, and traffic that was moved goes

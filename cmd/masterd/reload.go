@@ -20,10 +20,12 @@ func (a *app) reloadCommand() *cobra.Command {
 		Long: `Read the configuration and roll over to the program that it names, also if
 neither has changed. The new version is started beside the old one, checked, and
 only then given traffic; whatever goes wrong before that leaves the old one
-untouched.
+untouched. With steps of a canary it then gets a part of the new connections
+first (rollout.canary.steps; --canary and --skip-canary for this time only).
 
 It shows the stages and waits until the new version serves; --until baked waits
-until it has proved itself. Going away changes nothing: the rollout goes on.`,
+until it has proved itself. A step without a time waits for "masterd promote",
+and so does this. Going away changes nothing: the rollout goes on.`,
 		Args: arguments(0, 0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if r.Until != "serving" && r.Until != "baked" {
@@ -31,6 +33,9 @@ until it has proved itself. Going away changes nothing: the rollout goes on.`,
 			}
 			if timeout < 0 || confirm < 0 {
 				return exitf(exitUsage, "--timeout and --confirm cannot be negative")
+			}
+			if cmd.Flags().Changed("canary") && r.Canary == "" {
+				return exitf(exitUsage, "--canary has no steps; write some, or --skip-canary to go without")
 			}
 			if r.Binary != "" {
 				abs, err := filepath.Abs(r.Binary)
@@ -53,6 +58,9 @@ until it has proved itself. Going away changes nothing: the rollout goes on.`,
 	f.DurationVar(&timeout, "timeout", 0, "wait at most this `TIME`; the rollout itself goes on (default: no limit)")
 	f.DurationVar(&confirm, "confirm", 0, "roll back unless \"masterd promote\" comes within this `TIME`")
 	f.BoolVar(&r.Replace, "replace", false, "take the place of a rollout that has already moved traffic")
+	f.StringVar(&r.Canary, "canary", "", "go by these `STEPS` and not those configured, as in 5%:1m,25%: 5% of new connections for 1m, then 25% until \"masterd promote\"")
+	f.BoolVar(&r.SkipCanary, "skip-canary", false, "go without steps, in an emergency: all new connections at once")
+	cmd.MarkFlagsMutuallyExclusive("canary", "skip-canary")
 	reasonFlag(cmd, &r.Reason)
 	cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions([]string{"serving", "baked"}, cobra.ShellCompDirectiveNoFileComp))
 	return a.talking(cmd)

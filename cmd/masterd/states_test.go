@@ -21,6 +21,29 @@ func rollingTo(st *api.Status, what, stage string, phase string) *api.Generation
 	return &st.Generations[len(st.Generations)-1]
 }
 
+// canarying is at the second step of three.
+func canarying(st *api.Status, paused string) {
+	g := rollingTo(st, "reload", "canary", "starting")
+	g.Deadline, g.Since = time.Time{}, ago(40*time.Second)
+	g.Workers = []api.Worker{worker(17, "active", 40*time.Second, 15)}
+	g.Weight, g.Share = 12, 12.5
+	old := &st.Generations[0]
+	old.Weight, old.Share = 87, 87.5
+	for i := range old.Workers {
+		old.Workers[i].GivesTo = []uint64{17}
+	}
+	st.Rollout.Since, st.Rollout.Deadline = ago(12*time.Second), in(48*time.Second)
+	st.Rollout.Steps = []api.Step{{Weight: 1, Hold: api.Duration(30 * time.Second)}, {Weight: 12.5, Hold: api.Duration(time.Minute)}, {Weight: 50}}
+	st.Rollout.Step, st.Rollout.Paused = 2, paused
+	st.RollbackTarget.Unmoved = false
+	st.Next = []api.Next{{Args: []string{"promote"}, Why: "gives v1.3.0 50% of new connections, step 3 of 3"}, canaryAbort(),
+		{Args: []string{"pause"}, Why: "stops the clock of its steps"}}
+}
+
+func canaryAbort() api.Next {
+	return api.Next{Args: []string{"abort"}, Why: "gives up the reload, all new connections go back"}
+}
+
 func moreStatuses() map[string]api.Status {
 	of := func(change func(*api.Status)) api.Status {
 		st := servingStatus()
@@ -45,6 +68,24 @@ func moreStatuses() map[string]api.Status {
 			g.Weight, st.Generations[0].Weight = 50, 50
 			g.Workers[0].Healthy = true
 			st.Generations[0].Workers = st.Generations[0].Workers[:1]
+		}),
+		"canary": of(func(st *api.Status) { canarying(st, "") }),
+		"canary-waits": of(func(st *api.Status) {
+			canarying(st, "")
+			st.Rollout.Step, st.Rollout.Deadline = 3, time.Time{}
+			st.Generations[0].Weight, st.Generations[0].Share = 50, 50
+			st.Generations[1].Weight, st.Generations[1].Share = 50, 50
+			st.Next = []api.Next{{Args: []string{"promote"}, Why: "gives v1.3.0 all new connections"}, canaryAbort()}
+		}),
+		"canary-paused": of(func(st *api.Status) {
+			canarying(st, "bob (uid 1001) (the queue of the warehouse grows, and nobody knows yet whether it is this version or the sale)")
+			st.Rollout.Deadline = time.Time{}
+			st.Next = append([]api.Next{{Args: []string{"resume"}, Why: "lets the clock of its steps run again"}}, st.Next[:2]...)
+		}),
+		"canary-overdue": of(func(st *api.Status) {
+			canarying(st, "")
+			st.Rollout.Deadline = ago(time.Second)
+			degraded(st, "Worker 12 fails its checks: GET /healthz was answered 503 Service Unavailable.")
 		}),
 		"rolling-back": of(func(st *api.Status) { rollingTo(st, "rollback", "start", "starting") }),
 		"crash-loop": of(func(st *api.Status) {

@@ -133,7 +133,8 @@ type Generation struct {
 	Phase    string    `json:"phase"`
 	Since    time.Time `json:"since"`
 	Deadline time.Time `json:"deadline,omitzero"`
-	Weight   int       `json:"weight"` // percent of new connections
+	Weight   int       `json:"weight"`          // percent of new connections, whole
+	Share    float64   `json:"share,omitempty"` // the same, exact to 0.01
 	Baked    bool      `json:"baked"`
 	Workers  []Worker  `json:"workers"`
 }
@@ -160,7 +161,7 @@ type Worker struct {
 	Says      string    `json:"says,omitempty"`      // its STATUS, by sd_notify
 	Restarts  int       `json:"restarts"`
 	Dropped   uint64    `json:"dropped_lines,omitempty"` // of its output
-	GivesTo   []uint64  `json:"gives_to,omitempty"`      // workers that its idle connections move to, while it is parked or drains
+	GivesTo   []uint64  `json:"gives_to,omitempty"`      // workers that its idle connections move to, while it is parked or drains; a part of them, while it is active
 	Cut       *Cut      `json:"cut,omitempty"`           // what it has cut so far, at the end of its drain
 	Clients   *Clients  `json:"clients,omitempty"`       // of one without the SDK, while the master looks at them
 }
@@ -210,6 +211,9 @@ type Rollout struct {
 	Stage      string    `json:"stage"`
 	Since      time.Time `json:"since"`
 	Deadline   time.Time `json:"deadline,omitzero"`
+	Steps      []Step    `json:"steps,omitempty"`  // of its canary; none: it goes without
+	Step       int       `json:"step,omitempty"`   // the one in force or just coming, from 1; zero: none yet
+	Paused     string    `json:"paused,omitempty"` // by whom, and why; empty: it is not
 }
 
 // Entry is one line of the history.
@@ -257,6 +261,9 @@ type ReloadRequest struct {
 	Replace bool     `json:"replace,omitempty"`
 	Reason  string   `json:"reason,omitempty"`
 	Detach  bool     `json:"detach,omitempty"` // answer as soon as it was accepted
+
+	Canary     string `json:"canary,omitempty"`      // other steps than configured: "5%:1m,25%", the time of each after a colon
+	SkipCanary bool   `json:"skip_canary,omitempty"` // no steps
 }
 
 // RollbackRequest asks to go back.
@@ -273,7 +280,7 @@ type UpgradeRequest struct {
 	Reason  string `json:"reason,omitempty"`
 }
 
-// ReasonRequest is the body of promote, abort, hold and unhold.
+// ReasonRequest is the body of pause, resume, abort, hold and unhold.
 type ReasonRequest struct {
 	Reason string `json:"reason,omitempty"`
 }

@@ -186,9 +186,19 @@ func (c *Client) Rollback(ctx context.Context, r RollbackRequest, stage func(Sta
 	return c.follow(ctx, "/v1/rollback", r, stage)
 }
 
-// Promote ends a bake or a confirmation now, as passed.
-func (c *Client) Promote(ctx context.Context, r ReasonRequest, stage func(Stage)) (Outcome, error) {
+// Promote ends a step of a canary, or a bake or a confirmation, now, as passed.
+func (c *Client) Promote(ctx context.Context, r PromoteRequest, stage func(Stage)) (Outcome, error) {
 	return c.follow(ctx, "/v1/promote", r, stage)
+}
+
+// Pause stops the clock of a canary's steps until Resume.
+func (c *Client) Pause(ctx context.Context, r ReasonRequest, stage func(Stage)) (Outcome, error) {
+	return c.follow(ctx, "/v1/pause", r, stage)
+}
+
+// Resume has the clock of a canary's steps go on, from the beginning of its step.
+func (c *Client) Resume(ctx context.Context, r ReasonRequest, stage func(Stage)) (Outcome, error) {
+	return c.follow(ctx, "/v1/resume", r, stage)
 }
 
 // Abort ends the running rollout.

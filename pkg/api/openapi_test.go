@@ -37,7 +37,7 @@ func schemas(t *testing.T) map[string]*schema {
 func bodies() []any {
 	return []any{
 		Status{}, Versions{}, Version{}, Diff{}, History{}, LogLine{}, Event{}, Error{},
-		ReloadRequest{}, RollbackRequest{}, ReasonRequest{}, ScaleRequest{}, UpgradeRequest{}, StopRequest{},
+		ReloadRequest{}, RollbackRequest{}, ReasonRequest{}, PromoteRequest{}, ScaleRequest{}, UpgradeRequest{}, StopRequest{},
 	}
 }
 
@@ -135,6 +135,8 @@ func shapeOf(t reflect.Type) string {
 		return "string"
 	case t.Kind() == reflect.Bool:
 		return "boolean"
+	case t.Kind() == reflect.Float64:
+		return "number"
 	}
 	return "integer"
 }

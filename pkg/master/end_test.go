@@ -152,7 +152,7 @@ func TestNothingPostedAtTheEndIsLost(t *testing.T) {
 		var asking sync.WaitGroup
 		for range n {
 			asking.Go(func() {
-				events, err := m.operator.Promote("alice", api.ReasonRequest{})
+				events, err := m.operator.Promote("alice", api.PromoteRequest{})
 				if err == nil && outcome(events) == nil {
 					t.Error("the stream of a caller ends without an outcome")
 				}

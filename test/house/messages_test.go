@@ -32,13 +32,13 @@ var explained = []struct {
 	files *regexp.Regexp
 	calls []string
 }{
-	{regexp.MustCompile(`^pkg/master/rollout/(automation|bake|clock|cut|ending|generation|health|machine|request|restart|resume|rollback|rollout|save|scale|slot|steer|stop|vain|worker)\.go$`), nil},
+	{regexp.MustCompile(`^pkg/master/rollout/(automation|bake|canary|clock|cut|ending|generation|health|machine|request|restart|resume|rollback|rollout|save|scale|slot|steer|stop|vain|worker)\.go$`), nil},
 	{regexp.MustCompile(`^pkg/master/(check/check|config/try|config/try_linux|config/parse|config/unexpanded)\.go$`), nil},
 	{regexp.MustCompile(`^pkg/api/fault\.go$`), nil},
 	{regexp.MustCompile(`^pkg/master/admin/(access|change)\.go$`), nil},
 	{regexp.MustCompile(`^pkg/master/admin/routes\.go$`), []string{"fail"}},
 	{regexp.MustCompile(`^pkg/master/operator/(backend|ondisk|status)\.go$|^pkg/master/takeover/upgrade\.go$`), nil},
-	{regexp.MustCompile(`^pkg/master/(claims|generations|traffic)/|^pkg/master/operator/(check|manager|signals|upgrade|uses)\.go$|^pkg/master/takeover/prove\.go$|^pkg/master/workers/(activated|claims|drain|leftover|probe|silent|unmodified|worker)\.go$`),
+	{regexp.MustCompile(`^pkg/master/(claims|generations|traffic)/|^pkg/master/operator/(canary|check|manager|signals|upgrade|uses)\.go$|^pkg/master/takeover/prove\.go$|^pkg/master/workers/(activated|claims|drain|leftover|probe|silent|unmodified|worker)\.go$`),
 		[]string{"fmt.Errorf", "errors.New", "fmt.Sprintf", "refused", "notifyTrouble", "Step"}},
 	{regexp.MustCompile(`^pkg/master/version/(executable|inspect|pin|store)\.go$`), []string{"fmt.Errorf", "errors.New", "fail"}},
 	{regexp.MustCompile(`^pkg/master/journal/writer\.go$|^pkg/master/logs/(adopt|collector|follow|line|mend)\.go$`), []string{"fmt.Errorf", "fmt.Sprintf", "Unfit", ""}},

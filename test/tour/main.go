@@ -86,7 +86,7 @@ func tour(ctx context.Context) (err error) {
 	if _, err := s.API.Reload(ctx, api.ReloadRequest{Label: "v1"}, nil); err != nil {
 		return err
 	}
-	if _, err := s.API.Promote(ctx, api.ReasonRequest{Reason: "the tour begins with it"}, nil); err != nil {
+	if _, err := s.API.Promote(ctx, api.PromoteRequest{Reason: "the tour begins with it"}, nil); err != nil {
 		return err
 	}
 	t.say("A strict client begins: %d requests/s, POST, half on kept and half on new connections, never a retry.", rate)

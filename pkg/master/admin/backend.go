@@ -25,7 +25,9 @@ type Backend interface {
 	// any program run; others may name those of versions.allow.
 	Reload(by string, owner bool, r api.ReloadRequest) (<-chan api.Event, error)
 	Rollback(by string, r api.RollbackRequest) (<-chan api.Event, error)
-	Promote(by string, r api.ReasonRequest) (<-chan api.Event, error)
+	Promote(by string, r api.PromoteRequest) (<-chan api.Event, error)
+	Pause(by string, r api.ReasonRequest) (<-chan api.Event, error)
+	Resume(by string, r api.ReasonRequest) (<-chan api.Event, error)
 	Abort(by string, r api.ReasonRequest) (<-chan api.Event, error)
 	Hold(by string, r api.ReasonRequest) (<-chan api.Event, error)
 	Unhold(by string, r api.ReasonRequest) (<-chan api.Event, error)

@@ -29,6 +29,8 @@ func (s *Server) reload(c *gin.Context) {
 			return "binary has to be an absolute path: the master does not know your directory."
 		case r.Confirm < 0:
 			return "confirm cannot be negative."
+		case r.Canary != "" && r.SkipCanary:
+			return "canary gives this reload steps and skip_canary takes them away: send one of them."
 		case len(r.Label) > api.MaxLabel:
 			return "The label is too long: 64 bytes are the limit."
 		}
@@ -41,7 +43,15 @@ func (s *Server) rollback(c *gin.Context) {
 }
 
 func (s *Server) promote(c *gin.Context) {
-	change(s, c, "promote", s.o.Backend.Promote, func(r api.ReasonRequest) string { return tooLong(r.Reason) })
+	change(s, c, "promote", s.o.Backend.Promote, func(r api.PromoteRequest) string { return tooLong(r.Reason) })
+}
+
+func (s *Server) pause(c *gin.Context) {
+	change(s, c, "pause", s.o.Backend.Pause, func(r api.ReasonRequest) string { return tooLong(r.Reason) })
+}
+
+func (s *Server) resume(c *gin.Context) {
+	change(s, c, "resume", s.o.Backend.Resume, func(r api.ReasonRequest) string { return tooLong(r.Reason) })
 }
 
 func (s *Server) abort(c *gin.Context) {

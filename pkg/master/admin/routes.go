@@ -40,6 +40,8 @@ func (s *Server) routes() *gin.Engine {
 	change.POST("/reload", s.reload)
 	change.POST("/rollback", s.rollback)
 	change.POST("/promote", s.promote)
+	change.POST("/pause", s.pause)
+	change.POST("/resume", s.resume)
 	change.POST("/abort", s.abort)
 	change.POST("/hold", s.hold)
 	change.POST("/unhold", s.unhold)

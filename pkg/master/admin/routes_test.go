@@ -100,7 +100,10 @@ func TestChangesReachTheBackend(t *testing.T) {
 			api.ReloadRequest{Label: "v2", Binary: "/bin/x", Until: "baked", Confirm: api.Duration(10 * time.Minute), Replace: true, Reason: "r", Detach: true}},
 		{"/v1/reload", "  ", "reload", api.ReloadRequest{}},
 		{"/v1/rollback", `{"version":"v1"}`, "rollback", api.RollbackRequest{Version: "v1"}},
-		{"/v1/promote", `{"reason":"good"}`, "promote", api.ReasonRequest{Reason: "good"}},
+		{"/v1/promote", `{"reason":"good"}`, "promote", api.PromoteRequest{Reason: "good"}},
+		{"/v1/promote", `{"all":true}`, "promote", api.PromoteRequest{All: true}},
+		{"/v1/pause", `{"reason":"too slow"}`, "pause", api.ReasonRequest{Reason: "too slow"}},
+		{"/v1/resume", ``, "resume", api.ReasonRequest{}},
 		{"/v1/abort", ``, "abort", api.ReasonRequest{}},
 		{"/v1/hold", `{"reason":"exam week"}`, "hold", api.ReasonRequest{Reason: "exam week"}},
 		{"/v1/unhold", ``, "unhold", api.ReasonRequest{}},
@@ -131,7 +134,7 @@ func TestBodiesAreReadStrictly(t *testing.T) {
 		code       int
 		want       string
 	}{
-		{"/v1/reload", `{"lable":"v2"}`, 400, `There is no field "lable"; there are label, binary, until, confirm, replace, reason and detach.`},
+		{"/v1/reload", `{"lable":"v2"}`, 400, `There is no field "lable"; there are label, binary, until, confirm, replace, reason, detach, canary and skip_canary.`},
 		{"/v1/versions/7/pin", `{"on":true}`, 400, `There is no field "on"; this takes no body.`},
 		{"/v1/reload", `{"replace":"yes"}`, 400, `replace cannot be a string.`},
 		{"/v1/reload", `[1]`, 400, "The body is not the JSON that is wanted: cannot unmarshal array into Go value of type api.ReloadRequest."},
@@ -144,6 +147,9 @@ func TestBodiesAreReadStrictly(t *testing.T) {
 		{"/v1/reload", `{"until":"tomorrow"}`, 400, `until can be "serving" or "baked".`},
 		{"/v1/reload", `{"binary":"bin/shop"}`, 400, "binary has to be an absolute path: the master does not know your directory."},
 		{"/v1/reload", `{"confirm":"-1s"}`, 400, "confirm cannot be negative."},
+		{"/v1/reload", `{"canary":"5%","skip_canary":true}`, 400, "canary gives this reload steps and skip_canary takes them away: send one of them."},
+		{"/v1/pause", `{"reason":"` + strings.Repeat("x", 1025) + `"}`, 400, "The reason is too long: 1024 bytes are the limit."},
+		{"/v1/pause", `{"all":true}`, 400, `There is no field "all"; there are reason.`},
 		{"/v1/hold", `{"reason":" "}`, 400, "A hold needs a reason: the next one who wants to reload will ask for it."},
 		{"/v1/scale", `{}`, 400, "processes has to be at least 1; POST /v1/stop ends a service."},
 		{"/v1/scale", `{"processes":65}`, 400, "processes can be at most 64."},

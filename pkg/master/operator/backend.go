@@ -39,6 +39,10 @@ func (b *Backend) Reload(by string, owner bool, r api.ReloadRequest) (<-chan api
 			err = fmt.Errorf("binary %q is not an absolute path", r.Binary)
 		}
 	}
+	var settings rollout.Settings
+	if err == nil {
+		settings, err = canary(cfg, r)
+	}
 	if err != nil {
 		// Before the answer: a service manager that asked shows nothing of it.
 		b.Loop.Call(func() { b.notifyTrouble("reload refused: " + err.Error()) })
@@ -58,6 +62,7 @@ func (b *Backend) Reload(by string, owner bool, r api.ReloadRequest) (<-chan api
 	}
 	events := b.reload(cfg, rollout.ReloadAsked{
 		By: by, Origin: rollout.Person, Why: r.Reason, Until: until, Confirm: time.Duration(r.Confirm), Replace: r.Replace,
+		Settings: settings,
 	}, r.Label)
 	if r.Detach {
 		return detached(events), nil
@@ -82,10 +87,10 @@ func (b *Backend) reread() (*config.Config, error) {
 	return cfg, nil
 }
 
-// reload asks the machine for a rollout of cfg.
+// reload asks the machine for a rollout of cfg, with the settings in ask.
 func (b *Backend) reload(cfg *config.Config, ask rollout.ReloadAsked, label string) <-chan api.Event {
 	return b.request(func(req rollout.Request) rollout.Event {
-		ask.Req, ask.Settings, ask.Token = req, generations.Settings(cfg), token(req)
+		ask.Req, ask.Token = req, token(req)
 		b.Generations.Ask(ask.Token, cfg, label)
 		return ask
 	})
@@ -110,13 +115,6 @@ func (b *Backend) Rollback(by string, r api.RollbackRequest) (<-chan api.Event, 
 			ask.Stored = b.stored()
 		}
 		return ask
-	}), nil
-}
-
-// Promote ends a bake, or confirms.
-func (b *Backend) Promote(by string, r api.ReasonRequest) (<-chan api.Event, error) {
-	return b.request(func(q rollout.Request) rollout.Event {
-		return rollout.PromoteAsked{Req: q, By: by, Why: r.Reason}
 	}), nil
 }
 

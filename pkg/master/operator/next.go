@@ -77,6 +77,8 @@ func next(st rollout.Status, s api.Status, broken bool) (all []api.Next) {
 	case r == nil && !broken && st.Hold == "" && (s.FileDiffers != "" || !st.Serving):
 		add("runs what is on disk now", "reload")
 	case r == nil, confirm:
+	case r.Stage == rollout.StageCanary, r.Paused != "":
+		nextStep(*r, add)
 	case r.Stage == rollout.StageBake:
 		add(fmt.Sprintf("ends the bake of %s now, as passed", r.Version.Label), "promote")
 		back()

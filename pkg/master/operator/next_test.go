@@ -23,6 +23,15 @@ func TestNext(t *testing.T) {
 	well, sick := api.Worker{ID: 4, Phase: "active", Healthy: true}, api.Worker{ID: 5, Phase: "active"}
 	gone := api.Worker{ID: 6, Phase: "backoff"}
 	loop := []rollout.GenerationStatus{{ID: 2, Window: time.Minute, Exits: []time.Time{now.Add(-2), now.Add(-1)}, Ended: rollout.Ending{Worker: 9}}}
+	canarying := func(step int, left time.Duration, paused string) rollout.Status {
+		r := &rollout.RolloutStatus{What: "reload", Stage: rollout.StageCanary, Step: step, Paused: paused, Steps: []rollout.Step{{Weight: 1}, {Weight: 5000}}}
+		if left > 0 {
+			r.Deadline = now.Add(left)
+		}
+		return rollout.Status{Serving: true, Active: 2, Target: warm, Rollout: r}
+	}
+	pausedEarly := canarying(0, 0, "bob")
+	pausedEarly.Rollout.Stage = rollout.StageCheck
 	for name, x := range map[string]struct {
 		st      rollout.Status
 		workers []api.Generation
@@ -41,6 +50,10 @@ func TestNext(t *testing.T) {
 		"a first bake":      {st: rollout.Status{Serving: true, Active: 2, Target: nowhere, Rollout: &rollout.RolloutStatus{What: "start", Stage: rollout.StageBake}}, want: "promote"},
 		"a confirm":         {st: rollout.Status{Serving: true, Active: 2, Target: due, Rollout: &rollout.RolloutStatus{What: "reload", Stage: rollout.StageConfirm}}, want: "promote, rollback"},
 		"on its way":        {st: rollout.Status{Serving: true, Active: 2, Target: warm, Rollout: &rollout.RolloutStatus{What: "reload", Stage: rollout.StageCheck}}, want: "abort, status --watch"},
+		"a canary":          {st: canarying(1, time.Minute, ""), want: "promote, abort, pause"},
+		"a canary waits":    {st: canarying(2, 0, ""), want: "promote, abort"},
+		"a canary paused":   {st: canarying(1, 0, "bob"), want: "resume, promote, abort"},
+		"paused before it":  {st: pausedEarly, want: "resume, abort"},
 		"one fails":         {st: rollout.Status{Serving: true, Active: 2, Target: warm}, workers: with(well, sick), want: "logs --worker 5, rollback"},
 		"all fail, nowhere": {st: rollout.Status{Serving: true, Active: 2, Target: nowhere}, workers: with(sick, sick), want: "logs --worker 5"},
 		"one is gone":       {st: rollout.Status{Serving: true, Active: 2, Target: warm}, workers: with(well, gone), want: "logs --worker 6, rollback"},

@@ -4,6 +4,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/generations"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/watch"
 )
@@ -63,7 +64,7 @@ func (b *Backend) reloadUnattended(by string, origin rollout.Origin, reread bool
 			b.Loop.Post(func() { b.notifyTrouble("reload refused: " + err.Error()) })
 			return
 		}
-		ask := rollout.ReloadAsked{By: by, Origin: origin}
+		ask := rollout.ReloadAsked{By: by, Origin: origin, Settings: generations.Settings(cfg)}
 		if origin == rollout.Watch {
 			ask.Digest, _ = b.Store.FileDigest(b.Loop.Life(), cfg.Worker.Command[0])
 		}

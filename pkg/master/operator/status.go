@@ -128,6 +128,7 @@ func (b *Backend) describeGenerations(s *api.Status, st rollout.Status) {
 		}
 		if total > 0 {
 			out.Weight = int(100 * weights[g.ID] / total)
+			out.Share = percent(weights[g.ID], total)
 		}
 		for _, w := range g.Workers {
 			aw := api.Worker{
@@ -155,6 +156,7 @@ func (b *Backend) describeGenerations(s *api.Status, st rollout.Status) {
 			ID: uint64(r.ID), Trace: b.Generations.Trace(r.ID), What: r.What, By: r.By, Why: r.Why,
 			Generation: uint64(r.Generation),
 			Version:    r.Version.Label, Stage: string(r.Stage), Since: r.Since, Deadline: r.Deadline,
+			Steps: steps(r.Steps), Step: r.Step, Paused: r.Paused,
 		}
 	}
 	if w := st.Waits; w != nil {

@@ -80,8 +80,16 @@ func (b *Backend) Rollback(by string, r api.RollbackRequest) (<-chan api.Event, 
 	return b.change("rollback", by, r)
 }
 
-func (b *Backend) Promote(by string, r api.ReasonRequest) (<-chan api.Event, error) {
+func (b *Backend) Promote(by string, r api.PromoteRequest) (<-chan api.Event, error) {
 	return b.change("promote", by, r)
+}
+
+func (b *Backend) Pause(by string, r api.ReasonRequest) (<-chan api.Event, error) {
+	return b.change("pause", by, r)
+}
+
+func (b *Backend) Resume(by string, r api.ReasonRequest) (<-chan api.Event, error) {
+	return b.change("resume", by, r)
 }
 
 func (b *Backend) Abort(by string, r api.ReasonRequest) (<-chan api.Event, error) {

@@ -1,0 +1,95 @@
+package main
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/masterd/masterd/pkg/api"
+)
+
+// The running rollout on the status page, and a canary's steps.
+
+// stageCanary is the stage of a rollout, and what the page calls the generation, that has a
+// part of the new connections.
+const stageCanary = "canary"
+
+// rollout is the running one, with its stage and what it has left.
+func (p *page) rollout() {
+	r := p.st.Rollout
+	if r == nil {
+		return
+	}
+	p.section(fmt.Sprintf("ROLLOUT %d", r.ID), clean(r.What)+" by "+clean(r.By))
+	p.field("to", plain, fmt.Sprintf("%s, generation %d", p.name(r.Version), r.Generation))
+	if steps(*r) {
+		p.field("stage", bold, p.step(*r))
+	} else {
+		p.field("stage", bold, r.Stage+p.lasting(r.Since, r.Deadline))
+	}
+	if r.Paused != "" {
+		p.field("paused", yellow, "by "+r.Paused+"; `masterd resume` goes on")
+	}
+	p.field("why", plain, r.Why)
+}
+
+// steps reports whether a rollout is at one of its steps.
+func steps(r api.Rollout) bool {
+	return r.Stage == stageCanary && r.Step > 0 && r.Step <= len(r.Steps)
+}
+
+// step is where a canary is, and what ends its step.
+func (p *page) step(r api.Rollout) string {
+	step := r.Steps[r.Step-1]
+	text := fmt.Sprintf("canary, step %d of %d: %s of new connections, for %s", r.Step, len(r.Steps), percent(step.Weight),
+		span(p.st.Now.Sub(r.Since)))
+	switch left := r.Deadline.Sub(p.st.Now); {
+	case r.Paused != "":
+	case !r.Deadline.IsZero() && left > 0:
+		text += ", " + span(left) + " left"
+	case !r.Deadline.IsZero():
+		text += ", its time is over"
+	case step.Hold == 0:
+		text += ", waits for `masterd promote`"
+	}
+	return text
+}
+
+// lasting is how long something has been so, and how much longer it may be.
+func (p *page) lasting(since, deadline time.Time) string {
+	s := ""
+	if !since.IsZero() {
+		s = ", for " + span(p.st.Now.Sub(since))
+	}
+	switch left := deadline.Sub(p.st.Now); {
+	case deadline.IsZero():
+	case left > 0:
+		s += ", at most " + span(left) + " more"
+	default:
+		s += ", overdue by " + span(-left)
+	}
+	return s
+}
+
+// phase is that of a generation. A canary's candidate is called so: it has traffic.
+func (p *page) phase(g api.Generation) string {
+	if r := p.st.Rollout; r != nil && r.Generation == g.ID && steps(*r) {
+		return stageCanary
+	}
+	return g.Phase
+}
+
+// share is the part of new connections that a generation has, in percent.
+func share(g api.Generation) float64 {
+	if g.Share != 0 {
+		return g.Share
+	}
+	return float64(g.Weight) // of a masterd that says no more
+}
+
+// percent is written as short as it is exact.
+func percent(n float64) string {
+	s := strconv.FormatFloat(n, 'f', 2, 64)
+	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".") + "%"
+}
