@@ -11,7 +11,8 @@ import (
 // walk is how far a candidate has come.
 type walk struct {
 	step    int       // the last one that was steered to
-	since   time.Time // when that was heard to be in force
+	heard   int       // the last one that was heard to be in force
+	since   time.Time // when it was
 	allowed int       // a person has asked for the steps up to this one
 	paused  bool
 }
@@ -71,8 +72,12 @@ func (w *world) mustStep(c Steer) {
 		for _, s := range c.Shares {
 			all = all && a != nil && a.gen != nil && w.owner[s.Slot] == a.gen.id
 		}
-		if all && len(a.steps()) > 0 && w.sharesWith(a.gen.id) {
+		switch {
+		case !all || len(a.steps()) == 0:
+		case w.sharesWith(a.gen.id):
 			w.mayStep(a.gen.id, len(a.steps())+1, a.steps())
+		case a.splits(): // it has all for as long as it is alone
+			w.mayStep(a.gen.id, a.canary.step, a.steps())
 		}
 		return
 	}
@@ -132,11 +137,15 @@ func (w *world) mayStep(of Generation, step int, steps []Step) {
 	at.step = step
 }
 
-// stepHeard: a steering is known to be in force.
-func (w *world) stepHeard(before []Share) {
-	was, last := w.canaryIn(before)
-	if of, weight := w.canaryIn(w.known); of != 0 && (of != was || weight != last) {
-		w.walkOf(of).since = w.now
+// stepHeard: a steering is known to be in force. While nobody else is alive the candidate
+// has more than its share.
+func (w *world) stepHeard() {
+	a := w.m.try
+	if a == nil || a.gen == nil || !a.splits() {
+		return
+	}
+	if at := w.walkOf(a.gen.id); at.heard != a.canary.step {
+		at.heard, at.since = a.canary.step, w.now
 	}
 }
 

@@ -109,7 +109,8 @@ func (w *world) succeed(left Snapshot) {
 		default:
 			found.Alive[p.id] = int(p.id)
 			p.gives, p.split = nil, nil
-			if w.set.Beats && (phase == PhaseParked || phase == PhaseDraining) {
+			shares := phase == PhaseActive && p.gen == left.Active && left.Try != nil && left.Try.attempt().stepping()
+			if w.set.Beats && (phase == PhaseParked || phase == PhaseDraining || shares) {
 				p.gives = []Worker{0} // to somebody: it is told again
 			}
 			switch phase {

@@ -69,7 +69,7 @@ func (w *world) checkTold(out []Command) {
 			w.fail("generation %d is told to be %s twice", g, r.Entry.What)
 		}
 		w.unwell[g] = bad
-		if x := w.m.workers[r.Entry.Worker]; bad && (x == nil || x.phase != PhaseActive || x.gen.id != g) {
+		if x := w.m.workers[r.Entry.Worker]; bad && (x == nil || x.phase != PhaseActive && !w.m.ending() || x.gen.id != g) {
 			w.fail("generation %d fails its checks, and worker %d is none of it", g, r.Entry.Worker)
 		}
 		for _, p := range w.live {

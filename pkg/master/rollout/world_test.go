@@ -575,9 +575,8 @@ func (w *world) bury(id Worker) {
 func (w *world) answered(seq uint64) {
 	for _, a := range w.asks {
 		if a.seq == seq && seq > w.heard {
-			before := w.known
 			w.heard, w.known = seq, a.shares
-			w.stepHeard(before)
+			w.stepHeard()
 		}
 	}
 	for len(w.asks) > 0 && w.asks[0].seq <= seq {
