@@ -399,7 +399,7 @@ func TestStuckReader(t *testing.T) {
 // and of an object nothing is lost.
 func FuzzPass(f *testing.F) {
 	for _, text := range []string{
-		"", "plain", "{}", ` { "a" : [ 1 , { "b" : "}\\\"," } ] , "pid" : -1e9 } `, `{"a":{}}`, `{"p\u0069d":"\u0022"}`, "{\"a\":1}\xff", `{"a":1`, "{",
+		"", "plain", "{}", ` { "a" : [ 1 , { "b" : "}\\\"," } ] , "pid" : -1e9 } `, `{"a":{}}`, `{"p\u0069d":"\u0022"}`, "{\"a\":1}\xff", `{"a":1`, "{", "{}\f",
 	} {
 		f.Add(text)
 	}

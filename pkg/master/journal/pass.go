@@ -45,7 +45,7 @@ func (p jsonPasser) pass(l api.LogLine, pid int) []byte {
 		fields = append(fields, zap.Int("worker_pid", pid))
 	}
 	e := zapcore.Entry{Level: zapcore.InfoLevel, Time: l.At, Message: outputMessage}
-	text := strings.TrimSpace(l.Text)
+	text := strings.Trim(l.Text, jsonSpace)
 	switch {
 	case l.Stream == "masterd": // the master's own words about the worker's output
 		e.Level, e.Message = zapcore.WarnLevel, l.Text
@@ -59,6 +59,9 @@ func (p jsonPasser) pass(l api.LogLine, pid int) []byte {
 	out = append(out, text...)
 	return append(out, '}', '\n')
 }
+
+// jsonSpace is what may surround a value; other space makes it plain text.
+const jsonSpace = " \t\r\n"
 
 // levelIn is the level that an object names, as one of ours.
 func levelIn(object string) zapcore.Level {
@@ -98,7 +101,7 @@ func withNative(service string, pass func(api.LogLine, int) line, asJSON bool) f
 		switch {
 		case l.Stream == "masterd":
 			level = zapcore.WarnLevel
-		case strings.HasPrefix(strings.TrimSpace(l.Text), "{"):
+		case strings.HasPrefix(strings.Trim(l.Text, jsonSpace), "{"):
 			level = levelIn(l.Text)
 		}
 		message := whose(l)
