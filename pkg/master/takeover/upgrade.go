@@ -12,6 +12,7 @@ import (
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/ipc/fdpass"
 	"github.com/masterd/masterd/pkg/master/keeper"
+	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/state"
 )
 
@@ -65,7 +66,7 @@ func (t *Takeover) MayLeave(exec bool) error {
 		return errors.New("an upgrade is under way")
 	case st.Stopping:
 		return errors.New("the service is stopping")
-	case st.Rollout != nil && !st.Rollout.Stage.Served():
+	case st.Rollout != nil && !st.Rollout.Stage.Served() && st.Rollout.Stage != rollout.StageCanary:
 		return fmt.Errorf("rollout %d is at stage %s and an upgrade would end it; wait for it, or abort it", st.Rollout.ID,
 			st.Rollout.Stage)
 	case exec && fdpass.Hanging() > 0:
