@@ -96,13 +96,35 @@ func TestStepsNeedSocketsThatSplit(t *testing.T) {
 		if _, out := reload(t, m, api.ReloadRequest{}); out.Result != api.ResultDone || !serves(w, "v1")() {
 			t.Fatalf("a version that was baked before: outcome %+v", out)
 		}
+	})
+}
+
+// A way back goes without steps, and so does what follows nobody who lives.
+func TestWithoutStepsNothingIsSplit(t *testing.T) {
+	cfg := stepsConfig()
+	run(t, cfg, func(w *world, m *Master) {
+		until(t, "v1 serves", serves(w, "v1"))
+		time.Sleep(cfg.Rollout.Bake + time.Second)
+		w.install("v2")
+		if _, out := reload(t, m, api.ReloadRequest{}); out.Result != api.ResultDone {
+			t.Fatalf("outcome %+v", out)
+		}
 		time.Sleep(cfg.Rollout.Bake + time.Minute)
-		events, err := m.operator.Rollback("alice", api.RollbackRequest{Version: "v2"})
+		w.cannotSplit("there is one socket")
+		events, err := m.operator.Rollback("alice", api.RollbackRequest{Version: "v1"})
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, out := read(t, events); out.Result != api.ResultDone || !serves(w, "v2")() {
-			t.Errorf("a rollback: outcome %+v", out)
+		if _, out := read(t, events); out.Result != api.ResultDone || !serves(w, "v1")() {
+			t.Fatalf("a rollback: outcome %+v", out)
+		}
+		time.Sleep(cfg.Rollout.Bake + time.Minute)
+
+		w.is("v1", behaviour{noSpawn: true})
+		w.crash("v1")
+		until(t, "nobody lives", func() bool { return w.living() == 0 })
+		if _, out := reload(t, m, api.ReloadRequest{}); out.Result != api.ResultDone || !serves(w, "v2")() {
+			t.Errorf("with nobody alive: outcome %+v", out)
 		}
 	})
 }

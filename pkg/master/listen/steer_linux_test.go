@@ -76,6 +76,7 @@ func TestDualStack(t *testing.T) {
 type load struct {
 	asked, failed atomic.Int64
 	first         atomic.Pointer[string]
+	answers       sync.Map // by who has answered: *atomic.Int64
 	stop          chan struct{}
 	wait          sync.WaitGroup
 }
@@ -90,8 +91,10 @@ func startLoad(clients int, network, addr string) *load {
 					return
 				default:
 				}
-				_, err := ask(network, addr)
+				who, err := ask(network, addr)
 				l.asked.Add(1)
+				n, _ := l.answers.LoadOrStore(who, new(atomic.Int64))
+				n.(*atomic.Int64).Add(1)
 				if err != nil {
 					text := err.Error()
 					l.first.CompareAndSwap(nil, &text)
@@ -101,6 +104,14 @@ func startLoad(clients int, network, addr string) *load {
 		})
 	}
 	return l
+}
+
+// by is how many were answered by somebody.
+func (l *load) by(who string) int64 {
+	if n, ok := l.answers.Load(who); ok {
+		return n.(*atomic.Int64).Load()
+	}
+	return 0
 }
 
 func (l *load) end(t *testing.T) {

@@ -231,3 +231,19 @@ func TestProvesBesideOneThatWrites(t *testing.T) {
 		t.Errorf("it says %v", err)
 	}
 }
+
+// The salt of a canary is that of the rollout that was under way.
+func TestTheSaltOfWhatWasLeft(t *testing.T) {
+	for want, left := range map[uint32]*state.Live{
+		0: nil,
+		7: {Machine: rollout.Snapshot{Try: &rollout.SnapAttempt{ID: 7, Settings: rollout.Settings{Sticky: true}}}},
+	} {
+		if got := (&Takeover{left: left}).Sticky(); got != want {
+			t.Errorf("%d, want %d", got, want)
+		}
+	}
+	none := &state.Live{Machine: rollout.Snapshot{Try: &rollout.SnapAttempt{ID: 7}}}
+	if got := (&Takeover{left: none}).Sticky(); got != 0 {
+		t.Errorf("%d where each connection draws", got)
+	}
+}
