@@ -125,6 +125,7 @@ portable:
 
 e2e: build ## real processes under a strict load, in full
 	$(GO) test ./test/e2e -count=1 -v -timeout 60m -e2e.full
+	$(GO) test ./pkg/master/listen -count=1 -v -timeout 20m -run 'Weights|WeightChanges|Sticky' -listen.full
 
 sdk: ## the SDK's modules, each by itself, with each release of Go that they support
 	@for go in $(SDKGO); do for m in $(SDK); do echo "== $$m, $$go"; \
