@@ -57,9 +57,13 @@ func golden() map[string]goldenFrame {
 		"announce":       {Message{Type: TypeAnnounce, Seq: 10}, 0},
 		"dump":           {Message{Type: TypeDump, Seq: 7}, 0},
 		"give":           {Message{Type: TypeGive, Seq: 10, Peer: &Peer{Worker: 9, Generation: 4}}, 1},
-		"stay":           {Message{Type: TypeStay, Seq: 11}, 0},
-		"take":           {Message{Type: TypeTake, Seq: 3, Peer: &Peer{Worker: 7, Generation: 3}}, 1},
-		"offer":          {Message{Type: TypeOffer, Seq: 1, Offer: &Offer{Listener: "http"}}, 3},
+		"split": {Message{Type: TypeSplit, Seq: 10, Peer: &Peer{Worker: 9, Generation: 4, Instead: true},
+			Split: &Split{Rollout: 12, Weight: 1000}}, 1},
+		"split-sticky": {Message{Type: TypeSplit, Seq: 10, Peer: &Peer{Worker: 9, Generation: 4},
+			Split: &Split{Rollout: 12, Weight: 1000, Salt: 12}}, 1},
+		"stay":  {Message{Type: TypeStay, Seq: 11}, 0},
+		"take":  {Message{Type: TypeTake, Seq: 3, Peer: &Peer{Worker: 7, Generation: 3}}, 1},
+		"offer": {Message{Type: TypeOffer, Seq: 1, Offer: &Offer{Listener: "http"}}, 3},
 		"offer-kind": {Message{Type: TypeOffer, Seq: 2, Offer: &Offer{
 			Listener: "http", Kind: "chat", Version: 2, State: []byte("seen 17"), Unread: []byte{0x81, 0x85}}}, 1},
 		"later": {Message{Type: TypeLater, Seq: 1}, 0},
@@ -136,7 +140,7 @@ func TestGoldenFramesAreUnderstood(t *testing.T) {
 	}
 	for _, typ := range []Type{TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
 		TypeWelcome, TypeReject, TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeConn, TypeDump,
-		TypeGive, TypeStay, TypeTake, TypeOffer, TypeTaken, TypeLater, TypeYours, TypeMine,
+		TypeGive, TypeSplit, TypeStay, TypeTake, TypeOffer, TypeTaken, TypeLater, TypeYours, TypeMine,
 		TypeKeep, TypeFetch, TypeForget, TypeKept, TypeBlob, TypeRenew, TypeRenewed} {
 		if !seen[typ] {
 			t.Errorf("no golden frame of type %q", typ)

@@ -83,6 +83,10 @@ const (
 	// given to. TypeStay ends that: what is open stays.
 	TypeGive Type = "give"
 	TypeStay Type = "stay"
+	// TypeSplit is TypeGive for a worker that stays active: only a share of its
+	// connections is to go. It is a type of its own so that an SDK which does not know it
+	// refuses it, and keeps them all.
+	TypeSplit Type = "split"
 	// TypeTake brings the other end: serve what comes over it.
 	TypeTake Type = "take"
 	// TypeRenew brings another secret, which nobody can read from the worker's
@@ -123,7 +127,8 @@ type Message struct {
 	Activate *Activate `json:"activate,omitempty"`
 	Drain    *Drain    `json:"drain,omitempty"`
 	Conn     *Conn     `json:"conn,omitempty"`
-	Peer     *Peer     `json:"peer,omitempty"` // give, take: who is at the other end
+	Peer     *Peer     `json:"peer,omitempty"` // give, split, take: who is at the other end
+	Split    *Split    `json:"split,omitempty"`
 	Offer    *Offer    `json:"offer,omitempty"`
 	Blob     *Blob     `json:"blob,omitempty"` // keep, fetch, forget, kept, blob
 	Renew    *Renew    `json:"renew,omitempty"`
@@ -200,11 +205,24 @@ type Conn struct {
 type Peer struct {
 	Worker     uint64 `json:"worker"`
 	Generation uint64 `json:"generation"`
-	// Instead, of a give: from now on to this worker and to no other.
+	// Instead, of a give or split: from now on to this worker and to no other.
 	Instead bool `json:"instead,omitempty"`
 	// Names, of a take: what the listeners that the giver calls otherwise are called
 	// here, by its names.
 	Names map[string]string `json:"names,omitempty"`
+}
+
+// Whole is the weight of all connections.
+const Whole = 10000
+
+// Split is the share of a worker's client connections that belongs to another version, while
+// both have the traffic.
+type Split struct {
+	Rollout uint64 `json:"rollout"` // whose steps these are: each draws anew
+	Weight  uint32 `json:"weight"`  // in parts of [Whole], of all connections since the first step
+	// Salt is that of [StickyHash] of a client's address, which decides where it belongs; zero:
+	// each connection draws.
+	Salt uint32 `json:"salt,omitempty"`
 }
 
 // MaxParcel bounds State and Unread of an offer together, in bytes: they

@@ -36,6 +36,10 @@ func (m Message) Validate() error {
 		return m.need(m.Seq >= 1 && m.Conn != nil && m.Conn.Listener != "" && m.Conn.Purpose != "", "a seq and a conn with listener and purpose")
 	case TypeGive, TypeTake:
 		return m.need(m.Seq >= 1 && m.Peer != nil && m.Peer.Worker >= 1, "a seq and a peer with a worker")
+	case TypeSplit:
+		return m.need(m.Seq >= 1 && m.Peer != nil && m.Peer.Worker >= 1 &&
+			m.Split != nil && m.Split.Rollout >= 1 && m.Split.Weight >= 1 && m.Split.Weight <= Whole,
+			"a seq, a peer with a worker, and a split with a rollout and 1 <= weight <= "+strconv.Itoa(Whole))
 	case TypeOffer:
 		return m.need(m.Seq >= 1 && m.Offer != nil && m.Offer.Listener != "" && len(m.Offer.State)+len(m.Offer.Unread) <= MaxParcel,
 			"a seq and an offer with a listener, and at most "+strconv.Itoa(MaxParcel)+" bytes of state and unread")
@@ -69,7 +73,7 @@ func (m Message) fdUse() fdUse {
 		return namedFDs
 	case TypeConn:
 		return someFDs
-	case TypeGive, TypeTake, TypeKeep:
+	case TypeGive, TypeSplit, TypeTake, TypeKeep:
 		return oneFD
 	case TypeOffer:
 		if m.Offer != nil && m.Offer.Kind != "" {

@@ -119,7 +119,7 @@ func fromMaster(t ipc.Type) bool {
 	switch t {
 	case ipc.TypeWelcome, ipc.TypeReject, ipc.TypeActivate, ipc.TypePause, ipc.TypeResume,
 		ipc.TypePark, ipc.TypeAnnounce, ipc.TypeDrain, ipc.TypeConn, ipc.TypeDump,
-		ipc.TypeGive, ipc.TypeStay, ipc.TypeTake, ipc.TypeRenew,
+		ipc.TypeGive, ipc.TypeSplit, ipc.TypeStay, ipc.TypeTake, ipc.TypeRenew,
 		ipc.TypeKept, ipc.TypeBlob:
 		return true
 	}
