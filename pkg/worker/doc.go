@@ -42,8 +42,9 @@
 //
 // Once another worker has the traffic, plaintext HTTP/1.1 connections move there
 // as soon as they wait for a request: the master opens a way, and clients notice
-// nothing. What follows is about connections for which there is none: with TLS
-// in the worker, HTTP/2, in a stop, or without a master.
+// nothing. While a canary has a share of the traffic, the same share of them moves, and
+// the worker is active as before. What follows is about connections for which there is no
+// way: with TLS in the worker, HTTP/2, in a stop, or without a master.
 //
 // A drain takes what is still queued at the listening sockets, closes them, and
 // then only waits: each connection is told Connection: close with its

@@ -46,12 +46,24 @@ func named(name string, w *Worker) {
 // give opens the way from one to the other.
 func give(t *testing.T, from, to *masterLink) {
 	t.Helper()
+	connect(t, from, to, ipc.Message{Type: ipc.TypeGive})
+}
+
+// split opens it for a share of the connections.
+func split(t *testing.T, from, to *masterLink, share ipc.Split) {
+	t.Helper()
+	connect(t, from, to, ipc.Message{Type: ipc.TypeSplit, Split: &share})
+}
+
+func connect(t *testing.T, from, to *masterLink, how ipc.Message) {
+	t.Helper()
 	a, b, err := ipc.Pair()
 	if err != nil {
 		t.Fatal(err)
 	}
 	to.send(ipc.Message{Type: ipc.TypeTake, Peer: &ipc.Peer{Worker: 1, Generation: 1}}, a)
-	from.send(ipc.Message{Type: ipc.TypeGive, Peer: &ipc.Peer{Worker: 2, Generation: 2, Instead: true}}, b)
+	how.Peer = &ipc.Peer{Worker: 2, Generation: 2, Instead: true}
+	from.send(how, b)
 	unix.Close(a)
 	unix.Close(b)
 }

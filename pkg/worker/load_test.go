@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/masterd/masterd/pkg/worker/internal/tasks"
 	"github.com/masterd/masterd/pkg/worker/internal/workertest"
@@ -17,6 +18,7 @@ type load struct {
 	wg   tasks.Group
 	stop atomic.Bool
 	ok   atomic.Int64
+	bye  atomic.Int64 // answers that asked the client to close
 	mu   sync.Mutex
 	lost []string
 }
@@ -43,11 +45,15 @@ func (l *load) client(addr string, keep bool) {
 			}
 			c = workertest.On(nc)
 		}
+		c.Conn.SetDeadline(time.Now().Add(workertest.Patience))
 		_, closing, err := c.Do("POST", "/", body)
 		if err != nil {
 			l.fail("keep=%v: %v", keep, err)
 		} else {
 			l.ok.Add(1)
+			if closing {
+				l.bye.Add(1)
+			}
 		}
 		if err != nil || closing || !keep {
 			c.Conn.(*net.TCPConn).SetLinger(0) // no TIME_WAIT for each

@@ -102,7 +102,9 @@ func (l *lifecycle) handleMessage(m ipc.Message, fds []int) {
 	case ipc.TypeConn:
 		l.pass(m, fds)
 	case ipc.TypeGive:
-		l.connect(m, fds[0], func(link *ipc.Link) error { return l.Sender.Add(link, *m.Peer, m.Peer.Instead) })
+		l.connect(m, fds[0], func(link *ipc.Link) error { return l.Sender.Add(link, *m.Peer, nil) })
+	case ipc.TypeSplit:
+		l.connect(m, fds[0], func(link *ipc.Link) error { return l.Sender.Add(link, *m.Peer, m.Split) })
 	case ipc.TypeTake:
 		l.connect(m, fds[0], func(link *ipc.Link) error { return l.receiver.Add(link, *m.Peer) })
 	case ipc.TypeStay:

@@ -89,6 +89,8 @@ type Conn struct {
 	interrupted bool // by us: that deadline is not the wanted one
 	offered     bool // another process may have a descriptor of it
 	migrated    bool // it is another worker's
+
+	lot lot // its place in the share that is to go
 }
 
 // StateChanged must be called by the server's ConnState hook.
@@ -224,7 +226,7 @@ func (c *Conn) tryMigrate(p []byte, asked *uint64) (moved, waits bool) {
 	for !c.migrated && c.waitsIdle(p) {
 		// A change that comes after this look finds the connection waiting.
 		version := c.sender.version.Load()
-		if version == *asked || !c.sender.open.Load() || !c.neverRead && !c.sender.confirm() {
+		if version == *asked || !c.sender.open.Load() || !c.inShare() || !c.neverRead && !c.sender.confirm() {
 			c.waiting = true
 			return false, true
 		}
@@ -249,12 +251,12 @@ func (c *Conn) stopWaiting() (woken bool) {
 	return woken
 }
 
-// interrupt has a Read that waits offer its connection; false: none does. Each true
+// interrupt has a Read that waits offer its connection; false: none does, or it stays. Each true
 // is followed by one call of the sender's interruptDone.
 func (c *Conn) interrupt() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.waiting || c.interrupted {
+	if !c.waiting || c.interrupted || !c.inShare() {
 		return false
 	}
 	c.interrupted = true

@@ -9,7 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -73,6 +76,10 @@ type scene struct {
 // stage is one couple of servers with a client. Connections are given by the old one.
 type stage struct {
 	t       *testing.T
+	ln      net.Listener // of the old one's clients
+	from    *source
+	mu      sync.Mutex
+	conns   []*Conn // that the old one has, or has had
 	old     *Sender
 	new     *Receiver
 	k       *workertest.Client
@@ -158,17 +165,23 @@ func (t taken) TakeHandedOff(*Kind, net.Conn, ipc.Offer) {}
 // newStage has a client's connection served by the old server, without looking at these
 // conditions.
 func newStage(t *testing.T, skip int) *stage {
-	s := &stage{t: t, release: make(chan struct{})}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
+	s := newServers(t, "127.0.0.1:0")
+	s.old.leaveOut(skip)
+	s.k, s.m = s.connect(&net.Dialer{})
+	return s
+}
+
+// newServers has no client yet.
+func newServers(t *testing.T, at string) *stage {
+	s := &stage{t: t, release: make(chan struct{}), from: newSource()}
+	var err error
+	if s.ln, err = net.Listen("tcp", at); err != nil {
 		t.Fatal(err)
 	}
-	defer ln.Close()
 	quiet := slog.New(slog.DiscardHandler)
-	s.old = NewSender(func() []*Conn { return []*Conn{s.m} }, func() bool { return false }, quiet)
-	s.old.leaveOut(skip)
-	from, to := newSource(), newSource()
-	s.serve(from)
+	s.old = NewSender(s.open, func() bool { return false }, quiet)
+	to := newSource()
+	s.serve(s.from)
 	s.serve(to)
 	s.new = NewReceiver(ReceiverConfig{
 		Log:      quiet,
@@ -176,41 +189,69 @@ func newStage(t *testing.T, skip int) *stage {
 		Draining: func() bool { return false },
 		Settled:  func() {},
 	})
-	s.k = workertest.Dial(t, ln.Addr().String())
-	nc, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := Wrap(nc, "http", s.old, func() {})
-	s.m = Of(c)
-	from.put(c)
 	return s
 }
 
-// give opens the way from the old one to the new one.
-func (s *stage) give() {
+func (s *stage) open() []*Conn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.conns)
+}
+
+// connect has one more client's connection served by the old one.
+func (s *stage) connect(d *net.Dialer) (*workertest.Client, *Conn) {
+	s.t.Helper()
+	port := strconv.Itoa(s.ln.Addr().(*net.TCPAddr).Port)
+	client, err := d.Dial("tcp", net.JoinHostPort("127.0.0.1", port))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { client.Close() })
+	nc, err := s.ln.Accept()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	c := Wrap(nc, "http", s.old, func() {})
+	s.mu.Lock()
+	s.conns = append(s.conns, Of(c))
+	s.mu.Unlock()
+	s.from.put(c)
+	return workertest.On(client), Of(c)
+}
+
+// give opens the way from the old one to the new one for a share of the connections; nil: all.
+func (s *stage) give(share *ipc.Split) {
+	s.t.Helper()
+	if err := s.new.Add(s.giveTo(share), ipc.Peer{Worker: 1}); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// giveTo returns the other end of such a way.
+func (s *stage) giveTo(share *ipc.Split) *ipc.Link {
 	s.t.Helper()
 	a, b, err := ipc.Pair()
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	for fd, use := range map[int]func(*ipc.Link) error{
-		a: func(l *ipc.Link) error { return s.new.Add(l, ipc.Peer{Worker: 1}) },
-		b: func(l *ipc.Link) error { return s.old.Add(l, ipc.Peer{Worker: 2}, true) },
-	} {
-		link, err := ipc.Adopt(fd)
-		if err == nil {
-			err = use(link)
-		}
-		if err != nil {
+	var ends [2]*ipc.Link
+	for i, fd := range []int{a, b} {
+		if ends[i], err = ipc.Adopt(fd); err != nil {
 			s.t.Fatal(err)
 		}
 	}
+	if err := s.old.Add(ends[1], ipc.Peer{Worker: 2, Instead: true}, share); err != nil {
+		s.t.Fatal(err)
+	}
+	return ends[0]
 }
 
 // end ends all that runs.
 func (s *stage) end() {
-	s.k.Conn.Close()
+	s.ln.Close()
+	if s.k != nil {
+		s.k.Conn.Close()
+	}
 	s.old.Close()
 	s.new.Close()
 	for _, server := range s.servers {
@@ -301,7 +342,7 @@ func perform(t *testing.T, sc scene, skip int) error {
 	}
 	s.idles()
 	sc.play(s)
-	s.give()
+	s.give(nil)
 	workertest.Eventually(t, "all that were idle have been asked", s.old.asked)
 	return sc.end(s)
 }

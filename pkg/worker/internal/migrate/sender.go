@@ -30,10 +30,11 @@ type Sender struct {
 	conditions []condition    // what a connection that is idle meets
 	confirm    func() bool    // whether the caller waits for a request
 
-	queue      chan *transfer // unbuffered: what a link has pulled it decides about
-	interrupts chan struct{}  // a token for each connection that is interrupted
-	open       atomic.Bool    // some link pulls
-	version    atomic.Uint64  // changes with open and with every link; never zero
+	queue      chan *transfer        // unbuffered: what a link has pulled it decides about
+	interrupts chan struct{}         // a token for each connection that is interrupted
+	open       atomic.Bool           // some link pulls
+	version    atomic.Uint64         // changes with open and with every link; never zero
+	split      atomic.Pointer[split] // what goes; nil: all. It outlives Stop, for those that are accepted then
 	count      atomic.Uint64
 
 	tasks tasks.Group // links and offerIdle
@@ -68,15 +69,18 @@ func NewSender(conns func() []*Conn, leaving func() bool, log *slog.Logger) *Sen
 // since there is no worker that they could be given to. (While the other side is
 // slow there is one, and when it has died there soon is or they stay.) A worker that is
 // active again is not leaving any more before it closes its links: seen together here, one of
-// them holds.
+// them holds. Of a share alone nobody counts on a link.
 func (s *Sender) ShouldClose(listener string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.leaving() && !s.hasReceiver(listener) && !s.awaitingReceiver()
 }
 
-// hasReceiver tells whether some worker takes connections of the listener. s.mu is held.
+// hasReceiver tells whether some worker takes all connections of the listener. s.mu is held.
 func (s *Sender) hasReceiver(listener string) bool {
+	if s.split.Load() != nil {
+		return false
+	}
 	for r := range s.links {
 		if !r.refuses[listener] {
 			return true
@@ -85,14 +89,14 @@ func (s *Sender) hasReceiver(listener string) bool {
 	return false
 }
 
-// Add gives to one more worker from now on; instead: and to no other. The link is the
-// sender's, whatever Add returns.
-func (s *Sender) Add(link *ipc.Link, to ipc.Peer, instead bool) error {
+// Add gives to one more worker from now on; to.Instead: and to no other. share is what of the
+// connections goes, by all links; nil: all. The link is the sender's, whatever Add returns.
+func (s *Sender) Add(link *ipc.Link, to ipc.Peer, share *ipc.Split) error {
 	r := newPeerLink(s, link, to)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var before []*peerLink
-	if instead {
+	if to.Instead {
 		before = slices.Collect(maps.Keys(s.links))
 	}
 	if len(s.links)-len(before) >= maxLinks {
@@ -104,6 +108,7 @@ func (s *Sender) Add(link *ipc.Link, to ipc.Peer, instead bool) error {
 		delete(s.links, old)
 	}
 	s.links[r] = struct{}{}
+	s.split.Store(newSplit(share))
 	s.receiverLost = time.Time{}
 	s.tasks.Go(r.run)
 	s.update()
@@ -217,6 +222,9 @@ func (s *Sender) submit(ctx context.Context, r *transfer, patient bool) error {
 	for {
 		s.mu.Lock()
 		possible, changed := len(s.links) > 0 || patient && s.awaitingReceiver(), s.changed
+		if patient && s.split.Load() != nil {
+			possible = false // what a program hands off is of no share
+		}
 		s.mu.Unlock()
 		if !possible || !patient && !s.open.Load() {
 			return ErrNoReceiver

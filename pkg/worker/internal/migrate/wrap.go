@@ -44,11 +44,15 @@ func (c *unixConn) Close() error                      { return c.close() }
 func Wrap(nc net.Conn, listener string, h *Sender, closed func()) net.Conn {
 	switch nc := nc.(type) {
 	case *net.TCPConn:
-		return &tcpConn{TCPConn: nc, Conn: Conn{stream: nc, listener: listener, sender: h, closed: closed, neverRead: true}}
+		return &tcpConn{TCPConn: nc, Conn: newConn(nc, listener, h, closed)}
 	case *net.UnixConn:
-		return &unixConn{UnixConn: nc, Conn: Conn{stream: nc, listener: listener, sender: h, closed: closed, neverRead: true}}
+		return &unixConn{UnixConn: nc, Conn: newConn(nc, listener, h, closed)}
 	}
 	return nil
+}
+
+func newConn(s stream, listener string, h *Sender, closed func()) Conn {
+	return Conn{stream: s, listener: listener, sender: h, closed: closed, neverRead: true, lot: h.acceptedLot()}
 }
 
 // Of returns the Conn of a connection that Wrap has made; nil: of another.
