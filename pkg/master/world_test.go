@@ -80,6 +80,7 @@ type behaviour struct {
 	immortal bool          // hangs in the kernel: not even that ends it
 	crowd    time.Duration // that a look at all processes there are takes
 	crowded  bool          // has more to read than it does: no room for connections
+	older    bool          // its SDK is of an older release
 }
 
 func newWorld(t *testing.T) *world {
@@ -369,6 +370,8 @@ type fakeWorker struct {
 	accepting bool
 	parked    bool
 	gives     []uint64
+	shares    []ipc.Split // of which it was told, one after the other
+	links     uint64      // over which it was to give
 	deafTERM  bool
 	muted     atomic.Bool
 	announced atomic.Bool
@@ -545,6 +548,23 @@ func (f *fakeWorker) told(r reply) error {
 }
 
 func (f *fakeWorker) Give(fd int, to ipc.Peer) error { return f.gave(fd, to) }
+
+const refusal = "what is a split?"
+
+// Split has an SDK of an older release refuse it: such a worker gives nothing.
+func (f *fakeWorker) Split(fd int, to ipc.Peer, share ipc.Split) (uint64, error) {
+	f.w.mu.Lock()
+	f.links++
+	f.shares = append(f.shares, share)
+	seq, older := f.links, f.w.behave[f.program].older
+	f.w.mu.Unlock()
+	if older {
+		go f.say(session.Fact{Kind: session.Refused, Seq: seq, Text: refusal})
+		return seq, syscall.Close(fd)
+	}
+	return seq, f.gave(fd, to)
+}
+
 func (f *fakeWorker) Take(fd int, _ ipc.Peer) error  { return syscall.Close(fd) }
 
 func (f *fakeWorker) Capacity() int {
@@ -577,11 +597,12 @@ func (f *fakeWorker) Signal(sig syscall.Signal) error {
 
 // Activate hands over the slot that was assigned to it just before.
 func (f *fakeWorker) Activate(names []string, _ []int) error {
+	f.w.mu.Lock()
+	f.gives = nil
 	if len(names) > 0 {
-		f.w.mu.Lock()
 		f.slot = f.w.lastAssigned
-		f.w.mu.Unlock()
 	}
+	f.w.mu.Unlock()
 	go func() {
 		f.w.mu.Lock()
 		f.accepting, f.parked = true, false

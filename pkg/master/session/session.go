@@ -193,6 +193,12 @@ func (s *Session) Give(fd int, to ipc.Peer) error {
 	return s.send(ipc.Message{Type: ipc.TypeGive, Peer: &to}, []int{fd})
 }
 
+// Split is Give of a share of the connections: the worker stays active. No answer but Refused,
+// from an SDK that does not know it or a worker that cannot; seq is what that answers.
+func (s *Session) Split(fd int, to ipc.Peer, share ipc.Split) (seq uint64, err error) {
+	return s.sendNumbered(ipc.Message{Type: ipc.TypeSplit, Peer: &to, Split: &share}, []int{fd})
+}
+
 // Take brings the other end: the worker serves what comes over it. The
 // descriptor is the session's from now on. No answer but Refused.
 func (s *Session) Take(fd int, from ipc.Peer) error {
@@ -212,30 +218,35 @@ func (s *Session) Conn(listener, purpose string, fd int) error {
 	return s.send(ipc.Message{Type: ipc.TypeConn, Conn: &ipc.Conn{Listener: listener, Purpose: purpose}}, []int{fd})
 }
 
-// send numbers a request and queues it. The descriptors are its own.
 func (s *Session) send(m ipc.Message, fds []int) error {
+	_, err := s.sendNumbered(m, fds)
+	return err
+}
+
+// sendNumbered numbers a request and queues it. The descriptors are its own.
+func (s *Session) sendNumbered(m ipc.Message, fds []int) (seq uint64, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.wire
 	if w == nil || w.over {
 		fdpass.Discard(fds...)
-		return fmt.Errorf("telling worker %d to %s: it has no control connection", s.expect.Worker, m.Type)
+		return 0, fmt.Errorf("telling worker %d to %s: it has no control connection", s.expect.Worker, m.Type)
 	}
 	// What is wrong with the message must be found here: once it is queued, a
 	// failure to send it is the connection's.
 	m.Seq = s.seq + 1
 	if err := sendable(m, fds); err != nil {
 		fdpass.Discard(fds...)
-		return fmt.Errorf("telling worker %d: %w", s.expect.Worker, err)
+		return 0, fmt.Errorf("telling worker %d: %w", s.expect.Worker, err)
 	}
 	s.seq = m.Seq
 	if err := s.queue(w, m, fds); err != nil {
-		return err
+		return 0, err
 	}
 	if m.Type == ipc.TypeActivate {
 		s.activated = m.Seq
 	}
-	return nil
+	return m.Seq, nil
 }
 
 // queue has a message written. One that finds no place costs the connection.

@@ -215,6 +215,35 @@ func TestLinksArePassedOn(t *testing.T) {
 	}
 }
 
+func TestAShareIsPassedOn(t *testing.T) {
+	h := newHouse(t)
+	e := h.expect()
+	p := h.join(e, ipc.StateNew)
+	peer, share := ipc.Peer{Worker: 8, Generation: 4, Instead: true}, ipc.Split{Rollout: 3, Weight: 2500, Salt: 3}
+	r, w := pipe(t)
+	seq, err := e.Split(w, peer, share)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, fds := p.hear(ipc.TypeSplit)
+	if !reflect.DeepEqual(*m.Peer, peer) || *m.Split != share || len(fds) != 1 || m.Seq != seq {
+		t.Fatalf("%+v %+v with %d descriptors, seq %d instead of %d", m.Peer, m.Split, len(fds), m.Seq, seq)
+	}
+	closeFDs(fds)
+	wantClosed(t, r)
+	p.say(ipc.Message{Type: ipc.TypeRefused, Seq: seq, Text: "what is a split?"})
+	if f := e.want(Refused); f.Seq != seq {
+		t.Errorf("%+v answers request %d", f, seq)
+	}
+
+	// What cannot be sent costs the descriptor, and not the connection.
+	r, w = pipe(t)
+	if _, err := e.Split(w, peer, ipc.Split{Rollout: 3}); err == nil || !e.Connected() {
+		t.Errorf("%v, connected %v", err, e.Connected())
+	}
+	wantClosed(t, r)
+}
+
 func TestReconnecting(t *testing.T) {
 	h := newHouse(t)
 	e := h.expect()

@@ -75,5 +75,8 @@ func (set *Set) BeginBackground() {
 			continue
 		}
 		s.background = background{runs: true}
+		if s.split != nil {
+			set.Give(s.give()) // the message has ended it
+		}
 	}
 }

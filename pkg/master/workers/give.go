@@ -14,16 +14,19 @@ import (
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
-// Give opens the ways over which a worker gives its connections to others, in
-// place of those that it had; none: what is open stays with it.
+// Give opens the ways over which a worker gives its connections to others, or a share of
+// them, in place of those that it had; none: what is open stays with it.
 func (set *Set) Give(c rollout.Give) {
 	from := set.sdk(c.Worker)
 	if from == nil {
 		return
 	}
-	from.gives, from.giveSent = c.To, true
+	from.gives, from.split, from.giveSent = c.To, c.Split, true
 	if !from.session.Connected() {
-		return // told once it is back: see giveAgain
+		return // told once it is back: see repeatGive
+	}
+	if c.Split != nil && c.Split.Rollout == from.refused.in {
+		return // it would refuse each step
 	}
 	instead := true
 	for _, id := range c.To {
@@ -31,7 +34,7 @@ func (set *Set) Give(c rollout.Give) {
 		if to == nil || !to.session.Connected() {
 			continue
 		}
-		if err := handoverLink(from, to, instead); err != nil {
+		if err := handoverLink(from, to, instead, c.Split); err != nil {
 			set.warn(from.Worker, "a worker's connections cannot be moved; it serves them itself",
 				zap.Uint64("to_worker", uint64(id)), zap.Error(err))
 			continue
@@ -46,8 +49,8 @@ func (set *Set) Give(c rollout.Give) {
 }
 
 // handoverLink makes a link and gives each its end. If only one can be told, the
-// end of the other is closed, and so is the link.
-func handoverLink(from, to *sdk, instead bool) error {
+// end of the other is closed, and so is the link. split is the share that is given; nil: all.
+func handoverLink(from, to *sdk, instead bool, split *rollout.Split) error {
 	if to.session.Capacity() == 0 { // one link too many would cost it its control connection
 		return errors.New("the worker that would take them has not read what it was told before")
 	}
@@ -64,7 +67,39 @@ func handoverLink(from, to *sdk, instead bool) error {
 		_ = syscall.Close(a)
 		return fmt.Errorf("telling the worker that would take them: %w", err)
 	}
-	return from.session.Give(a, ipc.Peer{Worker: uint64(to.ID), Generation: uint64(to.Generation.ID), Instead: instead})
+	peer := ipc.Peer{Worker: uint64(to.ID), Generation: uint64(to.Generation.ID), Instead: instead}
+	if split == nil {
+		from.refused.seqs = nil
+		return from.session.Give(a, peer)
+	}
+	seq, err := from.session.Split(a, peer, shareOf(split))
+	from.refused.seqs = append(from.refused.seqs, seq)
+	return err
+}
+
+// shareOf is a share as workers are told of it. The salt is the one that the machine steers by.
+func shareOf(s *rollout.Split) ipc.Split {
+	share := ipc.Split{Rollout: uint64(s.Rollout), Weight: s.Weight}
+	if s.Sticky {
+		share.Salt = uint32(s.Rollout)
+	}
+	return share
+}
+
+// refusedSplit is what is known of a worker that does not give shares: its SDK is older.
+type refusedSplit struct {
+	seqs []uint64        // of the requests that it may refuse yet
+	in   rollout.Rollout // in which it has refused one; zero: in none
+}
+
+// splitRefused reports whether the worker has refused to give a share, and has it asked no more
+// in this rollout: its connections stay until it is parked.
+func (s *sdk) splitRefused(seq uint64) bool {
+	if s.split == nil || !slices.Contains(s.refused.seqs, seq) {
+		return false
+	}
+	s.refused.in = s.split.Rollout
+	return true
 }
 
 // renamed are the listeners that the giver calls otherwise, by its names. It is an
@@ -94,7 +129,12 @@ func renamed(giver, taker []config.Listener) (map[string]string, error) {
 func (set *Set) repeatGive(back *sdk) {
 	for _, w := range set.sdks() {
 		if w.giveSent && (w == back || slices.Contains(w.gives, back.ID)) {
-			set.Give(rollout.Give{Worker: w.ID, To: w.gives})
+			set.Give(w.give())
 		}
 	}
+}
+
+// give is what the worker was last told to give.
+func (s *sdk) give() rollout.Give {
+	return rollout.Give{Worker: s.ID, To: s.gives, Split: s.split}
 }

@@ -123,6 +123,7 @@ type Control interface {
 	Park() error
 	Drain(timeout time.Duration) error
 	Give(fd int, to ipc.Peer) error
+	Split(fd int, to ipc.Peer, share ipc.Split) (seq uint64, err error)
 	Take(fd int, from ipc.Peer) error
 	Stay() error
 	Announce() error

@@ -33,7 +33,9 @@ type sdk struct {
 	paused      bool             // told not to accept (shared steering)
 	announced   bool             // was told that the service is about to stop
 	gives       []rollout.Worker // whom it was last told to give its connections to
+	split       *rollout.Split   // the share of them; nil: all
 	giveSent    bool             // it was told, since it was active
+	refused     refusedSplit
 	background  background
 	away        bool            // an earlier master started it, and it has not come back to this one
 	pending     rollout.Command // what it is to be told when it and those that it gives to are back; nil: nothing
@@ -110,7 +112,7 @@ func (s *sdk) note(l *state.LiveWorker) {
 
 // activate gives the worker its slots the first time; later it says: go on.
 func (s *sdk) activate(c rollout.Activate) {
-	s.gives, s.giveSent = nil, false // the message says so too
+	s.gives, s.split, s.giveSent = nil, nil, false // the message says so too
 	s.Generation.Activated, s.parkedAt = true, 0
 	if s.mustWait(c) {
 		return
@@ -235,6 +237,11 @@ func (s *sdk) handle(f session.Fact) {
 		s.backgroundEnded()
 		set.Master.Step(rollout.Drained{Worker: s.ID})
 	case session.Refused:
+		if s.splitRefused(f.Seq) {
+			set.warn(s.Worker, "a worker moves no share of its connections: all of them stay until it is parked",
+				zap.String("reason", f.Text))
+			return
+		}
 		set.warn(s.Worker, "a worker refused what it was asked", zap.String("reason", f.Text))
 	case session.Lost:
 		if !s.leaving { // one that leaves closes it
