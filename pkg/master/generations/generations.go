@@ -13,7 +13,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/blob"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/disk"
@@ -74,7 +73,6 @@ type Sockets interface {
 	Settle(ls []config.Listener) error
 	CanSplit(ls []config.Listener) error
 	Retain(ls []config.Listener)
-	Status() []api.Listener
 }
 
 // Deployment is who brought the generation that has the traffic.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -64,7 +63,6 @@ type preparation struct {
 	cfg     *config.Config   // that it was asked with
 	label   string
 	reload  bool           // a person, a signal or the file watch has asked
-	steps   bool           // the version is to have a part of the new connections first
 	leaders map[uint64]int // of the groups of the workers that have the traffic
 	canary  canary
 	trace   string
@@ -100,9 +98,6 @@ func (s *Set) Prepare(c rollout.Prepare) {
 	s.lastRollout = max(s.lastRollout, c.Rollout)
 	r := preparation{rollout: c.Rollout, kept: c.Version, cfg: p.cfg, label: p.label, reload: reload,
 		leaders: map[uint64]int{}, trace: s.Trace(c.Rollout)}
-	if st := s.Master.Machine(); reload && st.Serving && st.Rollout != nil {
-		r.steps = len(st.Rollout.Steps) > 0
-	}
 	for _, w := range s.Workers.All() {
 		if w.Generation.ID == s.Master.Machine().Active && w.Leads() != 0 {
 			r.leaders[uint64(w.ID)] = w.Leads()
@@ -160,11 +155,6 @@ func (s *Set) prepare(ctx context.Context, r preparation) (ready prepared, err e
 	if err := s.Sockets.Add(cfg.Listeners); err != nil {
 		return ready, s.heldByWorker(err)
 	}
-	if r.steps {
-		if err := s.splits(cfg.Listeners); err != nil {
-			return ready, err
-		}
-	}
 	if err := s.Grow(SlotsFor(cfg, max(cfg.Worker.Processes, len(r.leaders)))); err != nil { // it may have been scaled
 		return ready, err
 	}
@@ -186,19 +176,6 @@ func (s *Set) prepare(ctx context.Context, r preparation) (ready prepared, err e
 		ready.notice = strings.Join(check.Kind(cfg), "; ")
 	}
 	return ready, nil
-}
-
-// splits says which listener cannot split new connections between two versions, though the
-// configuration allows it: this system cannot steer it.
-func (s *Set) splits(ls []config.Listener) error {
-	for _, l := range s.Sockets.Status() {
-		named := func(x config.Listener) bool { return x.Name == l.Name }
-		if l.Steering == "shared" && slices.ContainsFunc(ls, named) {
-			return fmt.Errorf("listener %s on %s cannot split new connections between two versions, which share its socket "+
-				"(%s): type `masterd reload --skip-canary`, or take rollout.canary.steps out", l.Name, l.Address, l.Reason)
-		}
-	}
-	return nil
 }
 
 // heldByWorker says so of an address that a worker of this service has. It is called beside the
