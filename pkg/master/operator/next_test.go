@@ -91,7 +91,7 @@ func TestOnDiskIsWhatFailed(t *testing.T) {
 		st     rollout.Status
 		file   *config.Config
 		digest string
-		want   string
+		want   string // on its way: nothing is said
 	}{
 		"failed":              {last, rollout.Status{Last: entry(5, "reload", rollout.Failed)}, one, "new", "failed 10s ago"},
 		"rolled back":         {last, rollout.Status{Last: entry(5, "reload", rollout.RolledBack)}, one, "new", "was rolled back 10s ago"},
@@ -101,13 +101,20 @@ func TestOnDiskIsWhatFailed(t *testing.T) {
 		"not prepared":        {tried{rollout: 5, config: one}, rollout.Status{Last: entry(5, "reload", rollout.Failed)}, one, "new", "failed 10s ago"},
 		"mended program":      {last, rollout.Status{Last: entry(5, "reload", rollout.Failed)}, one, "newer", ""},
 		"mended file":         {last, rollout.Status{Last: entry(5, "reload", rollout.Failed)}, other, "new", ""},
-		"on its way":          {last, rollout.Status{Last: entry(4, "reload", rollout.Failed), Rollout: &rollout.RolloutStatus{ID: 5, What: "reload"}}, one, "new", ""},
+		"on its way":          {last, rollout.Status{Last: entry(4, "reload", rollout.Failed), Rollout: &rollout.RolloutStatus{ID: 5, What: "reload"}}, one, "new", "on its way"},
+		"changed meanwhile":   {last, rollout.Status{Last: entry(4, "reload", rollout.Failed), Rollout: &rollout.RolloutStatus{ID: 5, What: "reload"}}, other, "new", ""},
 		"the next is":         {last, rollout.Status{Last: entry(5, "reload", rollout.Failed), Rollout: &rollout.RolloutStatus{ID: 6, What: "reload"}}, one, "new", ""},
 		"nothing was tried":   {tried{}, rollout.Status{}, one, "new", ""},
 		"by another master":   {tried{}, rollout.Status{LastFailure: entry(5, "reload", rollout.Failed)}, one, "new", "failed 10s ago"},
 		"another one's other": {tried{}, rollout.Status{LastFailure: entry(5, "reload", rollout.Failed)}, one, "newer", ""},
 	} {
-		got := x.tried.again(x.st, x.file, x.digest, now.Add(-20*time.Second), now)
+		got, known := x.tried.again(x.st, x.file, x.digest, now.Add(-20*time.Second), now)
+		if known != (x.want != "") {
+			t.Errorf("%s: it is known: %v", name, known)
+		}
+		if x.want == "on its way" {
+			x.want = ""
+		}
 		if want := "on disk is what " + x.want + "; `masterd reload` would try it again"; x.want != "" && got != want || x.want == "" && got != "" {
 			t.Errorf("%s: %q, want %q", name, got, x.want)
 		}

@@ -10,10 +10,11 @@ import (
 )
 
 // fileDiffers tells how the configuration and the program on disk differ from what runs;
-// empty: they do not, or it cannot be known. again says that just that was tried before.
+// empty: they do not, or it cannot be known. again says that just that was tried before, or is
+// on its way: a canary may take hours.
 // broken: the configuration on disk cannot be used.
 func (b *Backend) fileDiffers(
-	running *config.Config, v version.Version, again func(file *config.Config, digest string) string,
+	running *config.Config, v version.Version, again func(file *config.Config, digest string) (text string, known bool),
 ) (differs string, broken bool) {
 	file, err := b.Generations.Reread()
 	if err != nil {
@@ -29,7 +30,7 @@ func (b *Backend) fileDiffers(
 		digest, err = b.Store.FileDigest(b.Loop.Life(), file.Worker.Command[0])
 	}
 	if err == nil && (len(changes) > 0 || len(own) > 0 || digest != v.Digest) {
-		if text := again(file, digest); text != "" {
+		if text, known := again(file, digest); known {
 			return text, false
 		}
 	}
@@ -62,16 +63,18 @@ type tried struct {
 }
 
 // again says that what is on disk and does not run is what was tried before, and what became
-// of it; empty: it is not known to be that. since is when what runs got the traffic.
-func (t tried) again(st rollout.Status, file *config.Config, digest string, since, now time.Time) string {
-	became := func(how string, at time.Time) string {
+// of it; not known: it is not known to be that. since is when what runs got the traffic.
+func (t tried) again(
+	st rollout.Status, file *config.Config, digest string, since, now time.Time,
+) (text string, known bool) {
+	became := func(how string, at time.Time) (string, bool) {
 		return fmt.Sprintf("on disk is what %s %s ago; `masterd reload` would try it again",
-			how, now.Sub(at).Round(time.Second))
+			how, now.Sub(at).Round(time.Second)), true
 	}
 	r, e, f := st.Rollout, st.Last, st.LastFailure
 	switch same := t.config != nil && len(config.Diff(t.config, file)) == 0 && (t.digest == "" || t.digest == digest); {
 	case r != nil && r.ID == t.rollout:
-		return "" // it is on its way
+		return "", same // it is on its way
 	case same && r != nil && r.What == "rollback":
 		return became("was rolled back", since)
 	case r != nil || e == nil:
@@ -87,5 +90,5 @@ func (t tried) again(st rollout.Status, file *config.Config, digest string, sinc
 	if r == nil && t.config == nil && f != nil && digest != "" && f.Version.Digest == digest {
 		return became("failed", f.At)
 	}
-	return ""
+	return "", false
 }

@@ -83,7 +83,7 @@ func (b *Backend) Status() api.Status {
 		}
 	}
 	broken := false
-	s.FileDiffers, broken = b.fileDiffers(cfg, running, func(file *config.Config, digest string) string {
+	s.FileDiffers, broken = b.fileDiffers(cfg, running, func(file *config.Config, digest string) (string, bool) {
 		since := s.Now
 		if s.Active != nil {
 			since = s.Active.Since
