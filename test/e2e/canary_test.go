@@ -154,6 +154,7 @@ func TestCanaryByHand(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	first := status(t, s).Active.Version.Label
 	released("v2")
 	r := begin(t, s, "reload", "--label", "v2")
 	atStep(t, s, 1)
@@ -176,7 +177,7 @@ func TestCanaryByHand(t *testing.T) {
 	atStep(t, s, 3)
 	cli(t, s, 0, "abort", "--reason", "too slow")
 	r.ended(t, 4)
-	whole(t, s, 1, "v1")
+	whole(t, s, 1, first)
 	wait(t, s, "the candidate to be gone", func(st api.Status) bool { return len(st.Generations) == 1 })
 	n := l.Snapshot().Versions["v2"].Count // those who kept a connection are back, too
 	before := l.Snapshot().Requests
