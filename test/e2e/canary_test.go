@@ -115,8 +115,8 @@ func TestCanary(t *testing.T) {
 				proposed(t, s, 0, "promote")
 				whole(t, s, 2, "v2")
 				r.ended(t, 0)
-				for _, line := range []string{"10 % of new connections, step 1 of 3; waits for `masterd promote`",
-					"25 % of new connections, step 2 of 3, for 1s", "60 % of new connections, step 3 of 3"} {
+				for _, line := range []string{"10% of new connections, step 1 of 3; waits for `masterd promote`",
+					"25% of new connections, step 2 of 3, for 1s", "60% of new connections, step 3 of 3"} {
 					if !strings.Contains(r.out.String(), line) {
 						t.Errorf("reload did not say %q:\n%s", line, r.out)
 					}
@@ -231,7 +231,7 @@ func TestCanaryDies(t *testing.T) {
 		}
 	}
 	r.ended(t, 4)
-	if !strings.Contains(r.out.String(), "was taken back at 1 % of new connections") {
+	if !strings.Contains(r.out.String(), "was taken back at 1% of new connections") {
 		t.Errorf("%s", r.out)
 	}
 	st := status(t, s)

@@ -108,13 +108,13 @@ func (a *attempt) waitsFor() string {
 	return ""
 }
 
-// percent of Whole.
+// percent of Whole, as the command line writes it.
 func percent(weight uint32) string {
 	s := strconv.FormatUint(uint64(weight/100), 10)
 	if rest := weight % 100; rest != 0 {
 		s += "." + strings.TrimRight(strconv.FormatUint(uint64(100+rest), 10)[1:], "0")
 	}
-	return s + " %"
+	return s + "%"
 }
 
 // promoteStep takes the next step now, or all.

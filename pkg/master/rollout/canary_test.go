@@ -193,7 +193,7 @@ func (w *world) goOnWithSteps() {
 }
 
 func TestPercent(t *testing.T) {
-	for weight, want := range map[uint32]string{1: "0.01 %", 50: "0.5 %", 100: "1 %", 1250: "12.5 %", 1234: "12.34 %", 9999: "99.99 %", 1005: "10.05 %"} {
+	for weight, want := range map[uint32]string{1: "0.01%", 50: "0.5%", 100: "1%", 1250: "12.5%", 1234: "12.34%", 9999: "99.99%", 1005: "10.05%"} {
 		if got := percent(weight); got != want {
 			t.Errorf("%d: %q, not %q", weight, got, want)
 		}
