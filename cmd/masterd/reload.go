@@ -61,6 +61,7 @@ and so does this. Going away changes nothing: the rollout goes on.`,
 	f.StringVar(&r.Canary, "canary", "", "go by these `STEPS` and not those configured, as in 5%:1m,25%: 5% of new connections for 1m, then 25% until \"masterd promote\"")
 	f.BoolVar(&r.SkipCanary, "skip-canary", false, "go without steps, in an emergency: all new connections at once")
 	cmd.MarkFlagsMutuallyExclusive("canary", "skip-canary")
+	cmd.RegisterFlagCompletionFunc("canary", cobra.NoFileCompletions)
 	reasonFlag(cmd, &r.Reason)
 	cmd.RegisterFlagCompletionFunc("until", cobra.FixedCompletions([]string{"serving", "baked"}, cobra.ShellCompDirectiveNoFileComp))
 	return a.talking(cmd)
