@@ -565,7 +565,7 @@ func (f *fakeWorker) Split(fd int, to ipc.Peer, share ipc.Split) (uint64, error)
 	return seq, f.gave(fd, to)
 }
 
-func (f *fakeWorker) Take(fd int, _ ipc.Peer) error  { return syscall.Close(fd) }
+func (f *fakeWorker) Take(fd int, _ ipc.Peer) error { return syscall.Close(fd) }
 
 func (f *fakeWorker) Capacity() int {
 	f.w.mu.Lock()

@@ -123,7 +123,7 @@ func (m *Machine) promoteStep(a *attempt, ev PromoteAsked) {
 		m.refuse(ev.Req, Superseded, "the traffic of "+a.called()+" is just being moved ("+a.atStep()+"); ask again")
 		return
 	}
-	m.note("promote", ev.By, ev.Why)
+	m.noteOf(a.gen, "promote", ev.By, ev.Why)
 	m.takeStep(a, a.nextStep(ev.All))
 	m.afterSteer(Reply{Req: ev.Req, Rollout: a.id, Generation: a.gen.id, Version: a.gen.version, Code: Done,
 		Reason: sentence(a.gen.called() + " gets " + a.atStep())})
@@ -149,7 +149,7 @@ func (m *Machine) pauseAsked(ev PauseAsked) {
 		a.closing, a.deadline, a.first = time.Time{}, time.Time{}, time.Time{}
 		m.report(a, a.deadline, a.atStep()+a.waitsFor())
 	}
-	m.note("pause", ev.By, ev.Why)
+	m.noteOf(a.gen, "pause", ev.By, ev.Why)
 	m.done(ev.Req, a.called()+" is paused "+where+"; `masterd resume` goes on, `masterd promote` takes the next step")
 }
 
@@ -168,7 +168,7 @@ func (m *Machine) resumeAsked(ev ResumeAsked) {
 		}
 		m.report(a, a.deadline, a.atStep()+a.waitsFor())
 	}
-	m.note("resume", ev.By, ev.Why)
+	m.noteOf(a.gen, "resume", ev.By, ev.Why)
 	m.done(ev.Req, a.called()+" goes on")
 }
 

@@ -100,10 +100,16 @@ func (m *Machine) record(e Entry) {
 }
 
 // note records a request that is not a rollout.
-func (m *Machine) note(what, by, why string) {
+func (m *Machine) note(what, by, why string) { m.noteOf(m.active, what, by, why) }
+
+// noteOf records one that is about a generation, nil: about none.
+func (m *Machine) noteOf(g *generation, what, by, why string) {
 	e := Entry{What: what, By: by, Origin: Person, Why: why, Code: Done}
+	if g != nil {
+		e.To, e.Version = g.id, g.version
+	}
 	if m.active != nil {
-		e.From, e.To, e.Version = m.active.id, m.active.id, m.active.version
+		e.From = m.active.id
 	}
 	m.record(e)
 }
