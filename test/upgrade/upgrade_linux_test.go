@@ -256,7 +256,8 @@ func steady(st api.Status) string {
 	for i := range st.Listeners {
 		st.Listeners[i].Queue = 0
 	}
-	for _, g := range st.Generations {
+	for i, g := range st.Generations {
+		st.Generations[i].Share = 0 // nor of this; weight says the same
 		for i := range g.Workers {
 			k := &g.Workers[i]
 			k.InFlight, k.Open, k.LongestMS, k.Requests, k.RSS, k.FDs, k.LastProbe = 0, 0, 0, 0, 0, 0, ""
