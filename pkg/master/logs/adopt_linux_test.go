@@ -79,10 +79,15 @@ func TestOutputIsReadOnAfterAKill(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "the last line is read", func() bool { return slices.Contains(s.texts(), "no end") })
+		// It may have been killed after all that there was, which is not read again then.
+		ended := slices.Contains(lines, "no end")
+		eventually(t, "the last line is read", func() bool { return ended || slices.Contains(s.texts(), "no end") })
 		unix.Kill(worker, unix.SIGKILL)
 		o.Finish()
 		rest := s.texts()
+		if ended && len(rest) == 0 {
+			continue
+		}
 		first, err := strconv.Atoi(strings.TrimPrefix(rest[0], "line "))
 		if rest[0] == "no end" {
 			first, err = 20001, nil
