@@ -31,23 +31,23 @@ connections; it bakes then. In a bake, end it, as passed. After "masterd reload
 }
 
 func (a *app) pauseCommand() *cobra.Command {
-	return a.because("pause", "Stop the clock of a canary's steps",
+	return a.because("pause [REASON]", "Stop the clock of a canary's steps",
 		`Stop the clock of a canary's steps: the new version keeps the part of the new
 connections that it has, until "masterd resume" or "masterd promote". A fault
 takes it back all the same. REASON is for whoever looks next.`, (*api.Client).Pause)
 }
 
 func (a *app) resumeCommand() *cobra.Command {
-	return a.because("resume", "Have the clock of a canary's steps go on",
+	return a.because("resume [REASON]", "Have the clock of a canary's steps go on",
 		`Have the clock of a canary's steps go on, after "masterd pause". The step that it
 is at begins anew.`, (*api.Client).Resume)
 }
 
 // because is a verb whose arguments are its reason.
-func (a *app) because(name, short, long string,
+func (a *app) because(use, short, long string,
 	request func(*api.Client, context.Context, api.ReasonRequest, func(api.Stage)) (api.Outcome, error)) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: name + " [REASON]", GroupID: groupRollout, Short: short, Long: long,
+		Use: use, GroupID: groupRollout, Short: short, Long: long,
 		Args: arguments(0, -1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			r := api.ReasonRequest{Reason: strings.Join(args, " ")}

@@ -2,7 +2,6 @@ package rollout
 
 import (
 	"strconv"
-	"strings"
 	"time"
 )
 
@@ -27,9 +26,35 @@ func (a *attempt) splits() bool { return a.canary.step > 0 && a.canary.step <= l
 // stepping: the candidate has had a share.
 func (a *attempt) stepping() bool { return len(a.steps()) > 0 && a.canary.step > 0 }
 
+// hold is how long its step lasts; zero: until a person ends it.
+func (a *attempt) hold() time.Duration {
+	if a.canary.paused != "" {
+		return 0
+	}
+	return a.steps()[a.canary.step-1].Hold
+}
+
 // waitsForPerson: no time ends its step.
-func (a *attempt) waitsForPerson() bool {
-	return a.stage == StageCanary && (a.canary.paused != "" || a.steps()[a.canary.step-1].Hold == 0)
+func (a *attempt) waitsForPerson() bool { return a.stage == StageCanary && a.hold() == 0 }
+
+// sticky seeds the hash by which clients belong to the candidate, anew for each rollout; zero:
+// connections draw.
+func (a *attempt) sticky() uint32 { return sticky(a.settings, a.id) }
+
+func sticky(s Settings, id Rollout) uint32 {
+	if !s.Sticky {
+		return 0
+	}
+	return uint32(id)
+}
+
+// Sticky is what the shares that are known to be in force were steered with. Nothing is made
+// of it where none of them is a canary's.
+func (s Snapshot) Sticky() uint32 {
+	if s.Try == nil {
+		return 0
+	}
+	return sticky(s.Try.Settings, s.Try.ID)
 }
 
 // dropSteps takes the steps of a rollout that goes without: a way back waits for nothing, a
@@ -66,11 +91,20 @@ func (a *attempt) nextStep(all bool) int {
 func (m *Machine) holdStep(a *attempt) {
 	a.closing = time.Time{}
 	a.gen.deadline, a.gen.first = time.Time{}, time.Time{} // each step has a time of its own
-	hold := a.steps()[a.canary.step-1].Hold
-	if a.canary.paused != "" {
-		hold = 0
+	m.enter(a, StageCanary, a.hold(), a.atStep()+a.waitsFor())
+}
+
+// windStep has the time of a step begin anew, or stop.
+func (m *Machine) windStep(a *attempt) {
+	if a.stage != StageCanary {
+		return
 	}
-	m.enter(a, StageCanary, hold, a.atStep()+a.waitsFor())
+	a.closing, a.deadline = time.Time{}, time.Time{}
+	if hold := a.hold(); hold > 0 {
+		a.deadline = m.now.Add(hold)
+	}
+	a.first = a.deadline
+	m.report(a, a.deadline, a.atStep()+a.waitsFor())
 }
 
 // advanceStep takes the next step once the time of this one is over and every worker of the
@@ -102,7 +136,7 @@ func (a *attempt) waitsFor() string {
 	switch {
 	case a.canary.paused != "":
 		return "; paused by " + a.canary.paused + ", `masterd resume` goes on"
-	case a.steps()[a.canary.step-1].Hold == 0:
+	case a.hold() == 0:
 		return "; waits for `masterd promote`"
 	}
 	return ""
@@ -110,11 +144,7 @@ func (a *attempt) waitsFor() string {
 
 // percent of Whole, as the command line writes it.
 func percent(weight uint32) string {
-	s := strconv.FormatUint(uint64(weight/100), 10)
-	if rest := weight % 100; rest != 0 {
-		s += "." + strings.TrimRight(strconv.FormatUint(uint64(100+rest), 10)[1:], "0")
-	}
-	return s + "%"
+	return strconv.FormatFloat(float64(weight)/100, 'f', -1, 64) + "%"
 }
 
 // promoteStep takes the next step now, or all.
@@ -145,10 +175,7 @@ func (m *Machine) pauseAsked(ev PauseAsked) {
 	if a.splits() {
 		where = "at " + a.atStep()
 	}
-	if a.stage == StageCanary {
-		a.closing, a.deadline, a.first = time.Time{}, time.Time{}, time.Time{}
-		m.report(a, a.deadline, a.atStep()+a.waitsFor())
-	}
+	m.windStep(a)
 	m.noteOf(a.gen, "pause", ev.By, ev.Why)
 	m.done(ev.Req, a.called()+" is paused "+where+"; `masterd resume` goes on, `masterd promote` takes the next step")
 }
@@ -161,13 +188,7 @@ func (m *Machine) resumeAsked(ev ResumeAsked) {
 		return
 	}
 	a.canary.paused = ""
-	if a.stage == StageCanary {
-		if hold := a.steps()[a.canary.step-1].Hold; hold > 0 {
-			a.deadline = m.now.Add(hold)
-			a.first = a.deadline
-		}
-		m.report(a, a.deadline, a.atStep()+a.waitsFor())
-	}
+	m.windStep(a)
 	m.noteOf(a.gen, "resume", ev.By, ev.Why)
 	m.done(ev.Req, a.called()+" goes on")
 }
@@ -186,7 +207,7 @@ func (m *Machine) split() *Split {
 	if step == 0 {
 		return nil
 	}
-	return &Split{Rollout: a.id, Weight: a.steps()[step-1].Weight, Sticky: a.settings.Sticky}
+	return &Split{Rollout: a.id, Weight: a.steps()[step-1].Weight, Sticky: a.sticky()}
 }
 
 // shares: the worker's connections are divided between its generation and the candidate.

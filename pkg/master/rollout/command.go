@@ -157,7 +157,7 @@ type Share struct {
 type Split struct {
 	Rollout Rollout // whose steps these are; each draws anew
 	Weight  uint32  // in parts of [Whole], of all connections since the first step
-	Sticky  bool    // a hash of the client's address decides, as for new connections
+	Sticky  uint32  // seeds the hash that decides, as for new connections; zero: none does
 }
 
 func (Prepare) command()    {}

@@ -194,8 +194,8 @@ func (m *Machine) steer(shares []Share) {
 		}
 	}
 	c := Steer{Seq: s.seq, Shares: append([]Share(nil), shares...)}
-	if a := m.try; a != nil && a.settings.Sticky && slices.ContainsFunc(shares, func(x Share) bool { return x.Canary }) {
-		c.Sticky = uint32(a.id)
+	if a := m.try; a != nil && slices.ContainsFunc(shares, func(x Share) bool { return x.Canary }) {
+		c.Sticky = a.sticky()
 	}
 	m.emit(c)
 }

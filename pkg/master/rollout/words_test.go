@@ -71,7 +71,7 @@ func show(c Command) string {
 		}
 		if c.Split != nil {
 			s += ", " + percent(c.Split.Weight) + fmt.Sprintf(" of rollout %d", c.Split.Rollout)
-			if c.Split.Sticky {
+			if c.Split.Sticky != 0 {
 				s += " by client"
 			}
 		}

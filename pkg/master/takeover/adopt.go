@@ -141,10 +141,7 @@ func (t *Takeover) Sticky() uint32 {
 	if t.left == nil {
 		return 0
 	}
-	if try := t.left.Machine.Try; try != nil && try.Settings.Sticky {
-		return uint32(try.ID) // nothing is made of it where no share is a canary's
-	}
-	return 0
+	return t.left.Machine.Sticky()
 }
 
 // Follow has the ends of adopted workers told, once the loop runs.

@@ -72,19 +72,14 @@ func handoverLink(from, to *sdk, instead bool, split *rollout.Split) error {
 		from.refused.seqs = nil
 		return from.session.Give(a, peer)
 	}
-	seq, err := from.session.Split(a, peer, shareOf(split))
-	from.refused.seqs = append(from.refused.seqs, seq)
+	seq, err := from.session.Split(a, peer, ipc.Split{Rollout: uint64(split.Rollout), Weight: split.Weight, Salt: split.Sticky})
+	seqs := append(from.refused.seqs, seq)
+	from.refused.seqs = seqs[max(0, len(seqs)-maxRefusable):]
 	return err
 }
 
-// shareOf is a share as workers are told of it. The salt is the one that the machine steers by.
-func shareOf(s *rollout.Split) ipc.Split {
-	share := ipc.Split{Rollout: uint64(s.Rollout), Weight: s.Weight}
-	if s.Sticky {
-		share.Salt = uint32(s.Rollout)
-	}
-	return share
-}
+// maxRefusable is how many of the newest requests a worker may refuse and be understood.
+const maxRefusable = 64
 
 // refusedSplit is what is known of a worker that does not give shares: its SDK is older.
 type refusedSplit struct {
