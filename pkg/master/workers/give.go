@@ -72,7 +72,8 @@ func handoverLink(from, to *sdk, instead bool, split *rollout.Split) error {
 		from.refused.seqs = nil
 		return from.session.Give(a, peer)
 	}
-	seq, err := from.session.Split(a, peer, ipc.Split{Rollout: uint64(split.Rollout), Weight: split.Weight, Salt: split.Sticky})
+	share := ipc.Split{Rollout: uint64(split.Rollout), Weight: split.Weight, Salt: split.Sticky}
+	seq, err := from.session.Split(a, peer, share)
 	seqs := append(from.refused.seqs, seq)
 	from.refused.seqs = seqs[max(0, len(seqs)-maxRefusable):]
 	return err
