@@ -23,9 +23,8 @@ const (
 
 // longFiles are longer than maxLines, each for a reason.
 var longFiles = map[string]string{
-	"pkg/master/rollout/rollout.go": "the stages of one rollout, in their order",
-	"pkg/master/rollout/worker.go":  "the phases of one worker, in their order",
-	"test/programs/chat/member.go":  "the three protocols by which one member is there",
+	"pkg/master/rollout/worker.go": "the phases of one worker, in their order",
+	"test/programs/chat/member.go": "the three protocols by which one member is there",
 }
 
 // wideTypes have more fields than maxFields, each for a reason.
