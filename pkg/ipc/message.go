@@ -132,8 +132,9 @@ type Message struct {
 	Offer    *Offer    `json:"offer,omitempty"`
 	Blob     *Blob     `json:"blob,omitempty"` // keep, fetch, forget, kept, blob
 	Renew    *Renew    `json:"renew,omitempty"`
-	Stats    *Stats    `json:"stats,omitempty"` // beat, drained
-	Text     string    `json:"text,omitempty"`  // reject, refused: why
+	Stats    *Stats    `json:"stats,omitempty"`  // beat, drained
+	Counts   *Counts   `json:"counts,omitempty"` // beat, drained; an older worker has none
+	Text     string    `json:"text,omitempty"`   // reject, refused: why
 }
 
 // Hello introduces a worker.
@@ -250,6 +251,7 @@ type Stats struct {
 	Cut        uint64 `json:"cut"` // connections closed at a deadline
 	Goroutines int    `json:"goroutines,omitempty"`
 	LongestMS  int64  `json:"longest_ms,omitempty"` // for how long the longest running request runs now
+	Moved      uint64 `json:"moved,omitempty"`      // connections given to another worker, which are open there
 
 	// Of clients that were over a bound which the program has set.
 	Refused    uint64 `json:"refused,omitempty"`     // connections reset, their address had too many
