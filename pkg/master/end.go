@@ -111,6 +111,7 @@ func (m *Master) endAll() {
 // workers have it all.
 func (m *Master) goAway() int {
 	m.takeover.KeepLive()
+	m.takeover.KeepCountersNow()
 	code := 0
 	if m.takeover.Successor() != "" {
 		code = Replaced

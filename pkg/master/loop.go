@@ -97,6 +97,7 @@ func (m *Master) step(ev rollout.Event) {
 		m.generations.FollowTraffic(m.machine.Status().Active)
 		m.operator.Tell()
 	}
+	m.takeover.KeepCounters()
 }
 
 // effect tells a test what is about to be carried out: a command, or a part of
@@ -189,6 +190,7 @@ func (m *Master) postEvent(ev rollout.Event) { m.loop.Post(func() { m.step(ev) }
 func (m *Master) pulse() {
 	m.operator.Pulse()
 	m.takeover.KeepLive() // its times, too: they count only up to when it was written
+	m.takeover.KeepCounters()
 	m.generations.LookAtFile()
 	m.operator.Tell() // time alone ends a loop of workers
 }

@@ -3,6 +3,7 @@ package master
 import (
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/counters"
 	"github.com/masterd/masterd/pkg/master/generations"
 	"github.com/masterd/masterd/pkg/master/manager"
 	"github.com/masterd/masterd/pkg/master/operator"
@@ -16,26 +17,28 @@ import (
 // newRooms makes the rooms that the loop owns.
 func (m *Master) newRooms() {
 	o, all := m.opt, owner{m}
+	counts := counters.New()
 	m.workers = workers.New(workers.Options{
 		Loop: m.loop, Log: m.log, RuntimeDir: o.Config.RuntimeDir, Shim: o.Shim, Env: o.WorkerEnv,
 		Beat:   generations.BeatInterval,
-		Master: all, Blobs: m.blobs,
+		Master: all, Blobs: m.blobs, Counters: counts,
 	})
 	m.traffic = traffic.New(traffic.Options{Loop: m.loop, Log: m.log, Workers: m.workers, Master: all})
 	m.rundir = &rundir.Dir{Log: m.log, Config: o.Config, Index: o.Index, Live: all}
 	m.generations = generations.New(generations.Options{
 		Loop: m.loop, Log: m.log, Disk: m.disk, Workers: m.workers, Blobs: m.blobs, Reread: o.Reread, Remember: o.Remember,
-		NewTrace: o.Journal.Trace, HookEnv: o.HookEnv, Master: all, Mend: m.rundir.Mend,
+		NewTrace: o.Journal.Trace, HookEnv: o.HookEnv, Master: all, Mend: m.rundir.Mend, Counters: counts,
 	}, o.Config, o.Degraded)
 	m.takeover = takeover.New(takeover.Options{
 		Loop: m.loop, Log: m.log, RuntimeDir: o.Config.RuntimeDir, Version: o.Version, Self: o.Self, Restored: o.Restored,
 		Report: o.Report,
 		Given:  o.Given, Parse: o.Parse, Workers: m.workers, Generations: m.generations, Blobs: m.blobs, Master: all,
+		Counters: counts, Disk: m.disk,
 	})
 	m.operator = operator.New(operator.Options{
 		Loop: m.loop, Journal: o.Journal, Log: m.log, Disk: m.disk, Config: o.Config, Version: o.Version, Workers: m.workers,
 		Generations: m.generations, Takeover: m.takeover, Blobs: m.blobs, Manager: manager.New(o.Notify, o.Watchdog),
-		Master: all,
+		Master: all, Counters: counts,
 	})
 }
 

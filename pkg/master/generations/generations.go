@@ -15,6 +15,7 @@ import (
 
 	"github.com/masterd/masterd/pkg/master/blob"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/counters"
 	"github.com/masterd/masterd/pkg/master/disk"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/loop"
@@ -36,6 +37,7 @@ type Options struct {
 	Disk     *disk.Writer
 	Workers  *workers.Set
 	Blobs    *blob.Set
+	Counters *counters.Set
 	Reread   func() (*config.Config, error) // reads the configuration on disk
 	Remember func(*config.Config) error     // keeps one that was taken into force; nil: nobody does
 	NewTrace func() string                  // makes a trace id
@@ -248,6 +250,7 @@ func (s *Set) Tidy() {
 			}
 		}
 	}
+	s.Counters.Retain(func(g uint64) bool { return known[rollout.Generation(g)] })
 	for id, p := range s.plans {
 		if st.Rollout == nil || st.Rollout.ID != id {
 			p.cancel()

@@ -68,6 +68,7 @@ func (b *Backend) Report(r rollout.Report) {
 		zap.Uint64("generation", uint64(r.Generation)),
 		given("version", r.Version.Label), zap.Uint64("rollout_id", uint64(r.Rollout)),
 		zap.String("trace_id", b.Generations.Trace(r.Rollout)))
+	b.Counters.Entered(uint64(r.Rollout), string(r.Stage), time.Now())
 	if r.Stage == rollout.StageServing {
 		b.recordSwitch(r)
 	}

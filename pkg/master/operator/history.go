@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/counters"
 	"github.com/masterd/masterd/pkg/master/generations"
 	"github.com/masterd/masterd/pkg/master/history"
 	"github.com/masterd/masterd/pkg/master/rollout"
@@ -15,6 +16,9 @@ import (
 // Record adds to the history and to the log what the machine says.
 func (b *Backend) Record(c rollout.Record) {
 	e := entry(c.Entry)
+	if e.Rollout != 0 || e.What == "rollback" { // a way back at once is nobody's rollout, and ends as one
+		b.Counters.Ended(e.Rollout, counters.Outcome{What: e.What, Outcome: e.Outcome}, e.At)
+	}
 	fields := []zap.Field{
 		zap.String("what", e.What), zap.String("by", e.By), zap.String("outcome", e.Outcome), zap.Uint64("generation", e.To),
 		given("version", e.Version), given("stage", e.Stage), given("reason", e.Reason),

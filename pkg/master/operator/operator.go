@@ -17,6 +17,7 @@ import (
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/blob"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/counters"
 	"github.com/masterd/masterd/pkg/master/disk"
 	"github.com/masterd/masterd/pkg/master/generations"
 	"github.com/masterd/masterd/pkg/master/history"
@@ -43,6 +44,7 @@ type Options struct {
 	Generations *generations.Set
 	Takeover    *takeover.Takeover
 	Blobs       *blob.Set
+	Counters    *counters.Set
 	Manager     *manager.Manager
 	Master      Master
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/counters"
 	"github.com/masterd/masterd/pkg/master/generations"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/version"
@@ -303,4 +304,10 @@ func (b *Backend) lacks(refused error) (reasons []string) {
 			fmt.Sprintf("The history is in memory alone: %v. Mend that, and type: masterd upgrade", err))
 	}
 	return reasons
+}
+
+// Counts are what the service has counted; nothing, when the master is ending.
+func (b *Backend) Counts() (all counters.Snapshot) {
+	b.Loop.Call(func() { all = b.Counters.Snapshot() })
+	return all
 }

@@ -28,10 +28,10 @@ const (
 	Paused
 	// Parked answers Park.
 	Parked
-	// Beat: it is alive; Stats is set.
+	// Beat: it is alive; Stats is set, Counts may be.
 	Beat
-	// Drained: nothing is open in it any more and it exits by itself; Stats may
-	// be set.
+	// Drained: nothing is open in it any more and it exits by itself; Stats and
+	// Counts may be set.
 	Drained
 	// Refused: it could not follow the request with this Seq; Text says why.
 	Refused
@@ -82,13 +82,14 @@ func (k Kind) String() string {
 
 // Fact is something that a worker said, or that became of its connection.
 type Fact struct {
-	Kind  Kind
-	Seq   uint64     // of the request that it answers; zero: none
-	Stats *ipc.Stats // Beat always, Drained perhaps
-	Text  string     // Refused, Lost: why; printable, at most 1 KiB
-	Hello *ipc.Hello // Connected: what it said of itself, without the secret
-	Blob  *ipc.Blob  // Keep, Fetch, Forget
-	FD    int        // Keep: the memory, as it came; the callback's to close
+	Kind   Kind
+	Seq    uint64      // of the request that it answers; zero: none
+	Stats  *ipc.Stats  // Beat always, Drained perhaps
+	Counts *ipc.Counts // Beat and Drained perhaps; unchecked
+	Text   string      // Refused, Lost: why; printable, at most 1 KiB
+	Hello  *ipc.Hello  // Connected: what it said of itself, without the secret
+	Blob   *ipc.Blob   // Keep, Fetch, Forget
+	FD     int         // Keep: the memory, as it came; the callback's to close
 }
 
 // kindOf says which fact a message from a worker is; false: none.

@@ -231,6 +231,10 @@ func (s *Session) take(m ipc.Message) string {
 	if kind == Renewed && !s.renewed("") {
 		return "" // it was sent none
 	}
-	s.tell(Fact{Kind: kind, Seq: m.Seq, Stats: m.Stats, Text: printable(m.Text)})
+	f := Fact{Kind: kind, Seq: m.Seq, Stats: m.Stats, Text: printable(m.Text)}
+	if kind == Beat || kind == Drained {
+		f.Counts = m.Counts
+	}
+	s.tell(f)
 	return ""
 }

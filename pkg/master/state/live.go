@@ -18,11 +18,13 @@ import (
 )
 
 const (
-	liveSchema = 1
-	liveName   = "live.json"
-	liveConfig = "config-" // and the digest of a configuration
-	maxLive    = 4 << 20   // bytes; 2,000 workers need less than one
-	maxConfig  = 1 << 20
+	liveSchema   = 1
+	liveName     = "live.json"
+	liveConfig   = "config-" // and the digest of a configuration
+	maxLive      = 4 << 20   // bytes; 2,000 workers need less than one
+	maxConfig    = 1 << 20
+	maxCounters  = 16 << 20
+	countersName = "counters.json"
 	// reserved is what live.json, and the next configuration beside it, have in any
 	// case, in bytes: a worker, or whoever else is in the file system, may fill it.
 	reserved = 64 << 10
@@ -34,6 +36,11 @@ func liveFile(dir string) atomicfile.Reserved {
 
 func configFile(dir string) atomicfile.Reserved {
 	return atomicfile.Reserved{Spare: filepath.Join(dir, "config"), Size: reserved}
+}
+
+// countersFile reserves nothing that it has not needed before: it is what a full disk may cost.
+func countersFile(dir string) atomicfile.Reserved {
+	return atomicfile.Reserved{Spare: filepath.Join(dir, countersName), Pad: ' '}
 }
 
 // Live is what a master leaves, while it lives, for the next one: who runs, and
@@ -215,7 +222,7 @@ func DropLive(dir string) error {
 	if err := os.Remove(filepath.Join(dir, liveName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return errors.Join(DropConfigs(dir, nil), liveFile(dir).Drop(), configFile(dir).Drop())
+	return errors.Join(DropConfigs(dir, nil), liveFile(dir).Drop(), configFile(dir).Drop(), DropCounters(dir))
 }
 
 // DropConfigs removes the configurations that are not needed any more. It must not
@@ -231,6 +238,33 @@ func DropConfigs(dir string, needed []LiveConfig) error {
 		}
 	}
 	return err
+}
+
+// KeepCounters writes what the service has counted, as KeepLive does. It may be called beside
+// KeepLive.
+func KeepCounters(dir string, encoded []byte) error {
+	if len(encoded) > maxCounters {
+		return fmt.Errorf("write %s: it has %d bytes, at most %d can be read again", countersName, len(encoded), maxCounters)
+	}
+	return countersFile(dir).Replace(filepath.Join(dir, countersName), encoded, 0o600)
+}
+
+// LoadCounters reads what the last master has counted. None is nil and no error.
+func LoadCounters(dir string) ([]byte, error) {
+	text, err := atomicfile.ReadReserved(filepath.Join(dir, countersName), maxCounters)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return text, err
+}
+
+// DropCounters removes it: counting begins anew.
+func DropCounters(dir string) error {
+	err := os.Remove(filepath.Join(dir, countersName))
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return errors.Join(err, countersFile(dir).Drop())
 }
 
 // Boot is the kernel's id of this boot; empty where it has none.

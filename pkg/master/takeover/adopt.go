@@ -25,6 +25,7 @@ func (t *Takeover) Adopt() {
 	if t.left != nil {
 		t.adopt(t.left, all)
 	}
+	t.adoptCounters()
 	t.unknownLeft(all)
 	t.deserted = t.Workers.Len() == 0 && len(t.unknown) == 0
 }

@@ -44,6 +44,8 @@ import (
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/blob"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/counters"
+	"github.com/masterd/masterd/pkg/master/disk"
 	"github.com/masterd/masterd/pkg/master/generations"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/loop"
@@ -69,6 +71,8 @@ type Options struct {
 	Workers     *workers.Set
 	Generations *generations.Set
 	Blobs       *blob.Set
+	Counters    *counters.Set
+	Disk        *disk.Writer
 	Master      Master
 
 	Contain Containment
@@ -102,8 +106,10 @@ type Notices interface{ PassPidfds() }
 // System is what is asked of the host, as functions.
 type System struct {
 	Find     func(dir string, match func(env []string) bool) []process.Found
-	KeepLive func(dir string, encoded []byte) error                           // nil: nothing is kept
-	Prove    func(ctx context.Context, self Self) (version string, err error) // nil: there are no upgrades
+	KeepLive func(dir string, encoded []byte) error // nil: nothing is kept
+	// KeepCounters writes beside the loop; nil: they are not kept.
+	KeepCounters func(dir string, encoded []byte) error
+	Prove        func(ctx context.Context, self Self) (version string, err error) // nil: there are no upgrades
 }
 
 // Takeover is what a master has of the one before it, and leaves to the next.
@@ -118,6 +124,7 @@ type Takeover struct {
 	unknown   []unknown          // who lives and is not known
 	first     rollout.Worker     // numbers up to this one are theirs
 	file      liveFile           // what the next one is left
+	counted   countersFile       // and what the service has counted
 	successor *successor         // another masterd takes this one's place
 	proving   <-chan struct{}    // closed when the keeper knows that this one is proven; nil: it is not told yet
 	upgrade   *state.LiveUpgrade // that, or the one that this masterd has come by until it has proved itself

@@ -225,6 +225,7 @@ func (s *sdk) handle(f session.Fact) {
 	if f.Stats != nil {
 		s.stats = *f.Stats
 	}
+	s.count(f)
 	switch f.Kind {
 	case session.Ready:
 		set.Master.Step(rollout.Ready{Worker: s.ID})

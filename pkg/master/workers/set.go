@@ -17,6 +17,7 @@ import (
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/blob"
 	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/counters"
 	"github.com/masterd/masterd/pkg/master/loop"
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
@@ -45,6 +46,7 @@ type Options struct {
 	Contain  Containment
 	Output   Outputs
 	Blobs    *blob.Set
+	Counters *counters.Set
 	System   System
 }
 

@@ -54,6 +54,9 @@ func (set *Set) Start(c rollout.Start, g *Generation) {
 	w := &Worker{ID: c.Worker, Generation: g, Slot: c.Slot, Started: time.Now(), finished: make(chan struct{})}
 	w.kind = set.kindOf(w, g.Config.Worker.Kind == config.KindSDK)
 	set.workers[c.Worker] = w
+	if c.Replaces != 0 {
+		set.Counters.Restarted()
+	}
 	set.Sockets.Name(int(c.Slot), g.Config.Listeners)
 	var pid atomic.Int64
 	set.Loop.Go(func() {
@@ -177,7 +180,9 @@ func (set *Set) exited(w *Worker, exit proc.Exit, left bool) {
 	w.kind.forget()
 	set.Master.Ending(w)
 	set.lookForLost(w)
-	set.Master.Step(rollout.Exited{Worker: w.ID, Detail: how, Cut: w.kind.cut(exit)})
+	cut := w.kind.cut(exit)
+	set.countGone(w, cut)
+	set.Master.Step(rollout.Exited{Worker: w.ID, Detail: how, Cut: cut})
 	set.BeginBackground()
 	set.Master.Ended()
 }
