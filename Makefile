@@ -104,7 +104,7 @@ tested:
 # These run programs that were built without the race detector, and little besides.
 NORACE := /test/(e2e|systemd|container|programs|release|upgrade)$$
 race: ## the same under the race detector
-	@$(PROGRAMS); $(GO) test -race -timeout 20m $$($(GO) list $(ALL) | grep -vE '$(NORACE)')
+	@$(PROGRAMS); $(GO) test -race $(BESIDE) $(filter-out ./test/%,$(LONG)) $$($(GO) list $(ALL) | grep -vE '$(NORACE)')
 
 sim: ## at least a million steps of the seeded simulation, and the mutations
 	$(GO) test ./pkg/master/rollout -run 'TestSimulation' -count=1 -timeout 30m -sim.steps=$(SIMSTEPS)
