@@ -92,9 +92,9 @@ var within = func() (b [perDoubling]uint64) {
 // LatencyBucket is the bucket of a time in nanoseconds. It is called for each request: it
 // allocates nothing and takes some nanoseconds.
 func LatencyBucket(ns uint64) int {
-	// In parts of 2^-34 s, of which a nanosecond is 17.18: 17179869184 = 2^34, so that doublings
-	// of seconds are those of bits.
-	const shift = 34
+	// In parts of 2^-43 s, so that doublings of seconds are those of bits. That is a tenth of a
+	// picosecond: no nanosecond is that near to a bound that is none.
+	const shift = 43
 	hi, lo := bits.Mul64(min(ns, 1<<50), 1<<shift) // thirteen days are the last bucket's, too
 	parts, _ := bits.Div64(hi, lo, 1e9)
 	if parts == 0 {

@@ -36,6 +36,15 @@ func golden() map[string]goldenFrame {
 		"beat":        {Message{Type: TypeBeat, Stats: &Stats{Open: 12, InFlight: 3, Accepted: 90, Requests: 1234, Cut: 1, Goroutines: 41}}, 0},
 		"beat-slow":   {Message{Type: TypeBeat, Stats: &Stats{Open: 12, InFlight: 3, Accepted: 90, Requests: 1234, Goroutines: 41, LongestMS: 12300}}, 0},
 		"beat-bounds": {Message{Type: TypeBeat, Stats: &Stats{Open: 12, InFlight: 3, Accepted: 90, Requests: 1234, Goroutines: 41, Refused: 7, SlowBodies: 2}}, 0},
+		"beat-counts": {Message{Type: TypeBeat, Stats: &Stats{Open: 12, InFlight: 3, Accepted: 90, Requests: 1234, Goroutines: 41, Moved: 7}, Counts: &Counts{
+			Listeners: []ListenerCounts{{Listener: "http", InFlight: 3, Open: 12, Accepted: 88}},
+			Routes: []RouteCounts{
+				{Listener: "http", Route: "GET /users/{id}", Status: [5]uint64{0, 1200, 0, 20, 3}, BytesIn: 4096, BytesOut: 1 << 33, NS: 3669000000,
+					Latency: []uint64{57, 1200, 58, 23}},
+				{Listener: "http", Route: RouteOther, Status: [5]uint64{8}}},
+			Measures:    []MeasureCounts{{Name: "orders_failed", Total: 2}, {Name: "db_pool_ratio", Observed: 4, Sum: 2.25, Last: 0.75}},
+			Go:          &GoCounts{Heap: 1 << 24, GCs: 17, PauseNS: 1700000, PauseMaxNS: 90000},
+			MaxInFlight: 200}}, 0},
 		"drained-cut": {Message{Type: TypeDrained, Seq: 6, Stats: &Stats{Accepted: 91, Requests: 1240, Cut: 5,
 			CutRequests: 3, CutLongestMS: 12300, CutMedianMS: 4000}}, 0},
 		"drained": {Message{Type: TypeDrained, Seq: 6, Stats: &Stats{Accepted: 91, Requests: 1240, Cut: 1}}, 0},
