@@ -20,14 +20,14 @@ const (
 )
 
 // New is gin.New in release mode (unless GIN_MODE says otherwise) with
-// recovery from panics. A *gin.Context is a full context of its request in it.
+// recovery from panics, and with [Routes]. A *gin.Context is a full context of its request in it.
 func New() *gin.Engine {
 	if os.Getenv(gin.EnvGinMode) == "" {
 		gin.SetMode(gin.ReleaseMode)
 	}
 	r := gin.New()
 	r.ContextWithFallback = true
-	r.Use(gin.Recovery())
+	r.Use(Routes(), gin.Recovery())
 	return r
 }
 
