@@ -79,6 +79,19 @@
 // (stop_announce); without one, [Options.Announce] does: for that long it answers
 // 503 and everything else goes on in full. Then the drain begins.
 //
+// # What is counted
+//
+// The worker counts requests by status and route, how long they took, their bytes, what is in
+// flight, connections, and what Go's runtime says of the heap and of pauses. Its master has the
+// sums over all processes of the service. A request's route is the pattern that [http.ServeMux]
+// has set in it ([http.Request.Pattern]), "GET /users/{id}"; Gin's routes are named by
+// ginworker. Requests without one count as those of "other", and so do those of routes beyond
+// the first 64 of a listener. A middleware around the router that replaces the request
+// ([http.Request.WithContext]) hides its route: put such middlewares inside of the router.
+//
+// [Count] and [Observe] are for what only the program knows, [Options.MaxInFlight] tells how many
+// requests at one time it is made for.
+//
 // # Bounds of clients
 //
 // [MinBodyRate], [MaxConns] and [MaxConnsPerAddress] bound slow uploads and many

@@ -37,6 +37,11 @@ type Options struct {
 	// its context then. By default the first of them drains, and one that comes
 	// while draining shortens what is left to a second.
 	IgnoreSignals bool
+	// MaxInFlight is how many requests at one time the program is made for: a size
+	// of a pool, what a load test has found. The master is told, so that it can be
+	// seen how near the worker is to that; nothing is refused because of it.
+	// Default: it is not said.
+	MaxInFlight int
 }
 
 // State is where a worker is in its life. See the package's documentation.
@@ -177,7 +182,7 @@ func (w *Worker) Info() Info { return Info(w.core.Info()) }
 func (w *Worker) State() State { return State(w.core.State()) }
 
 // Stats are the worker's numbers at this moment.
-func (w *Worker) Stats() Stats { return w.core.Traffic.Stats() }
+func (w *Worker) Stats() Stats { return w.core.Stats() }
 
 // Run serves until the worker has drained: because its master said so, by
 // SIGTERM or SIGINT, or because ctx ended. That is no error. An error means
@@ -205,6 +210,8 @@ func (w *Worker) Run(ctx context.Context) error {
 		DrainTimeout:  w.opts.DrainTimeout,
 		Announce:      w.opts.Announce,
 		IgnoreSignals: w.opts.IgnoreSignals,
+		MaxInFlight:   max(0, w.opts.MaxInFlight),
+		Measures:      measures,
 	})
 	if err != nil {
 		return fmt.Errorf("worker: %w", err)

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/worker/internal/measure"
 	"github.com/masterd/masterd/pkg/worker/internal/migrate"
 	"github.com/masterd/masterd/pkg/worker/internal/serve"
 	"github.com/masterd/masterd/pkg/worker/internal/state"
@@ -49,6 +50,8 @@ type Program struct {
 	DrainTimeout  time.Duration // of a drain that no master asked for; negative: no bound
 	Announce      time.Duration // of a leave that no master asked for; zero: it is not announced
 	IgnoreSignals bool
+	MaxInFlight   int              // requests at one time that it is made for; zero: it has not said
+	Measures      *measure.Program // of its own
 }
 
 // New reads what the environment says of the worker, with lookup, and removes it, with
@@ -76,6 +79,13 @@ func (c *Core) Discard() { c.env.closeSockets() }
 
 // Info is what the worker knows of itself.
 func (c *Core) Info() Info { return c.info }
+
+// Stats are the worker's numbers of this moment.
+func (c *Core) Stats() ipc.Stats {
+	s := c.Traffic.Stats()
+	s.Moved = c.Sender.Migrated()
+	return s
+}
 
 // State is where the worker is in its life: one of ipc's states.
 func (c *Core) State() string { return c.phase.Load().(string) }

@@ -168,7 +168,7 @@ func (l *lifecycle) run(ctx context.Context) error {
 		case <-l.announcement.timer.C:
 			l.leave(l.announcement.why)
 		case <-l.beat.C:
-			l.send(ipc.Message{Type: ipc.TypeBeat})
+			l.sendBeat()
 		}
 		l.checkDone()
 		l.noteForHello()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/ipc/fdpass"
+	"github.com/masterd/masterd/pkg/worker/internal/measure"
 )
 
 const (
@@ -24,6 +25,7 @@ const (
 	firstContact = 60 * time.Second // a worker that never met its master gives up then
 	outLimit     = 64               // answers that wait for a master that does not read
 	flushTimeout = time.Second      // for the last of them
+	lastBeats    = 64               // before drained, with what is left to say; background work may count for ever
 	maxDump      = 16 << 20         // bytes of stacks
 	jitter       = 0.2              // part of a wait that is random: siblings lose the master together
 )
@@ -213,6 +215,8 @@ type masterConn struct {
 	out   chan ipc.Message // closed by finish
 	over  chan struct{}    // closed when the connection has ended
 	wrote chan struct{}    // closed when the writer has ended
+
+	report *measure.Report // what the master has been told; of the lifecycle's loop
 }
 
 func newSession(conn *ipc.Link) *masterConn {
@@ -254,11 +258,16 @@ func (c *masterConn) send(m ipc.Message) {
 	}
 }
 
-// beat sends numbers, unless older news still wait.
-func (c *masterConn) beat(m ipc.Message) {
-	if len(c.out) == 0 {
-		c.send(m)
+// sendLast waits for room in the queue until giveUp; false: there is none, as the connection is
+// over or the master does not read.
+func (c *masterConn) sendLast(m ipc.Message, giveUp <-chan time.Time) bool {
+	select {
+	case c.out <- m:
+		return true
+	case <-c.wrote:
+	case <-giveUp:
 	}
+	return false
 }
 
 // finish returns when what was sent is written, or will not be. Nothing may be

@@ -39,6 +39,7 @@ func (l *lifecycle) welcomed(ev connected) {
 		}
 	}
 	l.conn = ev.conn
+	l.conn.report = l.Traffic.Counts.Report(l.Measures, l.MaxInFlight)
 	l.client.Connected(ev.conn.link, ev.welcome.Keeps)
 	l.beat.Reset(time.Duration(ev.welcome.BeatMS) * time.Millisecond)
 	l.sendReady()
@@ -260,20 +261,39 @@ func (l *lifecycle) refuse(m ipc.Message, why error) {
 	}
 }
 
-// send sends a message, with the worker's numbers where they belong.
+// send sends a message.
 func (l *lifecycle) send(m ipc.Message) {
-	if l.conn == nil {
-		return // the next hello reports our state
+	if l.conn != nil { // else the next hello reports our state
+		l.conn.send(m)
 	}
-	switch m.Type {
-	case ipc.TypeBeat:
-		stats := l.Traffic.Stats()
-		m.Stats = &stats
-		l.conn.beat(m)
-		return
-	case ipc.TypeDrained:
-		stats := l.Traffic.Stats()
-		m.Stats = &stats
+}
+
+// sendBeat sends the worker's numbers, unless older news still wait: what has changed meanwhile
+// comes with a later beat.
+func (l *lifecycle) sendBeat() {
+	if l.conn != nil && len(l.conn.out) == 0 {
+		m, _ := l.numbers()
+		l.conn.send(m)
 	}
-	l.conn.send(m)
+}
+
+// sendDrained sends all that the master has not been told, with as many beats as that takes.
+func (l *lifecycle) sendDrained() {
+	giveUp := time.After(flushTimeout)
+	for beats := 0; ; beats++ {
+		m, more := l.numbers()
+		if !more || beats == lastBeats {
+			m.Type, m.Seq = ipc.TypeDrained, l.shutdown.seq
+		}
+		if !l.conn.sendLast(m, giveUp) || m.Type == ipc.TypeDrained {
+			return
+		}
+	}
+}
+
+// numbers is a beat, which must be sent. more: some of what has changed had no room.
+func (l *lifecycle) numbers() (m ipc.Message, more bool) {
+	stats := l.Stats()
+	counts, more := l.conn.report.Next()
+	return ipc.Message{Type: ipc.TypeBeat, Stats: &stats, Counts: counts}, more
 }

@@ -161,7 +161,7 @@ func (l *lifecycle) finish() {
 		return
 	}
 	if l.State() == ipc.StateDraining {
-		l.send(ipc.Message{Type: ipc.TypeDrained, Seq: l.shutdown.seq})
+		l.sendDrained()
 	}
 	l.conn.finish()
 }

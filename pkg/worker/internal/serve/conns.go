@@ -4,6 +4,7 @@ import (
 	"net"
 	"sync"
 
+	"github.com/masterd/masterd/pkg/worker/internal/measure"
 	"github.com/masterd/masterd/pkg/worker/internal/migrate"
 )
 
@@ -14,26 +15,32 @@ type connTracker struct {
 	onEmpty func() // called when the last has been removed
 
 	mu      sync.Mutex
-	members map[net.Conn]struct{}
+	members map[net.Conn]*measure.Listener // whose they are; nil: nobody counts that
 	joined  uint64
 }
 
 func newConnTracker(onEmpty func()) *connTracker {
-	return &connTracker{onEmpty: onEmpty, members: make(map[net.Conn]struct{})}
+	return &connTracker{onEmpty: onEmpty, members: make(map[net.Conn]*measure.Listener)}
 }
 
-func (t *connTracker) add(m net.Conn) {
+func (t *connTracker) add(m net.Conn, of *measure.Listener) {
 	t.mu.Lock()
-	t.members[m] = struct{}{}
+	t.members[m] = of
 	t.joined++
+	if of != nil {
+		of.Open.Add(1)
+	}
 	t.mu.Unlock()
 }
 
 // remove may be called again; only the first counts.
 func (t *connTracker) remove(m net.Conn) {
 	t.mu.Lock()
-	_, was := t.members[m]
+	of, was := t.members[m]
 	delete(t.members, m)
+	if of != nil {
+		of.Open.Add(-1)
+	}
 	last := was && len(t.members) == 0
 	t.mu.Unlock()
 	if last {
@@ -88,18 +95,18 @@ func (t *connTracker) closeAll() int {
 // A connection is counted from accept to its first Close, whoever calls that:
 // the server, a handler that hijacked it, or the drain at its deadline.
 
-// track counts a client's connection, which s permits, and returns it as it is served. h may
-// give it to another worker (nil: it stays).
-func (t *connTracker) track(nc net.Conn, listener string, h *migrate.Sender, s *permit) net.Conn {
+// track counts a client's connection of the listener, which s permits, and returns it as it is
+// served. The listener's sender may give it to another worker.
+func (t *connTracker) track(nc net.Conn, l *Listener, s *permit) net.Conn {
 	var conn net.Conn
 	closed := func() {
 		t.remove(conn)
 		s.release()
 	}
-	if conn = migrate.Wrap(nc, listener, h, closed); conn == nil {
+	if conn = migrate.Wrap(nc, l.Name, l.sender, closed); conn == nil {
 		conn = &otherConn{nc, closed}
 	}
-	t.add(conn)
+	t.add(conn, l.counts)
 	return conn
 }
 
@@ -107,7 +114,7 @@ func (t *connTracker) track(nc net.Conn, listener string, h *migrate.Sender, s *
 func (t *connTracker) trackProbe(nc net.Conn) net.Conn {
 	p := &probeConn{otherConn{Conn: nc}}
 	p.closed = func() { t.remove(p) }
-	t.add(p)
+	t.add(p, nil)
 	return p
 }
 

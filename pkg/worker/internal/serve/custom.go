@@ -14,7 +14,8 @@ func (c *Config) openCustom(t *Traffic, log *slog.Logger) *Listener {
 	log = log.With("listener", c.Name)
 	own, checks := rotate.New(c.Name, c.Make, t.Notify, log), rotate.New(c.Name, c.Make, func() {}, log)
 	return &Listener{
-		Config: c, log: log, traffic: t, limits: newConnLimits(c.MaxConns, c.MaxPerAddress),
+		Config: c, log: log, traffic: t, counts: t.Counts.Listener(c.Name),
+		limits: newConnLimits(c.MaxConns, c.MaxPerAddress),
 		public: own, injected: own, rotator: own,
 		probe: checks, probes: checks,
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/worker/internal/goaway"
+	"github.com/masterd/masterd/pkg/worker/internal/measure"
 	"github.com/masterd/masterd/pkg/worker/internal/migrate"
 	"github.com/masterd/masterd/pkg/worker/internal/rotate"
 	"github.com/masterd/masterd/pkg/worker/internal/tasks"
@@ -36,6 +37,7 @@ type Listener struct {
 	*Config
 	log     *slog.Logger
 	traffic *Traffic
+	counts  *measure.Listener
 	sender  *migrate.Sender // nil: its connections cannot move
 	limits  *connLimits     // nil: nothing bounds how many there are
 	warned  atomic.Int64
@@ -79,7 +81,8 @@ func (c *Config) Open(t *Traffic, h *migrate.Sender, log *slog.Logger) (*Listene
 	public, probe := c.httpServer(certs, log), c.httpServer(certs, log)
 	injected, probes := newConnQueue(), newConnQueue()
 	d := &Listener{
-		Config: c, log: log, traffic: t, limits: newConnLimits(c.MaxConns, c.MaxPerAddress),
+		Config: c, log: log, traffic: t, counts: t.Counts.Listener(c.Name),
+		limits: newConnLimits(c.MaxConns, c.MaxPerAddress),
 		public: public, injected: injected,
 		probe: probe, probes: probes,
 	}
@@ -99,7 +102,7 @@ func (c *Config) Open(t *Traffic, h *migrate.Sender, log *slog.Logger) (*Listene
 		protos := d.handshake.NextProtos
 		d.handshake.NextProtos = slices.DeleteFunc(protos, func(p string) bool { return p == goaway.ProtoHTTP2 })
 	}
-	public.Handler = &instrumented{next: c.Handler, t: t, shouldClose: d.shouldClose, rate: c.BodyRate, slow: d.slowBody}
+	public.Handler = &instrumented{next: c.Handler, l: d, shouldClose: d.shouldClose, slow: d.slowBody}
 	probe.Handler = c.Handler
 	for _, s := range []*http.Server{public, probe} {
 		s.BaseContext = withSignal(s.BaseContext, t.Leaving)
@@ -151,13 +154,29 @@ func (l *Listener) track(c net.Conn) net.Conn {
 		l.overLimit(&l.traffic.refused, "connections of an address that has too many are reset", c.RemoteAddr().String())
 		return nil
 	}
-	return l.traffic.clients.track(c, l.Name, l.sender, s)
+	l.counts.Accepted.Add(1)
+	return l.traffic.clients.track(c, l, s)
 }
 
 // trackMigrated counts a client's connection that another worker has served.
 func (l *Listener) trackMigrated(c net.Conn) net.Conn {
 	s, _ := l.limits.acquire(c, false)
-	return l.traffic.clients.track(c, l.Name, l.sender, s)
+	return l.traffic.clients.track(c, l, s)
+}
+
+// requestBegun is called when a request begins, or a connection that was handed off.
+func (l *Listener) requestBegun() {
+	l.traffic.inFlight.Add(1)
+	l.counts.InFlight.Add(1)
+}
+
+// requestEnded is called when it has its answer, or has ended, and is counted.
+func (l *Listener) requestEnded() {
+	l.counts.InFlight.Add(-1)
+	t := l.traffic
+	if t.inFlight.Add(-1) == 0 && t.Leaving.IsSet() {
+		t.Notify()
+	}
 }
 
 func (l *Listener) slowBody(r *http.Request) {

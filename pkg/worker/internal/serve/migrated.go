@@ -55,10 +55,10 @@ func (l *Listener) serveHandedOff(k *migrate.Kind, c net.Conn, o ipc.Offer) {
 	if m := migrate.Of(c); m != nil {
 		m.Resume(o.Unread)
 	}
-	l.traffic.inFlight.Add(1)
+	l.requestBegun()
 	l.serving.Go(func() {
 		ctx, cancel := context.WithCancel(WithSignal(l.traffic.ctx, l.traffic.Leaving))
-		defer l.traffic.requestEnded()
+		defer l.requestEnded()
 		defer c.Close()
 		defer cancel()
 		defer func() {

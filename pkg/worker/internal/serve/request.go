@@ -5,8 +5,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"time"
 
 	"github.com/masterd/masterd/pkg/worker/internal/goaway"
+	"github.com/masterd/masterd/pkg/worker/internal/measure"
 )
 
 // instrumented is the handler around the program's own: it counts requests and has
@@ -17,20 +19,17 @@ import (
 // written without the header.
 type instrumented struct {
 	next        http.Handler
-	t           *Traffic
+	l           *Listener
 	shouldClose func() bool
-	rate        BodyRate // zero: none
 	slow        func(*http.Request)
 }
 
 func (h *instrumented) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	n := h.t.requests.Add(1)
-	h.t.requestTimes.begin(n)
-	h.t.inFlight.Add(1)
-	defer h.end(n)
+	q := h.begin(r)
+	defer func() { h.end(&q, r) }()
 	var b *watchedBody
-	if h.rate.PerSecond > 0 {
-		if b, r = h.rate.watch(w, r, h.slow); b != nil {
+	if h.l.BodyRate.PerSecond > 0 {
+		if b, r = h.l.BodyRate.watch(w, r, h.slow); b != nil {
 			defer b.handlerDone()
 		}
 	}
@@ -38,28 +37,80 @@ func (h *instrumented) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		if w1, ok := w.(writer1); ok {
 			if b != nil {
 				p := &watchedWriter1{closingWriter1: newClosingWriter1(w1, r, h.shouldClose), body: b}
+				q.answer = &p.closingWriter
 				h.next.ServeHTTP(p, r)
+				h.returned(&q)
 				p.finish()
 				return
 			}
 			p := newClosingWriter1(w1, r, h.shouldClose)
+			q.answer = &p.closingWriter
 			h.next.ServeHTTP(&p, r)
+			h.returned(&q)
 			p.beforeHeaders(http.StatusOK) // a handler that wrote nothing
 			return
 		}
 	}
-	if w2, ok := w.(writer2); ok && !goaway.IsFiltered(r) {
-		p := newClosingWriter2(w2, h.shouldClose)
+	if w2, ok := w.(writer2); ok {
+		shouldClose := h.shouldClose
+		if goaway.IsFiltered(r) {
+			shouldClose = never
+		}
+		p := newClosingWriter2(w2, shouldClose)
+		q.answer = &p.closingWriter
 		h.next.ServeHTTP(p, r)
+		h.returned(&q)
 		p.beforeHeaders(http.StatusOK)
 		return
 	}
 	h.next.ServeHTTP(w, r)
+	h.returned(&q)
 }
 
-func (h *instrumented) end(n uint64) {
-	h.t.requestTimes.end(n)
-	h.t.requestEnded()
+func never() bool { return false }
+
+// request is one that runs.
+type request struct {
+	n           uint64
+	in          int64          // bytes of its body; below zero: not known
+	head        bool           // net/http takes the body of the answer, and sends none
+	began, took time.Duration  // took is below zero until the handler has returned
+	answer      *closingWriter // nil: what it writes cannot be seen
+}
+
+// begin looks at what the program's handlers may change.
+func (h *instrumented) begin(r *http.Request) request {
+	n := h.l.traffic.requests.Add(1)
+	h.l.requestBegun()
+	return request{
+		n: n, in: r.ContentLength, head: r.Method == http.MethodHead,
+		began: h.l.traffic.requestTimes.begin(n), took: -1,
+	}
+}
+
+func (h *instrumented) returned(q *request) { q.took = h.l.traffic.requestTimes.now() - q.began }
+
+// end is called when the handler has returned, or panics, which goes on to net/http. The request
+// is counted before it has ended: a worker that drains sends its numbers when none runs.
+func (h *instrumented) end(q *request, r *http.Request) {
+	h.l.traffic.requestTimes.end(q.n)
+	a := measure.Answer{Class: 2, In: q.in, Took: q.took}
+	if p := q.answer; p != nil {
+		a.Class, a.Out = int(p.class), p.wrote
+		if q.head {
+			a.Out = 0
+		}
+	}
+	if q.took < 0 {
+		a.Class = 5
+		h.returned(q)
+		a.Took = q.took
+	}
+	if q.answer != nil && q.answer.switched {
+		a.Took = -1
+	}
+	h.l.counts.Route(r.Pattern).Count(a)
+	h.l.requestEnded()
 }
 
 // writer1 is all that net/http's writer for HTTP/1 can do; writer2 is HTTP/2's.
@@ -90,11 +141,15 @@ type (
 
 // closingWriter sets Connection: close, where it shall, at the last moment at which an
 // answer's headers can still be changed: also for a request that began long before the drain.
-// It is made for each request and never pooled, since handlers may keep it.
+// It knows what the answer is, for who counts. It is made for each request and never pooled,
+// since handlers may keep it.
 type closingWriter struct {
 	writer
 	shouldClose func() bool
+	wrote       int64 // bytes of the body
 	began       bool
+	class       uint8 // of the status, as it is counted, once it began
+	switched    bool  // to another protocol: it is no answer any more
 }
 
 // closingWriter1 does so for HTTP/1.
@@ -104,8 +159,8 @@ type closingWriter1 struct {
 	r     *http.Request
 }
 
-// closingWriter2 does so for HTTP/2 without a filter, where a server turns the header
-// into GOAWAY.
+// closingWriter2 does so for HTTP/2, where a server turns the header into GOAWAY; a filter
+// does without it.
 type closingWriter2 struct {
 	closingWriter
 	http.Pusher
@@ -120,8 +175,8 @@ func newClosingWriter2(w writer2, shouldClose func() bool) *closingWriter2 {
 }
 
 func (p *closingWriter) beforeHeaders(code int) {
-	if !p.began {
-		p.began = setConnectionClose(p, code, p.shouldClose)
+	if !p.began && setConnectionClose(p, code, p.shouldClose) {
+		p.began, p.class, p.switched = true, uint8(measure.Class(code)), code == http.StatusSwitchingProtocols
 	}
 }
 
@@ -147,12 +202,16 @@ func (p *closingWriter) WriteHeader(code int) {
 
 func (p *closingWriter) Write(b []byte) (int, error) {
 	p.beforeHeaders(http.StatusOK)
-	return p.writer.Write(b)
+	n, err := p.writer.Write(b)
+	p.wrote += int64(n)
+	return n, err
 }
 
 func (p *closingWriter) WriteString(s string) (int, error) {
 	p.beforeHeaders(http.StatusOK)
-	return p.writer.WriteString(s)
+	n, err := p.writer.WriteString(s)
+	p.wrote += int64(n)
+	return n, err
 }
 
 func (p *closingWriter) Flush() {
@@ -170,12 +229,17 @@ func (p *closingWriter) Unwrap() http.ResponseWriter { return p.writer }
 
 func (p *closingWriter1) ReadFrom(r io.Reader) (int64, error) {
 	p.beforeHeaders(http.StatusOK)
-	return p.http1.ReadFrom(r)
+	n, err := p.http1.ReadFrom(r)
+	p.wrote += n
+	return n, err
 }
 
 func (p *closingWriter1) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	c, rw, err := p.http1.Hijack()
 	if err == nil {
+		if p.switched = true; !p.began { // the handler writes the status itself, if there is one
+			p.began, p.class = true, 1
+		}
 		if m := clientConn(c); m != nil {
 			m.Hijacked(p.r.Context())
 		}

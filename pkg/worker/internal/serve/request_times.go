@@ -31,12 +31,17 @@ func newRequestTimes() *requestTimes {
 	return r
 }
 
-// begin notes the n-th request; no other has that number. Whoever begins it calls end.
-func (r *requestTimes) begin(n uint64) {
-	now, s := time.Since(r.since), &r.shards[n%timesShards]
+// now is the time that the shards count.
+func (r *requestTimes) now() time.Duration { return time.Since(r.since) }
+
+// begin notes the n-th request, and returns when that was; no other has that number. Whoever
+// begins it calls end.
+func (r *requestTimes) begin(n uint64) time.Duration {
+	now, s := r.now(), &r.shards[n%timesShards]
 	s.mu.Lock()
 	s.running[n] = now
 	s.mu.Unlock()
+	return now
 }
 
 func (r *requestTimes) end(n uint64) {
@@ -54,7 +59,7 @@ type Durations struct {
 
 // durations looks at what runs now.
 func (r *requestTimes) durations() Durations {
-	now := time.Since(r.since)
+	now := r.now()
 	var all []time.Duration
 	for i := range r.shards {
 		s := &r.shards[i]

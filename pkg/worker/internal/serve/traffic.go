@@ -8,6 +8,7 @@ import (
 
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/worker/internal/goaway"
+	"github.com/masterd/masterd/pkg/worker/internal/measure"
 	"github.com/masterd/masterd/pkg/worker/internal/migrate"
 )
 
@@ -24,6 +25,7 @@ type Traffic struct {
 	refused      atomic.Uint64 // connections of addresses that had too many
 	slow         atomic.Uint64 // requests whose bodies came too slowly
 	requestTimes *requestTimes
+	Counts       *measure.Set              // by listener and route
 	ended        atomic.Pointer[Durations] // of what ran when the rest was cut; nil: nothing was
 
 	// ctx is that of connections that were handed off to this worker. Cancel ends it: what is
@@ -39,7 +41,8 @@ type Traffic struct {
 // NewTraffic returns what counts from zero.
 func NewTraffic() *Traffic {
 	t := &Traffic{
-		Leaving: NewSignal(), GoAways: goaway.NewTracker(), requestTimes: newRequestTimes(), Changed: make(chan struct{}, 1),
+		Leaving: NewSignal(), GoAways: goaway.NewTracker(), requestTimes: newRequestTimes(), Counts: new(measure.Set),
+		Changed: make(chan struct{}, 1),
 	}
 	t.ctx, t.Cancel = context.WithCancel(context.Background())
 	t.clients = newConnTracker(t.Notify)
@@ -55,13 +58,6 @@ func (t *Traffic) Notify() {
 	select {
 	case t.Changed <- struct{}{}:
 	default: // a token is there already
-	}
-}
-
-// requestEnded is called when a request, or what became of one, has its answer.
-func (t *Traffic) requestEnded() {
-	if t.inFlight.Add(-1) == 0 && t.Leaving.IsSet() {
-		t.Notify()
 	}
 }
 
