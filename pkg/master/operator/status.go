@@ -306,8 +306,6 @@ func (b *Backend) lacks(refused error) (reasons []string) {
 	return reasons
 }
 
-// Counts are what the service has counted; nothing, when the master is ending.
-func (b *Backend) Counts() (all counters.Snapshot) {
-	b.Loop.Call(func() { all = b.Counters.Snapshot() })
-	return all
-}
+// Counts are what the service has counted, and what no next master will fall behind; nothing, when
+// the master is ending.
+func (b *Backend) Counts() counters.Snapshot { return b.Takeover.Counts() }

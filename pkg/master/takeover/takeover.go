@@ -134,6 +134,7 @@ type Takeover struct {
 func New(o Options) *Takeover {
 	t := &Takeover{Options: o, Keeper: noKeeper{}}
 	t.file.configs.Store(-1)
+	t.counted.reader = make(chan struct{}, 1)
 	return t
 }
 
