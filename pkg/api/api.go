@@ -158,12 +158,16 @@ type Worker struct {
 	Processes int       `json:"processes"`           // in its process group
 	RSS       int64     `json:"rss"`                 // bytes, of all of them; what they share counts for each
 	FDs       int       `json:"fds"`                 // of all of them
-	Says      string    `json:"says,omitempty"`      // its STATUS, by sd_notify
-	Restarts  int       `json:"restarts"`
-	Dropped   uint64    `json:"dropped_lines,omitempty"` // of its output
-	GivesTo   []uint64  `json:"gives_to,omitempty"`      // workers that its idle connections move to, while it is parked or drains; a part of them, while it is active
-	Cut       *Cut      `json:"cut,omitempty"`           // what it has cut so far, at the end of its drain
-	Clients   *Clients  `json:"clients,omitempty"`       // of one without the SDK, while the master looks at them
+	FDLimit   uint64    `json:"fd_limit,omitempty"`  // of each of them; the least
+	// CPUSeconds is the processor time of all of them, with that of the children that they have
+	// waited for.
+	CPUSeconds float64  `json:"cpu_seconds,omitempty"`
+	Says       string   `json:"says,omitempty"` // its STATUS, by sd_notify
+	Restarts   int      `json:"restarts"`
+	Dropped    uint64   `json:"dropped_lines,omitempty"` // of its output
+	GivesTo    []uint64 `json:"gives_to,omitempty"`      // workers that its idle connections move to, while it is parked or drains; a part of them, while it is active
+	Cut        *Cut     `json:"cut,omitempty"`           // what it has cut so far, at the end of its drain
+	Clients    *Clients `json:"clients,omitempty"`       // of one without the SDK, while the master looks at them
 }
 
 // Clients are the connections of a worker that cannot be asked, which the master closes one

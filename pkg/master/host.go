@@ -71,10 +71,11 @@ func host() system {
 		},
 		takeover: takeover.System{Find: process.Find, KeepLive: state.KeepLive,
 			KeepCounters: state.KeepCounters, Prove: takeover.ProveBinary},
-		memory:   memory.Machine{}.Look,
-		pressure: memory.Machine{}.Pressure,
-		usage:    memory.Machine{}.Usage,
-		save:     state.Save,
-		load:     state.Load,
+		memory:    memory.Machine{}.Look,
+		pressure:  memory.Machine{}.Pressure,
+		usage:     memory.Machine{}.UsageOf,
+		available: memory.Machine{}.Available,
+		save:      state.Save,
+		load:      state.Load,
 	}
 }

@@ -29,6 +29,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/journal"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/loop"
+	"github.com/masterd/masterd/pkg/master/metrics"
 	"github.com/masterd/masterd/pkg/master/operator"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/rundir"
@@ -105,6 +106,7 @@ type rooms struct {
 	sockets  sockets
 	sessions sessions
 	admin    *admin.Server
+	metrics  *metrics.Server
 	notices  notices
 	stored   stored
 	contain  containment

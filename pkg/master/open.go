@@ -20,6 +20,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/history"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/logs"
+	"github.com/masterd/masterd/pkg/master/metrics"
 	"github.com/masterd/masterd/pkg/master/notify"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/rundir"
@@ -138,8 +139,13 @@ func (m *Master) openRooms() (err error) {
 	if err := output.Sweep(); err != nil {
 		m.log.Warn("output of workers that are gone cannot be removed", zap.Error(err))
 	}
+	scrapes := metrics.Handler(metrics.Source{
+		Status: m.operator.Status, Counts: m.operator.Counts, Memory: m.system.available, Version: m.opt.Version,
+	})
+	m.open.metrics = metrics.Serve(cfg.Admin.Metrics, scrapes, m.log)
+	m.operator.Metrics = m.open.metrics
 	if m.open.admin, err = admin.Listen(admin.Options{
-		Path: filepath.Join(cfg.RuntimeDir, AdminSocket), Backend: m.operator, Log: m.log,
+		Path: filepath.Join(cfg.RuntimeDir, AdminSocket), Backend: m.operator, Log: m.log, Metrics: scrapes,
 		Service: cfg.Service, Environment: cfg.Environment,
 		ReadersGroup: cfg.Admin.ReadersGroup, OperatorsGroup: cfg.Admin.OperatorsGroup, MasterUID: os.Getuid(),
 	}); err != nil {

@@ -8,6 +8,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/contain"
 	"github.com/masterd/masterd/pkg/master/fdstore"
 	"github.com/masterd/masterd/pkg/master/generations"
+	"github.com/masterd/masterd/pkg/master/memory"
 	"github.com/masterd/masterd/pkg/master/notify"
 	"github.com/masterd/masterd/pkg/master/operator"
 	"github.com/masterd/masterd/pkg/master/rollout"
@@ -75,12 +76,13 @@ type outputs interface {
 // system is the rest of it, as functions.
 type system struct {
 	workers.System
-	takeover takeover.System
-	memory   func(workers [][]int) rollout.Memory
-	pressure func() (bool, string)
-	usage    func(pid int) (rss int64, fds int)
-	save     func(dir string, s rollout.State) error
-	load     func(dir string) (rollout.State, error)
+	takeover  takeover.System
+	memory    func(workers [][]int) rollout.Memory
+	pressure  func() (bool, string)
+	usage     func(pid int) memory.Usage
+	available func() (bytes uint64, known bool)
+	save      func(dir string, s rollout.State) error
+	load      func(dir string) (rollout.State, error)
 }
 
 // noNotices stands where workers are not heard by sd_notify.

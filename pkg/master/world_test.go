@@ -26,6 +26,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/journal"
 	"github.com/masterd/masterd/pkg/master/listen"
 	"github.com/masterd/masterd/pkg/master/logs"
+	"github.com/masterd/masterd/pkg/master/memory"
 	"github.com/masterd/masterd/pkg/master/probe"
 	"github.com/masterd/masterd/pkg/master/proc"
 	"github.com/masterd/masterd/pkg/master/process"
@@ -152,7 +153,7 @@ func (w *world) master(cfg *config.Config) *Master {
 		},
 		memory:   func([][]int) rollout.Memory { w.mu.Lock(); defer w.mu.Unlock(); return w.memory },
 		pressure: func() (bool, string) { return false, "" },
-		usage:    func(int) (int64, int) { return 0, 0 },
+		usage:    func(int) memory.Usage { return memory.Usage{} },
 		takeover: takeover.System{Find: func(string, func([]string) bool) []process.Found { return nil }},
 		save:     w.save,
 		load:     func(string) (rollout.State, error) { return rollout.State{}, nil },

@@ -36,6 +36,8 @@ func (s *Server) routes() *gin.Engine {
 	read.GET("/logs", s.logs)
 	read.GET("/openapi.yaml", s.openAPI)
 
+	e.GET("/metrics", s.only(reader), gin.WrapH(s.o.Metrics))
+
 	change := e.Group("/v1", s.only(operator))
 	change.POST("/reload", s.reload)
 	change.POST("/rollback", s.rollback)

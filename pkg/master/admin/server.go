@@ -34,6 +34,7 @@ const (
 type Options struct {
 	Path    string // of the socket; what lies there is removed if it is a socket
 	Backend Backend
+	Metrics http.Handler // answers Prometheus
 	Log     *zap.Logger
 
 	Service        string // its name, for sentences

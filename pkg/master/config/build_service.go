@@ -3,6 +3,7 @@ package config
 import (
 	"fmt"
 	"maps"
+	"net"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -158,8 +159,31 @@ func (b *builder) rest(c *Config) {
 	}
 	b.account("admin.readers_group", c.Admin.ReadersGroup, b.host.group)
 	b.account("admin.operators_group", c.Admin.OperatorsGroup, b.host.group)
+	b.metrics(c)
 	if strings.HasSuffix(c.Log.File, "/") {
 		b.add("log.file", "is a directory, not a file")
 	}
 	c.Log.File = b.absolute(c.Log.File)
+}
+
+// metrics checks the address that is scraped, and writes it in full.
+func (b *builder) metrics(c *Config) {
+	if c.Admin.Metrics == "" {
+		return
+	}
+	l := Listener{Address: c.Admin.Metrics}
+	if err := parseTCP(&l, "tcp", c.Admin.Metrics); err != nil {
+		b.add("admin.metrics", err.Error())
+		return
+	}
+	if l.Host == "" {
+		l.Host = "127.0.0.1"
+	}
+	c.Admin.Metrics = net.JoinHostPort(l.Host, strconv.Itoa(l.Port))
+	all := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+	for i, x := range c.Listeners {
+		if x.Port == l.Port && x.Network != "unix" && (x.Host == l.Host || all(x.Host) || all(l.Host)) {
+			b.add("admin.metrics", fmt.Sprintf("%s is listeners[%d]; take another port", c.Admin.Metrics, i))
+		}
+	}
 }

@@ -222,6 +222,7 @@ type Versions struct {
 type Admin struct {
 	ReadersGroup   string `key:"readers_group"`
 	OperatorsGroup string `key:"operators_group"`
+	Metrics        string `key:"metrics"` // HOST:PORT that Prometheus scrapes; empty: the admin socket alone
 }
 
 // Log is the master's own log and the bounds of the workers'.

@@ -366,6 +366,10 @@ func masterKeys() []Key {
 			Meaning: `Who may use the admin socket besides root and the master's own user. The permissions of the socket follow.`},
 		{Path: "admin.readers_group", Type: Text, Restart: true, Example: "adm", Meaning: `A group whose members may look.`},
 		{Path: "admin.operators_group", Type: Text, Restart: true, Example: "deploy", Meaning: `A group whose members may change things.`},
+		{Path: "admin.metrics", Type: Text, Restart: true, Example: "127.0.0.1:9464",
+			Meaning: `HOST:PORT on which /metrics is served for Prometheus, besides the admin socket; without HOST on 127.0.0.1.
+				Whoever reaches it may read: no request, address or secret is in there, but names of versions and routes are.
+				It is answered by the master and is no listener of the service. When empty there is none.`},
 		{Path: "versions", Type: Section, Meaning: `What may be run besides what is configured.`},
 		{Path: "versions.allow", Type: Paths, Example: `["/srv/shop/releases"]`,
 			Meaning: `Directories below which members of admin.operators_group may have a program run, by reload --binary; root and

@@ -54,6 +54,7 @@ type Worker struct {
 	Listeners   []ipc.ListenerCounts // in flight and open; by the SDK
 	Go          *ipc.GoCounts        // nil: it is not a Go program, or has an older SDK
 	MaxInFlight int
+	Goroutines  int                // zero: it has not said
 	Last        map[string]float64 // of measures that are observed, the last value
 }
 

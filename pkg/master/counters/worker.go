@@ -72,6 +72,7 @@ func (w *worker) hearStats(listeners []string, st *ipc.Stats, to sums) {
 		w.now.Listeners = []ipc.ListenerCounts{{Listener: only, InFlight: max(st.InFlight, 0), Open: max(st.Open, 0),
 			Accepted: st.Accepted}}
 	}
+	w.now.Goroutines = max(st.Goroutines, 0)
 	cut, moved := rise(&w.stats.Cut, st.Cut), rise(&w.stats.Moved, st.Moved)
 	refused, slow := rise(&w.stats.Refused, st.Refused), rise(&w.stats.SlowBodies, st.SlowBodies)
 	for _, t := range to {

@@ -3,6 +3,7 @@ package memory
 import (
 	"cmp"
 	"fmt"
+	"time"
 
 	"github.com/dustin/go-humanize"
 	"github.com/prometheus/procfs"
@@ -31,6 +32,13 @@ func (m Machine) Look(workers [][]int) rollout.Memory {
 		out.PerWorker = max(out.PerWorker, worker)
 	}
 	return out
+}
+
+// Available is how many bytes the machine, or the cgroup that the master is in, has left: the
+// least. It is false where that cannot be read.
+func (m Machine) Available() (bytes uint64, known bool) {
+	free, ok := m.least()
+	return free.available, ok
 }
 
 // footprint is what would be freed if the process alone went: its share of
@@ -69,20 +77,23 @@ func (m Machine) Pressure() (bool, string) {
 		humanize.IBytes(free.available), free.where, humanize.IBytes(free.total))
 }
 
-// Usage is a process's resident memory in bytes and its number of open
-// descriptors; zero for what cannot be read. It is cheap.
-func (m Machine) Usage(pid int) (rss int64, fds int) {
+// UsageOf is what a process uses; zero for what cannot be read. It is cheap.
+func (m Machine) UsageOf(pid int) (u Usage) {
 	fs, err := procfs.NewFS(m.proc())
 	if err != nil {
-		return 0, 0
+		return u
 	}
 	p, err := fs.Proc(pid)
 	if err != nil {
-		return 0, 0
+		return u
 	}
-	if statm, err := p.Statm(); err == nil {
-		rss = int64(statm.ResidentBytes())
+	if stat, err := p.Stat(); err == nil {
+		waited := time.Duration(max(stat.CUTime, 0)+max(stat.CSTime, 0)) * time.Second / clockTicks
+		u.RSS, u.CPU = int64(stat.ResidentMemory()), time.Duration(stat.CPUTime()*float64(time.Second))+waited
 	}
-	fds, _ = p.FileDescriptorsLen()
-	return rss, fds
+	if limits, err := p.Limits(); err == nil {
+		u.MaxFDs = limits.OpenFiles
+	}
+	u.FDs, _ = p.FileDescriptorsLen()
+	return u
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
@@ -131,8 +132,8 @@ func TestUnknown(t *testing.T) {
 	if pressed, text := m.Pressure(); pressed || text != "" {
 		t.Error(text)
 	}
-	if rss, fds := m.Usage(1); rss != 0 || fds != 0 {
-		t.Error(rss, fds)
+	if u := m.UsageOf(1); u != (Usage{}) {
+		t.Errorf("%+v", u)
 	}
 }
 
@@ -164,15 +165,17 @@ func TestThisMachine(t *testing.T) {
 	if !got.Known || got.Available == 0 || got.PerWorker < mib {
 		t.Errorf("%+v", got)
 	}
-	rss, before := Machine{}.Usage(os.Getpid())
+	before := Machine{}.UsageOf(os.Getpid())
 	f, err := os.Open(os.DevNull)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	_, after := Machine{}.Usage(os.Getpid())
-	if rss < mib || before < 3 || after != before+1 {
-		t.Errorf("%d bytes, %d descriptors, then %d", rss, before, after)
+	for spent := time.Now(); time.Since(spent) < 50*time.Millisecond; { // five ticks of its clock
+	}
+	after := Machine{}.UsageOf(os.Getpid())
+	if before.RSS < mib || before.FDs < 3 || after.FDs != before.FDs+1 || uint64(after.FDs) > after.MaxFDs || after.CPU == 0 {
+		t.Errorf("%+v, then %+v", before, after)
 	}
 }
 
@@ -186,7 +189,7 @@ func BenchmarkLook(b *testing.B) {
 func BenchmarkUsage(b *testing.B) {
 	pid := os.Getpid()
 	for b.Loop() {
-		Machine{}.Usage(pid)
+		Machine{}.UsageOf(pid)
 	}
 }
 

@@ -24,6 +24,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/journal"
 	"github.com/masterd/masterd/pkg/master/loop"
 	"github.com/masterd/masterd/pkg/master/manager"
+	"github.com/masterd/masterd/pkg/master/memory"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/takeover"
 	"github.com/masterd/masterd/pkg/master/version"
@@ -53,7 +54,8 @@ type Options struct {
 	Sockets Sockets
 	Output  Output
 	Contain Containment
-	Usage   func(pid int) (rss int64, fds int)
+	Metrics Metrics
+	Usage   func(pid int) memory.Usage
 }
 
 // Master is the loop's owner, as far as operators matter to it.
@@ -79,6 +81,11 @@ type Output interface {
 	Lines(worker uint64, n int) []api.LogLine
 	Follow(ctx context.Context, uid uint32, worker uint64, n int) (<-chan api.LogLine, error)
 	Dropped(worker uint64) uint64
+}
+
+// Metrics is [metrics.Server].
+type Metrics interface {
+	Trouble() error // why nobody is answered; nil: they are
 }
 
 // Containment is [contain.Workers].

@@ -73,8 +73,7 @@ func (b *Backend) Status() api.Status {
 			w := &g.Workers[i]
 			if leader, runs := leads[w.ID]; runs {
 				stray := b.uses.of(w, func() []int { return b.Workers.Processes(w.ID, leader, groups) }, func(pid int) used {
-					rss, fds := b.Usage(pid)
-					return used{rss: rss, fds: fds, stray: strayed(pid, changed)}
+					return used{Usage: b.Usage(pid), stray: strayed(pid, changed)}
 				})
 				if stray != 0 {
 					strays = append(strays, sayStray(stray, w.ID, v))
@@ -298,6 +297,12 @@ func (b *Backend) lacks(refused error) (reasons []string) {
 	if err := b.Journal.Unopened(); err != nil {
 		reasons = append(reasons, fmt.Sprintf("The log goes to standard error: %v. Mend that, and type: kill -USR1 %d", err,
 			os.Getpid()))
+	}
+	if b.Metrics != nil {
+		if err := b.Metrics.Trouble(); err != nil {
+			reasons = append(reasons, fmt.Sprintf("Metrics are not served: %v. Free the address of admin.metrics; "+
+				"it is tried again each second.", err))
+		}
 	}
 	if err := b.Audit.Unwritten(); err != nil {
 		reasons = append(reasons,

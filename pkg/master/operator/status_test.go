@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/memory"
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
@@ -60,7 +61,7 @@ func TestUseOfManyProcessesIsLookedAtSeldom(t *testing.T) {
 		usage := func(int) used {
 			looks++
 			time.Sleep(time.Millisecond)
-			return used{rss: 10, fds: 1}
+			return used{Usage: memory.Usage{RSS: 10, FDs: 1}}
 		}
 		ask := func(id uint64, processes int) {
 			t.Helper()

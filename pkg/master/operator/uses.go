@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/memory"
 	"github.com/masterd/masterd/pkg/master/version"
 )
 
@@ -23,10 +24,10 @@ type uses struct {
 }
 
 type used struct {
-	until          time.Time // it is not looked at again before
-	processes, fds int
-	rss            int64
-	stray          int // a process that does not run its version's program; zero: there is none
+	memory.Usage           // of all processes; MaxFDs: the least that one may have
+	until        time.Time // it is not looked at again before
+	processes    int
+	stray        int // a process that does not run its version's program; zero: there is none
 }
 
 // of adds up what a worker's processes use, and returns one that is a stray. Others who ask
@@ -42,8 +43,12 @@ func (u *uses) of(w *api.Worker, processes func() []int, usage func(pid int) use
 		l.processes = len(pids)
 		for _, pid := range pids {
 			its := usage(pid)
-			l.rss += its.rss
-			l.fds += its.fds
+			l.RSS += its.RSS
+			l.FDs += its.FDs
+			l.CPU += its.CPU
+			if l.MaxFDs == 0 || its.MaxFDs > 0 && its.MaxFDs < l.MaxFDs {
+				l.MaxFDs = its.MaxFDs
+			}
 			l.stray = max(l.stray, its.stray)
 		}
 		l.until = time.Now().Add(useShare * time.Since(begun))
@@ -52,7 +57,7 @@ func (u *uses) of(w *api.Worker, processes func() []int, usage func(pid int) use
 		}
 		u.last[w.ID] = l
 	}
-	w.Processes, w.RSS, w.FDs = l.processes, l.rss, l.fds
+	w.Processes, w.RSS, w.FDs, w.FDLimit, w.CPUSeconds = l.processes, l.RSS, l.FDs, l.MaxFDs, l.CPU.Seconds()
 	return l.stray
 }
 

@@ -1,0 +1,42 @@
+package metrics
+
+import (
+	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/counters"
+)
+
+// Of rollouts.
+var (
+	rollouts = counter("masterd_rollouts_total",
+		"What the history has, by how it ended.", "what", "outcome")
+	stages = other("masterd_rollout_stage_duration_seconds",
+		"How long rollouts were in their stages.", "stage")
+	restarts = counter("masterd_worker_restarts_total",
+		"Workers that were started in the place of one that ended unasked.")
+
+	running = gauge("masterd_rollout_running",
+		"1 while a rollout is in this stage; there is none otherwise.", "what", "stage")
+	stageAt = gauge("masterd_rollout_stage_start_time_seconds",
+		"When its stage began, in seconds since the epoch.")
+	stageEnd = gauge("masterd_rollout_stage_deadline_seconds",
+		"When its stage must have ended, in seconds since the epoch.")
+)
+
+func (s sink) rollouts(st api.Status, c counters.Snapshot) {
+	for o, n := range c.Rollouts {
+		s.send(rollouts, float64(n), o.What, o.Outcome)
+	}
+	for stage, d := range c.Stages {
+		s.summary(stages, d.Count, d.Seconds, stage)
+	}
+	s.send(restarts, float64(c.Restarts))
+	r := st.Rollout
+	if r == nil {
+		return
+	}
+	s.send(running, 1, r.What, r.Stage)
+	s.send(stageAt, unix(r.Since))
+	if !r.Deadline.IsZero() {
+		s.send(stageEnd, unix(r.Deadline))
+	}
+}
