@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"os/signal"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/worker"
 )
 
 // faults are the ways in which this program has been told to fail: those of faultTable.
@@ -30,6 +32,8 @@ type faults struct {
 	unhealthyAfter time.Duration
 	healthDelay    time.Duration
 	fail           string
+	failPercent    int
+	slow           time.Duration
 	crash          bool
 	crashAfter     time.Duration
 	leakMemory     int
@@ -52,6 +56,8 @@ func faultTable() string {
 		{"DEMO_UNHEALTHY_ONE=FILE", "... if this process is the first to create FILE"},
 		{"DEMO_HEALTH_DELAY=5s", "/healthz takes so long"},
 		{"DEMO_FAIL=all|users", "every answer is 500; users: all but /healthz"},
+		{"DEMO_FAIL_PERCENT=5", "so many answers in a hundred, by chance, are 500; not those to /healthz and /readyz"},
+		{"DEMO_SLOW=100ms", "every answer takes so long more; not those to /healthz and /readyz"},
 		{"DEMO_CRASH=1", "POST /crash ends the process at once (exit 3)"},
 		{"DEMO_CRASH_AFTER=5s", "the process ends so long after its start (exit 3)"},
 		{"DEMO_LEAK_MEMORY=10", "keeps so many MiB more each second"},
@@ -98,6 +104,10 @@ func readFaults(getenv func(string) string) (*faults, error) {
 	f.unhealthy = flag("DEMO_UNHEALTHY")
 	f.unhealthyAfter = duration("DEMO_UNHEALTHY_AFTER")
 	f.healthDelay = duration("DEMO_HEALTH_DELAY")
+	if f.failPercent = number("DEMO_FAIL_PERCENT"); f.failPercent > 100 {
+		bad = append(bad, fmt.Errorf("DEMO_FAIL_PERCENT=%d is more than 100", f.failPercent))
+	}
+	f.slow = duration("DEMO_SLOW")
 	f.crash = flag("DEMO_CRASH")
 	f.crashAfter = duration("DEMO_CRASH_AFTER")
 	f.leakMemory = number("DEMO_LEAK_MEMORY")
@@ -143,6 +153,9 @@ func (f *faults) install(r *gin.Engine) {
 			}
 		})
 	}
+	if f.failPercent > 0 || f.slow > 0 {
+		r.Use(f.disturb)
+	}
 	r.GET("/healthz", f.healthz)
 	r.POST("/crash", func(c *gin.Context) {
 		if !f.crash {
@@ -159,6 +172,24 @@ func (f *faults) install(r *gin.Engine) {
 	}
 	if f.ignoreTerm {
 		signal.Ignore(syscall.SIGTERM, syscall.SIGINT)
+	}
+}
+
+// disturb has users wait, and some of them fail.
+func (f *faults) disturb(c *gin.Context) {
+	if p := c.Request.URL.Path; p == "/healthz" || p == "/readyz" {
+		return
+	}
+	if f.slow > 0 {
+		select {
+		case <-time.After(f.slow):
+		case <-c.Request.Context().Done():
+		}
+	}
+	if rand.IntN(100) < f.failPercent {
+		worker.Count("orders_failed", 1)
+		c.String(http.StatusInternalServerError, "told by DEMO_FAIL_PERCENT to fail")
+		c.Abort()
 	}
 }
 

@@ -245,6 +245,7 @@ func TestEndsAtStart(t *testing.T) {
 		{nil, "DEMO_EXIT=no", 2, `DEMO_EXIT="no"`},
 		{nil, "DEMO_CRASH_AFTER=5", 2, "duration"},
 		{nil, "DEMO_FAIL=sometimes", 2, "users"},
+		{nil, "DEMO_FAIL_PERCENT=101", 2, "more than 100"},
 		{nil, "DEMO_UNHEALTHY_ONE=/nowhere/at/all", 2, "DEMO_UNHEALTHY_ONE"},
 		{nil, "DEMO_ADDR=no address", 1, "listener"},
 		{[]string{"what"}, "A=b", 2, "what"},
@@ -291,6 +292,24 @@ func TestFaults(t *testing.T) {
 		d := start(t, "DEMO_FAIL=users")
 		d.want("GET", "/ping", "", 500, "")
 		d.want("GET", "/healthz", "", 200, "")
+	})
+	t.Run("some fail", func(t *testing.T) {
+		d := start(t, "DEMO_FAIL_PERCENT=50", "DEMO_SLOW=10ms")
+		seen := map[int]bool{}
+		for begun := time.Now(); !seen[200] || !seen[500]; {
+			asked := time.Now()
+			status, _ := d.do("GET", "/ping", "")
+			seen[status] = true
+			if took := time.Since(asked); took < 10*time.Millisecond {
+				t.Errorf("an answer after %v", took)
+			}
+			if time.Since(begun) > patience {
+				t.Fatalf("only %v", seen)
+			}
+		}
+		for range 20 {
+			d.want("GET", "/healthz", "", 200, "")
+		}
 	})
 	t.Run("crash", func(t *testing.T) {
 		d := start(t, "DEMO_CRASH=1")
