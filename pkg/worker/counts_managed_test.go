@@ -148,15 +148,21 @@ func TestADrainSaysEverything(t *testing.T) {
 	const routes = ipc.MaxRoutes
 	mux := http.NewServeMux()
 	pattern := func(n int) string {
-		return fmt.Sprintf("GET /%d/%s", n, strings.Repeat("<", ipc.MaxRouteName/2))
+		return fmt.Sprintf("GET /%d/%s", n, strings.Repeat("<", ipc.MaxRouteName-10)) // six bytes each in JSON
 	}
 	for n := range routes {
 		mux.HandleFunc(pattern(n), func(w http.ResponseWriter, r *http.Request) {})
 	}
-	r, k := managed(t, func(w *Worker) { w.Handle("http", mux) })
+	m := newMaster(t)
+	w := workerWith(t, Options{}, m.env())
+	w.Handle("http", mux)
+	r := run(t, w)
+	k, _ := m.accept()
+	k.send(ipc.Message{Type: ipc.TypeWelcome, Welcome: &ipc.Welcome{Version: 1, Service: "shop", // no beat will come
+		BeatMS: int(time.Hour.Milliseconds()), Listeners: []ipc.Listener{{Name: "http", Address: "tcp://127.0.0.1:0"}}}})
+	k.recv(ipc.TypeReady)
 	s := newSlot(t, "http")
 	k.activate(s)
-	// The master does not read, so that no beat may count as sent.
 	client := workertest.Dial(t, s.addr)
 	for range 20 {
 		for n := range routes {
@@ -172,6 +178,9 @@ func TestADrainSaysEverything(t *testing.T) {
 		if got := told.routes[pattern(n)]; got.Status[1] != 20 {
 			t.Errorf("%d: %+v", n, got)
 		}
+	}
+	if told.messages < 2 {
+		t.Errorf("all of it had room in %d messages", told.messages)
 	}
 	if err := r.wait(); err != nil {
 		t.Fatal(err)

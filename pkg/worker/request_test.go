@@ -2,6 +2,8 @@ package worker
 
 import (
 	"bufio"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -55,6 +57,45 @@ func TestWriterKeepsItsAbilities(t *testing.T) {
 	workertest.Dial(t, addr).Want(t, "/", "", false)
 	if err := <-checked; err != nil {
 		t.Error(err)
+	}
+}
+
+// So can that for HTTP/2, with and without TLS.
+func TestWriterOfHTTP2KeepsItsAbilities(t *testing.T) {
+	cert, key := workertest.WriteCertificate(t, t.TempDir(), 1)
+	for name, how := range map[string]ListenerOption{"h2c": H2C(), "TLS": TLS(cert, key)} {
+		checked := make(chan error, 1)
+		_, addr := alone(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			checked <- func() error {
+				if _, ok := w.(http.Pusher); !ok || r.ProtoMajor != 2 {
+					return fmt.Errorf("%s, and no http.Pusher in %T", r.Proto, w)
+				}
+				//lint:ignore SA1019 Gin asserts it
+				if _, ok := w.(http.CloseNotifier); !ok {
+					return fmt.Errorf("no http.CloseNotifier in %T", w)
+				}
+				if _, ok := w.(io.StringWriter); !ok {
+					return fmt.Errorf("no io.StringWriter in %T", w)
+				}
+				rc := http.NewResponseController(w)
+				return errors.Join(rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Now().Add(time.Minute)),
+					rc.EnableFullDuplex(), rc.Flush())
+			}()
+		}), how)
+		tr := &http.Transport{Protocols: new(http.Protocols), TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}
+		tr.Protocols.SetUnencryptedHTTP2(name == "h2c")
+		tr.Protocols.SetHTTP2(name == "TLS")
+		url := map[string]string{"h2c": "http://", "TLS": "https://"}[name] + addr
+		resp, err := (&http.Client{Transport: tr, Timeout: workertest.Patience}).Get(url)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		io.Copy(io.Discard, resp.Body) // to its end: a stream that the client resets cannot be flushed
+		resp.Body.Close()
+		if err := <-checked; err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		tr.CloseIdleConnections()
 	}
 }
 

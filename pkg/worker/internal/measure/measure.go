@@ -49,6 +49,7 @@ type Listener struct {
 	InFlight atomic.Int64  // requests, and connections that were handed off to this worker
 	Open     atomic.Int64  // connections
 	Accepted atomic.Uint64 // connections, without those that came from another worker
+	_        [64]byte      // a cache line: each request writes above, and reads below
 
 	other  *Route
 	routes atomic.Pointer[map[string]*Route] // by the router's pattern; never changed, but replaced

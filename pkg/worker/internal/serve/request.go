@@ -101,7 +101,7 @@ func (h *instrumented) end(q *request, r *http.Request) {
 			a.Out = 0
 		}
 	}
-	if q.took < 0 {
+	if q.took < 0 { // a panic
 		a.Class = 5
 		h.returned(q)
 		a.Took = q.took
