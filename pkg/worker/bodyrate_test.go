@@ -82,6 +82,7 @@ func TestAThousandSlowBodies(t *testing.T) {
 			t.Fatalf("the honest upload was ended after %d bytes: %v", sent, err)
 		}
 		sent += n - 7
+		k.hear()
 		time.Sleep(10 * time.Millisecond)
 	}
 	ends.Wait()
