@@ -63,6 +63,7 @@ type world struct {
 	clients      conns.Open // of every foreign worker
 	pool         atomic.Int32
 	whole        string // why the sockets cannot split new connections
+	counters     countersDisk
 }
 
 // behaviour is how workers of one program are.
@@ -154,9 +155,10 @@ func (w *world) master(cfg *config.Config) *Master {
 		memory:   func([][]int) rollout.Memory { w.mu.Lock(); defer w.mu.Unlock(); return w.memory },
 		pressure: func() (bool, string) { return false, "" },
 		usage:    func(int) memory.Usage { return memory.Usage{} },
-		takeover: takeover.System{Find: func(string, func([]string) bool) []process.Found { return nil }},
-		save:     w.save,
-		load:     func(string) (rollout.State, error) { return rollout.State{}, nil },
+		takeover: takeover.System{Find: func(string, func([]string) bool) []process.Found { return nil },
+			KeepCounters: w.counters.keep},
+		save: w.save,
+		load: func(string) (rollout.State, error) { return rollout.State{}, nil },
 	}
 	m.wire()
 	w.pool.Store(16)
