@@ -1,6 +1,6 @@
-// Command mutate plants the mistakes listed in testdata/mutations.list into a
-// copy of package rollout, one at a time, and demands that its tests notice
-// each. A mistake that nobody notices is a hole in the tests.
+// Command mutate plants the mistakes that a package lists in its
+// testdata/mutations.list, one at a time, beside its source, and demands that
+// its tests notice each. A mistake that nobody notices is a hole in the tests.
 //
 //	go run ./test/mutate          from the module's root
 //	go run ./test/mutate beats    only those whose title has the word
@@ -8,6 +8,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,22 +19,32 @@ import (
 )
 
 const (
-	source   = "pkg/master/rollout"
 	simSteps = "-sim.steps=400000"
-	atOnce   = 2 // copies under test at one time
+	atOnce   = 2 // packages under test at one time
 )
 
-// layers are run apart, so that the list shows what each of them notices.
-var layers = []struct {
+// layer are tests that are run apart, so that the list shows what each of them notices.
+type layer struct {
 	name string
-	args []string
+	args []string // of go test, after the package
+}
+
+// packages are those with a list, and their tests.
+var packages = []struct {
+	dir    string
+	layers []layer
 }{
-	{"stories", []string{"test", "-count=1", "-timeout=2m", "-run=TestStories|TestImports", "."}},
-	{"simulation", []string{"test", "-count=1", "-timeout=2m", "-run=TestSimulation", ".", simSteps}},
+	{"pkg/master/rollout", []layer{
+		{"stories", []string{"-run=TestStories|TestImports"}},
+		{"simulation", []string{"-run=TestSimulation", simSteps}},
+	}},
+	{"pkg/master/counters", []layer{{"tests", nil}}},
 }
 
 type mutation struct {
 	title, file, old, new string
+	dir                   string // of the package
+	layers                []layer
 }
 
 func main() {
@@ -44,7 +55,7 @@ func main() {
 }
 
 func run() error {
-	list, err := read(filepath.Join(source, "testdata", "mutations.list"))
+	list, err := all(".")
 	if err != nil {
 		return err
 	}
@@ -58,12 +69,14 @@ func run() error {
 		list = some
 	}
 	began := time.Now()
-	clean, err := try(mutation{title: "none"})
-	if err != nil {
-		return err
-	}
-	if len(clean) > 0 {
-		return fmt.Errorf("the tests fail without any mutation: %s", strings.Join(clean, ", "))
+	for _, p := range packages {
+		clean, err := try(mutation{title: "none", dir: p.dir, layers: p.layers})
+		if err != nil {
+			return err
+		}
+		if len(clean) > 0 {
+			return fmt.Errorf("the tests of %s fail without any mutation: %s", p.dir, strings.Join(clean, ", "))
+		}
 	}
 	type outcome struct {
 		by  []string
@@ -101,7 +114,22 @@ func run() error {
 	return nil
 }
 
-// read parses the list: "## title", the file, and what is replaced by what.
+// all are the mutations of all packages of the module whose root this is.
+func all(root string) (list []mutation, err error) {
+	for _, p := range packages {
+		of, err := read(filepath.Join(root, p.dir, "testdata", "mutations.list"))
+		if err != nil {
+			return nil, err
+		}
+		for i := range of {
+			of[i].dir, of[i].layers = p.dir, p.layers
+		}
+		list = append(list, of...)
+	}
+	return list, nil
+}
+
+// read parses a list: "## title", the file, and what is replaced by what.
 func read(name string) ([]mutation, error) {
 	text, err := os.ReadFile(name)
 	if err != nil {
@@ -131,45 +159,54 @@ func try(m mutation) ([]string, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	if err := os.CopyFS(dir, os.DirFS(source)); err != nil {
+	overlay, err := m.plant(".", dir)
+	if err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte("module rollout\n\ngo 1.26\n"), 0o644); err != nil {
-		return nil, err
-	}
-	if m.file != "" {
-		if err := m.plant(dir); err != nil {
-			return nil, err
-		}
-	}
-	if out, err := command(dir, "vet", ".").CombinedOutput(); err != nil {
+	if out, err := command("vet", overlay, m.dir).CombinedOutput(); err != nil {
 		return nil, fmt.Errorf("it does not compile: %s", out)
 	}
 	var by []string
-	for _, l := range layers {
-		if err := command(dir, l.args...).Run(); err != nil {
+	for _, l := range m.layers {
+		if err := command("test", overlay, m.dir, append([]string{"-count=1", "-timeout=2m"}, l.args...)...).Run(); err != nil {
 			by = append(by, l.name)
 		}
 	}
 	return by, nil
 }
 
-// plant makes the mistake in the machine of this directory.
-func (m mutation) plant(dir string) error {
-	name := filepath.Join(dir, m.file)
-	src, err := os.ReadFile(name)
+// plant makes the mistake in a file in dir, and returns what has go take that for the one below
+// root.
+func (m mutation) plant(root, dir string) (overlay string, err error) {
+	replace := map[string]string{}
+	if m.file != "" {
+		name, err := filepath.Abs(filepath.Join(root, m.dir, m.file))
+		if err != nil {
+			return "", err
+		}
+		src, err := os.ReadFile(name)
+		if err != nil {
+			return "", err
+		}
+		if n := bytes.Count(src, []byte(m.old)); n != 1 {
+			return "", fmt.Errorf("what it replaces is %d times in %s, want once", n, m.file)
+		}
+		replace[name] = filepath.Join(dir, m.file)
+		if err := os.WriteFile(replace[name], bytes.Replace(src, []byte(m.old), []byte(m.new), 1), 0o644); err != nil {
+			return "", err
+		}
+	}
+	text, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
-		return err
+		return "", err
 	}
-	if n := bytes.Count(src, []byte(m.old)); n != 1 {
-		return fmt.Errorf("what it replaces is %d times in %s, want once", n, m.file)
-	}
-	return os.WriteFile(name, bytes.Replace(src, []byte(m.old), []byte(m.new), 1), 0o644)
+	overlay = filepath.Join(dir, "overlay.json")
+	return overlay, os.WriteFile(overlay, text, 0o644)
 }
 
-func command(dir string, args ...string) *exec.Cmd {
-	c := exec.Command("go", args...)
-	c.Dir = dir
-	c.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=")
+// command is one of go's for a package; args are behind it, as those of its tests must be.
+func command(verb, overlay, dir string, args ...string) *exec.Cmd {
+	c := exec.Command("go", append([]string{verb, "-overlay=" + overlay, "./" + dir}, args...)...)
+	c.Env = append(os.Environ(), "GOFLAGS=")
 	return c
 }

@@ -32,8 +32,12 @@ func TestOnlyWhatHasGrownIsAdded(t *testing.T) {
 		s.Heard(of(1, 1), routes(requests(n, 0, 5, n)), nil)
 	}
 	s.Heard(of(2, 1), routes(requests(5, 1, 5, 6)), nil)
+	s.changed = false
 	s.Heard(of(3, 2), routes(requests(1, 0)), nil)
 	got := s.Snapshot()
+	if !s.Changed() {
+		t.Error("what is new is not to be written")
+	}
 	all, first := got.Service.Routes[RouteKey{"http", "/"}], got.Generations[1].Routes[RouteKey{"http", "/"}]
 	if all.Status != [5]uint64{1: 18, 4: 1} || all.NS != 18000 || all.BytesOut != 180 || all.Latency[5] != 18 {
 		t.Errorf("the service: %+v", all)
@@ -53,8 +57,8 @@ func TestOnlyWhatHasGrownIsAdded(t *testing.T) {
 	}
 	// A worker's number may come again after a stop; a generation's never does.
 	s.Heard(of(3, 9), routes(requests(2, 0)), nil)
-	if n := s.Snapshot().Service.Routes[RouteKey{"http", "/"}].Status[1]; n != 20 {
-		t.Errorf("%d, want 20", n)
+	if n := s.Snapshot().Service.Routes[RouteKey{"http", "/"}].Status[1]; n != 20 || all.Status[1] != 18 {
+		t.Errorf("%d, want 20; and a snapshot that was taken at 18 says %d", n, all.Status[1])
 	}
 }
 
@@ -173,6 +177,10 @@ func TestHostileNumbers(t *testing.T) {
 		{Name: "a", Observed: 1, Sum: math.Inf(1), Last: math.NaN()}, {Name: "b", Observed: 1, Sum: math.MaxFloat64}}}, nil)
 	s.Heard(of(2, 1), &ipc.Counts{Measures: []ipc.MeasureCounts{{Name: "b", Observed: 2, Sum: math.MaxFloat64}}}, nil)
 	s.Heard(of(2, 1), &ipc.Counts{Measures: []ipc.MeasureCounts{{Name: "b", Observed: 3, Sum: -math.MaxFloat64}}}, nil)
+	if last := s.Snapshot().Workers[1].Last; len(last) != 1 {
+		t.Errorf("%v", last)
+	}
+	s.Heard(of(1, 1), &ipc.Counts{Measures: []ipc.MeasureCounts{{Name: "a", Observed: 2, Sum: 3}}}, nil)
 	got := s.Snapshot()
 	r := got.Service.Routes[RouteKey{"http", "/"}]
 	for bucket, n := range r.Latency {
@@ -181,8 +189,8 @@ func TestHostileNumbers(t *testing.T) {
 		}
 	}
 	a, b := got.Service.Measures["a"], got.Service.Measures["b"]
-	if *a != (Measure{Observed: 1}) || *b != (Measure{Observed: 4, Sum: math.MaxFloat64}) || len(got.Workers[1].Last) != 1 {
-		t.Errorf("%+v, %+v, %v", a, b, got.Workers[1].Last)
+	if *a != (Measure{Observed: 2, Sum: 3}) || *b != (Measure{Observed: 4, Sum: math.MaxFloat64}) {
+		t.Errorf("%+v, %+v", a, b)
 	}
 	s.Heard(of(1, 1), routes(requests(math.MaxUint64, 1)), &ipc.Stats{Cut: math.MaxUint64})
 	s.Heard(of(2, 1), routes(requests(3, 1)), &ipc.Stats{Cut: 5})
