@@ -64,6 +64,10 @@ func (l *Link) Send(m Message, fds ...int) error {
 	return nil
 }
 
+// Unread reports whether the other side has yet to read something of what was sent. It is false
+// where the system does not tell.
+func (l *Link) Unread() bool { return unread(l.conn) }
+
 // Recv waits for the next message. Its descriptors are close-on-exec and the
 // caller's to close; it gets only those that the message has a use for, and
 // all of them with a message of a type that is not known here.

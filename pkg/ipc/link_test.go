@@ -508,3 +508,26 @@ func closeAll(fds []int) {
 		_ = unix.Close(fd)
 	}
 }
+
+func TestUnread(t *testing.T) {
+	master, worker, _ := connect(t)
+	if worker.Unread() {
+		t.Error("nothing was sent")
+	}
+	for range 2 {
+		if err := worker.Send(Message{Type: TypeReady}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := 2; n > 0; n-- {
+		if !worker.Unread() {
+			t.Errorf("%d messages are not read, and none is said to be", n)
+		}
+		if _, _, err := master.Recv(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if worker.Unread() {
+		t.Error("all was read")
+	}
+}

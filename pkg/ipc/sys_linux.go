@@ -29,6 +29,13 @@ func pair() (a, b int, err error) {
 	return a, b, os.NewSyscallError("socketpair", err)
 }
 
+// unread asks for what unix(7) and tcp(7) call SIOCOUTQ.
+func unread(c syscall.Conn) bool {
+	n := 0
+	err := fdpass.Control(c, func(fd int) (err error) { n, err = unix.IoctlGetInt(fd, unix.TIOCOUTQ); return err })
+	return err == nil && n > 0
+}
+
 // limitMode gives a socket that is not yet bound the mode that its file will
 // have: the kernel takes it from the socket's inode (and the umask), so that
 // there is no moment at which others could connect.

@@ -21,3 +21,4 @@ func limitMode(syscall.RawConn, os.FileMode) error { return supported() }
 func pair() (int, int, error)                      { return -1, -1, supported() }
 func peerCred(int) (Cred, error)                   { return Cred{}, supported() }
 func peerGone(int, Cred) bool                      { return true }
+func unread(syscall.Conn) bool                     { return false }

@@ -269,12 +269,19 @@ func (l *lifecycle) send(m ipc.Message) {
 }
 
 // sendBeat sends the worker's numbers, unless older news still wait: what has changed meanwhile
-// comes with a later beat.
+// comes with a later beat. While the master reads nothing, beats are short: the socket has room for
+// minutes of those, and the connection is kept.
 func (l *lifecycle) sendBeat() {
-	if l.conn != nil && len(l.conn.out) == 0 {
-		m, _ := l.numbers()
-		l.conn.send(m)
+	if l.conn == nil || len(l.conn.out) > 0 {
+		return
 	}
+	if l.conn.link.Unread() {
+		stats := l.Stats()
+		l.conn.send(ipc.Message{Type: ipc.TypeBeat, Stats: &stats})
+		return
+	}
+	m, _ := l.numbers()
+	l.conn.send(m)
 }
 
 // sendDrained sends all that the master has not been told, with as many beats as that takes.
