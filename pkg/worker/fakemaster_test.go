@@ -29,9 +29,16 @@ type master struct {
 }
 
 func newMaster(t *testing.T) *master {
-	m := &master{t: t, path: filepath.Join(t.TempDir(), "c"), secret: "s3cret"}
+	dir, err := os.MkdirTemp("", "w") // t.TempDir has the test's name in it, and a socket's path is short
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &master{t: t, path: filepath.Join(dir, "c"), secret: "s3cret"}
 	m.listen()
-	t.Cleanup(func() { m.ln.Close() })
+	t.Cleanup(func() {
+		m.ln.Close()
+		os.RemoveAll(dir)
+	})
 	return m
 }
 
