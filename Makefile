@@ -43,7 +43,8 @@ masterd:
 
 install: masterd ## programs, units, man pages, pages, completions and examples, below PREFIX (and DESTDIR)
 	install -D -m 0755 $(BIN)/masterd $(DESTDIR)$(PREFIX)/bin/masterd
-	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR)/examples/container $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(DOCDIR)/docs $(DESTDIR)$(DOCDIR)/examples/container $(DESTDIR)$(DOCDIR)/examples/prometheus $(DESTDIR)$(DOCDIR)/examples/grafana \
+	  $(DESTDIR)$(BASHDIR) $(DESTDIR)$(ZSHDIR) $(DESTDIR)$(FISHDIR)
 	for u in masterd.service masterd@.service masterd@.socket masterd-sweep@.service; do \
 	  sed 's|=/usr/local/bin/|=$(PREFIX)/bin/|' deploy/systemd/$$u >$(DESTDIR)$(UNITDIR)/$$u && \
 	  chmod 0644 $(DESTDIR)$(UNITDIR)/$$u || exit 1; done
@@ -53,6 +54,8 @@ install: masterd ## programs, units, man pages, pages, completions and examples,
 	install -m 0644 docs/*.md $(DESTDIR)$(DOCDIR)/docs/
 	install -m 0644 configs/full.yaml configs/minimal.yaml configs/examples/*.yaml deploy/systemd/strict.conf $(DESTDIR)$(DOCDIR)/examples/
 	install -m 0644 deploy/container/* $(DESTDIR)$(DOCDIR)/examples/container/
+	install -m 0644 deploy/prometheus/* $(DESTDIR)$(DOCDIR)/examples/prometheus/
+	install -m 0644 deploy/grafana/* $(DESTDIR)$(DOCDIR)/examples/grafana/
 	@# By this machine's own Go where what was built is for another.
 	set -e; own=$(BIN)/masterd; \
 	[ "$$($(GO) env GOOS GOARCH)" = "$$($(GO) env GOHOSTOS GOHOSTARCH)" ] || own="env GOOS= GOARCH= $(GO) run ./cmd/masterd"; \

@@ -159,6 +159,7 @@ type Worker struct {
 	RSS       int64     `json:"rss"`                 // bytes, of all of them; what they share counts for each
 	FDs       int       `json:"fds"`                 // of all of them
 	FDLimit   uint64    `json:"fd_limit,omitempty"`  // of each of them; the least
+	FDRatio   float64   `json:"fd_ratio,omitempty"`  // how much of its own limit that of them has which is nearest to it, 0 to 1
 	// CPUSeconds is the processor time of all of them, with that of the children that they have
 	// waited for.
 	CPUSeconds float64  `json:"cpu_seconds,omitempty"`

@@ -140,7 +140,8 @@ func (m *Master) openRooms() (err error) {
 		m.log.Warn("output of workers that are gone cannot be removed", zap.Error(err))
 	}
 	scrapes := metrics.Handler(metrics.Source{
-		Status: m.operator.Status, Counts: m.operator.Counts, Memory: m.system.available, Version: m.opt.Version,
+		Status: m.operator.Status, Counts: m.operator.Counts, Memory: m.system.available,
+		Low: m.system.pressure, Version: m.opt.Version,
 	})
 	m.open.metrics = metrics.Serve(cfg.Admin.Metrics, scrapes, m.log)
 	m.operator.Metrics = m.open.metrics

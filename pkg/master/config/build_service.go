@@ -171,18 +171,26 @@ func (b *builder) metrics(c *Config) {
 	if c.Admin.Metrics == "" {
 		return
 	}
-	l := Listener{Address: c.Admin.Metrics}
-	if err := parseTCP(&l, "tcp", c.Admin.Metrics); err != nil {
+	host, portText, err := net.SplitHostPort(c.Admin.Metrics)
+	port, badPort := strconv.ParseUint(portText, 10, 16)
+	switch {
+	case err != nil:
+		err = fmt.Errorf("%s is not HOST:PORT, such as 127.0.0.1:9464", short(c.Admin.Metrics))
+	case badPort != nil || port == 0:
+		err = fmt.Errorf("%s is not a port; ports are 1 to 65535", short(portText))
+	case host == "", host == "localhost":
+		host = "127.0.0.1" // all addresses of the machine have to be written out
+	default:
+		host, err = checkHost("tcp", host)
+	}
+	if err != nil {
 		b.add("admin.metrics", err.Error())
 		return
 	}
-	if l.Host == "" {
-		l.Host = "127.0.0.1"
-	}
-	c.Admin.Metrics = net.JoinHostPort(l.Host, strconv.Itoa(l.Port))
+	c.Admin.Metrics = net.JoinHostPort(host, strconv.FormatUint(port, 10))
 	all := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
 	for i, x := range c.Listeners {
-		if x.Port == l.Port && x.Network != "unix" && (x.Host == l.Host || all(x.Host) || all(l.Host)) {
+		if x.Port == int(port) && x.Network != "unix" && (x.Host == host || all(x.Host) || all(host)) {
 			b.add("admin.metrics", fmt.Sprintf("%s is listeners[%d]; take another port", c.Admin.Metrics, i))
 		}
 	}

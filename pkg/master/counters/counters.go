@@ -54,8 +54,11 @@ type Worker struct {
 	Listeners   []ipc.ListenerCounts // in flight and open; by the SDK
 	Go          *ipc.GoCounts        // nil: it is not a Go program, or has an older SDK
 	MaxInFlight int
-	Goroutines  int                // zero: it has not said
-	Last        map[string]float64 // of measures that are observed, the last value
+	// LongestPauseNS is the longest of Go's pauses within the last minute of beats, or two: who
+	// looks every fifteen seconds would seldom see that of one beat.
+	LongestPauseNS uint64
+	Goroutines     int                // zero: it has not said
+	Last           map[string]float64 // of measures that are observed, the last value
 }
 
 // Outcome is how something ended that the history has: what it was ("reload", "rollback", …) and

@@ -355,3 +355,25 @@ func TestWhateverHappensNoSumFalls(t *testing.T) {
 		}
 	}
 }
+
+// A pause is seen by who looks once a minute, and not for ever.
+func TestLongestPauseIsRemembered(t *testing.T) {
+	s := New()
+	beat := func(ns uint64) uint64 {
+		s.Heard(of(1, 1), &ipc.Counts{Go: &ipc.GoCounts{PauseMaxNS: ns}}, nil)
+		return s.Snapshot().Workers[1].LongestPauseNS
+	}
+	beat(3)
+	beat(300)
+	for n := range pauseBeats {
+		if got := beat(5); got != 300 {
+			t.Fatalf("after %d beats it is %d", n+1, got)
+		}
+	}
+	for range 2 * pauseBeats {
+		beat(5)
+	}
+	if got := beat(4); got != 5 {
+		t.Errorf("after three minutes of beats it is %d", got)
+	}
+}

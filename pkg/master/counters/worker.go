@@ -19,6 +19,9 @@ type worker struct {
 	accepted   map[string]uint64
 	stats      ipc.Stats
 
+	pauses [2]uint64 // the longest of this minute of beats, and of the one before
+	beats  int       // that said a pause
+
 	heard bool // by this master; else there is nothing of this moment
 	now   Worker
 }
@@ -57,8 +60,21 @@ func (w *worker) hear(listeners []string, c *ipc.Counts, to sums) {
 	if c.Go != nil {
 		is := *c.Go
 		w.now.Go = &is
+		w.paused(is.PauseMaxNS)
 	}
 	w.now.MaxInFlight = max(c.MaxInFlight, 0)
+}
+
+// pauseBeats is for how many beats a pause is remembered at least; twice as many at most.
+const pauseBeats = 60
+
+// paused remembers the longest pause of a beat.
+func (w *worker) paused(ns uint64) {
+	if w.beats++; w.beats%pauseBeats == 0 {
+		w.pauses = [2]uint64{0, w.pauses[0]}
+	}
+	w.pauses[0] = max(w.pauses[0], ns)
+	w.now.LongestPauseNS = max(w.pauses[0], w.pauses[1])
 }
 
 // hearStats takes what the counts do not have, or all that there is from an older SDK.

@@ -9,6 +9,9 @@ import (
 var memoryAvailable = gauge("masterd_memory_available_bytes",
 	"The least of what the machine and the master's cgroup have left.")
 
+var memoryLow = gauge("masterd_memory_low",
+	"1 while so little memory is left that a parked generation is ended for it.")
+
 // Of generations, as long as there are workers of them.
 var (
 	phase = gauge("masterd_generation_phase",
@@ -42,6 +45,9 @@ var (
 		"Descriptors of all its processes.", "generation", "version", "worker")
 	maxFDs = gauge("masterd_worker_max_fds",
 		"Descriptors that each of its processes may have.", "generation", "version", "worker")
+	fdRatio = gauge("masterd_worker_fds_ratio",
+		"How much of its limit of descriptors that of its processes has which is nearest to it, 0 to 1.",
+		"generation", "version", "worker")
 	processes = gauge("masterd_worker_processes",
 		"Processes of the worker.", "generation", "version", "worker")
 	longest = gauge("masterd_worker_longest_request_seconds",
@@ -61,7 +67,7 @@ var (
 		"How often, and for how long in all, collections stopped a worker with the SDK.",
 		"generation", "version", "worker")
 	gcLongest = gauge("masterd_worker_gc_pause_max_seconds",
-		"The longest pause of a collection since the beat before the last.",
+		"The longest pause of a collection within the last minute or two, of a worker with the SDK.",
 		"generation", "version", "worker")
 	last = gauge("masterd_app_value_last",
 		"The last value that the worker's program has observed, by worker.Observe.",
@@ -137,6 +143,7 @@ func (s sink) worker(w api.Worker, said counters.Worker, heard bool, with func(.
 		s.send(processes, float64(w.Processes), with(id)...)
 		if w.FDLimit > 0 {
 			s.send(maxFDs, float64(w.FDLimit), with(id)...)
+			s.send(fdRatio, w.FDRatio, with(id)...)
 		}
 	}
 	if !w.Deadline.IsZero() {
@@ -158,7 +165,7 @@ func (s sink) worker(w api.Worker, said counters.Worker, heard bool, with func(.
 	if g := said.Go; g != nil {
 		s.send(heap, float64(g.Heap), with(id)...)
 		s.summary(gcs, g.GCs, float64(g.PauseNS)/1e9, with(id)...)
-		s.send(gcLongest, float64(g.PauseMaxNS)/1e9, with(id)...)
+		s.send(gcLongest, float64(said.LongestPauseNS)/1e9, with(id)...)
 	}
 	for name, value := range said.Last {
 		s.send(last, value, with(id, name)...)

@@ -16,6 +16,9 @@ const (
 	classicFrom = -10 // 2^-10 s: 0.98 ms
 	classicTo   = 6   // 64 s
 	perDoubling = 1 << ipc.LatencySchema
+	// maxCount bounds a bucket: no honest worker comes there, and one whose differences overflow
+	// has Prometheus refuse all metrics of the scrape.
+	maxCount = 1 << 53
 )
 
 // doublings is the exponent of the first bucket's bound.
@@ -33,7 +36,11 @@ type histogram struct {
 // latency sends the times of requests.
 func (s sink) latency(m *metric, r *counters.Route, labels ...string) {
 	s.put(m, func(labels []string) (prometheus.Metric, error) {
-		return &histogram{m.desc, prometheus.MakeLabelPairs(m.desc, labels), r.Latency, float64(r.NS) / 1e9}, nil
+		h := &histogram{m.desc, prometheus.MakeLabelPairs(m.desc, labels), r.Latency, float64(r.NS) / 1e9}
+		for i, n := range h.buckets {
+			h.buckets[i] = min(n, maxCount)
+		}
+		return h, nil
 	}, labels)
 }
 

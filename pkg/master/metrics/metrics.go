@@ -34,6 +34,7 @@ type Source struct {
 	Status  func() api.Status
 	Counts  func() counters.Snapshot
 	Memory  func() (available uint64, known bool) // bytes that the machine, or the master's cgroup, has left
+	Low     func() (bool, string)                 // whether that is too little, and a sentence; with Memory
 	Version string                                // of masterd
 }
 
@@ -44,7 +45,7 @@ func Handler(s Source) http.Handler {
 	r.MustRegister(&collector{s}, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return promhttp.HandlerFor(r, promhttp.HandlerOpts{
-		MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout,
+		MaxRequestsInFlight: maxScrapes, Timeout: scrapeTimeout, EnableOpenMetrics: true,
 		ErrorHandling: promhttp.ContinueOnError, // what is wrong with one number hides no other
 	})
 }
@@ -71,6 +72,8 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	if c.Memory != nil {
 		if available, known := c.Memory(); known {
 			s.send(memoryAvailable, float64(available))
+			low, _ := c.Low()
+			s.send(memoryLow, one(low))
 		}
 	}
 }

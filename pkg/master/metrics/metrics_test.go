@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ func fake(workers, routes int) Source {
 	c.Service = totals(routes)
 	return Source{
 		Status: func() api.Status { return st }, Counts: func() counters.Snapshot { return c },
-		Memory: func() (uint64, bool) { return 1 << 30, true }, Version: "1.2.3",
+		Memory: func() (uint64, bool) { return 1 << 30, true }, Low: func() (bool, string) { return true, "" }, Version: "1.2.3",
 	}
 }
 
@@ -202,6 +203,59 @@ func TestHistogramHasBothForms(t *testing.T) {
 	}
 	if sum != 50 || i != len(h.GetPositiveDelta()) {
 		t.Errorf("%d requests in %d of %d buckets", sum, i, len(h.GetPositiveDelta()))
+	}
+}
+
+// Whatever a worker has said, spans and deltas are the counts again when they are read as Prometheus
+// does, which refuses a scrape where they are not.
+func TestNativeBucketsCanBeRead(t *testing.T) {
+	const most = math.MaxUint64
+	for _, set := range []map[int]uint64{
+		{0: 5}, {1: 1, 2: 9, 3: 2}, {1: 1, 5: 1, 6: 7, 100: 3, 193: 2}, {0: most, 50: most, 51: 1, 52: most, 193: most},
+	} {
+		r := &counters.Route{}
+		for i, n := range set {
+			r.Latency[i] = n
+		}
+		out := make(chan prometheus.Metric, 1)
+		sink{out}.latency(durations, r, "http", "/")
+		var m dto.Metric
+		if err := (<-out).Write(&m); err != nil {
+			t.Fatal(err)
+		}
+		h := m.GetHistogram()
+		total, n, i, index := h.GetZeroCount(), int64(0), 0, int32(0)
+		for _, span := range h.GetPositiveSpan() {
+			index += span.GetOffset()
+			for range span.GetLength() {
+				n += h.GetPositiveDelta()[i]
+				if want := min(set[int(index)+136], 1<<53); n <= 0 || uint64(n) != want {
+					t.Errorf("%v: bucket %d has %d, want %d", set, index+136, n, want)
+				}
+				total += uint64(n)
+				i, index = i+1, index+1
+			}
+		}
+		if total != h.GetSampleCount() {
+			t.Errorf("%v: %d in the buckets of %d", set, total, h.GetSampleCount())
+		}
+	}
+}
+
+// The first rollout that fails is an increase.
+func TestFirstFailureIsAnIncrease(t *testing.T) {
+	s := fake(1, 1)
+	s.Counts = func() counters.Snapshot { return counters.Snapshot{} }
+	m := labelled(t, families(t, s)["masterd_rollouts_total"], "what", "reload", "outcome", "rolled-back")
+	if m == nil || m.GetCounter().GetValue() != 0 {
+		t.Errorf("%v", m)
+	}
+}
+
+func TestOpenMetrics(t *testing.T) {
+	kind, body := scrape(t, fake(1, 1), "application/openmetrics-text; version=1.0.0")
+	if !strings.HasPrefix(kind, "application/openmetrics-text") || !bytes.HasSuffix(body, []byte("# EOF\n")) {
+		t.Errorf("%s: %s", kind, body)
 	}
 }
 

@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"maps"
+
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/counters"
 )
@@ -22,8 +24,22 @@ var (
 		"When its stage must have ended, in seconds since the epoch.")
 )
 
+// firstRollouts are there from the beginning: a counter whose first value is 1 has not increased,
+// so no rule would see the first rollout that fails.
+var firstRollouts = func() map[counters.Outcome]uint64 {
+	first := map[counters.Outcome]uint64{}
+	for _, what := range []string{"start", "reload", "rollback", "loop"} {
+		for _, outcome := range []string{api.ResultDone, api.ResultFailed, api.ResultRolledBack} {
+			first[counters.Outcome{What: what, Outcome: outcome}] = 0
+		}
+	}
+	return first
+}()
+
 func (s sink) rollouts(st api.Status, c counters.Snapshot) {
-	for o, n := range c.Rollouts {
+	ended := maps.Clone(firstRollouts)
+	maps.Copy(ended, c.Rollouts)
+	for o, n := range ended {
 		s.send(rollouts, float64(n), o.What, o.Outcome)
 	}
 	for stage, d := range c.Stages {

@@ -1,6 +1,7 @@
 package operator
 
 import (
+	"reflect"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -49,6 +50,19 @@ func TestLoopIsDegraded(t *testing.T) {
 			(state != "degraded" || len(why) != 1 || why[0] != x.want) {
 			t.Errorf("%s: %s %q", name, state, why)
 		}
+	}
+}
+
+// What all processes use is added up; a limit is each one's own, and the one nearest to it counts.
+func TestUseOfAllProcesses(t *testing.T) {
+	all := []used{{Usage: memory.Usage{RSS: 1, CPU: time.Second, FDs: 500, MaxFDs: 100_000}},
+		{Usage: memory.Usage{RSS: 2, CPU: time.Second, FDs: 90, MaxFDs: 100}}, {Usage: memory.Usage{FDs: 9000}}}
+	var u uses
+	w := api.Worker{ID: 1}
+	u.of(&w, func() []int { return []int{0, 1, 2} }, func(pid int) used { return all[pid] })
+	want := api.Worker{ID: 1, Processes: 3, RSS: 3, CPUSeconds: 2, FDs: 9590, FDLimit: 100, FDRatio: 0.9}
+	if !reflect.DeepEqual(w, want) {
+		t.Errorf("%+v, want %+v", w, want)
 	}
 }
 

@@ -27,7 +27,8 @@ type used struct {
 	memory.Usage           // of all processes; MaxFDs: the least that one may have
 	until        time.Time // it is not looked at again before
 	processes    int
-	stray        int // a process that does not run its version's program; zero: there is none
+	ratio        float64 // of descriptors to their limit, in the process where it is the most
+	stray        int     // a process that does not run its version's program; zero: there is none
 }
 
 // of adds up what a worker's processes use, and returns one that is a stray. Others who ask
@@ -49,6 +50,9 @@ func (u *uses) of(w *api.Worker, processes func() []int, usage func(pid int) use
 			if l.MaxFDs == 0 || its.MaxFDs > 0 && its.MaxFDs < l.MaxFDs {
 				l.MaxFDs = its.MaxFDs
 			}
+			if its.MaxFDs > 0 {
+				l.ratio = max(l.ratio, float64(its.FDs)/float64(its.MaxFDs))
+			}
 			l.stray = max(l.stray, its.stray)
 		}
 		l.until = time.Now().Add(useShare * time.Since(begun))
@@ -58,6 +62,7 @@ func (u *uses) of(w *api.Worker, processes func() []int, usage func(pid int) use
 		u.last[w.ID] = l
 	}
 	w.Processes, w.RSS, w.FDs, w.FDLimit, w.CPUSeconds = l.processes, l.RSS, l.FDs, l.MaxFDs, l.CPU.Seconds()
+	w.FDRatio = l.ratio
 	return l.stray
 }
 
