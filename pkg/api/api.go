@@ -149,6 +149,7 @@ type Worker struct {
 	Deadline  time.Time `json:"deadline,omitzero"`
 	Healthy   bool      `json:"healthy"`
 	LastProbe string    `json:"last_probe,omitempty"`
+	ProbeMS   float64   `json:"probe_ms,omitempty"` // how long its last check took
 	InFlight  int64     `json:"in_flight"`
 	Open      int64     `json:"open"`
 	LongestMS int64     `json:"longest_ms,omitempty"` // for how long the longest running request runs, as of its last beat

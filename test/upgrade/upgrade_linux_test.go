@@ -261,7 +261,7 @@ func steady(st api.Status) string {
 		for i := range g.Workers {
 			k := &g.Workers[i]
 			k.InFlight, k.Open, k.LongestMS, k.Requests, k.RSS, k.FDs, k.LastProbe = 0, 0, 0, 0, 0, 0, ""
-			k.FDLimit, k.FDRatio, k.CPUSeconds = 0, 0, 0 // nor of these
+			k.FDLimit, k.FDRatio, k.CPUSeconds, k.ProbeMS = 0, 0, 0, 0 // nor of these
 		}
 	}
 	text, _ := json.MarshalIndent(st, "", " ")

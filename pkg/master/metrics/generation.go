@@ -50,6 +50,8 @@ var (
 		"generation", "version", "worker")
 	processes = gauge("masterd_worker_processes",
 		"Processes of the worker.", "generation", "version", "worker")
+	check = gauge("masterd_worker_check_duration_seconds",
+		"How long the worker's last check took.", "generation", "version", "worker")
 	longest = gauge("masterd_worker_longest_request_seconds",
 		"For how long the request has run that has run longest.", "generation", "version", "worker")
 	deadline = gauge("masterd_worker_phase_deadline_seconds",
@@ -148,6 +150,9 @@ func (s sink) worker(w api.Worker, said counters.Worker, heard bool, with func(.
 	}
 	if !w.Deadline.IsZero() {
 		s.send(deadline, unix(w.Deadline), with(id, w.Phase)...)
+	}
+	if w.ProbeMS > 0 {
+		s.send(check, w.ProbeMS/1000, with(id)...)
 	}
 	if !w.Uncounted {
 		s.send(longest, float64(w.LongestMS)/1000, with(id)...)

@@ -41,7 +41,7 @@ func fake(workers, routes int) Source {
 		for w := range workers {
 			id := g*1000 + uint64(w)
 			gen.Workers = append(gen.Workers, api.Worker{ID: id, PID: 7, Phase: "active", RSS: 1 << 20, FDs: 9, FDLimit: 1024,
-				CPUSeconds: 1.5, InFlight: 2, LongestMS: 1500, Deadline: now})
+				CPUSeconds: 1.5, ProbeMS: 2, InFlight: 2, LongestMS: 1500, Deadline: now})
 			c.Workers[id] = counters.Worker{Generation: g, MaxInFlight: 10, Goroutines: 12,
 				Listeners: []ipc.ListenerCounts{{Listener: "http", InFlight: 2, Open: 5}},
 				Go:        &ipc.GoCounts{Heap: 1 << 20, GCs: 3, PauseNS: 3e6, PauseMaxNS: 2e6},

@@ -35,7 +35,9 @@ func (set *Set) Probe(c rollout.Probe) {
 	set.Loop.Go(func() {
 		ctx, cancel := context.WithTimeout(set.Loop.Life(), c.Timeout)
 		defer cancel()
+		begun := time.Now()
 		err := checker.Check(ctx, who, dial)
+		w.checkTook.Store(int64(time.Since(begun)))
 		if barred.Load() {
 			err = nil
 		}

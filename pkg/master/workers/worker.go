@@ -45,7 +45,9 @@ type Worker struct {
 	leaving  bool          // was told to drain, or to stop
 	warned   map[string]merged
 	score    atomic.Int32 // oom_score_adj that it is to have
-	scoring  sync.Mutex   // held while it is given that
+	// checkTook is how long its last check was on its way, in nanoseconds; zero: there was none.
+	checkTook atomic.Int64
+	scoring   sync.Mutex // held while it is given that
 }
 
 // Start starts one process beside the loop and waits for it there.
@@ -325,6 +327,7 @@ func (w *Worker) Describe(aw *api.Worker) {
 		aw.PID = w.process.PID() // the one that it names as its main one
 	}
 	aw.Started = w.Started
+	aw.ProbeMS = float64(w.checkTook.Load()/int64(time.Microsecond)) / 1000
 	w.kind.describe(aw)
 }
 
