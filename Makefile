@@ -105,7 +105,7 @@ tested:
 	@echo $(LONG) $(ALL)
 
 # These run programs that were built without the race detector, and little besides.
-NORACE := /test/(e2e|systemd|container|programs|release|upgrade)$$
+NORACE := /test/(e2e|monitoring|systemd|container|programs|release|upgrade)$$
 race: ## the same under the race detector
 	@$(PROGRAMS); $(GO) test -race $(BESIDE) $(filter-out ./test/%,$(LONG)) $$($(GO) list $(ALL) | grep -vE '$(NORACE)')
 
@@ -158,6 +158,10 @@ table: ## the table of docs/programs.md: 16 and 64 kept connections, 100,000 req
 h2spec: build ## HTTP/2's specification against a worker, with and without reloads: the same verdicts
 	cd test/h2spec && GOWORK=off $(GO) run . -programs $(CURDIR)/$(BIN)
 
+# Debian's package prometheus. It listens on a free port, for as long as the test runs.
+monitoring: ## a real Prometheus with the rules of deploy/prometheus; it must be installed
+	$(GO) test ./test/monitoring -count=1 -v -timeout 20m -monitoring.prometheus
+
 bench: build ## what a reload, a request and an idle master cost
 	$(GO) run ./test/bench
 
@@ -173,4 +177,4 @@ lint: ## formatting, vet on every platform, staticcheck
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build masterd install deb run tour test tested race sdk supported migration sim fuzz fuzzers portable e2e examples programs table h2spec bench lint clean
+.PHONY: help build masterd install deb run tour test tested race sdk supported migration sim fuzz fuzzers portable e2e examples programs table h2spec monitoring bench lint clean
