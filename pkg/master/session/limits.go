@@ -21,6 +21,12 @@ const (
 	// beat a second and an answer to each request to send.
 	maxRate    = 256
 	rateWindow = time.Second
+	// countsBurst and countsEvery bound how often a worker's counts are heard, on all of its
+	// connections: each time costs the loop up to a millisecond. An SDK says them with each
+	// beat, and within one moment up to 64 times when it has drained. Counts are said whole, so
+	// what was not heard of them is in the next.
+	countsBurst = 80
+	countsEvery = 250 * time.Millisecond
 	// maxWelcomes is how many connections of one worker are welcomed in rateWindow. An
 	// SDK looks for its master every 50 ms at most; each time costs the loop a dozen
 	// facts and commands.

@@ -37,7 +37,8 @@ type Session struct {
 	seq       uint64 // of the last request
 	activated uint64 // seq of the last Activate
 	spoke     bool   // a hello of its has come
-	silent    bool   // an adopted worker that does not say what an earlier master has asked it for
+	counted   allowance
+	silent    bool // an adopted worker that does not say what an earlier master has asked it for
 }
 
 func newSession(e Expect) *Session {

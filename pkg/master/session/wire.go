@@ -232,7 +232,7 @@ func (s *Session) take(m ipc.Message) string {
 		return "" // it was sent none
 	}
 	f := Fact{Kind: kind, Seq: m.Seq, Stats: m.Stats, Text: printable(m.Text)}
-	if kind == Beat || kind == Drained {
+	if m.Counts != nil && (kind == Beat || kind == Drained) && s.counted.take(time.Now()) {
 		f.Counts = m.Counts
 	}
 	s.tell(f)
