@@ -12,7 +12,7 @@ func TestAllowance(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	taken := func(times int) (n int) {
 		for range times {
-			if a.take(now) {
+			if a.take(now, countsBurst, countsEvery) {
 				n++
 			}
 		}
@@ -35,7 +35,7 @@ func TestAllowance(t *testing.T) {
 		t.Errorf("%d when all has come back", n)
 	}
 	for range 100 { // who beats each second is always heard
-		if now = now.Add(time.Second); !a.take(now) {
+		if now = now.Add(time.Second); !a.take(now, countsBurst, countsEvery) {
 			t.Fatal("a beat was not heard")
 		}
 	}

@@ -21,9 +21,9 @@ type Session struct {
 	started   chan struct{} // closed by SetPID
 	forgotten chan struct{} // closed by forget
 
-	turn     sync.Mutex // held by the one connection that is being welcomed; of these two
-	since    time.Time
-	welcomes int // since then
+	turn     sync.Mutex // held by the one connection that is being welcomed
+	welcomed allowance  // of connections; under turn
+	counted  allowance  // of counts; of the goroutine that reads, of which there is one at a time
 
 	mu        sync.Mutex
 	proof     string    // SHA-256 of what it proves itself with
@@ -37,8 +37,7 @@ type Session struct {
 	seq       uint64 // of the last request
 	activated uint64 // seq of the last Activate
 	spoke     bool   // a hello of its has come
-	counted   allowance
-	silent    bool // an adopted worker that does not say what an earlier master has asked it for
+	silent    bool   // an adopted worker that does not say what an earlier master has asked it for
 }
 
 func newSession(e Expect) *Session {

@@ -45,10 +45,7 @@ func (w *wire) cut(why string) {
 func (s *Session) welcome(link *ipc.Link, hello ipc.Hello) (*wire, *refusal) {
 	s.turn.Lock()
 	defer s.turn.Unlock()
-	if now := time.Now(); now.Sub(s.since) >= rateWindow {
-		s.since, s.welcomes = now, 0
-	}
-	if s.welcomes++; s.welcomes > maxWelcomes {
+	if !s.welcomed.take(time.Now(), maxWelcomes, rateWindow/maxWelcomes) {
 		return nil, &refusal{RefusedOften, fmt.Sprintf("worker %d has connected more than %d times within %v", s.expect.Worker, maxWelcomes, rateWindow)}
 	}
 
@@ -232,7 +229,7 @@ func (s *Session) take(m ipc.Message) string {
 		return "" // it was sent none
 	}
 	f := Fact{Kind: kind, Seq: m.Seq, Stats: m.Stats, Text: printable(m.Text)}
-	if m.Counts != nil && (kind == Beat || kind == Drained) && s.counted.take(time.Now()) {
+	if m.Counts != nil && (kind == Beat || kind == Drained) && s.counted.take(time.Now(), countsBurst, countsEvery) {
 		f.Counts = m.Counts
 	}
 	s.tell(f)
