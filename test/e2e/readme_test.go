@@ -57,7 +57,10 @@ func TestReadmeService(t *testing.T) {
 	for i := range blocks {
 		blocks[i] = strings.ReplaceAll(blocks[i], "127.0.0.1:8080", at)
 	}
-	environ := append(os.Environ(), "HOME="+home, "GOCACHE="+caches[0], "GOMODCACHE="+caches[1], "GOFLAGS=-buildvcs=false", "GOPROXY=off",
+	// As make build does, so that what that has compiled is there: else all of masterd is compiled
+	// for the directory that this test has made.
+	environ := append(os.Environ(), "HOME="+home, "GOCACHE="+caches[0], "GOMODCACHE="+caches[1],
+		"GOFLAGS=-buildvcs=false -trimpath", "CGO_ENABLED=0", "GOPROXY=off",
 		"GOSUMDB=off", "GOWORK=", "MASTERD_RUNTIME_DIR="+filepath.Join(home, "run"), "MASTERD_STATE_DIR="+filepath.Join(home, "state"))
 	shell := func(dir, script string) *exec.Cmd {
 		cmd := exec.CommandContext(t.Context(), "sh", "-ec", script)

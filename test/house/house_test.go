@@ -80,6 +80,7 @@ var may = map[string][]string{
 	"pkg/master/state":             {"pkg/ipc/fdpass", "pkg/master/rollout", "pkg/master/atomicfile", "pkg/master/process", "pkg/master/trust"},
 	"pkg/master/history":           {"pkg/api", "pkg/master/atomicfile"},
 	"pkg/master/admin":             {"pkg/api", "pkg/ipc", "pkg/ipc/fdpass"},
+	"pkg/master/analysis":          {},
 	"pkg/master/counters":          {"pkg/ipc"},
 	"pkg/master/metrics":           {"pkg/api", "pkg/ipc", "pkg/master/counters"},
 	"pkg/master/loop":              {},
