@@ -257,6 +257,12 @@ func number(path string) (uint64, bool) {
 
 // below is a cgroup and those in it, each before those in itself.
 func below(dir string) (dirs []string) {
+	// A directory of the kernel's counts those in it by its links, and has some fifty files: who
+	// asks what all workers use would read them all.
+	var is unix.Stat_t
+	if err := unix.Stat(dir, &is); err == nil && is.Mode&unix.S_IFMT == unix.S_IFDIR && is.Nlink == 2 {
+		return []string{dir}
+	}
 	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		switch {
 		case err != nil || !d.IsDir():
