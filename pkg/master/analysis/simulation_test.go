@@ -30,6 +30,7 @@ type service struct {
 	bad      float64 // the share of clients whose requests fail half of the time
 	retries  int     // new connections that a client makes after an error, at most
 	moves    bool    // idle connections follow the weights
+	delay    int     // intervals whose connections count for nobody: the candidate is cold
 	// errs is the chance that a request fails, in an interval of the whole rollout.
 	errs func(candidate bool, interval int) float64
 }
@@ -64,6 +65,10 @@ func (s service) simulate(rng *rand.Rand, careless bool, look func(*seen) bool) 
 		begin := func(bad bool, ends int) *conn {
 			c := &conn{candidate: rng.Float64() < w, step: step, bad: bad, ends: ends}
 			c.lot = w + (1-w)*rng.Float64()
+			if now < s.delay {
+				c.step = -1
+				return c
+			}
 			if c.candidate {
 				v.drawn[step].Candidate++
 			} else {
@@ -185,6 +190,12 @@ func TestSimulatedUnchangedVersions(t *testing.T) {
 		}}, Pass},
 		{"retries", service{arrivals: 60, retries: 5, bad: 0.02, errs: evenly(0.02)}, Pass},
 		{"migration", service{arrivals: 30, life: 15, requests: 1, moves: true, errs: evenly(0.01)}, Pass},
+		{"cold start", service{arrivals: 60, delay: 2, errs: func(candidate bool, i int) float64 {
+			if candidate && i < 2 {
+				return 0.5
+			}
+			return 0.01
+		}}, Pass},
 		{"an outage of both", service{arrivals: 60, errs: outage}, Pass},
 		{"16 connections of a proxy", service{before: 16, requests: 50, moves: true, errs: evenly(0.001)}, Inconclusive},
 	} {
