@@ -17,6 +17,18 @@ const (
 // RouteOther is the route of requests that have none, or that are one too many.
 const RouteOther = "other"
 
+// IsMeasure reports whether this can be the name of a measure of a program's own: letters of
+// ASCII, digits and _, no digit first, at most MaxName bytes. It becomes a label of Prometheus'.
+func IsMeasure(name string) bool {
+	for i, c := range []byte(name) {
+		letter := c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z'
+		if !letter && (i == 0 || c < '0' || c > '9') {
+			return false
+		}
+	}
+	return name != "" && len(name) <= MaxName
+}
+
 // Counts are what a worker has counted since it started. Each number but those that are said to
 // be of this moment only grows, and a message says it whole: one that is lost, or comes twice,
 // changes nothing. Routes and measures that have not changed since the same connection brought

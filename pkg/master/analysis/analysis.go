@@ -151,21 +151,3 @@ func allOf(drawn []Units) []Units {
 	}
 	return all
 }
-
-// Needed is how many connections of the candidate must have failed, and none of the other's, for
-// one measure to fail it at this weight: what people are told of how long it may take. Zero: no
-// number does, as at a weight of 1 there is nobody beside it.
-func Needed(alpha, ratio, weight float64) uint64 {
-	if weight <= 0 || weight >= 1 {
-		return 0
-	}
-	for n := uint64(1); n < maxNeeded; n++ {
-		if Evidence(ratio, []Units{{Weight: weight, Candidate: n}}) >= 1/alpha {
-			return n
-		}
-	}
-	return 0
-}
-
-// maxNeeded bounds the search: at a weight of 99.9 % a thousand are needed.
-const maxNeeded = 100_000

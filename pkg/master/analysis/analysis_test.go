@@ -94,16 +94,3 @@ func TestJudge(t *testing.T) {
 		t.Errorf("%v and %v", one.Evidence, two.Evidence)
 	}
 }
-
-func TestNeeded(t *testing.T) {
-	for _, w := range []float64{0.01, 0.1, 0.5, 0.9} {
-		n := Needed(0.01, 1.5, w)
-		is := func(k uint64) bool { return Evidence(1.5, []Units{{w, k, 0}}) >= 100 }
-		if n == 0 || !is(n) || is(n-1) {
-			t.Errorf("at %v: %d", w, n)
-		}
-	}
-	if Needed(0.01, 1.5, 1) != 0 || Needed(0.01, 1.5, 0) != 0 {
-		t.Error("at a weight of 0 or 1 nothing is ever known")
-	}
-}

@@ -52,7 +52,7 @@ func (w *worker) hear(listeners []string, c *ipc.Counts, to sums) {
 		}
 	}
 	for _, m := range c.Measures {
-		if isMeasure(m.Name) {
+		if ipc.IsMeasure(m.Name) {
 			w.measure(m, to)
 		}
 	}
@@ -219,15 +219,4 @@ func isRoute(name string) bool {
 		}
 	}
 	return true
-}
-
-// isMeasure reports whether this can be a measure's name, which becomes a part of one of Prometheus'.
-func isMeasure(name string) bool {
-	for i, c := range []byte(name) {
-		letter := c == '_' || c|0x20 >= 'a' && c|0x20 <= 'z'
-		if !letter && (i == 0 || c < '0' || c > '9') {
-			return false
-		}
-	}
-	return name != "" && len(name) <= ipc.MaxName
 }

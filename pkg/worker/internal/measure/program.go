@@ -92,7 +92,7 @@ func (p *Program) find(name string, observes bool) *own {
 
 // add is called for a name that is not known. It takes no lock for one that will not be.
 func (p *Program) add(name string, observes bool) *own {
-	if !validName(name) {
+	if !ipc.IsMeasure(name) {
 		if once(&p.badName) {
 			p.log().Warn("worker: a measure is ignored because of its name, which needs letters, digits and _, no digit first",
 				"measure", cut(name[:min(len(name), 2*ipc.MaxName)], ipc.MaxName), "longest", ipc.MaxName)
@@ -128,22 +128,6 @@ func (p *Program) over(name string) *own {
 
 // once is true the first time.
 func once(done *atomic.Bool) bool { return !done.Load() && !done.Swap(true) }
-
-// validName tells whether Prometheus takes the name as it is.
-func validName(name string) bool {
-	if name == "" || len(name) > ipc.MaxName {
-		return false
-	}
-	for i := range len(name) {
-		switch c := name[i]; {
-		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_':
-		case c >= '0' && c <= '9' && i > 0:
-		default:
-			return false
-		}
-	}
-	return true
-}
 
 func (m *own) mark() uint64 { return m.n.Load() }
 
