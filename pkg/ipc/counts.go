@@ -39,6 +39,7 @@ type Counts struct {
 	Measures    []MeasureCounts  `json:"measures,omitempty"`
 	Go          *GoCounts        `json:"go,omitempty"`            // nil: it is not a Go program
 	MaxInFlight int              `json:"max_in_flight,omitempty"` // requests that the program is made for at one time; zero: it has not said
+	Compared    *Compared        `json:"compared,omitempty"`      // nil: no comparison is under way
 }
 
 // ListenerCounts are of one listener.

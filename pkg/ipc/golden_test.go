@@ -70,9 +70,11 @@ func golden() map[string]goldenFrame {
 			Split: &Split{Rollout: 12, Weight: 1000}}, 1},
 		"split-sticky": {Message{Type: TypeSplit, Seq: 10, Peer: &Peer{Worker: 9, Generation: 4},
 			Split: &Split{Rollout: 12, Weight: 1000, Salt: 12}}, 1},
-		"stay":  {Message{Type: TypeStay, Seq: 11}, 0},
-		"take":  {Message{Type: TypeTake, Seq: 3, Peer: &Peer{Worker: 7, Generation: 3}}, 1},
-		"offer": {Message{Type: TypeOffer, Seq: 1, Offer: &Offer{Listener: "http"}}, 3},
+		"compare":         {Message{Type: TypeCompare, Seq: 12, Compare: &Compare{ID: 86400000000000, Since: 86410}}, 0},
+		"compare-no-more": {Message{Type: TypeCompare, Seq: 13}, 0},
+		"stay":            {Message{Type: TypeStay, Seq: 11}, 0},
+		"take":            {Message{Type: TypeTake, Seq: 3, Peer: &Peer{Worker: 7, Generation: 3}}, 1},
+		"offer":           {Message{Type: TypeOffer, Seq: 1, Offer: &Offer{Listener: "http"}}, 3},
 		"offer-kind": {Message{Type: TypeOffer, Seq: 2, Offer: &Offer{
 			Listener: "http", Kind: "chat", Version: 2, State: []byte("seen 17"), Unread: []byte{0x81, 0x85}}}, 1},
 		"later": {Message{Type: TypeLater, Seq: 1}, 0},
@@ -150,7 +152,7 @@ func TestGoldenFramesAreUnderstood(t *testing.T) {
 	for _, typ := range []Type{TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
 		TypeWelcome, TypeReject, TypeActivate, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeConn, TypeDump,
 		TypeGive, TypeSplit, TypeStay, TypeTake, TypeOffer, TypeTaken, TypeLater, TypeYours, TypeMine,
-		TypeKeep, TypeFetch, TypeForget, TypeKept, TypeBlob, TypeRenew, TypeRenewed} {
+		TypeKeep, TypeFetch, TypeForget, TypeKept, TypeBlob, TypeRenew, TypeRenewed, TypeCompare} {
 		if !seen[typ] {
 			t.Errorf("no golden frame of type %q", typ)
 		}

@@ -92,6 +92,10 @@ const (
 	// TypeRenew brings another secret, which nobody can read from the worker's
 	// environment. Since version 2.
 	TypeRenew Type = "renew"
+	// TypeCompare: from now on count the client connections that begin, and those of them that
+	// have an error, by ticks, in Counts.Compared of each beat. Without a body: no more. An SDK
+	// that does not know it refuses it. No answer.
+	TypeCompare Type = "compare"
 )
 
 // Messages on a handover link, between two workers.
@@ -129,6 +133,7 @@ type Message struct {
 	Conn     *Conn     `json:"conn,omitempty"`
 	Peer     *Peer     `json:"peer,omitempty"` // give, split, take: who is at the other end
 	Split    *Split    `json:"split,omitempty"`
+	Compare  *Compare  `json:"compare,omitempty"`
 	Offer    *Offer    `json:"offer,omitempty"`
 	Blob     *Blob     `json:"blob,omitempty"` // keep, fetch, forget, kept, blob
 	Renew    *Renew    `json:"renew,omitempty"`

@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -34,6 +35,14 @@ func unread(c syscall.Conn) bool {
 	n := 0
 	err := fdpass.Control(c, func(fd int) (err error) { n, err = unix.IoctlGetInt(fd, unix.TIOCOUTQ); return err })
 	return err == nil && n > 0
+}
+
+func monotonic() time.Duration {
+	var now unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &now) != nil { // it cannot fail
+		return 0
+	}
+	return time.Duration(now.Nano())
 }
 
 // limitMode gives a socket that is not yet bound the mode that its file will

@@ -40,6 +40,9 @@ func (m Message) Validate() error {
 		return m.need(m.Seq >= 1 && m.Peer != nil && m.Peer.Worker >= 1 &&
 			m.Split != nil && m.Split.Rollout >= 1 && m.Split.Weight >= 1 && m.Split.Weight <= Whole,
 			"a seq, a peer with a worker, and a split with a rollout and 1 <= weight <= "+strconv.Itoa(Whole))
+	case TypeCompare:
+		return m.need(m.Seq >= 1 && (m.Compare == nil || m.Compare.ID >= 1 && m.Compare.Since >= 0),
+			"a seq, and a compare with id >= 1 and since >= 0, or none")
 	case TypeOffer:
 		return m.need(m.Seq >= 1 && m.Offer != nil && m.Offer.Listener != "" && len(m.Offer.State)+len(m.Offer.Unread) <= MaxParcel,
 			"a seq and an offer with a listener, and at most "+strconv.Itoa(MaxParcel)+" bytes of state and unread")
@@ -87,7 +90,8 @@ func (m Message) fdUse() fdUse {
 		return oneFD
 	case TypeHello, TypeReady, TypeAccepting, TypePaused, TypeParked, TypeBeat, TypeDrained, TypeRefused,
 		TypeWelcome, TypeReject, TypePause, TypeResume, TypePark, TypeAnnounce, TypeDrain, TypeDump,
-		TypeStay, TypeTaken, TypeLater, TypeYours, TypeMine, TypeFetch, TypeForget, TypeKept, TypeRenew, TypeRenewed:
+		TypeStay, TypeTaken, TypeLater, TypeYours, TypeMine, TypeFetch, TypeForget, TypeKept, TypeRenew, TypeRenewed,
+		TypeCompare:
 		return noFDs
 	}
 	return unknownFDs

@@ -519,8 +519,10 @@ func (f *fakeWorker) Resume() error         { return nil }
 func (f *fakeWorker) Dump() error           { return nil }
 func (f *fakeWorker) Announce() error       { f.announced.Store(true); return nil }
 func (f *fakeWorker) Stay() error           { return f.gave(-1, ipc.Peer{}) }
-func (f *fakeWorker) Heard(time.Duration)   {}
-func (f *fakeWorker) Park() error           { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
+
+func (f *fakeWorker) Compare(*ipc.Compare) (uint64, error) { return 0, nil }
+func (f *fakeWorker) Heard(time.Duration)                  {}
+func (f *fakeWorker) Park() error                          { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
 
 // gave notes to whom it was told to give. Nothing is moved here.
 func (f *fakeWorker) gave(fd int, to ipc.Peer) error {

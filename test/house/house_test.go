@@ -81,6 +81,7 @@ var may = map[string][]string{
 	"pkg/master/history":           {"pkg/api", "pkg/master/atomicfile"},
 	"pkg/master/admin":             {"pkg/api", "pkg/ipc", "pkg/ipc/fdpass"},
 	"pkg/master/analysis":          {},
+	"pkg/master/compare":           {"pkg/ipc", "pkg/master/analysis"},
 	"pkg/master/counters":          {"pkg/ipc"},
 	"pkg/master/metrics":           {"pkg/api", "pkg/ipc", "pkg/master/counters"},
 	"pkg/master/loop":              {},

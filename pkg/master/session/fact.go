@@ -121,7 +121,7 @@ func fromMaster(t ipc.Type) bool {
 	case ipc.TypeWelcome, ipc.TypeReject, ipc.TypeActivate, ipc.TypePause, ipc.TypeResume,
 		ipc.TypePark, ipc.TypeAnnounce, ipc.TypeDrain, ipc.TypeConn, ipc.TypeDump,
 		ipc.TypeGive, ipc.TypeSplit, ipc.TypeStay, ipc.TypeTake, ipc.TypeRenew,
-		ipc.TypeKept, ipc.TypeBlob:
+		ipc.TypeKept, ipc.TypeBlob, ipc.TypeCompare:
 		return true
 	}
 	return false

@@ -208,6 +208,12 @@ func (s *Session) Take(fd int, from ipc.Peer) error {
 // Stay ends all that Give has begun: what is open stays. No answer.
 func (s *Session) Stay() error { return s.send(ipc.Message{Type: ipc.TypeStay}, nil) }
 
+// Compare has the worker count for a comparison with another version; nil: no more. No answer but
+// Refused, from an SDK that does not know it; seq is what that answers.
+func (s *Session) Compare(c *ipc.Compare) (seq uint64, err error) {
+	return s.sendNumbered(ipc.Message{Type: ipc.TypeCompare, Compare: c}, nil)
+}
+
 // Dump has the worker write its stacks to its standard error. No answer.
 func (s *Session) Dump() error { return s.send(ipc.Message{Type: ipc.TypeDump}, nil) }
 

@@ -126,6 +126,7 @@ type Control interface {
 	Split(fd int, to ipc.Peer, share ipc.Split) (seq uint64, err error)
 	Take(fd int, from ipc.Peer) error
 	Stay() error
+	Compare(c *ipc.Compare) (seq uint64, err error)
 	Announce() error
 	Dump() error
 	Conn(listener, purpose string, fd int) error
