@@ -67,6 +67,14 @@ type (
 		To     []Worker
 		Split  *Split // an active worker moves only this share of them; nil: all
 	}
+	// Compare: from now on each new connection goes to one of these workers, to a candidate with
+	// the probability of Weight in parts of [Whole]. Zero: no more, something about it is about to
+	// change. No answer, but perhaps Judged.
+	Compare struct {
+		Rollout           Rollout
+		Weight            uint32
+		Candidate, Stable []Worker
+	}
 	// Queue: this slot, with what waits there, is the generation's from now on, of which
 	// nobody lives yet. New connections may be steered there all the same. No answer.
 	Queue struct {
@@ -170,6 +178,7 @@ func (Park) command()       {}
 func (Drain) command()      {}
 func (Give) command()       {}
 func (Queue) command()      {}
+func (Compare) command()    {}
 func (Announce) command()   {}
 func (Terminate) command()  {}
 func (Kill) command()       {}

@@ -122,6 +122,7 @@ func (w *world) succeed(left Snapshot) {
 	}
 	w.known = left.Have
 	w.stopping = left.Stop != nil // one that was not written down is forgotten
+	w.compared = Compare{}
 	w.m = New(Options{Slots: w.slots, Rand: rand.New(rand.NewPCG(w.r.Uint64(), 1))})
 	w.resuming = true
 	w.step(Booted{Settings: w.set, State: w.disk, Found: found})

@@ -206,6 +206,12 @@ type (
 		Seq    uint64
 		Reason string
 	}
+	// Judged: by what has been compared, the rollout's candidate does worse than the generation
+	// beside it. Why is a part of a sentence.
+	Judged struct {
+		Rollout Rollout
+		Why     string
+	}
 	// Pressed: the machine or the cgroup is about to run out of memory.
 	Pressed struct{ Detail string }
 	// Ticked: nothing happened but time.
@@ -246,5 +252,6 @@ func (SlotQuiet) event()     {}
 func (Grown) event()         {}
 func (Saved) event()         {}
 func (SaveFailed) event()    {}
+func (Judged) event()        {}
 func (Pressed) event()       {}
 func (Ticked) event()        {}

@@ -49,7 +49,7 @@ func FuzzMachine(f *testing.F) {
 		for i := 1; i+1 < len(data); i += 2 {
 			op, arg := data[i], data[i+1]
 			w := Worker(arg % 16)
-			switch op % 26 {
+			switch op % 27 {
 			case 0:
 				step(ReloadAsked{Req: ask(), Origin: Origin(1 + arg%4), Settings: set, Until: Until(arg >> 7), Replace: arg&8 != 0,
 					Confirm: time.Duration(arg>>5) * time.Second})
@@ -96,6 +96,8 @@ func FuzzMachine(f *testing.F) {
 				step(PauseAsked{Req: ask()})
 			case 19:
 				step(ResumeAsked{Req: ask()})
+			case 20:
+				step(Judged{Rollout: Rollout(arg), Why: "does worse"})
 			default: // answer one of the newest commands properly
 				if n := len(last); n > 0 {
 					for _, ev := range properly(last[n-1-int(arg)%n]) {

@@ -55,6 +55,7 @@ func (m *Machine) check() {
 	m.checkOwners()
 	m.checkRoles()
 	m.checkGiving()
+	m.checkCompared()
 	m.checkClosing()
 	for _, g := range m.generations {
 		if !(g.phase == PhaseStarting && g.made.stepping() && g.deadline.IsZero()) { // each step has its own

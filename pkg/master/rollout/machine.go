@@ -36,6 +36,7 @@ type Machine struct {
 	bake        *bake    // the proving of the active generation
 
 	steering  steering
+	compared  Compare // what is compared now
 	saving    saving
 	state     State // what the next Save writes
 	requests  map[Request]struct{}
@@ -173,6 +174,8 @@ func (m *Machine) stale(ev Event) bool {
 		return ev.Seq <= m.saving.saved || ev.Seq > m.saving.seq
 	case SaveFailed:
 		return ev.Seq <= m.saving.saved || ev.Seq > m.saving.seq
+	case Judged:
+		return !m.judges(ev.Rollout)
 	case Booted:
 		return m.booted
 	case nil:
@@ -254,6 +257,8 @@ func (m *Machine) handle(ev Event) {
 		m.saved(ev.Seq)
 	case SaveFailed:
 		m.saveFailed(ev.Seq, ev.Reason)
+	case Judged:
+		m.judged(ev)
 	case Pressed:
 		m.pressed(ev.Detail)
 	case Ticked:
@@ -290,5 +295,6 @@ func (m *Machine) advance() {
 	}
 	m.tendQueues() // again, as a delayed rollout that starts may have given workers up
 	m.rehome()
+	m.compare()
 	m.finishStop()
 }

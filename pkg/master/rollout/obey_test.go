@@ -51,6 +51,8 @@ func (w *world) obey(c Command) {
 		w.drain(c)
 	case Give:
 		w.give(c)
+	case Compare:
+		w.compare(c)
 	case Park:
 		p := w.procs[c.Worker]
 		w.mustGive(p)
@@ -299,6 +301,9 @@ func (w *world) steer(c Steer) {
 		}
 	}
 	w.mustStep(c)
+	if w.compared.Weight != 0 {
+		w.fail("the steering changes while %+v is compared", w.compared)
+	}
 	w.asks = append(w.asks, ask{seq: c.Seq, shares: c.Shares})
 	if w.chance(w.kind.steerFails) {
 		if w.r.IntN(2) == 0 {

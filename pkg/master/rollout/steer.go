@@ -175,6 +175,7 @@ func (m *Machine) undone() bool {
 }
 
 func (m *Machine) steer(shares []Share) {
+	m.endCompare()
 	s := &m.steering
 	s.seq++
 	s.asked, s.since, s.sure, s.due = shares, s.seq, true, time.Time{}

@@ -526,6 +526,8 @@ func (s *story) event(words []string) Event {
 		ev := StopAsked{Req: req, By: by, Why: why, Patient: arg(0) == "patient", Now: arg(0) == "now"}
 		ev.Announce, _ = time.ParseDuration(opt["announce"])
 		return ev
+	case "judged":
+		return Judged{Rollout: Rollout(s.id(arg(0))), Why: tail}
 	case "prepared":
 		ev := Prepared{Rollout: Rollout(s.id(arg(0))), Version: version(arg(1)), Memory: s.memory,
 			Notice: strings.ReplaceAll(opt["notice"], "_", " ")}

@@ -76,6 +76,11 @@ func show(c Command) string {
 			}
 		}
 		return s
+	case Compare:
+		if c.Weight == 0 {
+			return "compare no more"
+		}
+		return fmt.Sprintf("compare r%d: %s to %v, the rest to %v", c.Rollout, percent(c.Weight), c.Candidate, c.Stable)
 	case Announce:
 		return fmt.Sprintf("announce w%d", c.Worker)
 	case Dump:

@@ -50,6 +50,7 @@ type world struct {
 	served   bool
 
 	walks    map[Generation]*walk
+	compared Compare             // what is compared now
 	readied  map[Rollout]bool    // prepared
 	queued   map[Slot]Generation // clients wait there for the generation, of which nobody lives yet
 	slots    int
@@ -425,6 +426,7 @@ func (w *world) step(ev Event) {
 		w.inspectGiving()
 		if !w.exited && !w.stopping {
 			w.inspectSplit()
+			w.inspectCompared()
 		}
 	}
 	w.inspect()
