@@ -32,6 +32,34 @@ func (p *page) rollout() {
 		p.field("paused", yellow, "by "+r.Paused+"; `masterd resume` goes on")
 	}
 	p.field("why", plain, r.Why)
+	p.analysis(*r)
+}
+
+// analysis is what was compared of the versions that a canary had serve.
+func (p *page) analysis(r api.Rollout) {
+	a := r.Analysis
+	if a == nil {
+		return
+	}
+	side := func(c api.Compared) string { return fmt.Sprintf("%d of %d connections", c.WithError, c.Connections) }
+	p.field("errors", plain, side(a.Candidate)+" of the new version, "+side(a.Stable)+" of the one before")
+	style, text := plain, a.Outcome
+	switch a.Outcome {
+	case "fail":
+		style, text = red, "the new version has more errors"
+	case "pass":
+		text = "no more errors than before"
+	case "inconclusive":
+		text = "too few connections to tell"
+	}
+	text += fmt.Sprintf(", evidence %.3g of %.3g", a.Evidence, a.Wanted)
+	switch {
+	case a.Cannot != 0:
+		text += fmt.Sprintf("; worker %d does not count, build it with a newer SDK", a.Cannot)
+	case len(a.WaitsFor) > 0:
+		text += fmt.Sprintf("; waits for worker %d", a.WaitsFor[0])
+	}
+	p.field("compared", style, text)
 }
 
 // steps reports whether a rollout is at one of its steps.

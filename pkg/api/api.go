@@ -217,9 +217,31 @@ type Rollout struct {
 	Stage      string    `json:"stage"`
 	Since      time.Time `json:"since"`
 	Deadline   time.Time `json:"deadline,omitzero"`
-	Steps      []Step    `json:"steps,omitempty"`  // of its canary; none: it goes without
-	Step       int       `json:"step,omitempty"`   // the one in force or just coming, from 1; zero: none yet
-	Paused     string    `json:"paused,omitempty"` // by whom, and why; empty: it is not
+	Steps      []Step    `json:"steps,omitempty"`    // of its canary; none: it goes without
+	Step       int       `json:"step,omitempty"`     // the one in force or just coming, from 1; zero: none yet
+	Paused     string    `json:"paused,omitempty"`   // by whom, and why; empty: it is not
+	Analysis   *Analysis `json:"analysis,omitempty"` // nil: nothing is compared
+}
+
+// Analysis is how a candidate compares with the version beside it, by the connections that had an
+// error while a canary had both serve.
+type Analysis struct {
+	// Outcome is "fail" once the candidate has more errors; "pass" if so many connections came
+	// to it that more errors would have been seen; else "inconclusive".
+	Outcome string `json:"outcome"`
+	// Evidence speaks against the candidate: 1 at first, and from Wanted on it fails.
+	Evidence  float64  `json:"evidence"`
+	Wanted    float64  `json:"wanted"`
+	Candidate Compared `json:"candidate"`
+	Stable    Compared `json:"stable"`              // the version before it
+	WaitsFor  []uint64 `json:"waits_for,omitempty"` // workers without whose word nothing more is compared
+	Cannot    uint64   `json:"cannot,omitempty"`    // a worker that does not count, so nothing is compared; zero: all do
+}
+
+// Compared is what one version did.
+type Compared struct {
+	Connections uint64 `json:"connections"`
+	WithError   uint64 `json:"with_error"`
 }
 
 // Entry is one line of the history.
@@ -238,6 +260,9 @@ type Entry struct {
 	Reason  string    `json:"reason,omitempty"`
 	Worker  uint64    `json:"worker,omitempty"` // that it is about
 	Cut     *Cut      `json:"cut,omitempty"`    // what that one took with it
+	// Analysis is what was compared while the rollout's steps had two versions serve; nil:
+	// nothing was, or this is not its end.
+	Analysis *Analysis `json:"analysis,omitempty"`
 	// WaitedMS is for how long nobody accepted, because one version ended before the next
 	// began (rollout.surge: replace): the longest time that a client can have waited for it.
 	WaitedMS int64 `json:"waited_ms,omitempty"`

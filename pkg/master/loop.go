@@ -133,6 +133,8 @@ func (m *Master) perform(c rollout.Command) {
 		m.workers.Drain(c)
 	case rollout.Give:
 		m.workers.Give(c)
+	case rollout.Compare:
+		m.workers.Compare(c)
 	case rollout.Queue:
 		if g := m.generations.Of(c.Generation); g != nil {
 			m.workers.Queue(c, g)

@@ -2,6 +2,7 @@ package master
 
 import (
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/compare"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/counters"
 	"github.com/masterd/masterd/pkg/master/generations"
@@ -21,7 +22,7 @@ func (m *Master) newRooms() {
 	m.workers = workers.New(workers.Options{
 		Loop: m.loop, Log: m.log, RuntimeDir: o.Config.RuntimeDir, Shim: o.Shim, Env: o.WorkerEnv,
 		Beat:   generations.BeatInterval,
-		Master: all, Blobs: m.blobs, Counters: counts,
+		Master: all, Blobs: m.blobs, Counters: counts, Comparisons: compare.New(),
 	})
 	m.traffic = traffic.New(traffic.Options{Loop: m.loop, Log: m.log, Workers: m.workers, Master: all})
 	m.rundir = &rundir.Dir{Log: m.log, Config: o.Config, Index: o.Index, Live: all}

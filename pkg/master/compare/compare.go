@@ -64,7 +64,7 @@ func (s *Set) Begin(st Settings, in Interval, now time.Duration) ipc.Compare { r
 func (s *Set) End() {}
 
 // Heard takes what a worker says. It reports whether more is known than before.
-func (s *Set) Heard(worker uint64, c *ipc.Compared) bool { return false }
+func (s *Set) Heard(worker uint64, c *ipc.Compared, now time.Duration) bool { return false }
 
 // Cannot notes that a worker does not count: in this interval nothing is compared.
 func (s *Set) Cannot(worker uint64) {}

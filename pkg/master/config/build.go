@@ -156,6 +156,15 @@ func assign(f field, text string) error {
 			return err
 		}
 		*f.ptr.(*uint32) = v
+	case Decimal:
+		v, err := parseDecimal(text)
+		if err != nil {
+			return err
+		}
+		if err := k.bounds(text, func(bound string) int { m, _ := parseDecimal(bound); return cmp.Compare(v, m) }); err != nil {
+			return err
+		}
+		*f.ptr.(*float64) = v
 	case Statuses:
 		v, err := parseStatuses(text)
 		if err != nil {

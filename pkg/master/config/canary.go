@@ -56,7 +56,6 @@ func canaryKeys() []Key {
 				one address (NAT, a proxy) are one client then.`},
 		{Path: "rollout.canary.skip_baked", Type: Boolean, Default: "false",
 			Meaning: `A version that was baked before goes without steps.`},
-		{Path: "rollout.analysis", Type: Reserved, Default: "{}", Meaning: `Measures that judge a new version. Must be empty in this version.`},
 	}
 }
 

@@ -156,6 +156,7 @@ type Rollout struct {
 	Require      Require       `key:"require"`
 	Hooks        Hooks         `key:"hooks"`
 	Canary       Canary        `key:"canary"`
+	Analysis     Analysis      `key:"analysis"`
 }
 
 // Require is what must be well before a candidate is started.

@@ -83,6 +83,8 @@ func wanted(k Key) string {
 		return "a size per second such as 1MiB/s"
 	case k.Type == Percent:
 		return "a percentage such as 5%"
+	case k.Type == Decimal:
+		return "a number such as 1.5"
 	case k.Type == Statuses:
 		return `a status such as 200 or "200-299", or a list of these`
 	case k.Type == Path:

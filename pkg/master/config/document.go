@@ -128,10 +128,6 @@ func (d *document) value(k Key, n *yaml.Node, at string, line int) {
 		d.section(n, at, k.Path)
 	case k.Type == List:
 		d.sections(k, n, at, line)
-	case k.Type == Reserved:
-		if len(n.Content) > 0 || n.Kind == yaml.ScalarNode {
-			d.add(line, at, "not available in this version of masterd; remove it")
-		}
 	case k.Type == Statuses && n.Kind == yaml.SequenceNode:
 		if items := d.words(n, at, line, maxItems); len(items) > 0 {
 			d.nodes[at] = &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!str", Value: strings.Join(items, ","), Line: line}

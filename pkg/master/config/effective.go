@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"fmt"
 	"maps"
 	"reflect"
@@ -52,7 +53,7 @@ type effective struct {
 	config *Config
 	values map[string]field
 	exact  bool // as text has it
-	out    strings.Builder
+	out    bytes.Buffer
 }
 
 // omits tells whether a text need not say what a key is: it would be that anyway, or
@@ -79,7 +80,6 @@ func (e *effective) section(path, at string, depth int) {
 	for _, k := range e.schema.children[path] {
 		full := joinPath(at, k.Name())
 		switch {
-		case k.Type == Reserved:
 		case k.Path == stepsPath:
 			if steps := e.config.Rollout.Canary.Steps; len(steps) > 0 || !e.exact {
 				e.line(indent+k.Name()+": "+showSteps(steps), e.origin(full))
@@ -98,8 +98,14 @@ func (e *effective) section(path, at string, depth int) {
 		case k.Path == "health.tcp" && e.config.Health.TCP == nil:
 		case k.Path == "health.command" && len(e.config.Health.Command) == 0:
 		case k.Type == Section:
+			before := e.out.Len()
 			e.line(indent+k.Name()+":", "")
+			body := e.out.Len()
 			e.section(k.Path, full, depth+1)
+			// An older masterd may not know the section. That there is a check is said by its own.
+			if e.exact && e.out.Len() == body && !strings.HasPrefix(k.Path, "health.") {
+				e.out.Truncate(before)
+			}
 		case k.Type != Section && e.omits(k, e.values[full]):
 		case k.Type == Variables && len(*e.values[full].ptr.(*map[string]string)) > 0:
 			e.line(indent+k.Name()+":", "")
@@ -169,6 +175,10 @@ func show(f field) string {
 		return showNumber(f.key, uint64(*p))
 	case *uint64:
 		return showNumber(f.key, *p)
+	case *uint32:
+		return showPercent(*p)
+	case *float64:
+		return showDecimal(*p)
 	case *[]string:
 		return showList(*p)
 	case *[][]string:

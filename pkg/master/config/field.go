@@ -12,7 +12,7 @@ import (
 type field struct {
 	path string // concrete: "listeners[1].name"
 	key  Key
-	// *string, *int, *uint32, *uint64, *bool, *time.Duration, *[]string, *[][]string,
+	// *string, *int, *uint32, *uint64, *float64, *bool, *time.Duration, *[]string, *[][]string,
 	// *map[string]string or *[]StatusRange
 	ptr any
 }
@@ -24,7 +24,7 @@ func (s schema) fields(c *Config) []field {
 	var all []field
 	for _, k := range s.keys {
 		switch {
-		case k.Type == Section || k.Type == List || k.Type == Reserved:
+		case k.Type == Section || k.Type == List:
 		case strings.HasPrefix(k.Path, "health.http.") && c.Health.HTTP == nil:
 		case strings.HasPrefix(k.Path, "health.tcp.") && c.Health.TCP == nil:
 		case strings.Contains(k.Path, "[]."):

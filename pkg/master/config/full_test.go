@@ -66,7 +66,7 @@ func (w *fullWriter) section(path string, depth int, off bool) {
 // facts is all that is known of a key in one paragraph.
 func facts(k Key) string {
 	s := k.Meaning
-	if k.Type != Section && k.Type != List && k.Type != Reserved {
+	if k.Type != Section && k.Type != List {
 		kind := string(k.Type)
 		switch {
 		case len(k.Allowed) > 0:

@@ -23,11 +23,11 @@ const (
 	Size      Type = "size"              // "128MiB", "1.5GB"; 0 needs no unit
 	Rate      Type = "rate"              // a size per second: "1MiB/s"
 	Percent   Type = "percentage"        // "5%", at most two decimals
+	Decimal   Type = "number"            // "1.5"
 	Arguments Type = "argument list"     // a program and its arguments, without a shell
 	Hooked    Type = "argument lists"    // a list of argument lists; one list of text is one of them
 	Variables Type = "names and values"  // a mapping whose names keep their case
 	Statuses  Type = "HTTP status codes" // 200, "200-299", or a list of these
-	Reserved  Type = "not available yet" // accepted while empty
 )
 
 // Key describes one key of the configuration file. The list of them ([Keys]) is
@@ -68,7 +68,7 @@ func (k Key) parent() string {
 // scalar tells whether the value is one word, which the environment may override.
 func (k Key) scalar() bool {
 	switch k.Type {
-	case Text, Path, Integer, Boolean, Duration, Size, Rate, Percent, Statuses:
+	case Text, Path, Integer, Boolean, Duration, Size, Rate, Percent, Decimal, Statuses:
 		return true
 	}
 	return false

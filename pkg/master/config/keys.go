@@ -11,7 +11,7 @@ const since = "0.1"
 // them, in the order in which they are explained.
 func Keys() []Key {
 	var all []Key
-	for _, part := range [][]Key{serviceKeys(), workerKeys(), healthKeys(), rolloutKeys(), canaryKeys(), endKeys(), masterKeys()} {
+	for _, part := range [][]Key{serviceKeys(), workerKeys(), healthKeys(), rolloutKeys(), canaryKeys(), analysisKeys(), endKeys(), masterKeys()} {
 		all = append(all, part...)
 	}
 	for i := range all {

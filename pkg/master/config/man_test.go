@@ -108,7 +108,7 @@ func (m *manPage) key(k Key) {
 	if k.Min != "" && k.Max != "" {
 		more = append(more, fmt.Sprintf("From %s to %s%s.", k.Min, k.Max, spaced(k.Unit)))
 	}
-	if k.Default != "" && k.Type != Reserved {
+	if k.Default != "" {
 		more = append(more, fmt.Sprintf("Default: %s.", k.Default))
 	}
 	if k.Versioned {

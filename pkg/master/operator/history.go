@@ -16,6 +16,9 @@ import (
 // Record adds to the history and to the log what the machine says.
 func (b *Backend) Record(c rollout.Record) {
 	e := entry(c.Entry)
+	if e.Rollout != 0 && !e.Began.IsZero() { // its end
+		e.Analysis = b.analysis(e.Rollout)
+	}
 	if e.Rollout != 0 || e.What == "rollback" { // a way back at once is nobody's rollout, and ends as one
 		b.Counters.Ended(e.Rollout, counters.Outcome{What: e.What, Outcome: e.Outcome}, e.At)
 	}

@@ -156,7 +156,7 @@ func (b *Backend) describeGenerations(s *api.Status, st rollout.Status) {
 			ID: uint64(r.ID), Trace: b.Generations.Trace(r.ID), What: r.What, By: r.By, Why: r.Why,
 			Generation: uint64(r.Generation),
 			Version:    r.Version.Label, Stage: string(r.Stage), Since: r.Since, Deadline: r.Deadline,
-			Steps: steps(r.Steps), Step: r.Step, Paused: r.Paused,
+			Steps: steps(r.Steps), Step: r.Step, Paused: r.Paused, Analysis: b.analysis(uint64(r.ID)),
 		}
 	}
 	if w := st.Waits; w != nil {

@@ -56,11 +56,12 @@ type Live struct {
 	Generations []LiveGeneration `json:"generations"`
 	Workers     []LiveWorker     `json:"workers"`
 	Active      LiveDeployment   `json:"active"`
-	Revision    uint64           `json:"revision,omitempty"` // of what workers have kept, the last one
-	Cgroup      string           `json:"cgroup,omitempty"`   // the directory of the service's, with those of its workers in it
-	Cgroups     []string         `json:"cgroups,omitempty"`  // that, what the paths of scopes begin with, and those of earlier masters in which workers may be; none: see Cgroup
-	PID         int              `json:"pid,omitempty"`      // of the master that wrote it
-	Upgrade     *LiveUpgrade     `json:"upgrade,omitempty"`  // another masterd takes its place, or has done so just now
+	Revision    uint64           `json:"revision,omitempty"`   // of what workers have kept, the last one
+	Cgroup      string           `json:"cgroup,omitempty"`     // the directory of the service's, with those of its workers in it
+	Cgroups     []string         `json:"cgroups,omitempty"`    // that, what the paths of scopes begin with, and those of earlier masters in which workers may be; none: see Cgroup
+	PID         int              `json:"pid,omitempty"`        // of the master that wrote it
+	Comparison  json.RawMessage  `json:"comparison,omitempty"` // of the rollout under way; its own package reads it
+	Upgrade     *LiveUpgrade     `json:"upgrade,omitempty"`    // another masterd takes its place, or has done so just now
 }
 
 // AllCgroups are the cgroups in which workers may be. A masterd that knew one only has

@@ -66,6 +66,11 @@ func (t *Takeover) adopt(l *state.Live, all map[uint64][]process.Found) {
 	}
 	t.Workers.Unblock(t.Given)
 	t.found = found
+	if len(l.Comparison) > 0 {
+		if err := t.Workers.Comparisons.Restore(l.Comparison); err != nil {
+			t.Log.Warn("what was compared of a canary's versions cannot be read: it begins anew", zap.Error(err))
+		}
+	}
 	t.Generations.SetSlots(max(t.Generations.Slots(), l.Slots))
 	t.Generations.Resume(l.Active)
 }

@@ -13,6 +13,9 @@ func (s *sdk) count(f session.Fact) {
 	}
 	s.set.Counters.Heard(counters.Source{Worker: uint64(s.ID), Generation: uint64(s.Generation.ID),
 		Listeners: s.Generation.Names()}, f.Counts, f.Stats)
+	if f.Counts != nil && f.Counts.Compared != nil {
+		s.set.heardCompared(s, f.Counts.Compared)
+	}
 }
 
 // countGone adds the connections that a worker took with it: cut, if it was asked to end, and

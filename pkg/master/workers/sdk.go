@@ -36,6 +36,7 @@ type sdk struct {
 	split       *rollout.Split   // the share of them; nil: all
 	giveSent    bool             // it was told, since it was active
 	refused     refusedSplit
+	compareSeq  uint64 // of the last message about a comparison; zero: there was none
 	background  background
 	away        bool            // an earlier master started it, and it has not come back to this one
 	pending     rollout.Command // what it is to be told when it and those that it gives to are back; nil: nothing
@@ -243,6 +244,11 @@ func (s *sdk) handle(f session.Fact) {
 				zap.String("reason", f.Text))
 			return
 		}
+		if s.compareRefused(f.Seq) {
+			set.warn(s.Worker, "a worker does not count errors by connection, so this canary is not compared: "+
+				"build it with a newer SDK", zap.String("reason", f.Text))
+			return
+		}
 		set.warn(s.Worker, "a worker refused what it was asked", zap.String("reason", f.Text))
 	case session.Lost:
 		if !s.leaving { // one that leaves closes it
@@ -286,6 +292,7 @@ func (s *sdk) connected(h *ipc.Hello) {
 		s.announce()
 	}
 	set.repeatGive(s)
+	set.repeatCompare(s)
 	set.CatchUp()
 	set.Master.Connected(s.Worker) // they may have waited for this one
 	if s.paused {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/blob"
+	"github.com/masterd/masterd/pkg/master/compare"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/counters"
 	"github.com/masterd/masterd/pkg/master/loop"
@@ -48,6 +49,8 @@ type Options struct {
 	Blobs    *blob.Set
 	Counters *counters.Set
 	System   System
+
+	Comparisons *compare.Set
 }
 
 // Master is the loop's owner, as far as workers matter to it.
@@ -70,6 +73,8 @@ type Set struct {
 	started   time.Time // of this master
 	workers   map[rollout.Worker]*Worker
 	finishing map[rollout.Worker]chan struct{} // gone, but their output is still being read
+
+	comparison comparison
 }
 
 // New makes an empty set.

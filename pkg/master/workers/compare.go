@@ -1,0 +1,110 @@
+package workers
+
+import (
+	"fmt"
+	"slices"
+
+	"go.uber.org/zap"
+
+	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/master/analysis"
+	"github.com/masterd/masterd/pkg/master/compare"
+	"github.com/masterd/masterd/pkg/master/config"
+	"github.com/masterd/masterd/pkg/master/rollout"
+)
+
+// comparison is what workers were asked last to count.
+type comparison struct {
+	asked   *ipc.Compare // nil: nothing
+	rollout rollout.Rollout
+	stable  rollout.Generation
+	workers []rollout.Worker
+	acts    bool // a candidate that does worse is taken back
+}
+
+// Compare has the workers of a candidate, and of the generation beside it, count for a comparison,
+// or no more.
+func (set *Set) Compare(c rollout.Compare) {
+	before := set.comparison
+	set.comparison = comparison{}
+	if c.Weight == 0 {
+		set.Comparisons.End()
+		for _, id := range before.workers {
+			set.tellCompare(id, nil)
+		}
+		return
+	}
+	candidate, stable := set.workers[c.Candidate[0]], set.workers[c.Stable[0]]
+	if candidate == nil || stable == nil { // it has ended, which the machine is about to hear
+		set.Comparisons.End()
+		return
+	}
+	a := candidate.Generation.Config.Rollout.Analysis
+	asked := set.Comparisons.Begin(compare.Settings{
+		Alpha: float64(a.Alpha) / rollout.Whole, Ratio: a.Errors.Ratio, Delay: a.Delay,
+	}, compare.Interval{
+		Rollout: uint64(c.Rollout), Weight: float64(c.Weight) / rollout.Whole,
+		Candidate: numbers(c.Candidate), Stable: numbers(c.Stable),
+	}, ipc.Monotonic())
+	set.comparison = comparison{asked: &asked, rollout: c.Rollout, stable: stable.Generation.ID,
+		workers: slices.Concat(c.Candidate, c.Stable), acts: a.Act != config.ActReport}
+	for _, id := range set.comparison.workers {
+		set.tellCompare(id, &asked)
+	}
+	set.judge() // what an earlier master has found, and did not live to say
+}
+
+func numbers(of []rollout.Worker) (all []uint64) {
+	for _, id := range of {
+		all = append(all, uint64(id))
+	}
+	return all
+}
+
+// tellCompare tells one worker. One that is not connected is told when it is back.
+func (set *Set) tellCompare(id rollout.Worker, c *ipc.Compare) {
+	s := set.sdk(id)
+	if s == nil || !s.session.Connected() {
+		return
+	}
+	seq, err := s.session.Compare(c)
+	if s.compareSeq = seq; err != nil {
+		set.warn(s.Worker, "a worker cannot be told to count for a comparison", zap.Error(err))
+	}
+}
+
+// repeatCompare tells a worker that is back: it counts no more since its connection ended.
+func (set *Set) repeatCompare(s *sdk) {
+	if c := set.comparison; c.asked != nil && slices.Contains(c.workers, s.ID) {
+		set.tellCompare(s.ID, c.asked)
+	}
+}
+
+// compareRefused reports whether the worker has refused to count: its SDK is older.
+func (s *sdk) compareRefused(seq uint64) bool {
+	if s.compareSeq == 0 || seq != s.compareSeq {
+		return false
+	}
+	s.set.Comparisons.Cannot(uint64(s.ID))
+	return true
+}
+
+// heardCompared takes what a worker has counted for a comparison.
+func (set *Set) heardCompared(s *sdk, c *ipc.Compared) {
+	if set.Comparisons.Heard(uint64(s.ID), c, ipc.Monotonic()) {
+		set.judge()
+	}
+}
+
+// judge tells the machine of a candidate that does worse.
+func (set *Set) judge() {
+	c := set.comparison
+	r, ok := set.Comparisons.Result()
+	if !ok || c.asked == nil || !c.acts || r.Rollout != uint64(c.rollout) || r.Outcome != analysis.Fail {
+		return
+	}
+	why := fmt.Sprintf("it has more errors than generation %d: %d of its %d connections had one, %d of %d there "+
+		"(evidence %.4g, %.4g is enough)",
+		c.stable, r.Candidate.Failed, r.Candidate.Drawn, r.Stable.Failed, r.Stable.Drawn, r.Evidence, r.Wanted)
+	set.Master.Step(rollout.Judged{Rollout: c.rollout, Why: why})
+}
