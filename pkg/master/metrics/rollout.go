@@ -20,6 +20,12 @@ var (
 		"1 while a rollout is in this stage; there is none otherwise.", "what", "stage")
 	stageAt = gauge("masterd_rollout_stage_start_time_seconds",
 		"When its stage began, in seconds since the epoch.")
+	evidence = gauge("masterd_rollout_evidence_ratio",
+		"What has been compared speaks against the candidate; from 1 on it has more errors than the version before.")
+	compared = gauge("masterd_rollout_compared_connections",
+		"Connections that were compared, of the candidate and of the version before it (stable).", "side")
+	comparedErrors = gauge("masterd_rollout_compared_connections_with_error",
+		"Those of them that had an error.", "side")
 	stageEnd = gauge("masterd_rollout_stage_deadline_seconds",
 		"When its stage must have ended, in seconds since the epoch.")
 )
@@ -54,5 +60,12 @@ func (s sink) rollouts(st api.Status, c counters.Snapshot) {
 	s.send(stageAt, unix(r.Since))
 	if !r.Deadline.IsZero() {
 		s.send(stageEnd, unix(r.Deadline))
+	}
+	if a := r.Analysis; a != nil {
+		s.send(evidence, a.Evidence/a.Wanted)
+		for side, c := range map[string]api.Compared{"candidate": a.Candidate, "stable": a.Stable} {
+			s.send(compared, float64(c.Connections), side)
+			s.send(comparedErrors, float64(c.WithError), side)
+		}
 	}
 }
