@@ -28,9 +28,9 @@ func fake(workers, routes int) Source {
 	st := api.Status{
 		Service: "shop", Environment: "production", State: "serving", Master: api.Master{Since: now},
 		Listeners: []api.Listener{{Name: "http", Queue: 3, QueueLimit: 4096}},
-		Rollout:   &api.Rollout{What: "reload", Stage: "bake", Since: now, Deadline: now.Add(time.Minute),
+		Rollout: &api.Rollout{What: "reload", Stage: "bake", Since: now, Deadline: now.Add(time.Minute),
 			Analysis: &api.Analysis{Evidence: 12, Wanted: 100, Candidate: api.Compared{Connections: 52, WithError: 6}}},
-		Hold:      &api.Hold{Reason: "a fair", By: "alice"},
+		Hold: &api.Hold{Reason: "a fair", By: "alice"},
 	}
 	c := counters.Snapshot{
 		Generations: map[uint64]counters.Totals{}, Workers: map[uint64]counters.Worker{},
