@@ -92,6 +92,7 @@ func (s *sdk) compareRefused(seq uint64) bool {
 // heardCompared takes what a worker has counted for a comparison.
 func (set *Set) heardCompared(s *sdk, c *ipc.Compared) {
 	if set.Comparisons.Heard(uint64(s.ID), c, ipc.Monotonic()) {
+		set.Master.KeepLive() // at most once a tick
 		set.judge()
 	}
 }
