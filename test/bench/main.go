@@ -25,12 +25,20 @@ func main() {
 		span    = flag.Duration("span", 1500*time.Millisecond, "length of each half of a pair")
 		idle    = flag.Duration("idle", time.Minute, "how long the idle master is watched")
 		conns   = flag.Int("conns", 20000, "idle connections that are handed over")
-		only    = flag.String("only", "", "reload, handover, filter, cpu, loop or idle; all when empty")
+		bad     = flag.Int("bad", 20, "canaries of a version with errors, of each kind")
+		same    = flag.Int("unchanged", 300, "canaries of an unchanged version")
+		only    = flag.String("only", "", "reload, handover, filter, cpu, loop, idle or canary; all but canary, which takes long, when empty")
 	)
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *only, *reloads, *conns, *pairs, *span, *idle); err != nil {
+	var err error
+	if *only == "canary" {
+		err = canaries(ctx, *bad, *same)
+	} else {
+		err = run(ctx, *only, *reloads, *conns, *pairs, *span, *idle)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

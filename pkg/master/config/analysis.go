@@ -43,6 +43,22 @@ func analysisKeys() []Key {
 	}
 }
 
+// hastyCanary warns where the steps are over before anything is compared.
+func (c *Config) hastyCanary() []string {
+	whole := time.Duration(0)
+	for _, step := range c.Rollout.Canary.Steps {
+		if step.Hold == 0 {
+			return nil // a person looks
+		}
+		whole += step.Hold
+	}
+	if whole == 0 || whole > c.Rollout.Analysis.Delay || c.Worker.Kind != KindSDK || c.Rollout.Canary.Sticky == StickyClient {
+		return nil
+	}
+	return []string{fmt.Sprintf("rollout.canary.steps: all of them take %s, and nothing is compared before rollout.analysis.delay (%s) "+
+		"is over; make the steps longer, or the delay shorter", showDuration(whole), showDuration(c.Rollout.Analysis.Delay))}
+}
+
 // parseDecimal reads a decimal number that is not negative.
 func parseDecimal(s string) (float64, error) {
 	whole, decimals, point := strings.Cut(s, ".")
