@@ -70,7 +70,8 @@ func Evidence(ratio float64, all []Units) float64 {
 				continue
 			}
 			p, q := candidates(u.Weight, ratio), candidates(u.Weight, r)
-			logs[i] += float64(u.Candidate)*math.Log(q/p) + float64(u.Stable)*math.Log((1-q)/(1-p))
+			not := stables(u.Weight, r) / stables(u.Weight, ratio)
+			logs[i] += float64(u.Candidate)*math.Log(q/p) + float64(u.Stable)*math.Log(not)
 		}
 	}
 	return mean(logs[:])
@@ -78,6 +79,10 @@ func Evidence(ratio float64, all []Units) float64 {
 
 // candidates is q(r).
 func candidates(w, r float64) float64 { return w * r / (1 - w + w*r) }
+
+// stables is 1 − q(r), which is never zero: 1 − q would be, beside the weight 1, and its logarithm
+// no number.
+func stables(w, r float64) float64 { return (1 - w) / (1 - w + w*r) }
 
 // mean is that of the numbers with these logarithms.
 func mean(logs []float64) float64 {

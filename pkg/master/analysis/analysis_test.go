@@ -58,7 +58,7 @@ func TestEvidenceIsExpectedNotToGrow(t *testing.T) {
 }
 
 func TestLargeNumbers(t *testing.T) {
-	for _, u := range []Units{{0.5, 1e9, 0}, {0.5, 0, 1e9}, {1e-9, 1e12, 1e12}} {
+	for _, u := range []Units{{0.5, 1e9, 0}, {0.5, 0, 1e9}, {1e-9, 1e12, 1e12}, {1 - 1e-16, 5, 0}, {5e-324, 5, 5}} {
 		if e := Evidence(1.5, []Units{u}); math.IsNaN(e) || e < 0 {
 			t.Errorf("%+v: %v", u, e)
 		}
