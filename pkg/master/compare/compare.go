@@ -5,6 +5,10 @@
 // worker of both versions has told all of it: else a version whose worker is heard earlier would
 // seem to have more errors. So what a worker did not tell, as it died or was not heard, is left
 // out of what the others have told, too.
+//
+// What a worker says is hostile. It can lie about its own connections, which nothing can prevent,
+// and have nothing compared at all, by its silence; it cannot change what the others have told, nor
+// what it has told itself.
 package compare
 
 import (
@@ -12,6 +16,13 @@ import (
 
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/analysis"
+)
+
+const (
+	// settle is how long connections that were drawn by an earlier weight may wait to be accepted.
+	settle = time.Second
+	// maxDelay is as long as connections may count for nothing at the begin of a rollout.
+	maxDelay = 1000 * time.Hour
 )
 
 // Settings are those of one rollout.
@@ -28,7 +39,7 @@ type Interval struct {
 	Candidate, Stable []uint64 // all workers that new connections go to
 }
 
-// Result is what is known of one rollout.
+// Result is what is known of one rollout. Once it has failed only what is of the interval changes.
 type Result struct {
 	Rollout           uint64
 	Settings          Settings
@@ -49,7 +60,9 @@ type Side struct {
 
 // Set compares for one service. It belongs to the master's loop.
 type Set struct {
-	// TODO
+	rollout  *rollout  // nil: none has been compared
+	interval *interval // nil: none is under way
+	last     uint64    // the id of the newest interval
 }
 
 // New makes a set that compares nothing.
@@ -57,25 +70,56 @@ func New() *Set { return &Set{} }
 
 // Begin begins an interval, which ends the one before, and returns what its workers are to be
 // told. now is CLOCK_MONOTONIC's. What was known of another rollout is forgotten, what is known
-// of this one stays.
-func (s *Set) Begin(st Settings, in Interval, now time.Duration) ipc.Compare { return ipc.Compare{} }
+// of this one stays, and so do its settings.
+func (s *Set) Begin(st Settings, in Interval, now time.Duration) ipc.Compare {
+	now = max(now, 0)
+	if s.rollout == nil || s.rollout.id != in.Rollout {
+		st.Delay = min(max(st.Delay, 0), maxDelay)
+		s.rollout = newRollout(in.Rollout, st, now)
+	}
+	r := s.rollout
+	r.first = min(r.first, now) // what was restored can be anything
+	s.last = max(uint64(now), s.last+1)
+	from := max(now+settle, r.first+r.settings.Delay)
+	s.interval = newInterval(s.last, tickOf(from+ipc.CompareTick-1), in)
+	return ipc.Compare{ID: s.last, Since: s.interval.since}
+}
 
 // End ends the interval, before the weights change. What not every worker has told is left out.
-func (s *Set) End() {}
+func (s *Set) End() { s.interval = nil }
 
-// Heard takes what a worker says. It reports whether more is known than before.
-func (s *Set) Heard(worker uint64, c *ipc.Compared, now time.Duration) bool { return false }
+// Heard takes what a worker says; nil: it does not count. now is CLOCK_MONOTONIC's, since it was
+// heard. It reports whether more is known than before.
+func (s *Set) Heard(worker uint64, c *ipc.Compared, now time.Duration) bool {
+	in := s.interval
+	if in == nil {
+		return false
+	}
+	in.now = max(in.now, tickOf(now))
+	if c == nil || c.ID != in.id || in.cannot != 0 || in.workers[worker] == nil {
+		return false
+	}
+	return s.rollout.add(in.weight, in.hear(worker, c, tickOf(now)))
+}
 
 // Cannot notes that a worker does not count: in this interval nothing is compared.
-func (s *Set) Cannot(worker uint64) {}
+func (s *Set) Cannot(worker uint64) {
+	if in := s.interval; in != nil && in.cannot == 0 && in.workers[worker] != nil {
+		in.cannot = worker
+	}
+}
 
 // Result is what is known of the newest rollout; false: there is none.
-func (s *Set) Result() (Result, bool) { return Result{}, false }
-
-// Saved is what the next master needs to go on, in JSON: what is known of the rollout, without the
-// interval, which it begins anew. nil: nothing is known.
-func (s *Set) Saved() []byte { return nil }
-
-// Restore goes on where the master before has stopped. When it returns an error, the set knows
-// nothing.
-func (s *Set) Restore(text []byte) error { return nil }
+func (s *Set) Result() (Result, bool) {
+	r := s.rollout
+	if r == nil {
+		return Result{}, false
+	}
+	out := Result{Rollout: r.id, Settings: r.settings,
+		Outcome: r.verdict.Outcome, Evidence: r.verdict.Evidence, Wanted: r.verdict.Wanted}
+	out.Candidate, out.Stable = r.sides()
+	if in := s.interval; in != nil {
+		out.Weight, out.Cannot, out.Missing = in.weight, in.cannot, in.missing()
+	}
+	return out, true
+}
