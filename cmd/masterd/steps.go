@@ -15,6 +15,9 @@ import (
 // part of the new connections.
 const stageCanary = "canary"
 
+// mostEvidence is as much as is shown.
+const mostEvidence = 9999
+
 // rollout is the running one, with its stage and what it has left.
 func (p *page) rollout() {
 	r := p.st.Rollout
@@ -52,7 +55,11 @@ func (p *page) analysis(r api.Rollout) {
 	case "inconclusive":
 		text = "too few connections to tell"
 	}
-	text += fmt.Sprintf(", evidence %.3g of %.3g", a.Evidence, a.Wanted)
+	evidence := fmt.Sprintf("%.3g", a.Evidence)
+	if a.Evidence > mostEvidence {
+		evidence = fmt.Sprintf("over %d", mostEvidence)
+	}
+	text += fmt.Sprintf(", evidence %s of %.3g", evidence, a.Wanted)
 	switch {
 	case a.Cannot != 0:
 		text += fmt.Sprintf("; worker %d does not count, build it with a newer SDK", a.Cannot)

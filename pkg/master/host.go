@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/bindsub"
 	"github.com/masterd/masterd/pkg/master/claims"
 	"github.com/masterd/masterd/pkg/master/config"
@@ -59,6 +60,7 @@ func host() system {
 			Spawn:     func(s proc.Spec) (workers.Process, error) { return proc.Start(s) },
 			Checker:   func(h config.Health) workers.Checker { return probe.New(h) },
 			Adopt:     func(pid int, begun string, group int) (workers.Process, error) { return proc.Adopt(pid, begun, group) },
+			Monotonic: ipc.Monotonic,
 			Groups:    process.Groups,
 			Conns:     conns.Of,
 			Watch:     conns.NewWatch(),

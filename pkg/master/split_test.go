@@ -14,6 +14,7 @@ import (
 func stepsConfig() *config.Config {
 	cfg := testConfig()
 	cfg.Rollout.Canary = config.Canary{Steps: []config.Step{{Weight: 1000, Hold: time.Minute}}}
+	cfg.Rollout.Analysis = config.Analysis{Act: "auto", Alpha: 100, Errors: config.Tolerance{Ratio: 1.5}, Delay: 5 * time.Second}
 	return cfg
 }
 

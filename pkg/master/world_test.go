@@ -148,6 +148,7 @@ func (w *world) master(cfg *config.Config) *Master {
 			Checker:   func(config.Health) workers.Checker { return w },
 			Bounding:  func() uint64 { return ^uint64(0) },
 			Processes: func(int) uint64 { return 0 },
+			Monotonic: monotonic,
 			Groups:    func() map[int][]int { return nil },
 			Listening: func([]int) ([]netip.AddrPort, error) { return nil, nil },
 			Conns:     func([]int, []netip.AddrPort, []string) (conns.Open, error) { return w.open(), nil },
@@ -374,7 +375,8 @@ type fakeWorker struct {
 	parked    bool
 	gives     []uint64
 	shares    []ipc.Split // of which it was told, one after the other
-	links     uint64      // over which it was to give
+	compares  []*ipc.Compare
+	links     uint64 // over which it was to give
 	deafTERM  bool
 	muted     atomic.Bool
 	announced atomic.Bool
@@ -520,9 +522,18 @@ func (f *fakeWorker) Dump() error           { return nil }
 func (f *fakeWorker) Announce() error       { f.announced.Store(true); return nil }
 func (f *fakeWorker) Stay() error           { return f.gave(-1, ipc.Peer{}) }
 
-func (f *fakeWorker) Compare(*ipc.Compare) (uint64, error) { return 0, nil }
-func (f *fakeWorker) Heard(time.Duration)                  {}
-func (f *fakeWorker) Park() error                          { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
+// monotonic is the clock of the bubble that a test runs in.
+func monotonic() time.Duration { return time.Duration(time.Now().UnixNano()) }
+
+// Compare notes what it was asked to count. Its answer would repeat the number.
+func (f *fakeWorker) Compare(c *ipc.Compare) (uint64, error) {
+	f.w.mu.Lock()
+	defer f.w.mu.Unlock()
+	f.compares = append(f.compares, c)
+	return uint64(len(f.compares)), nil
+}
+func (f *fakeWorker) Heard(time.Duration) {}
+func (f *fakeWorker) Park() error         { f.w.mu.Lock(); f.parked = true; f.w.mu.Unlock(); return nil }
 
 // gave notes to whom it was told to give. Nothing is moved here.
 func (f *fakeWorker) gave(fd int, to ipc.Peer) error {

@@ -15,10 +15,7 @@ import (
 
 // Record adds to the history and to the log what the machine says.
 func (b *Backend) Record(c rollout.Record) {
-	e := entry(c.Entry)
-	if e.Rollout != 0 && !e.Began.IsZero() { // its end
-		e.Analysis = b.analysis(e.Rollout)
-	}
+	e := b.ended(c.Entry)
 	if e.Rollout != 0 || e.What == "rollback" { // a way back at once is nobody's rollout, and ends as one
 		b.Counters.Ended(e.Rollout, counters.Outcome{What: e.What, Outcome: e.Outcome}, e.At)
 	}
@@ -73,6 +70,15 @@ func (b *Backend) appendHistory(e api.Entry) {
 func (b *Backend) HistoryEnds(e history.End) {
 	b.Log.Info("history file", zap.String("why", e.Why), zap.String("file", e.File), zap.Uint64("line", e.Line),
 		given("line_digest", e.Digest))
+}
+
+// ended is entry, with what was compared if it is the end of a rollout.
+func (b *Backend) ended(of rollout.Entry) api.Entry {
+	e := entry(of)
+	if e.Rollout != 0 && !e.Began.IsZero() {
+		e.Analysis = b.analysis(e.Rollout)
+	}
+	return e
 }
 
 // entry is the form of a history entry that people and programs read.

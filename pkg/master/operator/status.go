@@ -163,11 +163,11 @@ func (b *Backend) describeGenerations(s *api.Status, st rollout.Status) {
 		s.Waits = &api.Waiting{By: w.By, Until: w.Until, Why: w.Why}
 	}
 	if st.Last != nil {
-		e := entry(*st.Last)
+		e := b.ended(*st.Last)
 		s.Last = &e
 	}
 	if st.LastFailure != nil {
-		e := entry(*st.LastFailure)
+		e := b.ended(*st.LastFailure)
 		s.LastFailure = &e
 	}
 	if st.LastCut != nil {

@@ -90,7 +90,7 @@ func (t *Takeover) live() state.Live {
 	l := state.Live{
 		Boot: t.boot, Slots: t.Generations.Slots(), Masterd: t.Version, Machine: t.Master.Snapshot(),
 		Revision: t.Blobs.Revision(), Comparison: t.Workers.Comparisons.Saved(),
-		Cgroup:   t.Contain.Cgroup(), Cgroups: t.Contain.Cgroups(), PID: os.Getpid(), Upgrade: t.upgrade,
+		Cgroup: t.Contain.Cgroup(), Cgroups: t.Contain.Cgroups(), PID: os.Getpid(), Upgrade: t.upgrade,
 		Active: state.LiveDeployment{Generation: uint64(active.Generation), Since: active.Since.Round(0), By: active.By,
 			Why: active.Why},
 	}

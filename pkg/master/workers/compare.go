@@ -13,6 +13,9 @@ import (
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
+// mostEvidence is as much as people are told.
+const mostEvidence = 9999
+
 // comparison is what workers were asked last to count.
 type comparison struct {
 	asked   *ipc.Compare // nil: nothing
@@ -45,7 +48,7 @@ func (set *Set) Compare(c rollout.Compare) {
 	}, compare.Interval{
 		Rollout: uint64(c.Rollout), Weight: float64(c.Weight) / rollout.Whole,
 		Candidate: numbers(c.Candidate), Stable: numbers(c.Stable),
-	}, ipc.Monotonic())
+	}, set.System.Monotonic())
 	set.comparison = comparison{asked: &asked, rollout: c.Rollout, stable: stable.Generation.ID,
 		workers: slices.Concat(c.Candidate, c.Stable), acts: a.Act != config.ActReport}
 	for _, id := range set.comparison.workers {
@@ -91,7 +94,7 @@ func (s *sdk) compareRefused(seq uint64) bool {
 
 // heardCompared takes what a worker has counted for a comparison.
 func (set *Set) heardCompared(s *sdk, c *ipc.Compared) {
-	if set.Comparisons.Heard(uint64(s.ID), c, ipc.Monotonic()) {
+	if set.Comparisons.Heard(uint64(s.ID), c, set.System.Monotonic()) {
 		set.Master.KeepLive() // at most once a tick
 		set.judge()
 	}
@@ -104,8 +107,12 @@ func (set *Set) judge() {
 	if !ok || c.asked == nil || !c.acts || r.Rollout != uint64(c.rollout) || r.Outcome != analysis.Fail {
 		return
 	}
+	evidence := fmt.Sprintf("%.4g", r.Evidence)
+	if r.Evidence > mostEvidence {
+		evidence = fmt.Sprintf("over %d", mostEvidence)
+	}
 	why := fmt.Sprintf("it has more errors than generation %d: %d of its %d connections had one, %d of %d there "+
-		"(evidence %.4g, %.4g is enough)",
-		c.stable, r.Candidate.Failed, r.Candidate.Drawn, r.Stable.Failed, r.Stable.Drawn, r.Evidence, r.Wanted)
+		"(evidence %s, %.4g is enough)",
+		c.stable, r.Candidate.Failed, r.Candidate.Drawn, r.Stable.Failed, r.Stable.Drawn, evidence, r.Wanted)
 	set.Master.Step(rollout.Judged{Rollout: c.rollout, Why: why})
 }

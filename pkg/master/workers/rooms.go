@@ -92,6 +92,7 @@ type System struct {
 	Spawn     func(proc.Spec) (Process, error)
 	Adopt     func(pid int, begun string, group int) (Process, error)
 	Checker   func(config.Health) Checker
+	Monotonic func() time.Duration // CLOCK_MONOTONIC
 	Groups    func() map[int][]int // processes by the group they are in
 	Conns     func(processes []int, at []netip.AddrPort, paths []string) (conns.Open, error)
 	Watch     *conns.Watch                                              // nil: connections cannot be closed one at a time
