@@ -16,7 +16,7 @@ import (
 const stageCanary = "canary"
 
 // mostEvidence is as much as is shown.
-const mostEvidence = 9999
+const mostEvidence = 999_999
 
 // rollout is the running one, with its stage and what it has left.
 func (p *page) rollout() {
@@ -55,11 +55,11 @@ func (p *page) analysis(r api.Rollout) {
 	case "inconclusive":
 		text = "too few connections to tell"
 	}
-	evidence := fmt.Sprintf("%.3g", a.Evidence)
+	evidence := fmt.Sprintf("%.1f", a.Evidence)
 	if a.Evidence > mostEvidence {
 		evidence = fmt.Sprintf("over %d", mostEvidence)
 	}
-	text += fmt.Sprintf(", evidence %s of %.3g", evidence, a.Wanted)
+	text += fmt.Sprintf(", evidence %s of %.0f", evidence, a.Wanted)
 	switch {
 	case a.Cannot != 0:
 		text += fmt.Sprintf("; worker %d does not count, build it with a newer SDK", a.Cannot)

@@ -80,7 +80,7 @@ func TestACanaryIsJudged(t *testing.T) {
 				}
 				_, out := read(t, events)
 				if out.Result != api.ResultRolledBack || out.Stage != "canary" || !serves(w, "v1")() ||
-					!strings.Contains(out.Reason, "it has more errors than generation 1: 15 of its 30 connections had one, 0 of 270 there (evidence over 9999, 100 is enough)") {
+					!strings.Contains(out.Reason, "it has more errors than generation 1: 15 of its 30 connections had one, 0 of 270 there (evidence over 999999, 100 is enough)") {
 					t.Errorf("%+v", out)
 				}
 				if last := m.operator.Status().LastFailure; last == nil || last.Analysis == nil || last.Analysis.Outcome != "fail" {

@@ -80,13 +80,17 @@ func analysed(t *testing.T, s *service.Service, what string, ok func(*api.Analys
 func lastReload(t *testing.T, s *service.Service) (last api.Entry) {
 	t.Helper()
 	eventually(t, "the reload in the history", func() bool {
-		for _, line := range strings.Split(cli(t, s, 0, "history", "--json"), "\n") {
-			var e api.Entry
-			if json.Unmarshal([]byte(line), &e) == nil && e.What == "reload" {
+		var h api.History
+		if err := json.Unmarshal([]byte(cli(t, s, 0, "history", "--json")), &h); err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range h.Entries {
+			if e.What == "reload" {
 				last = e
+				return true
 			}
 		}
-		return last.What != ""
+		return false
 	})
 	return last
 }

@@ -37,7 +37,7 @@ var may = map[string][]string{
 	"pkg/worker/internal/serve": {"pkg/ipc", "pkg/ipc/fdpass", "pkg/worker/internal/goaway",
 		"pkg/worker/internal/measure", "pkg/worker/internal/migrate", "pkg/worker/internal/rotate", "pkg/worker/internal/tasks"},
 	"pkg/worker/internal/measure":    {"pkg/ipc"},
-	"pkg/worker/internal/migrate":    {"pkg/ipc", "pkg/ipc/fdpass", "pkg/worker/internal/tasks"},
+	"pkg/worker/internal/migrate":    {"pkg/worker/internal/measure", "pkg/ipc", "pkg/ipc/fdpass", "pkg/worker/internal/tasks"},
 	"pkg/worker/internal/rotate":     {"pkg/worker/internal/tasks"},
 	"pkg/worker/internal/tasks":      {},
 	"pkg/worker/internal/goaway":     {"pkg/worker/internal/tasks"},

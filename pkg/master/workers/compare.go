@@ -14,7 +14,7 @@ import (
 )
 
 // mostEvidence is as much as people are told.
-const mostEvidence = 9999
+const mostEvidence = 999_999
 
 // comparison is what workers were asked last to count.
 type comparison struct {
@@ -107,12 +107,12 @@ func (set *Set) judge() {
 	if !ok || c.asked == nil || !c.acts || r.Rollout != uint64(c.rollout) || r.Outcome != analysis.Fail {
 		return
 	}
-	evidence := fmt.Sprintf("%.4g", r.Evidence)
+	evidence := fmt.Sprintf("%.0f", r.Evidence)
 	if r.Evidence > mostEvidence {
 		evidence = fmt.Sprintf("over %d", mostEvidence)
 	}
 	why := fmt.Sprintf("it has more errors than generation %d: %d of its %d connections had one, %d of %d there "+
-		"(evidence %s, %.4g is enough)",
+		"(evidence %s, %.0f is enough)",
 		c.stable, r.Candidate.Failed, r.Candidate.Drawn, r.Stable.Failed, r.Stable.Drawn, evidence, r.Wanted)
 	set.Master.Step(rollout.Judged{Rollout: c.rollout, Why: why})
 }

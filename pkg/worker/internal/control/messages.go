@@ -39,6 +39,7 @@ func (l *lifecycle) welcomed(ev connected) {
 		}
 	}
 	l.conn = ev.conn
+	l.Traffic.Counts.Compared.Begin(nil)
 	l.conn.report = l.Traffic.Counts.Report(l.Measures, l.MaxInFlight)
 	l.client.Connected(ev.conn.link, ev.welcome.Keeps)
 	l.beat.Reset(time.Duration(ev.welcome.BeatMS) * time.Millisecond)
@@ -110,6 +111,8 @@ func (l *lifecycle) handleMessage(m ipc.Message, fds []int) {
 		l.connect(m, fds[0], func(link *ipc.Link) error { return l.receiver.Add(link, *m.Peer) })
 	case ipc.TypeStay:
 		l.Sender.Stop()
+	case ipc.TypeCompare:
+		l.Traffic.Counts.Compared.Begin(m.Compare)
 	default:
 		fdpass.Close(fds...)
 		l.refuse(m, fmt.Errorf("this worker's SDK does not know messages of type %q", m.Type))

@@ -16,10 +16,15 @@ import (
 
 // Set is what one worker counts, but for the measures of the program.
 type Set struct {
+	Compared *Comparison // with another version
+
 	mu        sync.Mutex
 	listeners []*Listener
 	runtime   goRuntime
 }
+
+// NewSet makes one that has counted nothing.
+func NewSet() *Set { return &Set{Compared: NewComparison()} }
 
 // Listener returns what is counted of the listener with this name.
 func (s *Set) Listener(name string) *Listener {

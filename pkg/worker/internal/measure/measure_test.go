@@ -12,7 +12,7 @@ import (
 )
 
 func TestRoutesAreBounded(t *testing.T) {
-	var s Set
+	s := NewSet()
 	l := s.Listener("http")
 	var wg sync.WaitGroup
 	for g := range 8 {
@@ -45,7 +45,7 @@ func TestRoutesAreBounded(t *testing.T) {
 }
 
 func TestRouteNames(t *testing.T) {
-	var s Set
+	s := NewSet()
 	l := s.Listener("http")
 	long := strings.Repeat("x", ipc.MaxRouteName-1)
 	for pattern, want := range map[string]string{
@@ -69,7 +69,7 @@ func TestRouteNames(t *testing.T) {
 }
 
 func TestCountingAllocatesNothing(t *testing.T) {
-	var s Set
+	s := NewSet()
 	l := s.Listener("http")
 	p := NewProgram(nil)
 	l.Route("GET /")
@@ -95,7 +95,7 @@ func TestCountingAllocatesNothing(t *testing.T) {
 //
 //	go test -run - -bench Counting -benchmem ./pkg/worker/internal/measure
 func BenchmarkCounting(b *testing.B) {
-	var s Set
+	s := NewSet()
 	l := s.Listener("http")
 	a := Answer{Class: 2, In: 100, Out: 1000, Took: 3 * time.Millisecond}
 	b.Run("one goroutine", func(b *testing.B) {

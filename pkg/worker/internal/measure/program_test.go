@@ -18,7 +18,7 @@ func told(t *testing.T, do func(*Program)) (map[string]ipc.MeasureCounts, string
 	var log bytes.Buffer
 	p := NewProgram(func() *slog.Logger { return slog.New(slog.NewTextHandler(&log, nil)) })
 	do(p)
-	c, more := new(Set).Report(p, 0).Next()
+	c, more := NewSet().Report(p, 0).Next()
 	if more {
 		t.Error("measures have no room")
 	}

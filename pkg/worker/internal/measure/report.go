@@ -65,7 +65,7 @@ func (r *Report) Next() (c *ipc.Counts, more bool) {
 
 // heads are what each message has. Listeners have a quarter of its room at most.
 func (r *Report) heads(listeners []*Listener) *ipc.Counts {
-	c := &ipc.Counts{Go: r.set.goCounts(), MaxInFlight: r.maxInFlight}
+	c := &ipc.Counts{Go: r.set.goCounts(), MaxInFlight: r.maxInFlight, Compared: r.set.Compared.report()}
 	room := ipc.MaxCounts / 4
 	for _, l := range listeners {
 		lc := l.counts()

@@ -42,7 +42,7 @@ func (h *heard) next(r *Report) (c *ipc.Counts, more bool) {
 func quiet() *Program { return NewProgram(nil) }
 
 func TestAReportSaysWhatHasChanged(t *testing.T) {
-	var s Set
+	s := NewSet()
 	p := quiet()
 	l, admin := s.Listener("http"), s.Listener("admin")
 	l.Open.Add(3)
@@ -104,9 +104,9 @@ func full(s *Set, p *Program, listeners int) {
 }
 
 func TestAReportIsBoundedAndNobodyStarves(t *testing.T) {
-	var s Set
+	s := NewSet()
 	p := quiet()
-	full(&s, p, 3)
+	full(s, p, 3)
 	r, h := s.Report(p, 0), newHeard(t)
 	messages := 1
 	for {
@@ -146,7 +146,7 @@ func TestAReportIsBoundedAndNobodyStarves(t *testing.T) {
 
 // Names that no message has room for are left out, and hold up nothing.
 func TestAReportWithoutRoomForAName(t *testing.T) {
-	var s Set
+	s := NewSet()
 	p := quiet()
 	for n := range 100 {
 		s.Listener(strings.Repeat("x", 1000) + fmt.Sprint(n)).Route("GET /").Count(Answer{Class: 2})
@@ -166,7 +166,7 @@ func TestAReportWithoutRoomForAName(t *testing.T) {
 
 // A report reads while others count: at the end it has all.
 func TestAReportMissesNothing(t *testing.T) {
-	var s Set
+	s := NewSet()
 	p := quiet()
 	l := s.Listener("http")
 	const goroutines, each = 4, 20000

@@ -42,6 +42,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/masterd/masterd/pkg/worker/internal/measure"
 )
 
 // peekSize is the buffer that net/http reads into when it has nothing of a
@@ -73,6 +75,9 @@ type Conn struct {
 	listener string  // the name of the listener that it came by
 	sender   *Sender // nil: it stays here
 	closed   func()  // called after each Close
+
+	// Unit is what is known of it where versions are compared.
+	Unit measure.Unit
 
 	mu     sync.Mutex
 	unread []byte // of a connection that was handed off: comes before what the kernel has

@@ -25,6 +25,13 @@ func withConn(next func(context.Context, net.Conn) context.Context) func(context
 	}
 }
 
+// failed notes that a request on a client's connection had an error.
+func (l *Listener) failed(request context.Context) {
+	if m, _ := request.Value(connKey{}).(*migrate.Conn); m != nil {
+		l.traffic.Counts.Compared.Failed(&m.Unit)
+	}
+}
+
 // RequestContext is ctx, or the context of its request where it hides that: a *gin.Context has
 // the request in a field, and passes on nothing of its context unless the engine was told to.
 func RequestContext(ctx context.Context) context.Context {

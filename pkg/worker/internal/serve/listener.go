@@ -158,6 +158,16 @@ func (l *Listener) track(c net.Conn) net.Conn {
 	return l.traffic.clients.track(c, l, s)
 }
 
+// trackAccepted is track of a connection that came by a socket of ours: the kernel has chosen the
+// worker. What a program's own server answers nobody sees.
+func (l *Listener) trackAccepted(c net.Conn) net.Conn {
+	t := l.track(c)
+	if m := migrate.Of(t); m != nil && l.rotator == nil {
+		l.traffic.Counts.Compared.Accepted(&m.Unit)
+	}
+	return t
+}
+
 // trackMigrated counts a client's connection that another worker has served.
 func (l *Listener) trackMigrated(c net.Conn) net.Conn {
 	s, _ := l.limits.acquire(c, false)
@@ -208,7 +218,7 @@ func (l *Listener) serve(s server, from net.Listener) {
 // Add serves a listening socket too, and takes it over. One that is served already is closed: a
 // master that lost its connection to us may hand over the same socket again.
 func (l *Listener) Add(s Socket, paused bool) error {
-	a, err := newAcceptor(s, l.track, l.log)
+	a, err := newAcceptor(s, l.trackAccepted, l.log)
 	if err != nil {
 		s.Close()
 		return err

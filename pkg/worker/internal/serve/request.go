@@ -110,6 +110,9 @@ func (h *instrumented) end(q *request, r *http.Request) {
 		a.Took = -1
 	}
 	h.l.counts.Route(r.Pattern).Count(a)
+	if a.Class == 5 {
+		h.l.failed(r.Context())
+	}
 	h.l.requestEnded()
 }
 

@@ -41,7 +41,7 @@ type Traffic struct {
 // NewTraffic returns what counts from zero.
 func NewTraffic() *Traffic {
 	t := &Traffic{
-		Leaving: NewSignal(), GoAways: goaway.NewTracker(), requestTimes: newRequestTimes(), Counts: new(measure.Set),
+		Leaving: NewSignal(), GoAways: goaway.NewTracker(), requestTimes: newRequestTimes(), Counts: measure.NewSet(),
 		Changed: make(chan struct{}, 1),
 	}
 	t.ctx, t.Cancel = context.WithCancel(context.Background())
