@@ -25,6 +25,12 @@ type comparison struct {
 	acts    bool // a candidate that does worse is taken back
 }
 
+// compares is what is known of one worker.
+type compares struct {
+	seq     uint64 // of the last message about a comparison; zero: there was none
+	refused bool   // it has refused to count for one
+}
+
 // Compare has the workers of a candidate, and of the generation beside it, count for a comparison,
 // or no more.
 func (set *Set) Compare(c rollout.Compare) {
@@ -67,11 +73,15 @@ func numbers(of []rollout.Worker) (all []uint64) {
 // tellCompare tells one worker. One that is not connected is told when it is back.
 func (set *Set) tellCompare(id rollout.Worker, c *ipc.Compare) {
 	s := set.sdk(id)
-	if s == nil || !s.session.Connected() {
+	switch {
+	case s == nil || s.compares.refused:
+		set.Comparisons.Cannot(uint64(id))
+		return
+	case !s.session.Connected():
 		return
 	}
 	seq, err := s.session.Compare(c)
-	if s.compareSeq = seq; err != nil {
+	if s.compares.seq = seq; err != nil {
 		set.warn(s.Worker, "a worker cannot be told to count for a comparison", zap.Error(err))
 	}
 }
@@ -85,9 +95,10 @@ func (set *Set) repeatCompare(s *sdk) {
 
 // compareRefused reports whether the worker has refused to count: its SDK is older.
 func (s *sdk) compareRefused(seq uint64) bool {
-	if s.compareSeq == 0 || seq != s.compareSeq {
+	if s.compares.seq == 0 || seq != s.compares.seq {
 		return false
 	}
+	s.compares.refused = true // and is asked no more
 	s.set.Comparisons.Cannot(uint64(s.ID))
 	return true
 }

@@ -36,7 +36,7 @@ type sdk struct {
 	split       *rollout.Split   // the share of them; nil: all
 	giveSent    bool             // it was told, since it was active
 	refused     refusedSplit
-	compareSeq  uint64 // of the last message about a comparison; zero: there was none
+	compares    compares
 	background  background
 	away        bool            // an earlier master started it, and it has not come back to this one
 	pending     rollout.Command // what it is to be told when it and those that it gives to are back; nil: nothing
