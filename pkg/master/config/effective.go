@@ -45,7 +45,7 @@ func (c *Config) text() []byte {
 		e.values[f.path] = f
 	}
 	e.section("", "", 0)
-	return []byte(e.out.String())
+	return e.out.Bytes()
 }
 
 type effective struct {
