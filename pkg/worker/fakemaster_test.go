@@ -253,6 +253,7 @@ func (k *masterLink) pass(listener, purpose string) net.Conn {
 	if err != nil {
 		k.m.t.Fatal(err)
 	}
+	k.m.t.Cleanup(func() { c.Close() }) // and not before, by the collector
 	c.SetDeadline(time.Now().Add(workertest.Patience))
 	return c
 }

@@ -39,6 +39,7 @@ var packages = []struct {
 		{"simulation", []string{"-run=TestSimulation", simSteps}},
 	}},
 	{"pkg/master/counters", []layer{{"tests", nil}}},
+	{"pkg/master/compare", []layer{{"tests", nil}}},
 }
 
 type mutation struct {

@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/master/blob"
+	"github.com/masterd/masterd/pkg/master/compare"
 	"github.com/masterd/masterd/pkg/master/config"
 	"github.com/masterd/masterd/pkg/master/generations"
 	"github.com/masterd/masterd/pkg/master/rollout"
@@ -55,7 +56,7 @@ func sourceOf(text []byte) (*config.Config, error) {
 func TestLiveNamesOnlyWhatIsThere(t *testing.T) {
 	dir, master := t.TempDir(), &fakeMaster{}
 	m := New(Options{
-		Log: zap.NewNop(), RuntimeDir: dir, Workers: workers.New(workers.Options{}), Blobs: blob.New(time.Now()),
+		Log: zap.NewNop(), RuntimeDir: dir, Workers: workers.New(workers.Options{Comparisons: compare.New()}), Blobs: blob.New(time.Now()),
 		Master: master, Contain: noContain{},
 		Generations: generations.New(generations.Options{}, &config.Config{}, ""),
 	})
