@@ -33,6 +33,9 @@ func newTold() *toldCounts {
 
 func (c *toldCounts) add(t *testing.T, m ipc.Message) {
 	t.Helper()
+	if m.Type == ipc.TypeBeat && m.Counts == nil {
+		return // a short one, as the one before was not read yet
+	}
 	if m.Counts == nil || m.Counts.Go == nil || len(m.Counts.Listeners) == 0 {
 		t.Fatalf("%q has the counts %+v", m.Type, m.Counts)
 	}

@@ -128,8 +128,8 @@ func TestCallersThatGoAway(t *testing.T) {
 		t.Errorf("--detach came back when it was over: %+v", st.Active)
 	}
 	serves(t, s, "detached")
-	delay("1s")
-	if out := cli(t, s, 6, "reload", "--label", "impatient", "--timeout", "300ms"); !strings.Contains(out, "300ms") {
+	delay("4s")
+	if out := cli(t, s, 6, "reload", "--label", "impatient", "--timeout", "1500ms"); !strings.Contains(out, "1.5s") {
 		t.Errorf("--timeout:\n%s", out)
 	}
 	serves(t, s, "impatient")
