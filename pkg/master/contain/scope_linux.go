@@ -116,7 +116,11 @@ func (s scopes) start(ctx context.Context, dir string, pid int, l Limits) (err e
 	ctx, cancel := context.WithTimeout(ctx, s.timeout)
 	defer cancel()
 	defer func() {
-		if errors.Is(ctx.Err(), context.DeadlineExceeded) && err != nil {
+		switch {
+		case err == nil:
+		case errors.Is(ctx.Err(), context.Canceled): // which closes the connection, wherever it waits
+			err = ctx.Err()
+		case errors.Is(ctx.Err(), context.DeadlineExceeded):
 			err = fmt.Errorf("it did not answer at %s within %s: see what it waits for (systemctl list-jobs), then reload "+
 				"again (%w)", s.socket, s.timeout, err)
 		}
