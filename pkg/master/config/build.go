@@ -1,7 +1,6 @@
 package config
 
 import (
-	"cmp"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -111,11 +110,8 @@ func assign(f field, text string) error {
 			*p = text
 		}
 	case Integer:
-		n, err := parseInteger(text)
+		n, err := bounded(k, text, parseInteger)
 		if err != nil {
-			return err
-		}
-		if err := k.bounds(text, func(bound string) int { m, _ := parseInteger(bound); return cmp.Compare(n, m) }); err != nil {
 			return err
 		}
 		assignNumber(f.ptr, uint64(n))
@@ -126,11 +122,8 @@ func assign(f field, text string) error {
 		}
 		*f.ptr.(*bool) = v
 	case Duration:
-		v, err := parseDuration(text)
+		v, err := bounded(k, text, parseDuration)
 		if err != nil {
-			return err
-		}
-		if err := k.bounds(text, func(bound string) int { m, _ := parseDuration(bound); return cmp.Compare(v, m) }); err != nil {
 			return err
 		}
 		*f.ptr.(*time.Duration) = v
@@ -139,29 +132,20 @@ func assign(f field, text string) error {
 		if k.Type == Rate {
 			parse = parseRate
 		}
-		v, err := parse(text)
+		v, err := bounded(k, text, parse)
 		if err != nil {
-			return err
-		}
-		if err := k.bounds(text, func(bound string) int { m, _ := parse(bound); return cmp.Compare(v, m) }); err != nil {
 			return err
 		}
 		assignNumber(f.ptr, v)
 	case Percent:
-		v, err := parsePercent(text)
+		v, err := bounded(k, text, parsePercent)
 		if err != nil {
-			return err
-		}
-		if err := k.bounds(text, func(bound string) int { m, _ := parsePercent(bound); return cmp.Compare(v, m) }); err != nil {
 			return err
 		}
 		*f.ptr.(*uint32) = v
 	case Decimal:
-		v, err := parseDecimal(text)
+		v, err := bounded(k, text, parseDecimal)
 		if err != nil {
-			return err
-		}
-		if err := k.bounds(text, func(bound string) int { m, _ := parseDecimal(bound); return cmp.Compare(v, m) }); err != nil {
 			return err
 		}
 		*f.ptr.(*float64) = v

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -186,13 +187,16 @@ func bareNumber(s string) bool {
 	return s != "" && strings.Trim(s, "0123456789.") == "" && strings.Count(s, ".") <= 1 && s != "."
 }
 
-// bounds checks a value against the least and the greatest that its key allows.
-// compare says how the value lies to a bound written as in the file.
-func (k Key) bounds(shown string, compare func(bound string) int) error {
-	tooSmall := k.Min != "" && compare(k.Min) < 0
-	tooGreat := k.Max != "" && compare(k.Max) > 0
-	if tooSmall || tooGreat {
-		return fmt.Errorf("%s is out of range; allowed is %s to %s", shown, k.Min, k.Max)
+// bounded reads a value that must be within the bounds of its key.
+func bounded[T cmp.Ordered](k Key, text string, parse func(string) (T, error)) (T, error) {
+	v, err := parse(text)
+	if err != nil {
+		return v, err
 	}
-	return nil
+	least, _ := parse(k.Min) // a bound is never wrong: a test sees to it
+	most, _ := parse(k.Max)
+	if k.Min != "" && v < least || k.Max != "" && v > most {
+		return v, fmt.Errorf("%s is out of range; allowed is %s to %s", text, k.Min, k.Max)
+	}
+	return v, nil
 }
