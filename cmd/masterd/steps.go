@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/pkg/master/analysis"
 )
 
 // The running rollout on the status page, and a canary's steps.
@@ -14,9 +15,6 @@ import (
 // stageCanary is the stage of a rollout, and what the page calls the generation, that has a
 // part of the new connections.
 const stageCanary = "canary"
-
-// mostEvidence is as much as is shown.
-const mostEvidence = 999_999
 
 // rollout is the running one, with its stage and what it has left.
 func (p *page) rollout() {
@@ -48,18 +46,14 @@ func (p *page) analysis(r api.Rollout) {
 	p.field("errors", plain, side(a.Candidate)+" of the new version, "+side(a.Stable)+" of the one before")
 	style, text := plain, a.Outcome
 	switch a.Outcome {
-	case "fail":
+	case string(analysis.Fail):
 		style, text = red, "the new version has more errors"
-	case "pass":
+	case string(analysis.Pass):
 		text = "no more errors than before"
-	case "inconclusive":
+	case string(analysis.Inconclusive):
 		text = "too few connections to tell"
 	}
-	evidence := fmt.Sprintf("%.1f", a.Evidence)
-	if a.Evidence > mostEvidence {
-		evidence = fmt.Sprintf("over %d", mostEvidence)
-	}
-	text += fmt.Sprintf(", evidence %s of %.0f", evidence, a.Wanted)
+	text += fmt.Sprintf(", evidence %s of %.0f", analysis.Show(a.Evidence), a.Wanted)
 	switch {
 	case a.Cannot != 0:
 		text += fmt.Sprintf("; worker %d does not count, build it with a newer SDK", a.Cannot)

@@ -42,7 +42,10 @@
 // critique de la notion de collectif, 1939.
 package analysis
 
-import "math"
+import (
+	"math"
+	"strconv"
+)
 
 const (
 	// grid is how many alternatives there are, spread evenly by their logarithm from just above
@@ -95,6 +98,17 @@ func mean(logs []float64) float64 {
 		sum += math.Exp(l - highest)
 	}
 	return math.Exp(highest) * sum / float64(len(logs))
+}
+
+// mostShown is as much as people are shown: what is above says no more.
+const mostShown = 999_999
+
+// Show is evidence for people.
+func Show(evidence float64) string {
+	if evidence > mostShown {
+		return "over " + strconv.Itoa(mostShown)
+	}
+	return strconv.FormatFloat(evidence, 'f', 1, 64)
 }
 
 // Outcome is what is known of a candidate.

@@ -57,6 +57,14 @@ func TestEvidenceIsExpectedNotToGrow(t *testing.T) {
 	}
 }
 
+func TestEvidenceIsShown(t *testing.T) {
+	for e, want := range map[float64]string{1: "1.0", 0.04: "0.0", 134.25: "134.2", 999_999: "999999.0", 1e6: "over 999999", math.Inf(1): "over 999999"} {
+		if got := Show(e); got != want {
+			t.Errorf("%v: %s, not %s", e, got, want)
+		}
+	}
+}
+
 func TestLargeNumbers(t *testing.T) {
 	for _, u := range []Units{{0.5, 1e9, 0}, {0.5, 0, 1e9}, {1e-9, 1e12, 1e12}, {1 - 1e-16, 5, 0}, {5e-324, 5, 5}} {
 		if e := Evidence(1.5, []Units{u}); math.IsNaN(e) || e < 0 {

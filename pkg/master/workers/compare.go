@@ -13,9 +13,6 @@ import (
 	"github.com/masterd/masterd/pkg/master/rollout"
 )
 
-// mostEvidence is as much as people are told.
-const mostEvidence = 999_999
-
 // comparison is what workers were asked last to count.
 type comparison struct {
 	asked   *ipc.Compare // nil: nothing
@@ -118,12 +115,8 @@ func (set *Set) judge() {
 	if !ok || c.asked == nil || !c.acts || r.Rollout != uint64(c.rollout) || r.Outcome != analysis.Fail {
 		return
 	}
-	evidence := fmt.Sprintf("%.0f", r.Evidence)
-	if r.Evidence > mostEvidence {
-		evidence = fmt.Sprintf("over %d", mostEvidence)
-	}
 	why := fmt.Sprintf("it has more errors than generation %d: %d of its %d connections had one, %d of %d there "+
 		"(evidence %s, %.0f is enough)",
-		c.stable, r.Candidate.Failed, r.Candidate.Drawn, r.Stable.Failed, r.Stable.Drawn, evidence, r.Wanted)
+		c.stable, r.Candidate.Failed, r.Candidate.Drawn, r.Stable.Failed, r.Stable.Drawn, analysis.Show(r.Evidence), r.Wanted)
 	set.Master.Step(rollout.Judged{Rollout: c.rollout, Why: why})
 }
