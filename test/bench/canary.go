@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"math"
-	"net/http"
 	"os"
 	"slices"
 	"strconv"
@@ -15,59 +12,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/masterd/masterd/pkg/master/analysis/analysistest"
+	"github.com/masterd/masterd/test/load"
 	"github.com/masterd/masterd/test/service"
 )
 
 const (
-	canaryClients = 4                     // who make one request after the other, each on a connection of its own
-	canaryApart   = 10 * time.Millisecond // between two of theirs
-	canaryAtOnce  = 6                     // services whose versions are unchanged
-	canaryPercent = "5"                   // errors of both of their versions
+	canaryAtOnce  = 6   // services whose versions are unchanged
+	canaryPercent = "5" // errors of both of their versions
 )
-
-// strangers make requests until stop, each on a connection of its own, and count the answers of
-// the class 5xx, and requests without an answer.
-type strangers struct {
-	asked, errors, failed atomic.Int64
-	cancel                context.CancelFunc
-	all                   sync.WaitGroup
-}
-
-func newStrangers(ctx context.Context, addr string) *strangers {
-	s := &strangers{}
-	ctx, s.cancel = context.WithCancel(ctx)
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: firstWait}
-	for range canaryClients {
-		s.all.Go(func() {
-			apart := time.NewTicker(canaryApart)
-			defer apart.Stop()
-			for {
-				select {
-				case <-ctx.Done():
-					return
-				case <-apart.C:
-				}
-				res, err := c.Get("http://" + addr + "/")
-				s.asked.Add(1)
-				if err != nil {
-					s.failed.Add(1)
-					continue
-				}
-				_, _ = io.Copy(io.Discard, res.Body)
-				_ = res.Body.Close()
-				if res.StatusCode >= 500 {
-					s.errors.Add(1)
-				}
-			}
-		})
-	}
-	return s
-}
-
-func (s *strangers) stop() {
-	s.cancel()
-	s.all.Wait()
-}
 
 // canaries measures what a canary's verdict is worth: how many requests fail until a version
 // with errors is taken back, and how often one without more errors than before is.
@@ -112,15 +65,15 @@ func benchBad(ctx context.Context, p service.Programs, percent string, n int) er
 	defer stop()
 	var errs, took []int64
 	for i := range n {
-		load := newStrangers(ctx, s.Addr)
+		clients := load.NewStrangers(s.Addr)
 		began := time.Now()
 		out, code := s.CLI(ctx, "reload", "--label", "bad"+strconv.Itoa(i))
 		took = append(took, time.Since(began).Milliseconds())
-		load.stop()
-		if code != 4 || !strings.Contains(out, "more errors than") || load.failed.Load() > 0 {
-			return fmt.Errorf("a version with %s %% of errors: exit %d, %d requests without an answer\n%s", percent, code, load.failed.Load(), out)
+		failed, lost := clients.Stop()
+		if code != 4 || !strings.Contains(out, "more errors than") || lost > 0 {
+			return fmt.Errorf("a version with %s %% of errors: exit %d, %d requests without an answer\n%s", percent, code, lost, out)
 		}
-		errs = append(errs, load.errors.Load())
+		errs = append(errs, failed)
 	}
 	slices.Sort(errs)
 	slices.Sort(took)
@@ -143,11 +96,10 @@ func benchUnchanged(ctx context.Context, p service.Programs, n int) error {
 				failed <- err
 				return
 			}
-			load := newStrangers(ctx, s.Addr)
+			clients := load.NewStrangers(s.Addr)
 			defer func() {
-				load.stop()
-				if lost := load.failed.Load(); lost > 0 {
-					err = fmt.Errorf("%d requests had no answer", lost)
+				if _, lost := clients.Stop(); lost > 0 {
+					err = errors.Join(err, fmt.Errorf("%d requests had no answer", lost))
 				}
 				failed <- errors.Join(err, stop())
 			}()
@@ -168,16 +120,8 @@ func benchUnchanged(ctx context.Context, p service.Programs, n int) error {
 	for e := range failed {
 		err = errors.Join(err, e)
 	}
-	low, high := wilson(int(wrong.Load()), int(done.Load()))
+	low, high := analysistest.Wilson(int(wrong.Load()), int(done.Load()))
 	fmt.Printf("canary: both versions with %s %% of errors: %d of %d rollouts were taken back (%.2f to %.2f %%), alpha 1 %%\n",
 		canaryPercent, wrong.Load(), done.Load(), 100*low, 100*high)
 	return err
-}
-
-// wilson is the 95 % interval of a share.
-func wilson(k, n int) (low, high float64) {
-	const z = 1.96
-	p, m := float64(k)/float64(n), float64(n)
-	mid, half := p+z*z/(2*m), z*math.Sqrt(p*(1-p)/m+z*z/(4*m*m))
-	return max(0, (mid-half)/(1+z*z/m)), (mid + half) / (1 + z*z/m)
 }

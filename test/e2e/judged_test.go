@@ -2,46 +2,13 @@ package e2e
 
 import (
 	"encoding/json"
-	"io"
-	"net/http"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"github.com/masterd/masterd/pkg/api"
+	"github.com/masterd/masterd/test/load"
 	"github.com/masterd/masterd/test/service"
 )
-
-// strangers make requests until the test ends, each on a connection of its own, and do not mind
-// what they are answered, as long as they are.
-func strangers(t *testing.T, s *service.Service) {
-	t.Helper()
-	c := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
-	stop := make(chan struct{})
-	var all sync.WaitGroup
-	t.Cleanup(func() { close(stop); all.Wait() })
-	for range 4 {
-		all.Go(func() {
-			apart := time.NewTicker(10 * time.Millisecond)
-			defer apart.Stop()
-			for {
-				select {
-				case <-stop:
-					return
-				case <-apart.C:
-				}
-				res, err := c.Get("http://" + s.Addr + "/")
-				if err != nil {
-					t.Errorf("a request was not answered: %v", err)
-					return
-				}
-				_, _ = io.Copy(io.Discard, res.Body)
-				_ = res.Body.Close()
-			}
-		})
-	}
-}
 
 // judgedCanary is a service at a canary's only step, whose versions fail so many requests in a
 // hundred, with strangers who make them.
@@ -54,7 +21,12 @@ func judgedCanary(t *testing.T, act, before, after string) (*service.Service, *r
 		t.Fatal(err)
 	}
 	baked(t, s)
-	strangers(t, s)
+	clients := load.NewStrangers(s.Addr)
+	t.Cleanup(func() {
+		if _, lost := clients.Stop(); lost > 0 {
+			t.Errorf("%d requests had no answer", lost)
+		}
+	})
 	s.Config.Set("worker.env.DEMO_FAIL_PERCENT", after).Set("worker.env.RELEASE", "v2")
 	if err := s.Write(); err != nil {
 		t.Fatal(err)
@@ -132,7 +104,7 @@ func TestCanaryIsAsBad(t *testing.T) {
 // A verdict is only told where that is wanted; what it rests on outlives the master.
 func TestCanaryIsReported(t *testing.T) {
 	t.Parallel()
-	s, r := judgedCanary(t, "report", "0", "20")
+	s, _ := judgedCanary(t, "report", "0", "20") // whoever asked for it is told that its master has ended
 	before := analysed(t, s, "errors of the candidate", func(a *api.Analysis) bool { return a.Candidate.WithError > 0 })
 	s.Kill()
 	if err := s.Start(t.Context()); err != nil {
@@ -155,5 +127,4 @@ func TestCanaryIsReported(t *testing.T) {
 		t.Errorf("status says\n%s", out)
 	}
 	cli(t, s, 0, "abort")
-	_ = r // whoever asked for it was told that its master had ended
 }

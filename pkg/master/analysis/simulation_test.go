@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/masterd/masterd/pkg/master/analysis/analysistest"
 )
 
 var rollouts = flag.Int("analysis.rollouts", 200, "simulated rollouts of each kind")
@@ -161,14 +163,6 @@ var judges = []struct {
 	}},
 }
 
-// wilson is the 95 % interval of a share.
-func wilson(k, n int) (low, high float64) {
-	const z = 1.96
-	p, m := float64(k)/float64(n), float64(n)
-	mid, half := p+z*z/(2*m), z*math.Sqrt(p*(1-p)/m+z*z/(4*m*m))
-	return max(0, (mid-half)/(1+z*z/m)), (mid + half) / (1 + z*z/m)
-}
-
 // An unchanged version fails with a chance of alpha at most, whatever befalls both.
 func TestSimulatedUnchangedVersions(t *testing.T) {
 	outage := func(_ bool, i int) float64 {
@@ -225,12 +219,12 @@ func TestSimulatedUnchangedVersions(t *testing.T) {
 			}
 			var said []string
 			for i, j := range judges {
-				low, high := wilson(failed[i], *rollouts)
+				low, high := analysistest.Wilson(failed[i], *rollouts)
 				said = append(said, fmt.Sprintf("%s %.2f %% (%.2f to %.2f)", j.name,
 					100*float64(failed[i])/float64(*rollouts), 100*low, 100*high))
 			}
 			t.Logf("false failures of %d: %s; ours: %v", *rollouts, strings.Join(said, ", "), outcomes)
-			if low, _ := wilson(failed[0], *rollouts); low > alpha {
+			if low, _ := analysistest.Wilson(failed[0], *rollouts); low > alpha {
 				t.Errorf("more than %v of unchanged versions fail", alpha)
 			}
 			if x.want != "" && outcomes[x.want] < *rollouts/2 {

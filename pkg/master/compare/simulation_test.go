@@ -2,13 +2,13 @@ package compare
 
 import (
 	"flag"
-	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/analysis"
+	"github.com/masterd/masterd/pkg/master/analysis/analysistest"
 )
 
 var rollouts = flag.Int("compare.rollouts", 200, "simulated rollouts of each kind")
@@ -202,14 +202,6 @@ func (r *run) beat(w *process, step int, tick int64, now time.Duration) {
 	r.careless = analysis.Evidence(settings.Ratio, words) >= 1/settings.Alpha
 }
 
-// wilson is the 95 % interval of a share.
-func wilson(k, n int) (low, high float64) {
-	const z = 1.96
-	p, m := float64(k)/float64(n), float64(n)
-	mid, half := p+z*z/(2*m), z*math.Sqrt(p*(1-p)/m+z*z/(4*m*m))
-	return max(0, (mid-half)/(1+z*z/m)), (mid + half) / (1 + z*z/m)
-}
-
 // An unchanged version fails with a chance of alpha at most, whenever its workers are heard and
 // whatever befalls them. By the latest word of each it would fail far more often.
 func TestSimulatedUnchangedVersions(t *testing.T) {
@@ -259,8 +251,8 @@ func TestSimulatedUnchangedVersions(t *testing.T) {
 				errs += r.Candidate.Failed + r.Stable.Failed
 			}
 			n := float64(*rollouts) / 100
-			low, high := wilson(failed, *rollouts)
-			naiveLow, naiveHigh := wilson(naive, *rollouts)
+			low, high := analysistest.Wilson(failed, *rollouts)
+			naiveLow, naiveHigh := analysistest.Wilson(naive, *rollouts)
 			t.Logf("false failures of %d: %.2f %% (%.2f to %.2f), by the latest words %.1f %% (%.1f to %.1f); %v; of each %d "+
 				"connections counted, %d with an error", *rollouts, float64(failed)/n, 100*low, 100*high, float64(naive)/n,
 				100*naiveLow, 100*naiveHigh, outcomes, drawn/uint64(*rollouts), errs/uint64(*rollouts))
