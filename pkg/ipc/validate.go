@@ -41,8 +41,9 @@ func (m Message) Validate() error {
 			m.Split != nil && m.Split.Rollout >= 1 && m.Split.Weight >= 1 && m.Split.Weight <= Whole,
 			"a seq, a peer with a worker, and a split with a rollout and 1 <= weight <= "+strconv.Itoa(Whole))
 	case TypeCompare:
-		return m.need(m.Seq >= 1 && (m.Compare == nil || m.Compare.ID >= 1 && m.Compare.Since >= 0),
-			"a seq, and a compare with id >= 1 and since >= 0, or none")
+		return m.need(m.Seq >= 1 && (m.Compare == nil || m.Compare.valid()),
+			"a seq, and a compare with id >= 1, since >= 0, at most "+strconv.Itoa(MaxSlowRoutes)+" slow routes of ns >= 1 and "+
+				strconv.Itoa(MaxCompared)+" measures, or none")
 	case TypeOffer:
 		return m.need(m.Seq >= 1 && m.Offer != nil && m.Offer.Listener != "" && len(m.Offer.State)+len(m.Offer.Unread) <= MaxParcel,
 			"a seq and an offer with a listener, and at most "+strconv.Itoa(MaxParcel)+" bytes of state and unread")

@@ -3,8 +3,10 @@
 package worker
 
 import (
+	"context"
 	"net/http"
 	"testing"
+	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/worker/internal/workertest"
@@ -16,6 +18,14 @@ func errs() http.Handler {
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {})
 	mux.HandleFunc("/500", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusInternalServerError) })
 	mux.HandleFunc("/404", func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNotFound) })
+	mux.HandleFunc("/slow", func(http.ResponseWriter, *http.Request) { time.Sleep(slowFrom) })
+	mux.HandleFunc("/order", func(_ http.ResponseWriter, r *http.Request) { CountContext(r.Context(), "compared_orders", 1) })
+	mux.HandleFunc("/nothing", func(_ http.ResponseWriter, r *http.Request) {
+		Count("compared_orders", 1) // of nobody
+		CountContext(r.Context(), "compared_orders", 0)
+		CountContext(r.Context(), "compared_others", 1)
+		CountContext(context.Background(), "compared_orders", 1)
+	})
 	mux.HandleFunc("/panic", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	return mux
 }
@@ -29,7 +39,8 @@ func compared(r *running) *ipc.Compared {
 // compare begins a comparison, and returns in its first tick.
 func (k *masterLink) compare(r *running, id uint64) {
 	k.m.t.Helper()
-	k.send(ipc.Message{Type: ipc.TypeCompare, Compare: &ipc.Compare{ID: id, Since: tickNow() + 1}})
+	k.send(ipc.Message{Type: ipc.TypeCompare, Compare: &ipc.Compare{ID: id, Since: tickNow() + 1,
+		Slow: []ipc.SlowRoute{{Listener: "http", Route: "/slow", NS: uint64(slowFrom)}}, Measures: []string{"compared_orders"}}})
 	workertest.Eventually(k.m.t, "the worker counts", func() bool {
 		c := compared(r)
 		return c != nil && c.ID == id && c.From <= tickNow()
@@ -38,20 +49,25 @@ func (k *masterLink) compare(r *running, id uint64) {
 
 func tickNow() int64 { return int64(ipc.Monotonic() / ipc.CompareTick) }
 
+// slowFrom is far from what others take.
+const slowFrom = 250 * time.Millisecond
+
 // wants waits until what was counted until now is told, and looks at the sums.
 func wants(t *testing.T, r *running, drawn, failed uint64) {
 	t.Helper()
 	now := tickNow()
 	workertest.Eventually(t, "the tick is over", func() bool { return compared(r).Through >= now })
-	sum := func(pairs []uint64) (n uint64) {
-		for i := 1; i < len(pairs); i += 2 {
-			n += pairs[i]
-		}
-		return n
-	}
 	if c := compared(r); sum(c.Drawn) != drawn || sum(c.Failed) != failed {
 		t.Errorf("%+v, wanted %d connections, %d with an error", c, drawn, failed)
 	}
+}
+
+// sum is that of the counts of all ticks.
+func sum(pairs []uint64) (n uint64) {
+	for i := 1; i < len(pairs); i += 2 {
+		n += pairs[i]
+	}
+	return n
 }
 
 // A connection counts once, however many requests fail on it, and only if the worker has accepted

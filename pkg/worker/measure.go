@@ -1,9 +1,11 @@
 package worker
 
 import (
+	"context"
 	"log/slog"
 
 	"github.com/masterd/masterd/pkg/worker/internal/measure"
+	"github.com/masterd/masterd/pkg/worker/internal/serve"
 )
 
 // measures are the program's, and not a worker's: what counts need not know one.
@@ -26,6 +28,20 @@ var measures = measure.NewProgram(slog.Default)
 // without a master, where nobody sees the numbers. It allocates nothing, and after a name's
 // first call takes no lock.
 func Count(name string, n int) { measures.Count(name, n) }
+
+// CountContext is [Count] of what a request has met. ctx is the request's context, or one that was
+// made of it; of a *gin.Context, either.
+//
+//	worker.CountContext(r.Context(), "orders_failed", 1)
+//
+// So masterd can compare a new version with the one beside it by the connections on which this was
+// counted (rollout.analysis.measures), which it cannot by sums.
+func CountContext(ctx context.Context, name string, n int) {
+	measures.Count(name, n)
+	if n > 0 {
+		serve.UnitOf(serve.RequestContext(ctx)).Counted(name)
+	}
+}
 
 // Observe notes one value of a measure of the program's own. The master has how many there
 // were, their sum, and the last of each worker:

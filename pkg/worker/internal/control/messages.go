@@ -39,7 +39,7 @@ func (l *lifecycle) welcomed(ev connected) {
 		}
 	}
 	l.conn = ev.conn
-	l.Traffic.Counts.Compared.Begin(nil)
+	l.Traffic.Counts.Compare(nil)
 	l.conn.report = l.Traffic.Counts.Report(l.Measures, l.MaxInFlight)
 	l.client.Connected(ev.conn.link, ev.welcome.Keeps)
 	l.beat.Reset(time.Duration(ev.welcome.BeatMS) * time.Millisecond)
@@ -112,7 +112,7 @@ func (l *lifecycle) handleMessage(m ipc.Message, fds []int) {
 	case ipc.TypeStay:
 		l.Sender.Stop()
 	case ipc.TypeCompare:
-		l.Traffic.Counts.Compared.Begin(m.Compare)
+		l.Traffic.Counts.Compare(m.Compare)
 	default:
 		fdpass.Close(fds...)
 		l.refuse(m, fmt.Errorf("this worker's SDK does not know messages of type %q", m.Type))

@@ -1,7 +1,9 @@
 package measure
 
 import (
+	"math"
 	"math/rand/v2"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,7 +25,7 @@ func TestAComparisonCountsConnectionsOnce(t *testing.T) {
 	c, tick := ticking(100)
 	var before, stranger, early, late, twice Unit
 	c.Accepted(&before)
-	c.Begin(&ipc.Compare{ID: 7, Since: 103})
+	c.begin(&ipc.Compare{ID: 7, Since: 103})
 	if r := c.report(); r.ID != 7 || r.From != 103 || r.Through != 99 || len(r.Drawn)+len(r.Failed) != 0 {
 		t.Errorf("at first %+v", r)
 	}
@@ -32,44 +34,118 @@ func TestAComparisonCountsConnectionsOnce(t *testing.T) {
 	tick.Store(103)
 	c.Accepted(&late)
 	c.Accepted(&twice)
-	c.Failed(&before)
-	c.Failed(&stranger)
-	c.Failed(&early)
+	before.Failed()
+	stranger.Failed()
+	early.Failed()
 	if r := c.report(); r.From != 103 || r.Through != 102 || len(r.Drawn)+len(r.Failed) != 0 {
 		t.Errorf("of the tick that runs: %+v", r)
 	}
 	tick.Store(105)
 	for range 5 {
-		c.Failed(&twice)
+		twice.Failed()
 	}
 	tick.Store(110)
-	c.Failed(&twice)
+	twice.Failed()
 	r := c.report()
 	if r.From != 103 || r.Through != 109 || !slices.Equal(r.Drawn, []uint64{103, 2}) || !slices.Equal(r.Failed, []uint64{105, 1}) {
 		t.Errorf("%+v", r)
 	}
-	c.Begin(&ipc.Compare{ID: 8, Since: 111})
+	c.begin(&ipc.Compare{ID: 8, Since: 111})
 	tick.Store(112)
-	c.Failed(&late) // drawn in the one before
+	late.Failed() // drawn in the one before
 	tick.Store(120)
 	if r := c.report(); r.ID != 8 || r.From != 111 || len(r.Drawn)+len(r.Failed) != 0 {
 		t.Errorf("the next one: %+v", r)
 	}
-	c.Begin(nil)
+	c.begin(nil)
 	c.Accepted(&Unit{})
 	if r := c.report(); r != nil {
 		t.Errorf("after its end: %+v", r)
 	}
 }
 
+// Each thing counts once for a connection, and one does not stand for another.
+func TestAComparisonCountsEachThing(t *testing.T) {
+	c, tick := ticking(100)
+	c.begin(&ipc.Compare{ID: 7, Since: 101, Measures: []string{"orders", "carts"}})
+	tick.Store(101)
+	var one, two, before, stranger Unit
+	c.Accepted(&one)
+	c.Accepted(&two)
+	before = Unit{of: c, accepted: 100}
+	for _, u := range []*Unit{&one, &before, &stranger} {
+		for range 2 {
+			u.Failed()
+			u.Slow()
+			u.Counted("carts")
+			u.Counted("other")
+		}
+	}
+	tick.Store(102)
+	two.Slow()
+	two.Counted("orders")
+	tick.Store(103)
+	r := c.report()
+	want := [][]uint64{{101, 1, 102, 1}, {102, 1}, {101, 1}}
+	if !slices.Equal(r.Failed, []uint64{101, 1}) || !reflect.DeepEqual(r.Others, want) {
+		t.Errorf("%+v, want %v", r, want)
+	}
+	c.begin(&ipc.Compare{ID: 8, Since: 104, Measures: []string{"carts"}})
+	tick.Store(105)
+	var three Unit
+	c.Accepted(&three)
+	three.Counted("carts")
+	one.Counted("orders") // of the one before
+	tick.Store(106)
+	if r, want := c.report(), [][]uint64{{}, {105, 1}}; !reflect.DeepEqual(r.Others, want) {
+		t.Errorf("%+v, want %v", r, want)
+	}
+	c.begin(nil)
+	three.Counted("carts")
+	three.Slow()
+}
+
+// Routes are slow by the comparison that is under way, whenever they are met first.
+func TestSlowRoutes(t *testing.T) {
+	s := NewSet()
+	http := s.Listener("http")
+	early := http.Route("/early")
+	slow := func(route *Route, took time.Duration, want bool) {
+		t.Helper()
+		if route.Slow(took) != want {
+			t.Errorf("%s of %s: %v is slow: %v", route.name, route.listener, took, !want)
+		}
+	}
+	slow(early, time.Hour, false)
+	s.Compare(&ipc.Compare{ID: 1, Slow: []ipc.SlowRoute{{Listener: "http", Route: "/early", NS: 1000}, {Listener: "http", Route: "/late", NS: 2000},
+		{Listener: "http", Route: ipc.RouteOther, NS: 3000}, {Listener: "admin", Route: "/early", NS: math.MaxUint64},
+		{Listener: "admin", Route: "/late", NS: 1}}})
+	admin := s.Listener("admin")
+	slow(early, 1000, false)
+	slow(early, 1001, true)
+	slow(http.Route("/late"), 2000, false)
+	slow(http.Route("/late"), 2001, true)
+	slow(http.Route(""), 3001, true)
+	slow(http.Route("/unknown"), time.Hour, false)
+	slow(admin.Route("/early"), math.MaxInt64, false)
+	slow(admin.Route("/late"), 2, true)
+	slow(admin.Route("/late"), -1, false) // it has become something else
+	s.Compare(nil)
+	for _, r := range []*Route{early, http.Route("/late"), http.Route(""), admin.Route("/late")} {
+		slow(r, time.Hour, false)
+	}
+	s.Listener("third").Route("/late")
+	slow(s.Listener("third").Route("/late"), time.Hour, false)
+}
+
 // Told late, it has not seen the whole of the tick in which that was.
 func TestAComparisonThatIsToldLate(t *testing.T) {
 	c, tick := ticking(50)
-	c.Begin(&ipc.Compare{ID: 1, Since: 40})
+	c.begin(&ipc.Compare{ID: 1, Since: 40})
 	var u Unit
 	c.Accepted(&u)
 	tick.Store(51)
-	c.Failed(&u)
+	u.Failed()
 	tick.Store(52)
 	if r := c.report(); r.From != 51 || r.Through != 51 || len(r.Drawn) != 0 || !slices.Equal(r.Failed, []uint64{51, 1}) {
 		t.Errorf("%+v", r)
@@ -97,7 +173,7 @@ func TestAComparisonDoesNotChangeWhatItHasTold(t *testing.T) {
 			case 1:
 				if r.IntN(20) == 0 {
 					id++
-					c.Begin(&ipc.Compare{ID: id, Since: tick.Load() + int64(r.IntN(4)) - 1})
+					c.begin(&ipc.Compare{ID: id, Since: tick.Load() + int64(r.IntN(4)) - 1})
 				}
 				if r.IntN(200) == 0 {
 					tick.Add(100)
@@ -110,7 +186,7 @@ func TestAComparisonDoesNotChangeWhatItHasTold(t *testing.T) {
 				units = append(units, u)
 			case 4, 5:
 				if len(units) > 0 {
-					c.Failed(units[r.IntN(len(units))])
+					units[r.IntN(len(units))].Failed()
 				}
 			default:
 				is := c.report()
@@ -152,7 +228,7 @@ func TestAComparisonDoesNotChangeWhatItHasTold(t *testing.T) {
 // Many at once: each connection is counted once, and none is missing.
 func TestAComparisonMissesNothing(t *testing.T) {
 	c, tick := ticking(1)
-	c.Begin(&ipc.Compare{ID: 1, Since: 2})
+	c.begin(&ipc.Compare{ID: 1, Since: 2})
 	tick.Store(2)
 	const goroutines, each = 8, 2000
 	var wg sync.WaitGroup
@@ -166,7 +242,7 @@ func TestAComparisonMissesNothing(t *testing.T) {
 				var both sync.WaitGroup
 				for range 2 {
 					both.Add(1)
-					go func() { defer both.Done(); c.Failed(u) }()
+					go func() { defer both.Done(); u.Failed() }()
 				}
 				both.Wait()
 				if n%1000 == 0 { // fewer ticks than are told
@@ -194,17 +270,17 @@ func TestAComparisonMissesNothing(t *testing.T) {
 
 func TestComparingAllocatesNothing(t *testing.T) {
 	c := NewComparison()
-	c.Begin(&ipc.Compare{ID: 1, Since: 0})
+	c.begin(&ipc.Compare{ID: 1, Since: 0})
 	units := make([]Unit, 1002)
 	i := 0
-	if n := testing.AllocsPerRun(1000, func() { c.Accepted(&units[i]); c.Failed(&units[i]); i++ }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { c.Accepted(&units[i]); units[i].Failed(); i++ }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
 
 func BenchmarkComparison(b *testing.B) {
 	c := NewComparison()
-	c.Begin(&ipc.Compare{ID: 1, Since: 0})
+	c.begin(&ipc.Compare{ID: 1, Since: 0})
 	b.ReportAllocs()
 	for b.Loop() {
 		var u Unit

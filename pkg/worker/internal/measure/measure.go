@@ -20,6 +20,7 @@ type Set struct {
 
 	mu        sync.Mutex
 	listeners []*Listener
+	slow      []ipc.SlowRoute // of the comparison that is under way
 	runtime   goRuntime
 }
 
@@ -38,8 +39,23 @@ func (s *Set) Listener(name string) *Listener {
 	l := &Listener{name: name}
 	l.other = &Route{listener: name, name: ipc.RouteOther}
 	l.routes.Store(&map[string]*Route{})
+	l.compare(s.slow)
 	s.listeners = append(s.listeners, l)
 	return l
+}
+
+// Compare counts for a comparison from now on, which ends the one before; nil: for none.
+func (s *Set) Compare(is *ipc.Compare) {
+	s.Compared.begin(is)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.slow = nil
+	if is != nil {
+		s.slow = is.Slow
+	}
+	for _, l := range s.listeners {
+		l.compare(s.slow)
+	}
 }
 
 func (s *Set) snapshot() []*Listener {
@@ -59,6 +75,7 @@ type Listener struct {
 	other  *Route
 	routes atomic.Pointer[map[string]*Route] // by the router's pattern; never changed, but replaced
 	mu     sync.Mutex                        // of who replaces them
+	slow   map[string]uint64                 // nanoseconds from which on a request is slow, by route
 }
 
 func (l *Listener) counts() ipc.ListenerCounts {

@@ -32,6 +32,7 @@ type Route struct {
 	status            [5]atomic.Uint64
 	bytesIn, bytesOut atomic.Uint64
 	ns                atomic.Uint64
+	slow              atomic.Uint64 // nanoseconds: who takes longer is slow; zero: nobody is
 	latency           [ipc.LatencyBuckets]atomic.Uint64
 }
 
@@ -64,6 +65,7 @@ func (l *Listener) addRoute(pattern string) *Route {
 	}
 	name := cut(pattern, ipc.MaxRouteName)
 	r := &Route{listener: l.name, name: name}
+	r.slow.Store(l.slow[name])
 	if name == ipc.RouteOther {
 		r = l.other
 	}
@@ -76,6 +78,31 @@ func (l *Listener) addRoute(pattern string) *Route {
 	more[strings.Clone(pattern)] = r
 	l.routes.Store(&more)
 	return r
+}
+
+// compare has requests be slow by these, from now on.
+func (l *Listener) compare(slow []ipc.SlowRoute) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.slow = nil
+	for _, r := range slow {
+		if r.Listener == l.name {
+			if l.slow == nil {
+				l.slow = make(map[string]uint64)
+			}
+			l.slow[r.Route] = r.NS
+		}
+	}
+	l.other.slow.Store(l.slow[ipc.RouteOther])
+	for _, r := range *l.routes.Load() {
+		r.slow.Store(l.slow[r.name])
+	}
+}
+
+// Slow reports whether a request took too long, by the comparison that is under way.
+func (r *Route) Slow(took time.Duration) bool {
+	slow := r.slow.Load()
+	return slow > 0 && took > 0 && uint64(took) > slow
 }
 
 // Count counts a request.

@@ -7,6 +7,7 @@ import (
 	"reflect"
 	"sync"
 
+	"github.com/masterd/masterd/pkg/worker/internal/measure"
 	"github.com/masterd/masterd/pkg/worker/internal/migrate"
 )
 
@@ -25,11 +26,13 @@ func withConn(next func(context.Context, net.Conn) context.Context) func(context
 	}
 }
 
-// failed notes that a request on a client's connection had an error.
-func (l *Listener) failed(request context.Context) {
+// UnitOf is what is compared of the connection on which a request came; one that counts for
+// nobody where the context knows none.
+func UnitOf(request context.Context) *measure.Unit {
 	if m, _ := request.Value(connKey{}).(*migrate.Conn); m != nil {
-		l.traffic.Counts.Compared.Failed(&m.Unit)
+		return &m.Unit
 	}
+	return new(measure.Unit)
 }
 
 // RequestContext is ctx, or the context of its request where it hides that: a *gin.Context has

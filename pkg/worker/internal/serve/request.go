@@ -109,9 +109,16 @@ func (h *instrumented) end(q *request, r *http.Request) {
 	if q.answer != nil && q.answer.switched {
 		a.Took = -1
 	}
-	h.l.counts.Route(r.Pattern).Count(a)
-	if a.Class == 5 {
-		h.l.failed(r.Context())
+	route := h.l.counts.Route(r.Pattern)
+	route.Count(a)
+	if slow := route.Slow(a.Took); slow || a.Class == 5 {
+		unit := UnitOf(r.Context())
+		if a.Class == 5 {
+			unit.Failed()
+		}
+		if slow {
+			unit.Slow()
+		}
 	}
 	h.l.requestEnded()
 }
