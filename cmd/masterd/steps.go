@@ -8,6 +8,7 @@ import (
 
 	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/analysis"
+	"github.com/masterd/masterd/pkg/master/compare"
 )
 
 // The running rollout on the status page, and a canary's steps.
@@ -47,9 +48,9 @@ func (p *page) analysis(r api.Rollout) {
 	style, text := plain, a.Outcome
 	switch a.Outcome {
 	case string(analysis.Fail):
-		style, text = red, "the new version has more errors"
+		style, text = red, "the new version does worse"
 	case string(analysis.Pass):
-		text = "no more errors than before"
+		text = "no worse than before"
 	case string(analysis.Inconclusive):
 		text = "too few connections to tell"
 	}
@@ -61,6 +62,40 @@ func (p *page) analysis(r api.Rollout) {
 		text += fmt.Sprintf("; waits for worker %d", a.WaitsFor[0])
 	}
 	p.field("compared", style, text)
+	for _, m := range a.Measures {
+		p.measure(a, m)
+	}
+}
+
+// measure is one that was compared beside the errors.
+func (p *page) measure(a *api.Analysis, m api.Measure) {
+	if m.Candidate.Connections+m.Stable.Connections == 0 {
+		switch {
+		case a.ErrorsOnly != 0:
+			p.field(m.Name, plain, fmt.Sprintf("is not compared: worker %d counts errors alone, build it with a newer SDK", a.ErrorsOnly))
+		case m.Name == compare.NameLatency:
+			p.field(m.Name, plain, "is not compared: the version before has no route with 1000 requests")
+		}
+		return
+	}
+	text := fmt.Sprintf("%d of %d connections of the new version, %d of %d of the one before, evidence %s of %.0f",
+		m.Candidate.Hit, m.Candidate.Connections, m.Stable.Hit, m.Stable.Connections, analysis.Show(m.Evidence), a.Wanted)
+	if m.Name == compare.NameLatency {
+		text = "slow requests on " + text
+	}
+	style := plain
+	if m.Outcome == string(analysis.Fail) {
+		style = red
+	}
+	if !m.Acts {
+		text += "; only reported"
+	}
+	if r := m.Record; r != nil && !m.Acts && r.Rollouts < r.Wanted {
+		text += fmt.Sprintf(": %d of %d reloads of an unchanged program are on record", r.Rollouts, r.Wanted)
+	} else if r != nil && r.Slower > 0 {
+		text += fmt.Sprintf(": %d of %d reloads of an unchanged program were slower, too", r.Slower, r.Rollouts)
+	}
+	p.field(m.Name, style, text)
 }
 
 // steps reports whether a rollout is at one of its steps.

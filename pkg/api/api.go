@@ -223,27 +223,6 @@ type Rollout struct {
 	Analysis   *Analysis `json:"analysis,omitempty"` // nil: nothing is compared
 }
 
-// Analysis is how a candidate compares with the version beside it, by the connections that had an
-// error while a canary had both serve.
-type Analysis struct {
-	// Outcome is "fail" once the candidate has more errors; "pass" if so many connections came
-	// to it that more errors would have been seen; else "inconclusive".
-	Outcome string `json:"outcome"`
-	// Evidence speaks against the candidate: 1 at first, and from Wanted on it fails.
-	Evidence  float64  `json:"evidence"`
-	Wanted    float64  `json:"wanted"`
-	Candidate Compared `json:"candidate"`
-	Stable    Compared `json:"stable"`              // the version before it
-	WaitsFor  []uint64 `json:"waits_for,omitempty"` // workers without whose word nothing more is compared
-	Cannot    uint64   `json:"cannot,omitempty"`    // a worker that does not count, so nothing is compared; zero: all do
-}
-
-// Compared is what one version did.
-type Compared struct {
-	Connections uint64 `json:"connections"`
-	WithError   uint64 `json:"with_error"`
-}
-
 // Entry is one line of the history.
 type Entry struct {
 	At      time.Time `json:"at"`

@@ -1,6 +1,8 @@
 package master
 
 import (
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -58,7 +60,7 @@ func TestACanaryIsJudged(t *testing.T) {
 				began := monotonic()
 				events, stable, candidate := atStep(t, w, m)
 				c := *candidate.asked()
-				if *stable.asked() != c || time.Duration(c.Since)*ipc.CompareTick < began+cfg.Rollout.Analysis.Delay {
+				if !reflect.DeepEqual(*stable.asked(), c) || time.Duration(c.Since)*ipc.CompareTick < began+cfg.Rollout.Analysis.Delay {
 					t.Fatalf("asked to count %+v and %+v", stable.asked(), c)
 				}
 				time.Sleep(cfg.Rollout.Analysis.Delay + 4*time.Second)
@@ -89,6 +91,105 @@ func TestACanaryIsJudged(t *testing.T) {
 			})
 		})
 	}
+}
+
+// answeredMany is a beat of one that has answered so many requests in 10 ms each.
+func answeredMany(n uint64) session.Fact {
+	return session.Fact{Kind: session.Beat, Stats: &ipc.Stats{}, Counts: &ipc.Counts{Routes: []ipc.RouteCounts{{Listener: "http", Route: "/",
+		Status: [5]uint64{1: n}, Latency: []uint64{uint64(ipc.LatencyBucket(uint64(10 * time.Millisecond))), n}}}}}
+}
+
+// Latency and measures of the program's own are compared, too, and act if they may.
+func TestACanaryIsJudgedByAll(t *testing.T) {
+	for name, x := range map[string]struct {
+		act        string
+		past       int // reloads of an unchanged program on record
+		same       bool
+		slow, hits uint64 // of the candidate's connections
+		why        string // it is taken back; empty: it is not
+	}{
+		"a measure":                         {config.ActAll, 0, false, 0, 9, "it has more orders than generation 1: they were counted on 27 of its 30 connections"},
+		"a measure that is reported":        {"auto", 10, false, 0, 10, ""},
+		"latency":                           {config.ActAll, 10, false, 10, 0, "it is slower than generation 1: 30 of its 30 connections had a slow request"},
+		"latency, of which is known little": {config.ActAll, 9, true, 10, 0, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := stepsConfig()
+			cfg.Rollout.Analysis.Act = x.act
+			cfg.Rollout.Analysis.Latency = config.Latency{SlowerBy: 5000, AtLeast: 20 * time.Millisecond}
+			cfg.Rollout.Analysis.Measures = []config.Measure{{Name: "orders", Ratio: 1.5}}
+			run(t, cfg, func(w *world, m *Master) {
+				for range x.past {
+					m.operator.RecordMasterd(api.Entry{What: "reload", Analysis: &api.Analysis{Unchanged: true,
+						Measures: []api.Measure{{Name: "latency", Outcome: "pass"}}}})
+				}
+				until(t, "v1 serves", serves(w, "v1"))
+				w.of("v1").say(answeredMany(1000))
+				var events <-chan api.Event
+				var stable, candidate *fakeWorker
+				if x.same {
+					stable, candidate = againAtStep(t, w, m)
+				} else {
+					events, stable, candidate = atStep(t, w, m)
+				}
+				c := *candidate.asked()
+				if len(c.Slow) != 1 || c.Slow[0].Route != "/" || c.Slow[0].NS < 30e6 || c.Slow[0].NS > 34e6 || !slices.Equal(c.Measures, []string{"orders"}) ||
+					!reflect.DeepEqual(*stable.asked(), c) {
+					t.Fatalf("asked to count %+v", c)
+				}
+				time.Sleep(cfg.Rollout.Analysis.Delay + 4*time.Second)
+				stable.say(withOthers(&c, 90, 0, 0))
+				candidate.say(withOthers(&c, 10, x.slow, x.hits))
+				if x.why != "" {
+					if _, out := read(t, events); out.Result != api.ResultRolledBack || !strings.Contains(out.Reason, x.why) {
+						t.Errorf("%+v", out)
+					}
+					return
+				}
+				until(t, "all is told", func() bool { return m.operator.Status().Rollout.Analysis.Candidate.Connections > 0 })
+				a := m.operator.Status().Rollout.Analysis
+				if a.Outcome != "pass" || a.Unchanged != x.same || len(a.Measures) != 2 || a.Measures[0].Acts || a.Measures[1].Acts != (x.act == config.ActAll) ||
+					*a.Measures[0].Record != (api.Record{Rollouts: x.past, Wanted: 10}) ||
+					(a.Measures[0].Outcome == "fail") != (x.slow > 0) || (a.Measures[1].Outcome == "fail") != (x.hits > 0) {
+					t.Errorf("%+v", a)
+				}
+			})
+		})
+	}
+}
+
+// againAtStep has the program that runs at its step, beside itself.
+func againAtStep(t *testing.T, w *world, m *Master) (stable, candidate *fakeWorker) {
+	t.Helper()
+	time.Sleep(testConfig().Rollout.Bake + time.Second)
+	stable = w.of("v1")
+	if _, err := m.operator.Reload("alice", true, api.ReloadRequest{}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "they are asked to count", func() bool {
+		w.mu.Lock()
+		for _, f := range w.workers {
+			if f != stable {
+				candidate = f
+			}
+		}
+		w.mu.Unlock()
+		return candidate != nil && candidate.asked() != nil
+	})
+	return stable, candidate
+}
+
+// withOthers is what a worker says which had so many slow connections, and so many with orders, in
+// each of three ticks.
+func withOthers(c *ipc.Compare, drawn, slow, orders uint64) session.Fact {
+	f := counted(c, drawn, 0)
+	is := f.Counts.Compared
+	is.Others = make([][]uint64, 2)
+	for t := is.From; t <= is.Through; t++ {
+		is.Others[0] = append(is.Others[0], uint64(t), slow)
+		is.Others[1] = append(is.Others[1], uint64(t), orders)
+	}
+	return f
 }
 
 // A worker that cannot count has nothing compared, and says so.

@@ -84,6 +84,8 @@ func (o owner) Effect(what any)         { o.m.effect(what) }
 func (o owner) KeepLive() bool                  { return o.m.takeover.KeepLive() }
 func (o owner) Trace(id rollout.Rollout) string { return o.m.generations.KnownTrace(id) }
 
+func (o owner) LatencyRecord() compare.Record { return o.m.operator.LatencyRecord() }
+
 func (o owner) Accepting(w *workers.Worker) { o.m.traffic.Accepting(w) }
 
 // Connected passes the worker clients that may have waited for it.

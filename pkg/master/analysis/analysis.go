@@ -126,7 +126,8 @@ const (
 // Measure is one thing that is compared: errors, slow requests, or one of the program's own.
 type Measure struct {
 	Ratio float64 // R
-	Units []Units
+	Drawn []Units // all connections on which it could have been
+	Units []Units // those on which it was
 }
 
 // Verdict is what the measures say together.
@@ -137,10 +138,10 @@ type Verdict struct {
 	Wanted   float64   // 1/alpha: from this evidence on it fails
 }
 
-// Judge judges a candidate that was drawn so many connections at each weight; alpha is the chance
-// that an unchanged version fails, over the whole rollout and all measures together. Once it has
-// failed, what comes later changes nothing: ask no more.
-func Judge(alpha float64, drawn []Units, measures []Measure) Verdict {
+// Judge judges a candidate; alpha is the chance that an unchanged version fails, over the whole
+// rollout and all measures together. Once it has failed, what comes later changes nothing: ask no
+// more.
+func Judge(alpha float64, measures []Measure) Verdict {
 	v := Verdict{Outcome: Inconclusive, Evidence: 1, Wanted: 1 / alpha}
 	if len(measures) == 0 {
 		return v
@@ -150,7 +151,7 @@ func Judge(alpha float64, drawn []Units, measures []Measure) Verdict {
 		e := Evidence(m.Ratio, m.Units)
 		v.Each = append(v.Each, e)
 		sum += e
-		worst += Evidence(m.Ratio, allOf(drawn))
+		worst += Evidence(m.Ratio, allOf(m.Drawn))
 	}
 	v.Evidence = sum / float64(len(measures))
 	switch {

@@ -74,7 +74,7 @@ func TestLargeNumbers(t *testing.T) {
 }
 
 func TestJudge(t *testing.T) {
-	errors := func(u ...Units) []Measure { return []Measure{{1.5, u}} }
+	errors := func(u ...Units) []Measure { return []Measure{{1.5, nil, u}} }
 	enough := []Units{{0.1, 20, 180}}
 	for name, x := range map[string]struct {
 		drawn    []Units
@@ -89,15 +89,18 @@ func TestJudge(t *testing.T) {
 		"two connections":              {[]Units{{0.1, 2, 14}}, errors(Units{0.1, 2, 0}), Inconclusive},
 		"all of it":                    {[]Units{{1, 5000, 0}}, errors(Units{1, 500, 0}), Inconclusive},
 		"one of two measures, by a little": {enough,
-			[]Measure{{1.5, []Units{{0.1, 3, 0}}}, {1.2, []Units{{0.1, 1, 9}}}}, Pass},
+			[]Measure{{1.5, enough, []Units{{0.1, 3, 0}}}, {1.2, enough, []Units{{0.1, 1, 9}}}}, Pass},
 	} {
-		if v := Judge(0.01, x.drawn, x.measures); v.Outcome != x.want {
+		for i := range x.measures {
+			x.measures[i].Drawn = x.drawn
+		}
+		if v := Judge(0.01, x.measures); v.Outcome != x.want {
 			t.Errorf("%s: %+v, not %s", name, v, x.want)
 		}
 	}
 	// The same errors speak louder where fewer things are compared: alpha is for all together.
-	one := Judge(0.01, enough, errors(Units{0.1, 3, 0}))
-	two := Judge(0.01, enough, []Measure{{1.5, []Units{{0.1, 3, 0}}}, {1.5, nil}})
+	one := Judge(0.01, errors(Units{0.1, 3, 0}))
+	two := Judge(0.01, []Measure{{1.5, enough, []Units{{0.1, 3, 0}}}, {1.5, enough, nil}})
 	if !near(two.Evidence, (one.Evidence+1)/2) {
 		t.Errorf("%v and %v", one.Evidence, two.Evidence)
 	}

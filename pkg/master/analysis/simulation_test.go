@@ -149,7 +149,7 @@ var judges = []struct {
 	fail func(*seen) bool
 }{
 	{"evidence", func(v *seen) bool {
-		return Judge(alpha, v.drawn, []Measure{{ratio, v.units}}).Outcome == Fail
+		return Judge(alpha, []Measure{{ratio, v.drawn, v.units}}).Outcome == Fail
 	}},
 	{"over 5 %", func(v *seen) bool { return v.requests[1] >= 20 && v.errs[1]/v.requests[1] > 0.05 }},
 	{"z-test", func(v *seen) bool {
@@ -208,7 +208,7 @@ func TestSimulatedUnchangedVersions(t *testing.T) {
 						}
 					}
 					if !done[0] {
-						last = Judge(alpha, v.drawn, []Measure{{ratio, v.units}})
+						last = Judge(alpha, []Measure{{ratio, v.drawn, v.units}})
 					}
 					return false
 				})

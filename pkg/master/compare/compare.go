@@ -1,5 +1,6 @@
 // Package compare compares a candidate with the version that serves beside it, by what the workers
-// of both say of the connections that have an error. What that means package analysis decides.
+// of both say of the connections that have an error, a slow request, or something that the program
+// counts itself. What that means package analysis decides.
 //
 // While one weight is in force, each second is looked at by itself, and counts only when every
 // worker of both versions has told all of it: else a version whose worker is heard earlier would
@@ -12,10 +13,23 @@
 package compare
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/master/analysis"
+)
+
+// Measures are compared by their place. The program's own follow on these.
+const (
+	Errors  = 0
+	Latency = 1
+	Own     = 2
+	// NameErrors and NameLatency are the names of the first two.
+	NameErrors  = "errors"
+	NameLatency = "latency"
+	// maxMeasures is how many there can be.
+	maxMeasures = Own + ipc.MaxCompared
 )
 
 const (
@@ -27,35 +41,75 @@ const (
 
 // Settings are those of one rollout.
 type Settings struct {
-	Alpha float64       // the chance that an unchanged version fails, over the whole rollout
-	Ratio float64       // of the rates of connections with an error that is still accepted
-	Delay time.Duration // since the candidate has its first connections, until they count
+	Alpha     float64       // the chance that an unchanged version fails, over the whole rollout
+	Delay     time.Duration // since the candidate has its first connections, until they count
+	Measures  []Measure     // by their place; at least that of errors
+	Unchanged bool          // both versions are the same, as far as anybody knows
+}
+
+// Measure is one thing that is compared.
+type Measure struct {
+	Name  string
+	Ratio float64 // of the rates of connections with it that is still accepted
+	Acts  bool    // the outcome depends on it
 }
 
 // Interval is a time in which the weights do not change.
 type Interval struct {
 	Rollout           uint64
-	Weight            float64  // the candidate's share of new connections, between zero and one
-	Candidate, Stable []uint64 // all workers that new connections go to
+	Weight            float64         // the candidate's share of new connections, between zero and one
+	Candidate, Stable []uint64        // all workers that new connections go to
+	Slow              []ipc.SlowRoute // what a slow request is; none: latency is not compared
 }
 
 // Result is what is known of one rollout. Once it has failed only what is of the interval changes.
 type Result struct {
-	Rollout           uint64
-	Settings          Settings
-	Outcome           analysis.Outcome
+	Rollout  uint64
+	Settings Settings
+	Outcome  analysis.Outcome
+	Evidence float64
+	Wanted   float64    // evidence from which on it fails
+	Measures []Measured // as in the settings
+	Weight   float64    // of the interval under way; zero: there is none
+	Missing  []uint64   // workers of it that have not told what the others have waited for; nil: none
+	Cannot   uint64     // a worker of it that does not count, whose SDK is older or that has none; zero: all do
+	Errors   uint64     // a worker of it that counts errors alone, as its SDK is older; zero: none
+}
+
+// Why says, for people, by what a candidate has failed beside this generation.
+func (r Result) Why(stable uint64) string {
+	worst := Measured{Evidence: -1}
+	for _, m := range r.Measures {
+		if m.Acts && m.Evidence > worst.Evidence {
+			worst = m
+		}
+	}
+	about := []any{stable, worst.Candidate.Had, worst.Candidate.Drawn, worst.Stable.Had, worst.Stable.Drawn,
+		analysis.Show(r.Evidence), r.Wanted}
+	switch worst.Name {
+	case NameErrors:
+		return fmt.Sprintf("it has more errors than generation %d: %d of its %d connections had one, %d of %d there "+
+			"(evidence %s, %.0f is enough)", about...)
+	case NameLatency:
+		return fmt.Sprintf("it is slower than generation %d: %d of its %d connections had a slow request, %d of %d there "+
+			"(evidence %s, %.0f is enough)", about...)
+	}
+	return fmt.Sprintf("it has more %s than generation %d: they were counted on %d of its %d connections, "+
+		"on %d of %d there (evidence %s, %.0f is enough)", append([]any{worst.Name}, about...)...)
+}
+
+// Measured is what is known of a measure.
+type Measured struct {
+	Measure
+	Outcome           analysis.Outcome // if it were the only one: that it has failed stays so
 	Evidence          float64
-	Wanted            float64 // evidence from which on it fails
 	Candidate, Stable Side
-	Weight            float64  // of the interval under way; zero: there is none
-	Missing           []uint64 // workers of it that have not told what the others have waited for; nil: none
-	Cannot            uint64   // a worker of it that does not count, whose SDK is older or that has none; zero: all do
 }
 
 // Side is what one version did, over all intervals.
 type Side struct {
-	Drawn  uint64 // connections
-	Failed uint64 // of them
+	Drawn uint64 // connections
+	Had   uint64 // of them, those with an error, or whatever the measure is of
 }
 
 // Set compares for one service. It belongs to the master's loop.
@@ -75,14 +129,24 @@ func (s *Set) Begin(st Settings, in Interval, now time.Duration) ipc.Compare {
 	now = max(now, 0)
 	if s.rollout == nil || s.rollout.id != in.Rollout {
 		st.Delay = min(max(st.Delay, 0), maxDelay)
+		st.Measures = st.Measures[:min(len(st.Measures), maxMeasures)]
 		s.rollout = newRollout(in.Rollout, st, now)
 	}
 	r := s.rollout
 	r.first = min(r.first, now) // what was restored can be anything
 	s.last = max(uint64(now), s.last+1)
 	from := max(now+settle, r.first+r.settings.Delay)
-	s.interval = newInterval(s.last, tickOf(from+ipc.CompareTick-1), in)
-	return ipc.Compare{ID: s.last, Since: s.interval.since}
+	s.interval = newInterval(s.last, tickOf(from+ipc.CompareTick-1), len(r.settings.Measures), in)
+	out := ipc.Compare{ID: s.last, Since: s.interval.since}
+	for i, m := range r.settings.Measures {
+		switch {
+		case i == Latency:
+			out.Slow = in.Slow
+		case i >= Own:
+			out.Measures = append(out.Measures, m.Name)
+		}
+	}
+	return out
 }
 
 // End ends the interval, before the weights change. What not every worker has told is left out.
@@ -115,11 +179,10 @@ func (s *Set) Result() (Result, bool) {
 	if r == nil {
 		return Result{}, false
 	}
-	out := Result{Rollout: r.id, Settings: r.settings,
+	out := Result{Rollout: r.id, Settings: r.settings, Measures: r.measured(),
 		Outcome: r.verdict.Outcome, Evidence: r.verdict.Evidence, Wanted: r.verdict.Wanted}
-	out.Candidate, out.Stable = r.sides()
 	if in := s.interval; in != nil {
-		out.Weight, out.Cannot, out.Missing = in.weight, in.cannot, in.missing()
+		out.Weight, out.Cannot, out.Errors, out.Missing = in.weight, in.cannot, in.errors, in.missing()
 	}
 	return out, true
 }

@@ -10,7 +10,12 @@ import (
 	"github.com/masterd/masterd/pkg/master/analysis"
 )
 
-var settings = Settings{Alpha: 0.01, Ratio: 1.5}
+// errorsAt are measures of which errors are all.
+func errorsAt(ratio float64) []Measure {
+	return []Measure{{Name: NameErrors, Ratio: ratio, Acts: true}}
+}
+
+var settings = Settings{Alpha: 0.01, Measures: errorsAt(1.5)}
 
 // Of these tests' interval 1 and 2 are the candidate's workers, 3 and 4 the others.
 func interval1(weight float64) Interval {
@@ -34,26 +39,26 @@ func said(id uint64, from, through int64, drawn, failed []uint64) *ipc.Compared 
 	return &ipc.Compared{ID: id, From: from, Through: through, Drawn: drawn, Failed: failed}
 }
 
-// sides are what is counted.
-func sides(t testing.TB, s *Set) (candidate, stable Side) {
+// both are what is counted of errors.
+func both(t testing.TB, s *Set) (candidate, stable Side) {
 	t.Helper()
 	r, ok := s.Result()
 	if !ok {
 		t.Fatal("nothing is known")
 	}
-	return r.Candidate, r.Stable
+	return r.Measures[Errors].Candidate, r.Measures[Errors].Stable
 }
 
 func wantSides(t testing.TB, s *Set, candidate, stable Side) {
 	t.Helper()
-	if c, b := sides(t, s); c != candidate || b != stable {
+	if c, b := both(t, s); c != candidate || b != stable {
 		t.Errorf("%+v and %+v, want %+v and %+v", c, b, candidate, stable)
 	}
 }
 
 func TestSince(t *testing.T) {
 	s := New()
-	delayed := Settings{Alpha: 0.01, Ratio: 1.5, Delay: 10 * time.Second}
+	delayed := Settings{Alpha: 0.01, Measures: errorsAt(1.5), Delay: 10 * time.Second}
 	for i, x := range []struct {
 		rollout uint64
 		now     time.Duration
@@ -104,8 +109,8 @@ func TestATickCountsWhenAllHaveToldIt(t *testing.T) {
 	}
 	wantSides(t, s, Side{82, 3}, Side{172, 7})
 	r, _ := s.Result()
-	want := analysis.Judge(0.01, []analysis.Units{{Weight: 0.1, Candidate: 82, Stable: 172}}, []analysis.Measure{
-		{Ratio: 1.5, Units: []analysis.Units{{Weight: 0.1, Candidate: 3, Stable: 7}}}})
+	want := analysis.Judge(0.01, []analysis.Measure{
+		{Ratio: 1.5, Drawn: []analysis.Units{{Weight: 0.1, Candidate: 82, Stable: 172}}, Units: []analysis.Units{{Weight: 0.1, Candidate: 3, Stable: 7}}}})
 	if r.Outcome != want.Outcome || r.Evidence != want.Evidence || r.Wanted != 100 || r.Weight != 0.1 || r.Rollout != 7 {
 		t.Errorf("%+v, want %+v", r, want)
 	}
@@ -173,19 +178,19 @@ func TestIntervals(t *testing.T) {
 	id = c.ID
 	tell(1, 2, 3, 4)
 	wantSides(t, s, Side{20, 1}, Side{20, 3})
-	id = s.Begin(Settings{Alpha: 0.5, Ratio: 9}, interval1(0.5), 101*time.Second).ID
+	id = s.Begin(Settings{Alpha: 0.5, Measures: errorsAt(9)}, interval1(0.5), 101*time.Second).ID
 	tell(1, 2, 3, 4)
 	id = s.Begin(settings, interval1(0.1), 102*time.Second).ID
 	tell(1, 2, 3, 4)
 	wantSides(t, s, Side{60, 3}, Side{60, 9})
 	r, _ := s.Result()
 	want := analysis.Evidence(1.5, []analysis.Units{{Weight: 0.1, Candidate: 2, Stable: 6}, {Weight: 0.5, Candidate: 1, Stable: 3}})
-	if r.Evidence != want || r.Settings != settings {
+	if r.Evidence != want || !reflect.DeepEqual(r.Settings, settings) {
 		t.Errorf("%+v, want %v", r, want)
 	}
 	other := interval1(0.1)
 	other.Rollout = 8
-	s.Begin(Settings{Alpha: 0.5, Ratio: 9}, other, far)
+	s.Begin(Settings{Alpha: 0.5, Measures: errorsAt(9)}, other, far)
 	wantSides(t, s, Side{}, Side{})
 	if r, _ := s.Result(); r.Settings.Alpha != 0.5 || r.Rollout != 8 || r.Evidence != 1 {
 		t.Errorf("%+v", r)
@@ -236,11 +241,11 @@ func TestFailIsLatched(t *testing.T) {
 			t.Fatalf("%+v became %+v", at, r)
 		}
 	}
-	if at.Evidence < at.Wanted || at.Candidate.Failed < 2 {
+	if at.Evidence < at.Wanted || at.Measures[Errors].Candidate.Had < 2 {
 		t.Fatalf("%+v", at)
 	}
 	next := restored(t, s)
-	if r, _ := next.Result(); r.Outcome != analysis.Fail || r.Candidate != at.Candidate || r.Evidence != at.Evidence {
+	if r, _ := next.Result(); r.Outcome != analysis.Fail || r.Measures[Errors] != at.Measures[Errors] || r.Evidence != at.Evidence {
 		t.Errorf("%+v became %+v", at, r)
 	}
 	next.Begin(settings, interval1(0.5), far)

@@ -28,7 +28,7 @@ func restored(t testing.TB, s *Set) *Set {
 func full() *Set {
 	s := New()
 	for i, weight := range []float64{0.01, 0.1} {
-		id := s.Begin(Settings{0.01, 1.5, 3 * time.Second}, interval1(weight), time.Duration(90+i)*time.Second).ID
+		id := s.Begin(Settings{Alpha: 0.01, Measures: errorsAt(1.5), Delay: 3 * time.Second}, interval1(weight), time.Duration(90+i)*time.Second).ID
 		for w := uint64(1); w <= 4; w++ {
 			s.Heard(w, said(id, 100, 100, []uint64{100, 10 + w}, []uint64{100, w / 3}), far)
 		}
@@ -41,7 +41,8 @@ func TestSavedIsRestored(t *testing.T) {
 	next := restored(t, s)
 	s.End()
 	want, _ := s.Result()
-	if got, ok := next.Result(); !ok || !reflect.DeepEqual(got, want) || got.Candidate != (Side{46, 0}) || got.Stable.Failed != 4 {
+	if got, ok := next.Result(); !ok || !reflect.DeepEqual(got, want) || got.Measures[Errors].Candidate != (Side{46, 0}) ||
+		got.Measures[Errors].Stable.Had != 4 {
 		t.Errorf("%+v, want %+v", got, want)
 	}
 	// It goes on with what is known, and remembers when it began.
@@ -146,7 +147,7 @@ func FuzzRestore(f *testing.F) {
 			return
 		}
 		sound(t, s)
-		id := s.Begin(settings, Interval{s.rollout.id, 0.3, []uint64{1}, []uint64{2}}, math.MaxInt64/2).ID
+		id := s.Begin(settings, Interval{Rollout: s.rollout.id, Weight: 0.3, Candidate: []uint64{1}, Stable: []uint64{2}}, math.MaxInt64/2).ID
 		for w := uint64(1); w <= 2; w++ {
 			s.Heard(w, said(id, s.interval.since, math.MaxInt64, []uint64{uint64(s.interval.since), 9}, nil), math.MaxInt64)
 		}
@@ -161,6 +162,7 @@ func FuzzHeard(f *testing.F) {
 		{From: 100, Through: 103, Drawn: []uint64{100, 5, 102, 9}, Failed: []uint64{101, 1}},
 		{From: 102, Through: 140, Drawn: []uint64{140, math.MaxUint64, 139}, Failed: []uint64{139, 7, 138, 1}},
 		{From: math.MinInt64, Through: math.MaxInt64, Drawn: []uint64{199, 1}},
+		{From: 100, Through: 104, Drawn: []uint64{100, 5}, Others: [][]uint64{{101, 1}, {102, math.MaxUint64, 102, 1}, {99}, {100, 1}}},
 	} {
 		text, err := json.Marshal(c)
 		if err != nil {
@@ -169,31 +171,35 @@ func FuzzHeard(f *testing.F) {
 		f.Add(text, text, uint16(3))
 	}
 	f.Fuzz(func(t *testing.T, first, second []byte, step uint16) {
-		s, id := begun()
+		s, c := ofSeveral(slowRoute)
 		var all [2]ipc.Compared
 		if json.Unmarshal(first, &all[0]) != nil || json.Unmarshal(second, &all[1]) != nil {
 			return
 		}
-		all[0].ID, all[1].ID = id, id
+		all[0].ID, all[1].ID = c.ID, c.ID
 		now := 100 * time.Second
 		for i := range uint64(24) {
 			before, _ := s.Result()
 			told := all[i/4%2]
 			more := s.Heard(i%4+1, &told, now)
 			after, _ := s.Result()
-			if changed := before.Candidate != after.Candidate || before.Stable != after.Stable; changed != more {
+			if changed := !reflect.DeepEqual(before.Measures, after.Measures); changed != more {
 				t.Fatalf("more is known: %v; %+v became %+v", more, before, after)
 			}
-			for _, x := range [][2]Side{{before.Candidate, after.Candidate}, {before.Stable, after.Stable}} {
-				if x[1].Drawn < x[0].Drawn || x[1].Failed < x[0].Failed {
-					t.Fatalf("%+v became %+v", before, after)
+			for k, was := range before.Measures {
+				is := after.Measures[k]
+				for _, x := range [][2]Side{{was.Candidate, is.Candidate}, {was.Stable, is.Stable}} {
+					if x[1].Drawn < x[0].Drawn || x[1].Had < x[0].Had {
+						t.Fatalf("%+v became %+v", before, after)
+					}
 				}
 			}
 			if s.Heard(i%4+1, &told, now) {
 				t.Fatal("the same again adds something")
 			}
 			passed := uint64(now/time.Second) - 100
-			if after.Candidate.Drawn > 4*passed*maxInTick { // two workers, and as many errors of none that was drawn
+			// Two workers, and as many errors of none that was drawn.
+			if after.Measures[Errors].Candidate.Drawn > 4*passed*maxInTick {
 				t.Fatalf("%+v in %d ticks", after, passed)
 			}
 			now += time.Duration(step) * time.Second / 2
@@ -206,11 +212,17 @@ func FuzzHeard(f *testing.F) {
 func sound(t *testing.T, s *Set) {
 	t.Helper()
 	r, _ := s.Result()
-	if math.IsNaN(r.Evidence) || r.Evidence < 0 || r.Candidate.Failed > r.Candidate.Drawn || r.Stable.Failed > r.Stable.Drawn {
+	if math.IsNaN(r.Evidence) || r.Evidence < 0 || len(r.Measures) != len(r.Settings.Measures) {
 		t.Errorf("%+v", r)
 	}
-	if len(s.rollout.drawn) > maxWeights || len(s.rollout.drawn) != len(s.rollout.failed) {
-		t.Errorf("%d and %d weights", len(s.rollout.drawn), len(s.rollout.failed))
+	for i, m := range r.Measures {
+		if math.IsNaN(m.Evidence) || m.Evidence < 0 || m.Candidate.Had > m.Candidate.Drawn || m.Stable.Had > m.Stable.Drawn {
+			t.Errorf("%+v", m)
+		}
+		of, n := s.rollout.measures[i], len(s.rollout.weights)
+		if n > maxWeights || len(of.drawn) != n || len(of.had) != n {
+			t.Errorf("%d and %d of %d weights", len(of.drawn), len(of.had), n)
+		}
 	}
 	if _, err := json.Marshal(r); err != nil {
 		t.Error(err)

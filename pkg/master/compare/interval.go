@@ -24,7 +24,11 @@ type interval struct {
 	now     int64 // the newest tick in which anybody was heard
 	workers map[uint64]*worker
 	cannot  uint64 // a worker that does not count
-	next    int64  // the first tick that is not decided
+	errors  uint64 // one that counts errors alone; of others nothing is counted any more
+	// measures is how many are compared; slow: latency is one of them.
+	measures int
+	slow     bool
+	next     int64 // the first tick that is not decided
 	// pending are it and those after it, by their number modulo: what a worker has told must be
 	// kept, as its next message may have it no more when another lags.
 	pending [ipc.MaxCompareTicks]tick
@@ -34,22 +38,32 @@ type interval struct {
 type worker struct {
 	candidate bool
 	last      int64 // the newest tick that it has told; since - 1: none
-	sum       Side  // of the ticks that were counted
+	sum       sides // of the ticks that were counted
 }
+
+// sides are what one version did, by the place of the measure.
+type sides [maxMeasures]Side
 
 // tick is what is known of one.
 type tick struct {
 	out bool // somebody will never tell it
-	by  map[uint64]Side
+	by  map[uint64]tally
+}
+
+// tally is what one worker has counted in one tick.
+type tally struct {
+	drawn uint64
+	had   [maxMeasures]uint64
 }
 
 // counts are those of both versions.
-type counts struct{ candidate, stable Side }
+type counts struct{ candidate, stable sides }
 
 // newInterval begins one. Without a worker of either version there is nothing to compare: then
 // nobody is heard.
-func newInterval(id uint64, since int64, of Interval) *interval {
-	in := &interval{id: id, weight: of.Weight, since: since, next: since, workers: map[uint64]*worker{}}
+func newInterval(id uint64, since int64, measures int, of Interval) *interval {
+	in := &interval{id: id, weight: of.Weight, since: since, next: since, workers: map[uint64]*worker{},
+		measures: measures, slow: len(of.Slow) > 0}
 	if len(of.Candidate) == 0 || len(of.Stable) == 0 {
 		return in
 	}
@@ -74,8 +88,16 @@ func (in *interval) hear(id uint64, c *ipc.Compared, now int64) (sum counts) {
 	if through < in.next {
 		return sum
 	}
+	if Latency+len(c.Others) < in.measures {
+		in.measures, in.errors = Errors+1, id
+	}
 	first := max(c.From, in.next, through-ipc.MaxCompareTicks+1)
-	drawn, failed := spread(c.Drawn, first, through), spread(c.Failed, first, through)
+	drawn := spread(c.Drawn, first, through)
+	had := make([][ipc.MaxCompareTicks]uint64, in.measures)
+	had[Errors] = spread(c.Failed, first, through)
+	for i := Latency; i < in.measures; i++ {
+		had[i] = spread(c.Others[i-Latency], first, through)
+	}
 	for t := first; t <= through; t++ {
 		in.skip(t - ipc.MaxCompareTicks + 1)
 		if t < in.next {
@@ -86,9 +108,13 @@ func (in *interval) hear(id uint64, c *ipc.Compared, now int64) (sum counts) {
 			continue // the first word counts
 		}
 		if k.by == nil {
-			k.by = make(map[uint64]Side, len(in.workers))
+			k.by = make(map[uint64]tally, len(in.workers))
 		}
-		k.by[id] = Side{drawn[t%ipc.MaxCompareTicks], failed[t%ipc.MaxCompareTicks]}
+		n := tally{drawn: drawn[t%ipc.MaxCompareTicks]}
+		for i := range had {
+			n.had[i] = had[i][t%ipc.MaxCompareTicks]
+		}
+		k.by[id] = n
 		in.decide(&sum)
 	}
 	return sum
@@ -134,24 +160,33 @@ func (in *interval) decide(sum *counts) {
 }
 
 // count adds a tick that all have told.
-func (in *interval) count(by map[uint64]Side, sum *counts) {
+func (in *interval) count(by map[uint64]tally, sum *counts) {
 	for id, n := range by {
 		w := in.workers[id]
-		add(&w.sum.Drawn, n.Drawn)
-		add(&w.sum.Failed, n.Failed)
-		// A connection may have its error in a tick that counts and have been drawn in one that was
-		// left out. Dropping the error would have it missing from one version, and not the other.
-		if before := w.sum.Failed - min(w.sum.Failed, w.sum.Drawn); before > 0 {
-			add(&n.Drawn, before)
-			add(&w.sum.Drawn, before)
-		}
 		of := &sum.stable
 		if w.candidate {
 			of = &sum.candidate
 		}
-		add(&of.Drawn, n.Drawn)
-		add(&of.Failed, n.Failed)
+		for i := range in.measures {
+			if i != Latency || in.slow {
+				addTo(&of[i], &w.sum[i], Side{n.drawn, n.had[i]})
+			}
+		}
 	}
+}
+
+// addTo adds what a worker has of a measure in a tick to its version's, and to its own sum.
+func addTo(of, sum *Side, n Side) {
+	add(&sum.Drawn, n.Drawn)
+	add(&sum.Had, n.Had)
+	// A connection may have its error in a tick that counts and have been drawn in one that was
+	// left out. Dropping the error would have it missing from one version, and not the other.
+	if before := sum.Had - min(sum.Had, sum.Drawn); before > 0 {
+		add(&n.Drawn, before)
+		add(&sum.Drawn, before)
+	}
+	add(&of.Drawn, n.Drawn)
+	add(&of.Had, n.Had)
 }
 
 // spread are the counts of the ticks from first to last, by their number modulo. Pairs that name

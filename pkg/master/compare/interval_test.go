@@ -52,7 +52,7 @@ func TestTicksAreLeftOutForAll(t *testing.T) {
 			}
 			s.Heard(m.worker, said(id, m.from, m.through, drawn, nil), far)
 		}
-		if c, b := sides(t, s); c != (Side{Drawn: 2 * x.want}) || b != c {
+		if c, b := both(t, s); c != (Side{Drawn: 2 * x.want}) || b != c {
 			t.Errorf("%s: %+v and %+v, want %d", name, c, b, 2*x.want)
 		}
 	}
@@ -84,7 +84,7 @@ func TestHostileNumbers(t *testing.T) {
 			for _, w := range []uint64{2, 3, 4} {
 				s.Heard(w, said(id, 100, 101, nil, nil), far)
 			}
-			if c, _ := sides(t, s); c != x.want {
+			if c, _ := both(t, s); c != x.want {
 				t.Errorf("%s from %d: %+v, want %+v", name, ends[0], c, x.want)
 			}
 		}
@@ -96,7 +96,7 @@ func TestHostileNumbers(t *testing.T) {
 		for w := uint64(1); w <= 4; w++ {
 			s.Heard(w, said(id, 101, 140, []uint64{110, 1}, nil), far)
 		}
-		if c, _ := sides(t, s); c != (Side{2, 0}) && ends[1] != math.MaxInt64 && ends[0] != 105 {
+		if c, _ := both(t, s); c != (Side{2, 0}) && ends[1] != math.MaxInt64 && ends[0] != 105 {
 			t.Errorf("%v: %+v", ends, c)
 		}
 	}
@@ -199,7 +199,7 @@ func TestReportsInAnyOrder(t *testing.T) {
 				for i := from[w]; i < now; i++ {
 					heard[w][i] = true
 					drawn = append(drawn, uint64(100+i), truth[w][i].Drawn)
-					failed = append(failed, uint64(100+i), truth[w][i].Failed)
+					failed = append(failed, uint64(100+i), truth[w][i].Had)
 				}
 				s.Heard(w, said(id, 100+from[w], 99+now, drawn, failed), time.Duration(100+now)*time.Second)
 			}
@@ -214,8 +214,8 @@ func TestReportsInAnyOrder(t *testing.T) {
 			for w, of := range truth {
 				if all {
 					was := sum[w]
-					is := Side{was.Drawn + of[i].Drawn, was.Failed + of[i].Failed}
-					is.Drawn = max(is.Drawn, is.Failed)
+					is := Side{was.Drawn + of[i].Drawn, was.Had + of[i].Had}
+					is.Drawn = max(is.Drawn, is.Had)
 					sum[w] = is
 				}
 			}
@@ -223,14 +223,14 @@ func TestReportsInAnyOrder(t *testing.T) {
 		for w, n := range sum {
 			of := &want[(w-1)/2]
 			of.Drawn += n.Drawn
-			of.Failed += n.Failed
+			of.Had += n.Had
 		}
 		r, _ := s.Result()
 		if r.Outcome == analysis.Fail {
 			continue // what came later is not counted
 		}
-		if r.Candidate != want[0] || r.Stable != want[1] {
-			t.Fatalf("seed %d: %+v and %+v, want %+v", seed, r.Candidate, r.Stable, want)
+		if r.Measures[Errors].Candidate != want[0] || r.Measures[Errors].Stable != want[1] {
+			t.Fatalf("seed %d: %+v and %+v, want %+v", seed, r.Measures[Errors].Candidate, r.Measures[Errors].Stable, want)
 		}
 	}
 }

@@ -17,13 +17,20 @@ type rollout struct {
 	id       uint64
 	settings Settings
 	first    time.Duration // when its first interval began
-	// Connections, and those of them with an error, by weight: at one place in both.
-	drawn, failed []analysis.Units
-	verdict       analysis.Verdict
+	weights  []float64     // that it had
+	measures []measure     // as in the settings
+	verdict  analysis.Verdict
+}
+
+// measure is what is known of one, by weight.
+type measure struct {
+	drawn, had []analysis.Units
+	alone      analysis.Verdict // if it were the only one
+	failed     bool             // it would have, once
 }
 
 func newRollout(id uint64, st Settings, first time.Duration) *rollout {
-	r := &rollout{id: id, settings: st, first: first}
+	r := &rollout{id: id, settings: st, first: first, measures: make([]measure, len(st.Measures))}
 	r.judge()
 	return r
 }
@@ -34,36 +41,69 @@ func (r *rollout) add(weight float64, by counts) bool {
 	if by == (counts{}) || r.verdict.Outcome == analysis.Fail || !isWeight(weight) {
 		return false
 	}
-	i := slices.IndexFunc(r.drawn, func(u analysis.Units) bool { return u.Weight == weight })
-	if i < 0 {
-		if i = len(r.drawn); i >= maxWeights {
+	at := slices.Index(r.weights, weight)
+	if at < 0 {
+		if at = len(r.weights); at >= maxWeights {
 			return false
 		}
-		r.drawn = append(r.drawn, analysis.Units{Weight: weight})
-		r.failed = append(r.failed, analysis.Units{Weight: weight})
+		r.addWeight(weight)
 	}
-	add(&r.drawn[i].Candidate, by.candidate.Drawn)
-	add(&r.drawn[i].Stable, by.stable.Drawn)
-	add(&r.failed[i].Candidate, by.candidate.Failed)
-	add(&r.failed[i].Stable, by.stable.Failed)
+	for i := range r.measures {
+		drawn, had := &r.measures[i].drawn[at], &r.measures[i].had[at]
+		add(&drawn.Candidate, by.candidate[i].Drawn)
+		add(&drawn.Stable, by.stable[i].Drawn)
+		add(&had.Candidate, by.candidate[i].Had)
+		add(&had.Stable, by.stable[i].Had)
+	}
 	r.judge()
 	return true
 }
 
-func (r *rollout) judge() {
-	r.verdict = analysis.Judge(r.settings.Alpha, r.drawn, []analysis.Measure{{Ratio: r.settings.Ratio, Units: r.failed}})
-	r.verdict.Evidence = min(r.verdict.Evidence, math.MaxFloat64) // JSON knows no infinity
+func (r *rollout) addWeight(weight float64) {
+	r.weights = append(r.weights, weight)
+	for i := range r.measures {
+		m := &r.measures[i]
+		m.drawn = append(m.drawn, analysis.Units{Weight: weight})
+		m.had = append(m.had, analysis.Units{Weight: weight})
+	}
 }
 
-func (r *rollout) sides() (candidate, stable Side) {
-	for i := range r.drawn {
-		add(&candidate.Drawn, r.drawn[i].Candidate)
-		add(&candidate.Failed, r.failed[i].Candidate)
-		add(&stable.Drawn, r.drawn[i].Stable)
-		add(&stable.Failed, r.failed[i].Stable)
+// judge asks what each measure comes to, and those together on which the outcome depends.
+func (r *rollout) judge() {
+	var all []analysis.Measure
+	for i := range r.measures {
+		m, of := &r.measures[i], r.settings.Measures[i]
+		is := analysis.Measure{Ratio: of.Ratio, Drawn: m.drawn, Units: m.had}
+		m.alone = analysis.Judge(r.settings.Alpha, []analysis.Measure{is})
+		m.failed = m.failed || m.alone.Outcome == analysis.Fail
+		if of.Acts {
+			all = append(all, is)
+		}
 	}
-	return candidate, stable
+	r.verdict = analysis.Judge(r.settings.Alpha, all)
+	r.verdict.Evidence = finite(r.verdict.Evidence)
 }
+
+// measured is what is known of each.
+func (r *rollout) measured() (all []Measured) {
+	for i, m := range r.measures {
+		of := Measured{Measure: r.settings.Measures[i], Outcome: m.alone.Outcome, Evidence: finite(m.alone.Evidence)}
+		if m.failed {
+			of.Outcome = analysis.Fail
+		}
+		for k := range m.drawn {
+			add(&of.Candidate.Drawn, m.drawn[k].Candidate)
+			add(&of.Candidate.Had, m.had[k].Candidate)
+			add(&of.Stable.Drawn, m.drawn[k].Stable)
+			add(&of.Stable.Had, m.had[k].Stable)
+		}
+		all = append(all, of)
+	}
+	return all
+}
+
+// finite is as much evidence as JSON knows.
+func finite(evidence float64) float64 { return min(evidence, math.MaxFloat64) }
 
 // isWeight reports whether errors at this weight say anything.
 func isWeight(w float64) bool { return w > 0 && w < 1 }

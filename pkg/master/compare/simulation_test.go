@@ -130,9 +130,9 @@ func (r *run) ask(step int, now time.Duration) {
 // add adds a worker's latest word.
 func (r *run) add(to *analysis.Units, w *process) {
 	if w.candidate {
-		to.Candidate += w.word.Failed
+		to.Candidate += w.word.Had
 	} else {
-		to.Stable += w.word.Failed
+		to.Stable += w.word.Had
 	}
 }
 
@@ -161,7 +161,7 @@ func (r *run) serve(w *process, tick int64) {
 	for ; w.waiting > 0; w.waiting-- {
 		w.open = append(w.open, client{accepted: tick, ends: tick + int64(r.rng.IntN(3))})
 		if tick >= w.from {
-			w.counted[tick] = Side{w.counted[tick].Drawn + 1, w.counted[tick].Failed}
+			w.counted[tick] = Side{w.counted[tick].Drawn + 1, w.counted[tick].Had}
 		}
 	}
 	kept := w.open[:0]
@@ -169,8 +169,8 @@ func (r *run) serve(w *process, tick int64) {
 		if r.rng.IntN(moments) < 2 && r.rng.Float64() < r.errs(tick) && !c.failed {
 			c.failed = true
 			if c.accepted >= w.compare.Since && tick >= w.from {
-				w.counted[tick] = Side{w.counted[tick].Drawn, w.counted[tick].Failed + 1}
-				w.all.Failed++
+				w.counted[tick] = Side{w.counted[tick].Drawn, w.counted[tick].Had + 1}
+				w.all.Had++
 			}
 		}
 		if c.ends > tick {
@@ -188,7 +188,7 @@ func (r *run) beat(w *process, step int, tick int64, now time.Duration) {
 	c := ipc.Compared{ID: w.compare.ID, From: max(w.from, tick-ipc.MaxCompareTicks), Through: tick - 1}
 	for t := c.From; t <= c.Through; t++ {
 		c.Drawn = append(c.Drawn, uint64(t), w.counted[t].Drawn)
-		c.Failed = append(c.Failed, uint64(t), w.counted[t].Failed)
+		c.Failed = append(c.Failed, uint64(t), w.counted[t].Had)
 	}
 	r.set.Heard(w.id, &c, now)
 	if changed := w.word != w.all; !changed || r.careless {
@@ -199,7 +199,7 @@ func (r *run) beat(w *process, step int, tick int64, now time.Duration) {
 	for _, w := range r.workers {
 		r.add(&words[step], w)
 	}
-	r.careless = analysis.Evidence(settings.Ratio, words) >= 1/settings.Alpha
+	r.careless = analysis.Evidence(settings.Measures[Errors].Ratio, words) >= 1/settings.Alpha
 }
 
 // An unchanged version fails with a chance of alpha at most, whenever its workers are heard and
@@ -247,8 +247,8 @@ func TestSimulatedUnchangedVersions(t *testing.T) {
 				if careless {
 					naive++
 				}
-				drawn += r.Candidate.Drawn + r.Stable.Drawn
-				errs += r.Candidate.Failed + r.Stable.Failed
+				drawn += r.Measures[Errors].Candidate.Drawn + r.Measures[Errors].Stable.Drawn
+				errs += r.Measures[Errors].Candidate.Had + r.Measures[Errors].Stable.Had
 			}
 			n := float64(*rollouts) / 100
 			low, high := analysistest.Wilson(failed, *rollouts)

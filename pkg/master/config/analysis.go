@@ -2,17 +2,24 @@ package config
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"go.yaml.in/yaml/v3"
+
+	"github.com/masterd/masterd/pkg/ipc"
 )
 
 // Analysis compares a new version with the one before it, while a canary has both serve.
 type Analysis struct {
-	Act    string        `key:"act"`   // "auto" or "report"
-	Alpha  uint32        `key:"alpha"` // the chance that an unchanged version is taken back, in parts of 10000
-	Errors Tolerance     `key:"errors"`
-	Delay  time.Duration `key:"delay"` // since the new version has its first connections, until they count
+	Act      string    `key:"act"`   // "auto", "report" or "all"
+	Alpha    uint32    `key:"alpha"` // the chance that an unchanged version is taken back, in parts of 10000
+	Errors   Tolerance `key:"errors"`
+	Latency  Latency   `key:"latency"`
+	Measures []Measure
+	Delay    time.Duration `key:"delay"` // since the new version has its first connections, until they count
 }
 
 // Tolerance is how much worse a new version may be.
@@ -20,8 +27,27 @@ type Tolerance struct {
 	Ratio float64 `key:"ratio"` // of its rate to that of the version before
 }
 
-// ActReport has nothing taken back by what was compared.
-const ActReport = "report"
+// Latency is how much slower a new version may be.
+type Latency struct {
+	SlowerBy uint32        `key:"slower_by"` // in parts of 10000 of what 99 % of requests take
+	AtLeast  time.Duration `key:"at_least"`
+}
+
+// Measure is one of the program's own that is compared.
+type Measure struct {
+	Name  string  `key:"name"`
+	Ratio float64 `key:"ratio"` // as in Tolerance
+}
+
+const (
+	// ActReport has nothing taken back by what was compared.
+	ActReport = "report"
+	// ActAll has a new version taken back by all that is compared, not errors alone.
+	ActAll = "all"
+)
+
+// measuresPath is the key of the measures.
+const measuresPath = "rollout.analysis.measures"
 
 func analysisKeys() []Key {
 	return []Key{
@@ -29,15 +55,30 @@ func analysisKeys() []Key {
 			Meaning: `While a canary's steps have two versions serve, they are compared by the connections that have an error: an answer
 				of the class 5xx, or a handler that has failed. Each connection counts once, at its first error. Only for workers of
 				kind sdk, and with canary.sticky: connection.`},
-		{Path: "rollout.analysis.act", Type: Text, Default: "auto", Allowed: []string{"auto", ActReport},
+		{Path: "rollout.analysis.act", Type: Text, Default: "auto", Allowed: []string{"auto", ActReport, ActAll},
 			Meaning: `With "auto" a new version that has more errors is taken back in the step in which that is known. With "report"
-				"masterd status" and the history only say so.`},
+				"masterd status" and the history only say so. With "all" it is taken back by the measures below, too, and by
+				latency once ten reloads of an unchanged program have shown that it is as fast when it is new.`},
 		{Path: "rollout.analysis.alpha", Type: Percent, Default: "1%", Min: "0.01%", Max: "20%",
 			Meaning: `The chance that a version is taken back which has no more errors than the one before, over its whole rollout and
 				however often it is looked at.`},
 		{Path: "rollout.analysis.errors", Type: Section, Meaning: `How many more errors a new version may have.`},
 		{Path: "rollout.analysis.errors.ratio", Type: Decimal, Default: "1.5", Min: "1", Max: "100",
 			Meaning: `How many times as many of its connections as of those of the version before may have an error.`},
+		{Path: "rollout.analysis.latency", Type: Section,
+			Meaning: `From when on a request is slow: if it takes longer than 99 % of those of the version before on the same route,
+				by both of these. Only routes with 1000 requests and more are compared.`},
+		{Path: "rollout.analysis.latency.slower_by", Type: Percent, Default: "50%", Min: "1%", Max: "1000%",
+			Meaning: `By how much longer.`},
+		{Path: "rollout.analysis.latency.at_least", Type: Duration, Default: "20ms", Min: "100us", Max: "1m",
+			Meaning: `By how much longer at the least, so that what is fast may be a little slower.`},
+		{Path: "rollout.analysis.measures", Type: List, Off: true,
+			Meaning: `What the program counts itself, by worker.CountContext of the SDK, and a new version is to have no more of;
+				at most 8. A connection counts once, when it is counted there first.`},
+		{Path: "rollout.analysis.measures[].name", Type: Text, Example: "orders_failed",
+			Meaning: `The name by which the program counts it. It must be given.`},
+		{Path: "rollout.analysis.measures[].ratio", Type: Decimal, Default: "1.5", Min: "1", Max: "100",
+			Meaning: `On how many times as many of its connections as of those of the version before it may be counted.`},
 		{Path: "rollout.analysis.delay", Type: Duration, Default: "10s", Min: "0", Max: "1h",
 			Meaning: `For how long its connections do not count, since it has the first: it may be slow to warm up.`},
 	}
@@ -57,6 +98,38 @@ func (c *Config) hastyCanary() []string {
 	}
 	return []string{fmt.Sprintf("rollout.canary.steps: all of them take %s, and nothing is compared before rollout.analysis.delay (%s) "+
 		"is over; make the steps longer, or the delay shorter", showDuration(whole), showDuration(c.Rollout.Analysis.Delay))}
+}
+
+// measures checks the names.
+func (b *builder) measures(all []Measure) {
+	for i, m := range all {
+		at := fmt.Sprintf("%s[%d].name", measuresPath, i)
+		same := func(o Measure) bool { return o.Name == m.Name }
+		switch {
+		case !b.given(at):
+			b.missing(at, "must be given: the name by which the program counts it, such as orders_failed")
+		case m.Name == "errors" || m.Name == "latency":
+			b.add(at, m.Name+" is what masterd calls what it measures itself; give the program's another name")
+		case !ipc.IsMeasure(m.Name):
+			b.add(at, fmt.Sprintf("%s is not a name that a program can count by; it has letters, digits and _, no digit first, and at "+
+				"most %d bytes", short(m.Name), ipc.MaxName))
+		case slices.ContainsFunc(all[:i], same):
+			b.add(at, short(m.Name)+" is there twice")
+		}
+	}
+}
+
+// showMeasure is a measure as it would be written in the file.
+func showMeasure(m Measure) string {
+	return "name: " + quote(m.Name) + ", ratio: " + showDecimal(m.Ratio)
+}
+
+// meantMeasure is a measure of which only the name was written; empty: it is not.
+func meantMeasure(n *yaml.Node) string {
+	if n.Kind != yaml.ScalarNode || !ipc.IsMeasure(n.Value) {
+		return ""
+	}
+	return "{name: " + n.Value + "}"
 }
 
 // parseDecimal reads a decimal number that is not negative.

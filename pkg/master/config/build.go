@@ -48,8 +48,8 @@ func (b *builder) given(path string) bool {
 // value is wrong keeps its default, so that one mistake is told once.
 func (b *builder) build() *Config {
 	c := &Config{File: b.doc.file, Listeners: make([]Listener, b.doc.items["listeners"])}
-	if n := b.doc.items[stepsPath]; n > 0 {
-		c.Rollout.Canary.Steps = make([]Step, n)
+	for _, l := range shortLists() {
+		l.set(c, b.doc.items[l.path])
 	}
 	b.chooseCheck(c)
 	for _, f := range b.schema.fields(c) {
@@ -62,6 +62,7 @@ func (b *builder) build() *Config {
 	b.otherKinds(c)
 	b.health(c)
 	b.canary(c)
+	b.measures(c.Rollout.Analysis.Measures)
 	b.rest(c)
 	return c
 }

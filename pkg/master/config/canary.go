@@ -198,15 +198,11 @@ func showPercent(n uint32) string {
 	return strings.TrimSuffix(strings.TrimRight(s, "0"), ".") + "%"
 }
 
-// showSteps is the list of steps as it would be written in the file.
-func showSteps(steps []Step) string {
-	all := make([]string, len(steps))
-	for i, step := range steps {
-		all[i] = "{weight: " + showPercent(step.Weight)
-		if step.Hold != 0 {
-			all[i] += ", hold: " + showDuration(step.Hold)
-		}
-		all[i] += "}"
+// showStep is a step as it would be written in the file.
+func showStep(step Step) string {
+	text := "weight: " + showPercent(step.Weight)
+	if step.Hold != 0 {
+		text += ", hold: " + showDuration(step.Hold)
 	}
-	return "[" + strings.Join(all, ", ") + "]"
+	return text
 }

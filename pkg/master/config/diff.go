@@ -73,7 +73,7 @@ func (m settingsByName) key(other settingsByName, name string) string {
 }
 
 // settings are all values of a configuration, and their names in order.
-// Listeners go by their name, so that another order is no change; steps are one setting.
+// Listeners go by their name, so that another order is no change; a short list is one setting.
 func settings(s schema, c *Config) (settingsByName, []string) {
 	all := settingsByName{}
 	var names []string
@@ -103,7 +103,9 @@ func settings(s schema, c *Config) (settingsByName, []string) {
 			put(fmt.Sprintf("listeners[%s].%s", c.Listeners[i].Name, f.key.Name()), setting{f.key, shown, shown})
 		}
 	}
-	steps := showSteps(c.Rollout.Canary.Steps)
-	put(stepsPath, setting{s.byPath[stepsPath], steps, steps})
+	for _, l := range shortLists() {
+		shown := l.show(c)
+		put(l.path, setting{s.byPath[l.path], shown, shown})
+	}
 	return all, names
 }

@@ -144,8 +144,8 @@ func (d *document) value(k Key, n *yaml.Node, at string, line int) {
 // sections checks a list of sections.
 func (d *document) sections(k Key, n *yaml.Node, at string, line int) {
 	meant, example, most := meantListener, "- name: http", maxListeners
-	if k.Path == stepsPath {
-		meant, example, most = meantStep, "- weight: 5%", maxSteps
+	if l, short := shortListAt(k.Path); short {
+		meant, example, most = l.meant, l.example, l.most
 	}
 	if n.Kind != yaml.SequenceNode {
 		if write := meant(n); write != "" {

@@ -79,10 +79,11 @@ func (e *effective) section(path, at string, depth int) {
 	indent := strings.Repeat("  ", depth)
 	for _, k := range e.schema.children[path] {
 		full := joinPath(at, k.Name())
+		list, short := shortListAt(k.Path)
 		switch {
-		case k.Path == stepsPath:
-			if steps := e.config.Rollout.Canary.Steps; len(steps) > 0 || !e.exact {
-				e.line(indent+k.Name()+": "+showSteps(steps), e.origin(full))
+		case short:
+			if len(list.items(e.config)) > 0 || !e.exact {
+				e.line(indent+k.Name()+": "+list.show(e.config), e.origin(full))
 			}
 		case k.Type == List && len(e.config.Listeners) == 0:
 			e.line(indent+k.Name()+": []", e.origin(full))

@@ -31,14 +31,14 @@ func (s schema) fields(c *Config) []field {
 		default:
 			all = append(all, field{k.Path, k, ptrs[k.Path]})
 		}
-		switch k.Path {
-		case "listeners":
+		if k.Path == "listeners" {
 			for i := range c.Listeners {
 				all = append(all, s.itemFields(k.Path, i, &c.Listeners[i])...)
 			}
-		case stepsPath:
-			for i := range c.Rollout.Canary.Steps {
-				all = append(all, s.itemFields(k.Path, i, &c.Rollout.Canary.Steps[i])...)
+		}
+		if l, short := shortListAt(k.Path); short {
+			for i, item := range l.items(c) {
+				all = append(all, s.itemFields(k.Path, i, item)...)
 			}
 		}
 	}

@@ -117,7 +117,7 @@ func (s schema) child(section, name string) (Key, bool) {
 // required tells whether a key must be given.
 func required(k Key) bool {
 	switch k.Path {
-	case "service", "worker.command", "listeners[].name", "listeners[].address", stepsPath + "[].weight":
+	case "service", "worker.command", "listeners[].name", "listeners[].address", stepsPath + "[].weight", measuresPath + "[].name":
 		return true
 	}
 	return false

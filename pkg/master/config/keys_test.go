@@ -8,7 +8,7 @@ import (
 
 func TestKeysAreComplete(t *testing.T) {
 	s := newSchema()
-	c := &Config{Listeners: make([]Listener, 1), Rollout: Rollout{Canary: Canary{Steps: make([]Step, 1)}}, Health: Health{HTTP: &HTTPCheck{}, TCP: &TCPCheck{}}}
+	c := &Config{Listeners: make([]Listener, 1), Rollout: Rollout{Canary: Canary{Steps: make([]Step, 1)}, Analysis: Analysis{Measures: make([]Measure, 1)}}, Health: Health{HTTP: &HTTPCheck{}, TCP: &TCPCheck{}}}
 	byPath := map[string]field{}
 	for _, f := range s.fields(c) {
 		byPath[strings.Replace(f.path, "[0]", "[]", 1)] = f

@@ -49,7 +49,7 @@ func TestDefaults(t *testing.T) {
 		},
 		Rollout: Rollout{Bake: 5 * time.Minute, Surge: "all", MinReady: 5 * time.Second, Cooldown: 10 * time.Second, MaxPerMinute: 6, KeepVersions: 5,
 			Memory: Memory{Reserve: 128 << 20, WhenShort: "refuse"}, Require: Require{Timeout: 10 * time.Second}, Canary: Canary{Sticky: "connection"},
-			Analysis: Analysis{Act: "auto", Alpha: 100, Errors: Tolerance{Ratio: 1.5}, Delay: 10 * time.Second}},
+			Analysis: Analysis{Latency: Latency{SlowerBy: 5000, AtLeast: 20 * time.Millisecond}, Act: "auto", Alpha: 100, Errors: Tolerance{Ratio: 1.5}, Delay: 10 * time.Second}},
 		Drain:       Drain{Timeout: 5 * time.Minute, MaxGenerations: 4, KillAfter: 5 * time.Second, Signal: "none", Handover: true, Parked: ParkedKeep},
 		Restart:     Restart{Initial: 100 * time.Millisecond, Max: 10 * time.Second, Loop: 5, LoopWindow: time.Minute},
 		Unavailable: Unavailable{After: 5 * time.Second, Answer: "503"},

@@ -152,6 +152,15 @@ func (s *Set) Snapshot() Snapshot {
 	return out
 }
 
+// Of are the sums of a generation, which the caller may keep. They are empty where nobody of it
+// was heard.
+func (s *Set) Of(generation uint64) Totals {
+	if t := s.generations[generation]; t != nil {
+		return t.copy()
+	}
+	return Totals{}
+}
+
 // of are the sums that a worker's numbers belong to.
 func (s *Set) of(generation uint64) sums {
 	t := s.generations[generation]

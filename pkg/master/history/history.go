@@ -250,10 +250,10 @@ func (l *Log) endRepeats() bool {
 }
 
 // repeats tells whether an entry says the same as the one before, but for when and for
-// numbers. What a person did is said each time.
+// numbers. What a person did is said each time, and what was compared.
 func repeats(a, b api.Entry) bool {
 	return a.What == b.What && a.By == b.By && a.Why == b.Why && a.Version == b.Version && a.Digest == b.Digest &&
-		a.Outcome == b.Outcome && a.Stage == b.Stage && a.Cut == nil && b.Cut == nil &&
+		a.Outcome == b.Outcome && a.Stage == b.Stage && a.Cut == nil && b.Cut == nil && a.Analysis == nil && b.Analysis == nil &&
 		withoutNumbers(a.Reason) == withoutNumbers(b.Reason) && !strings.Contains(b.By, "uid ")
 }
 

@@ -21,7 +21,7 @@ var (
 	stageAt = gauge("masterd_rollout_stage_start_time_seconds",
 		"When its stage began, in seconds since the epoch.")
 	evidence = gauge("masterd_rollout_evidence_ratio",
-		"What has been compared speaks against the candidate; from 1 on it has more errors than the version before.")
+		"What has been compared speaks against the candidate; from 1 on it does worse than the version before.")
 	compared = gauge("masterd_rollout_compared_connections",
 		"Connections that were compared, of the candidate and of the version before it (stable).", "side")
 	comparedErrors = gauge("masterd_rollout_compared_connections_with_error",

@@ -1,8 +1,8 @@
 package workers
 
 import (
-	"fmt"
 	"slices"
+	"strings"
 
 	"go.uber.org/zap"
 
@@ -46,11 +46,11 @@ func (set *Set) Compare(c rollout.Compare) {
 		return
 	}
 	a := candidate.Generation.Config.Rollout.Analysis
-	asked := set.Comparisons.Begin(compare.Settings{
-		Alpha: float64(a.Alpha) / rollout.Whole, Ratio: a.Errors.Ratio, Delay: a.Delay,
-	}, compare.Interval{
+	asked := set.Comparisons.Begin(set.compareSettings(candidate.Generation, stable.Generation), compare.Interval{
 		Rollout: uint64(c.Rollout), Weight: float64(c.Weight) / rollout.Whole,
 		Candidate: numbers(c.Candidate), Stable: numbers(c.Stable),
+		Slow: compare.Slow(set.Counters.Of(uint64(stable.Generation.ID)).Routes,
+			float64(a.Latency.SlowerBy)/rollout.Whole, a.Latency.AtLeast),
 	}, set.System.Monotonic())
 	set.comparison = comparison{asked: &asked, rollout: c.Rollout, stable: stable.Generation.ID,
 		workers: slices.Concat(c.Candidate, c.Stable), acts: a.Act != config.ActReport}
@@ -58,6 +58,35 @@ func (set *Set) Compare(c rollout.Compare) {
 		set.tellCompare(id, &asked)
 	}
 	set.judge() // what an earlier master has found, and did not live to say
+}
+
+// latencyRatio is how many times as many connections may have a slow request: what is slow leaves
+// room by itself.
+const latencyRatio = 1.5
+
+// compareSettings are those of a rollout, if it is compared now for the first time.
+func (set *Set) compareSettings(candidate, stable *Generation) compare.Settings {
+	a := candidate.Config.Rollout.Analysis
+	all := a.Act == config.ActAll
+	st := compare.Settings{
+		Alpha: float64(a.Alpha) / rollout.Whole, Delay: a.Delay, Unchanged: unchanged(candidate, stable),
+		Measures: []compare.Measure{
+			compare.Errors:  {Name: compare.NameErrors, Ratio: a.Errors.Ratio, Acts: true},
+			compare.Latency: {Name: compare.NameLatency, Ratio: latencyRatio, Acts: all && set.Master.LatencyRecord().Proven()},
+		},
+	}
+	for _, m := range a.Measures {
+		st.Measures = append(st.Measures, compare.Measure{Name: m.Name, Ratio: m.Ratio, Acts: all})
+	}
+	return st
+}
+
+// unchanged: both are the same program with the same configuration, but for how it is rolled out.
+func unchanged(candidate, stable *Generation) bool {
+	return candidate.Version.ID == stable.Version.ID &&
+		!slices.ContainsFunc(config.Diff(stable.Config, candidate.Config), func(c config.Change) bool {
+			return !strings.HasPrefix(c.Key, "rollout.")
+		})
 }
 
 func numbers(of []rollout.Worker) (all []uint64) {
@@ -115,8 +144,5 @@ func (set *Set) judge() {
 	if !ok || c.asked == nil || !c.acts || r.Rollout != uint64(c.rollout) || r.Outcome != analysis.Fail {
 		return
 	}
-	why := fmt.Sprintf("it has more errors than generation %d: %d of its %d connections had one, %d of %d there "+
-		"(evidence %s, %.0f is enough)",
-		c.stable, r.Candidate.Failed, r.Candidate.Drawn, r.Stable.Failed, r.Stable.Drawn, analysis.Show(r.Evidence), r.Wanted)
-	set.Master.Step(rollout.Judged{Rollout: c.rollout, Why: why})
+	set.Master.Step(rollout.Judged{Rollout: c.rollout, Why: r.Why(uint64(c.stable))})
 }

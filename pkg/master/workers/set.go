@@ -59,12 +59,13 @@ type Master interface {
 	Machine() rollout.Status // what the machine knows
 	InForce() *config.Config // the configuration in force
 	Trace(id rollout.Rollout) string
-	KeepLive() bool      // writes down what the next master must know
-	Effect(what any)     // a moment at which a test may have the master die
-	Accepting(w *Worker) // it accepts on its slot
-	Connected(w *Worker) // it can be passed connections
-	Ending(w *Worker)    // its process is gone, and the machine is about to be told
-	Ended()              // and has been told
+	LatencyRecord() compare.Record // what reloads of an unchanged program have shown
+	KeepLive() bool                // writes down what the next master must know
+	Effect(what any)               // a moment at which a test may have the master die
+	Accepting(w *Worker)           // it accepts on its slot
+	Connected(w *Worker)           // it can be passed connections
+	Ending(w *Worker)              // its process is gone, and the machine is about to be told
+	Ended()                        // and has been told
 }
 
 // Set are all workers there are.

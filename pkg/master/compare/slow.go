@@ -1,0 +1,53 @@
+package compare
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/masterd/masterd/pkg/ipc"
+	"github.com/masterd/masterd/pkg/master/counters"
+)
+
+// fewRequests are too few to say what 99 % of them take: ten of them are the slowest hundredth.
+const fewRequests = 1000
+
+// Slow says from when on requests are slow: when they take longer than 99 % of those that the
+// stable version has answered on the same route, by a share of that and by a time. Routes
+// with too few requests are left out, and so are those with the fewest where there are too many.
+func Slow(stable map[counters.RouteKey]*counters.Route, by float64, atLeast time.Duration) (all []ipc.SlowRoute) {
+	requests := func(k counters.RouteKey) (n uint64) {
+		for _, b := range stable[k].Latency {
+			add(&n, b)
+		}
+		return n
+	}
+	keys := slices.SortedFunc(maps.Keys(stable), func(a, b counters.RouteKey) int {
+		return cmp.Or(cmp.Compare(requests(b), requests(a)),
+			strings.Compare(a.Listener, b.Listener), strings.Compare(a.Route, b.Route))
+	})
+	for _, k := range keys[:min(len(keys), ipc.MaxSlowRoutes)] {
+		n := requests(k)
+		usual := most(&stable[k].Latency, n)
+		if n < fewRequests || math.IsInf(usual, 0) {
+			continue
+		}
+		slow := max(usual*(1+by), usual+atLeast.Seconds())
+		all = append(all, ipc.SlowRoute{Listener: k.Listener, Route: k.Route, NS: uint64(slow * float64(time.Second))})
+	}
+	return all
+}
+
+// most is what 99 % of so many requests take at the longest, in seconds, to the bound of a bucket.
+func most(latency *[ipc.LatencyBuckets]uint64, n uint64) float64 {
+	slowest := uint64(0)
+	for i := len(latency) - 1; i > 0; i-- {
+		if add(&slowest, latency[i]); slowest > n/100 {
+			return ipc.LatencyBound(i)
+		}
+	}
+	return ipc.LatencyBound(0)
+}
