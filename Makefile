@@ -158,6 +158,11 @@ table: ## the table of docs/programs.md: 16 and 64 kept connections, 100,000 req
 h2spec: build ## HTTP/2's specification against a worker, with and without reloads: the same verdicts
 	cd test/h2spec && GOWORK=off $(GO) run . -programs $(CURDIR)/$(BIN)
 
+# Debian's package chromium; without it these tests skip, but not where CI=true. With
+# BROWSER_PICTURES=DIR they leave pictures of each state there.
+browser: ## the live page in a real Chromium: what it shows and does, by keyboard, narrow and wide
+	cd test/browser && export GOWORK=off && $(GO) vet ./... && $(GO) test -count=1 ./...
+
 # Debian's package prometheus. It listens on a free port, for as long as the test runs.
 monitoring: ## a real Prometheus with the rules of deploy/prometheus; it must be installed
 	$(GO) test ./test/monitoring -count=1 -v -timeout 20m -monitoring.prometheus
@@ -177,4 +182,4 @@ lint: ## formatting, vet on every platform, staticcheck
 clean: ## remove what was built
 	rm -rf $(BIN)
 
-.PHONY: help build masterd install deb run tour test tested race sdk supported migration sim fuzz fuzzers portable e2e examples programs table h2spec monitoring bench lint clean
+.PHONY: help build masterd install deb run tour test tested race sdk supported migration sim fuzz fuzzers portable e2e examples programs table h2spec browser monitoring bench lint clean

@@ -16,7 +16,7 @@ import (
 // The modules of go.work are tested together. Others are apart, because what they need is
 // nobody else's business: the targets of the Makefile that go there, by what they name.
 var (
-	apart = map[string]string{"examples/*": "examples", "test/examples": "examples", "test/h2spec": "h2spec"}
+	apart = map[string]string{"examples/*": "examples", "test/examples": "examples", "test/h2spec": "h2spec", "test/browser": "browser"}
 	// needs are all modules that one of the SDK's has in its graph; nil: those of Gin, too.
 	needs = map[string][]string{
 		"pkg/ipc":              {"golang.org/x/sys"},
