@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/masterd/masterd/pkg/master/recent"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/takeover"
 )
@@ -19,6 +20,8 @@ func (m *Master) serve(ctx context.Context) {
 	defer timer.Stop()
 	pulse := time.NewTicker(m.operator.Manager.Interval())
 	defer pulse.Stop()
+	sample := time.NewTicker(recent.Step)
+	defer sample.Stop()
 	stop := ctx.Done()
 	// in the place of a master that was upgraded, the last time may be a whole pulse ago
 	m.operator.Manager.Pulse(m.machine.Status())
@@ -34,6 +37,8 @@ func (m *Master) serve(ctx context.Context) {
 				m.traffic.Place() // who was held for long enough is answered
 				m.workers.BeginBackground()
 			})
+		case <-sample.C:
+			m.turn(func() string { return "sample" }, m.operator.Sample)
 		case <-stop:
 			stop = nil
 			m.operator.StopUnattended("the process that runs it", false)

@@ -62,6 +62,21 @@ func TestOnlyWhatHasGrownIsAdded(t *testing.T) {
 	}
 }
 
+// What all routes have answered is one sum, whichever generation did.
+func TestRequestsOfAllRoutes(t *testing.T) {
+	s := New()
+	other := requests(5, 2, 5, 7)
+	other.Route = "/other"
+	s.Heard(of(1, 1), routes(requests(3, 1, 5, 4), other), nil)
+	s.Heard(of(2, 2), routes(requests(10, 0, 6, 10)), nil)
+	s.Gone(1, 1, 0, 0)
+	s.Retain(func(g uint64) bool { return g != 1 })
+	got := s.Requests()
+	if got.Status != [5]uint64{1: 18, 4: 3} || got.Latency[5] != 11 || got.Latency[6] != 10 {
+		t.Errorf("%v, %d and %d of two latencies", got.Status, got.Latency[5], got.Latency[6])
+	}
+}
+
 // What a worker says of this moment is kept until it says something else, or is gone.
 func TestNumbersOfThisMoment(t *testing.T) {
 	s := New()

@@ -25,6 +25,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/loop"
 	"github.com/masterd/masterd/pkg/master/manager"
 	"github.com/masterd/masterd/pkg/master/memory"
+	"github.com/masterd/masterd/pkg/master/recent"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/takeover"
 	"github.com/masterd/masterd/pkg/master/version"
@@ -106,6 +107,7 @@ type Backend struct {
 	lastRequest rollout.Request
 	watch       *watch.Watcher
 	closing     closing
+	recent      recent.Hour
 }
 
 // New makes a backend for which nobody waits.
