@@ -43,8 +43,9 @@ func chromium(t *testing.T) string {
 
 // tab is one page of a browser of its own, and what went wrong there.
 type tab struct {
-	t   *testing.T
-	ctx context.Context
+	t     *testing.T
+	ctx   context.Context
+	width int64
 
 	mu       sync.Mutex
 	problems []string // of the console, and uncaught
@@ -69,7 +70,8 @@ func newTab(t *testing.T, width int64) *tab {
 	if err := chromedp.Listen(ctx, b.listen); err != nil {
 		t.Fatal(err)
 	}
-	call(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `window.violations = [];
+	call(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `window.violations = []; window.timers = 0;
+		window.setTimeout = ((set) => (...a) => { window.timers++; return set(...a); })(window.setTimeout);
 		document.addEventListener("securitypolicyviolation", (e) => violations.push(e.violatedDirective + " " + e.blockedURI));`})
 	b.size(width)
 	return b
@@ -196,6 +198,7 @@ func (b *tab) scheme(name string) {
 // size has the window be so wide.
 func (b *tab) size(width int64) {
 	b.t.Helper()
+	b.width = width
 	call(b, emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 900, DeviceScaleFactor: 1,
 		Mobile: width < 600})
 }
@@ -203,10 +206,11 @@ func (b *tab) size(width int64) {
 // clean looks that nothing went wrong, and that nothing is wider than the window.
 func (b *tab) clean() {
 	b.t.Helper()
-	if wide := eval[[]string](b, `document.documentElement.scrollWidth <= innerWidth ? [] :
-		["scrolls: " + document.documentElement.scrollWidth + " of " + innerWidth,
-			...[...document.querySelectorAll("body *")].filter((n) => n.getBoundingClientRect().right > innerWidth + 1)
-				.map((n) => n.tagName + "#" + n.id + "." + n.className)]`); len(wide) > 0 {
+	// A phone zooms out until all fits, and says that it has become wider.
+	if wide := eval[[]string](b, fmt.Sprintf(`((width) => document.documentElement.scrollWidth <= width ? [] :
+		["scrolls: " + document.documentElement.scrollWidth + " of " + width,
+			...[...document.querySelectorAll("body *")].filter((n) => n.getBoundingClientRect().right > width + 1)
+				.map((n) => n.tagName + "#" + n.id + "." + n.className)])(%d)`, b.width)); len(wide) > 0 {
 		b.t.Errorf("the page scrolls sideways: %q", wide)
 	}
 	if v := eval[[]string](b, "violations"); len(v) > 0 {

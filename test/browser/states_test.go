@@ -50,7 +50,10 @@ func canary(evidence float64) api.Status {
 		Stage: "canary", Since: ago(12 * time.Second), Deadline: in(48 * time.Second), Step: 2,
 		Steps: []api.Step{{Weight: 1, Hold: api.Duration(30 * time.Second)}, {Weight: 12.5, Hold: api.Duration(time.Minute)}, {Weight: 50}},
 		Analysis: &api.Analysis{Outcome: "inconclusive", Evidence: evidence, Wanted: 100, Candidate: api.Compared{Connections: 52, WithError: 4},
-			Stable: api.Compared{Connections: 448, WithError: 3}, WaitsFor: []uint64{17}}}
+			Stable: api.Compared{Connections: 448, WithError: 3}, WaitsFor: []uint64{17},
+			Measures: []api.Measure{{Name: "latency", Outcome: "inconclusive", Evidence: 0.4, Candidate: api.Hit{Connections: 49, Hit: 5},
+				Stable: api.Hit{Connections: 430, Hit: 41}, Record: &api.Record{Rollouts: 3, Wanted: 20}},
+				{Name: "orders_failed", Outcome: "inconclusive", Candidate: api.Hit{Connections: 52, Hit: 1}, Stable: api.Hit{Connections: 448, Hit: 9}, Evidence: 0.8}}}}
 	st.RollbackTarget = &api.RollbackTarget{Generation: 7, Version: "v1.2.3", Warm: true}
 	return st
 }

@@ -1,7 +1,7 @@
 // The live page: what the master says, kept here and drawn where it has changed.
 
 import { drawActions, setLive, setMay } from "./actions.js";
-import { countdown, now, setClock } from "./clock.js";
+import { countdown, now, resetClock, setClock } from "./clock.js";
 import { attr, byId, el, keyed, line, text } from "./dom.js";
 import { drawGenerations } from "./generations.js";
 import { drawHistory } from "./history.js";
@@ -20,6 +20,7 @@ let history = []; // newest first
 
 const handlers = {
   hello(hello) {
+    resetClock();
     setMay(hello.may);
     first ||= hello.version ?? "";
     attr(document.body, "data-older", hello.version && hello.version !== first ? "yes" : null);
@@ -31,10 +32,12 @@ const handlers = {
   },
   recent(recent) {
     setRecent(recent);
+    setClock(moment(recent.points?.at(-1)?.at));
     drawTraffic(history);
   },
   point(point) {
     addPoint(point);
+    setClock(moment(point.at));
     drawTraffic(history);
     drawStatus(); // ages go on where nothing else happens
   },

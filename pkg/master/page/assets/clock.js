@@ -3,20 +3,26 @@
 
 import { text } from "./dom.js";
 
-let ahead = 0; // of the master's clock to this machine's, in milliseconds
+let ahead = NaN; // of the master's clock to this machine's, in milliseconds
 let timer = 0;
 const counting = new Map(); // by node: until when, and what it says
 
-// setClock takes what a status says of the time.
-export function setClock(masterNow) {
-  if (!Number.isNaN(masterNow)) {
-    ahead = masterNow - Date.now();
+// resetClock forgets what was known: this machine's clock may have been set.
+export function resetClock() {
+  ahead = NaN;
+}
+
+// setClock takes the time of something that the master has just sent. It may have happened a while
+// ago, so the latest counts.
+export function setClock(at) {
+  if (!Number.isNaN(at) && !(at - Date.now() <= ahead)) {
+    ahead = at - Date.now();
   }
 }
 
 // now is the master's time.
 export function now() {
-  return Date.now() + ahead;
+  return Date.now() + (ahead || 0);
 }
 
 // countdown has a node say what say makes of the milliseconds that are left, until they are

@@ -15,7 +15,7 @@ export function drawListeners(status) {
 }
 
 function bar() {
-  const node = cell("Filled");
+  const node = cell("Filled", "filled");
   node.append(el("div", { class: "bar" }, el("div", { class: "fill" })), el("span"));
   return node;
 }

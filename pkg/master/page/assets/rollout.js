@@ -115,12 +115,13 @@ function drawStages(r, ended, running) {
 function drawSteps(r, ended, running) {
   const steps = r.steps ?? [];
   show(byId("steps"), steps.length > 0);
+  const here = running ? "now" : ended ? "failed" : "ahead";
   const past = order.indexOf(r.stage) > order.indexOf("canary");
   keyed(byId("steps"), steps.map((s, i) => ({ ...s, n: i + 1 })), (s) => s.n,
     () => el("li", {}, el("span", {}), el("span", { class: "unseen" })),
     (node, s) => {
       const all = past || ended?.outcome === "done";
-      const is = all || s.n < r.step ? "done" : s.n > (r.step || 0) ? "ahead" : running ? "now" : "failed";
+      const is = all || s.n < r.step ? "done" : s.n > (r.step || 0) ? "ahead" : here;
       const hold = goDuration(s.hold);
       text(node.firstElementChild, `${percent(s.weight)} ${hold > 0 ? `for ${span(hold)}` : "until promoted"}`);
       attr(node, "data-is", is);
