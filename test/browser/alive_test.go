@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"net/http"
 	"testing"
 	"time"
 
@@ -48,7 +49,12 @@ func TestALostConnectionComesBack(t *testing.T) {
 	b.until(`document.body.dataset.connection === "live" && document.querySelector("#banner").textContent === ""`)
 	b.until(`!document.querySelector("#generations").textContent.includes("v1.3.0")`)
 
-	m.set(func(m *master) { m.refuse = true })
+	m.set(func(m *master) { m.refuse = http.StatusServiceUnavailable })
+	m.cut()
+	b.says("#banner", "The master says: no more pages")
+	m.set(func(m *master) { m.refuse = 0 })
+	b.until(`document.body.dataset.connection === "live"`)
+	m.set(func(m *master) { m.refuse = http.StatusForbidden })
 	m.cut()
 	b.says("#banner", "Run “masterd page” again")
 	b.says("#generations", "Generation 7: v1.2.3")

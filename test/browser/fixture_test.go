@@ -29,7 +29,7 @@ type master struct {
 	status  any
 	recent  recent
 	history []api.Entry
-	refuse  bool // sessions have ended
+	refuse  int  // with this status
 	away    bool // nobody is there
 	answer  answer
 	posts   []asked
@@ -98,9 +98,9 @@ func play(t *testing.T, status any, may ...string) *master {
 
 func (m *master) events(w http.ResponseWriter, r *http.Request) {
 	m.mu.Lock()
-	if m.refuse {
+	if m.refuse != 0 {
+		http.Error(w, "no more pages", m.refuse)
 		m.mu.Unlock()
-		http.Error(w, "this session has ended", http.StatusForbidden)
 		return
 	}
 	ch, gone := make(chan event, backlog), make(chan struct{})

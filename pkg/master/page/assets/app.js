@@ -82,7 +82,8 @@ function drawHead() {
   }
   const m = status.master ?? {};
   const older = document.body.dataset.older ? " (load this page anew: it is of another masterd)" : "";
-  text(byId("master"), `masterd ${named(m.version)}, pid ${m.pid ?? "-"}, up ${span(now() - moment(m.since))}${older}`);
+  const up = `masterd ${named(m.version)}, pid ${m.pid}, up ${span(now() - moment(m.since))}${older}`;
+  text(byId("master"), m.pid ? up : ""); // one that ends may not know itself
   const a = status.active;
   const by = a ? `${a.by ? `, by ${brief(a.by)}` : ""}${a.why ? ` (${brief(a.why)})` : ""}` : "";
   const since = a && `since ${stamp(moment(a.since))} (${span(now() - moment(a.since))})`;
@@ -121,10 +122,10 @@ const banners = {
   ended: "This session has ended. Run “masterd page” again: it prints a new address.",
 };
 
-follow((kind, data) => handlers[kind](data), (state) => {
+follow((kind, data) => handlers[kind](data), (state, why) => {
   if (document.body.dataset.connection !== state) {
     document.body.dataset.connection = state;
     setLive(state === "live");
   }
-  text(byId("banner"), banners[state]);
+  text(byId("banner"), `${banners[state]} ${why ?? ""}`.trim());
 });

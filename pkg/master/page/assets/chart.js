@@ -40,7 +40,7 @@ export class Chart {
   }
 
   // draw shows the points between two times. Points further apart than gap are not joined.
-  draw(points, { from, to, gap, marks = [], limit = 0, least = 0, summary }) {
+  draw(points, { from, to, gap, marks = [], limit = 0, least = 0, label, summary }) {
     Object.assign(this, { points, begin: from, end: Math.max(to, from + 1), gap });
     const values = points.flatMap((p) => p.values).filter(Number.isFinite);
     this.top = this.logarithmic ? Math.max(limit, ...values, 1) * 2.5 : nice(Math.max(limit, least, ...values));
@@ -49,7 +49,7 @@ export class Chart {
     const y = limit > 0 ? this.y(limit) : -1;
     attr(this.limit, "y1", y);
     attr(this.limit, "y2", y);
-    text(this.most, this.logarithmic ? `${this.format(limit)} is enough` : this.format(this.top));
+    text(this.most, label ?? this.format(this.top));
     text(this.from, clock(this.begin));
     text(this.to, clock(this.end));
     text(this.summary, summary);

@@ -1,5 +1,7 @@
 // The connection to the master: it comes back by itself, also after this tab has slept.
 
+import { brief } from "./words.js";
+
 const quiet = 35000; // a point comes every ten seconds: after so long without, it is asked anew
 const answers = 10000; // in which that is answered, if anybody is there
 const retryFirst = 1000;
@@ -55,12 +57,18 @@ export function follow(each, state) {
     clearTimeout(watchdog);
     clearTimeout(retry);
     state("lost");
-    if (await forbidden()) {
+    const refused = await refusal();
+    if (refused?.status === 403) {
       ended = true;
       state("ended");
       return;
     }
-    clearTimeout(retry);
+    if (source) {
+      return; // somebody has come back to this tab meanwhile
+    }
+    if (refused) {
+      state("lost", `The master says: ${brief(refused.words)}`);
+    }
     retry = setTimeout(open, wait);
     wait = Math.min(wait * 2, retryMost);
   }
@@ -70,7 +78,7 @@ export function follow(each, state) {
       return;
     }
     wait = retryFirst;
-    if (!source) {
+    if (!source || source.readyState === EventSource.CLOSED) {
       open();
     }
   }
@@ -81,14 +89,15 @@ export function follow(each, state) {
   open();
 }
 
-// forbidden reports whether the master is there and refuses this session.
-async function forbidden() {
+// refusal is what a master that is there has against this page; null: nothing, or nobody is there.
+async function refusal() {
   const stop = new AbortController();
   const late = setTimeout(() => stop.abort(), 5000);
   try {
-    return (await fetch("/events", { signal: stop.signal, cache: "no-store" })).status === 403;
+    const answer = await fetch("/events", { signal: stop.signal, cache: "no-store" });
+    return answer.ok ? null : { status: answer.status, words: await answer.text() };
   } catch {
-    return false; // nobody is there
+    return null;
   } finally {
     clearTimeout(late);
     stop.abort();

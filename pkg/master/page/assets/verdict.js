@@ -134,5 +134,6 @@ function drawCurve(r, a) {
     title: "Evidence", series: [{ name: "evidence", kind: "warn" }], format: evidence, logarithmic: true, small: true,
   });
   curve.draw(seen, { from: seen[0].at, to: seen.at(-1).at, gap: Infinity, limit: a.wanted,
+    label: `${amount(a.wanted)} is enough`,
     summary: `From ${evidence(seen[0].values[0])} to ${evidence(a.evidence)} since this page looks.` });
 }
