@@ -2,6 +2,7 @@ package browser
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -41,7 +42,7 @@ func chromium(t *testing.T) string {
 	return ""
 }
 
-// tab is one page of a browser of its own, and what went wrong there.
+// tab is one page of the browser, and what went wrong there.
 type tab struct {
 	t     *testing.T
 	ctx   context.Context
@@ -52,24 +53,68 @@ type tab struct {
 	network  []string // requests that failed; where a connection is cut they are to be expected
 }
 
-// newTab starts a browser that ends with the test, and opens nothing yet.
-func newTab(t *testing.T, width int64) *tab {
+// shared is the browser of all tests; each has a tab. It is started by the first that needs it.
+var shared struct {
+	sync.Mutex
+	ctx context.Context
+	end func() error
+}
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if shared.end != nil {
+		if err := shared.end(); err != nil && code == 0 {
+			fmt.Fprintln(os.Stderr, "the browser did not end well:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+func startBrowser(t *testing.T) context.Context {
 	t.Helper()
-	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(chromium(t)), chromedp.UserDataDir(t.TempDir()),
+	path := chromium(t)
+	shared.Lock()
+	defer shared.Unlock()
+	if shared.ctx != nil {
+		return shared.ctx
+	}
+	dir, err := os.MkdirTemp("", "masterd-browser-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path), chromedp.UserDataDir(dir),
 		chromedp.NoSandbox, chromedp.DisableGPU, chromedp.WSURLReadTimeout(time.Minute))
 	allocator, endAllocator := chromedp.NewExecAllocator(context.Background(), options...)
-	ctx, endTab := chromedp.NewContext(allocator)
+	ctx, _ := chromedp.NewContext(allocator)
+	end := func() error {
+		err := chromedp.Cancel(ctx) // waits for the browser to end
+		endAllocator()
+		return errors.Join(err, os.RemoveAll(dir))
+	}
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatal("the browser cannot be started:", errors.Join(err, end()))
+	}
+	shared.ctx, shared.end = ctx, end
+	return ctx
+}
+
+// newTab opens one that ends with the test, and nothing in it yet.
+func newTab(t *testing.T, width int64) *tab {
+	t.Helper()
+	ctx, endTab := chromedp.NewContext(startBrowser(t))
+	b := &tab{t: t, ctx: ctx}
 	t.Cleanup(func() {
-		if err := chromedp.Cancel(ctx); err != nil { // waits for the browser to end
-			t.Error("the browser:", err)
+		if err := chromedp.Cancel(ctx); err != nil {
+			t.Error("the tab:", err)
 		}
 		endTab()
-		endAllocator()
 	})
-	b := &tab{t: t, ctx: ctx}
 	if err := chromedp.Listen(ctx, b.listen); err != nil {
 		t.Fatal(err)
 	}
+	// Each tab is as one that somebody looks at.
+	call(b, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
 	call(b, page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: `window.violations = []; window.timers = 0;
 		window.setTimeout = ((set) => (...a) => { window.timers++; return set(...a); })(window.setTimeout);
 		document.addEventListener("securitypolicyviolation", (e) => violations.push(e.violatedDirective + " " + e.blockedURI));`})
