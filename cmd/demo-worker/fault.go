@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -32,13 +33,21 @@ type faults struct {
 	unhealthyAfter time.Duration
 	healthDelay    time.Duration
 	fail           string
-	failPercent    int
-	slow           time.Duration
-	crash          bool
-	crashAfter     time.Duration
-	leakMemory     int
-	logFlood       int
-	ignoreTerm     bool
+	disturbance
+	crash      bool
+	crashAfter time.Duration
+	leakMemory int
+	logFlood   int
+	ignoreTerm bool
+}
+
+// disturbance is what users meet, and probes do not.
+type disturbance struct {
+	failPercent  int
+	countPercent int
+	slow         time.Duration
+	leakFiles    int          // one for each so many answers
+	answers      atomic.Int64 // so far
 }
 
 // faultTable says which switches there are, for -h.
@@ -57,10 +66,12 @@ func faultTable() string {
 		{"DEMO_HEALTH_DELAY=5s", "/healthz takes so long"},
 		{"DEMO_FAIL=all|users", "every answer is 500; users: all but /healthz"},
 		{"DEMO_FAIL_PERCENT=5", "so many answers in a hundred, by chance, are 500; not those to /healthz and /readyz"},
+		{"DEMO_COUNT_PERCENT=5", "so many answers, likewise, are as ever, but counted as orders_failed"},
 		{"DEMO_SLOW=100ms", "every answer takes so long more; not those to /healthz and /readyz"},
 		{"DEMO_CRASH=1", "POST /crash ends the process at once (exit 3)"},
 		{"DEMO_CRASH_AFTER=5s", "the process ends so long after its start (exit 3)"},
 		{"DEMO_LEAK_MEMORY=10", "keeps so many MiB more each second"},
+		{"DEMO_LEAK_FILES=100", "keeps one file more open with each so many answers, likewise"},
 		{"DEMO_LOG_FLOOD=10000", "writes so many lines to standard error each second"},
 		{"DEMO_IGNORE_TERM=1", "ignores TERM and INT, and hangs instead of exiting"},
 	} {
@@ -107,10 +118,14 @@ func readFaults(getenv func(string) string) (*faults, error) {
 	if f.failPercent = number("DEMO_FAIL_PERCENT"); f.failPercent > 100 {
 		bad = append(bad, fmt.Errorf("DEMO_FAIL_PERCENT=%d is more than 100", f.failPercent))
 	}
+	if f.countPercent = number("DEMO_COUNT_PERCENT"); f.countPercent > 100 {
+		bad = append(bad, fmt.Errorf("DEMO_COUNT_PERCENT=%d is more than 100", f.countPercent))
+	}
 	f.slow = duration("DEMO_SLOW")
 	f.crash = flag("DEMO_CRASH")
 	f.crashAfter = duration("DEMO_CRASH_AFTER")
 	f.leakMemory = number("DEMO_LEAK_MEMORY")
+	f.leakFiles = number("DEMO_LEAK_FILES")
 	f.logFlood = number("DEMO_LOG_FLOOD")
 	f.ignoreTerm = flag("DEMO_IGNORE_TERM")
 	if f.fail = getenv("DEMO_FAIL"); f.fail != "" && f.fail != "all" && f.fail != "users" {
@@ -153,7 +168,7 @@ func (f *faults) install(r *gin.Engine) {
 			}
 		})
 	}
-	if f.failPercent > 0 || f.slow > 0 {
+	if f.failPercent+f.countPercent+f.leakFiles > 0 || f.slow > 0 {
 		r.Use(f.disturb)
 	}
 	r.GET("/healthz", f.healthz)
@@ -186,8 +201,14 @@ func (f *faults) disturb(c *gin.Context) {
 		case <-c.Request.Context().Done():
 		}
 	}
+	if f.leakFiles > 0 && f.answers.Add(1)%int64(f.leakFiles) == 0 {
+		f.leakFile()
+	}
+	if rand.IntN(100) < f.countPercent {
+		worker.CountContext(c, "orders_failed", 1)
+	}
 	if rand.IntN(100) < f.failPercent {
-		worker.Count("orders_failed", 1)
+		worker.CountContext(c, "orders_failed", 1)
 		c.String(http.StatusInternalServerError, "told by DEMO_FAIL_PERCENT to fail")
 		c.Abort()
 	}

@@ -4,8 +4,16 @@ import (
 	"bufio"
 	"fmt"
 	"os"
+	"syscall"
 	"time"
 )
+
+// leakFile keeps a file open, for ever.
+func (f *faults) leakFile() {
+	if _, err := syscall.Open(os.DevNull, syscall.O_RDONLY|syscall.O_CLOEXEC, 0); err != nil {
+		fmt.Fprintln(os.Stderr, "demo-worker: no file can be leaked any more:", err)
+	}
+}
 
 // leak keeps more and more of what it was told to, each second, for ever.
 func (f *faults) leak() {

@@ -311,6 +311,24 @@ func TestFaults(t *testing.T) {
 			d.want("GET", "/healthz", "", 200, "")
 		}
 	})
+	t.Run("counts and leaks", func(t *testing.T) {
+		d := start(t, "DEMO_COUNT_PERCENT=100", "DEMO_LEAK_FILES=3")
+		files := func() int {
+			list, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", d.Process.Pid))
+			if err != nil {
+				t.Skip(err)
+			}
+			return len(list)
+		}
+		d.want("GET", "/ping", "", 200, "pong")
+		before := files()
+		for range 30 {
+			d.want("GET", "/ping", "", 200, "pong")
+		}
+		if now := files(); now != before+10 {
+			t.Errorf("%d files are open, and %d were before 30 answers", now, before)
+		}
+	})
 	t.Run("crash", func(t *testing.T) {
 		d := start(t, "DEMO_CRASH=1")
 		d.client.Post(d.url+"/crash", "", nil)

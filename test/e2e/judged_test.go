@@ -14,9 +14,16 @@ import (
 // hundred, with strangers who make them.
 func judgedCanary(t *testing.T, act, before, after string) (*service.Service, *run) {
 	t.Helper()
+	return judgedBy(t, "DEMO_FAIL_PERCENT", act, before, after)
+}
+
+// judgedBy is judgedCanary with another variable of the demo's.
+func judgedBy(t *testing.T, variable, act, before, after string) (*service.Service, *run) {
+	t.Helper()
 	s := canary(t, "40%")
-	s.Config.Set("rollout.analysis", map[string]any{"act": act, "delay": "0", "alpha": "0.01%"}).
-		Set("worker.processes", 2).Set("worker.env.DEMO_FAIL_PERCENT", before)
+	s.Config.Set("rollout.analysis", map[string]any{"act": act, "delay": "0", "alpha": "0.01%",
+		"measures": []any{map[string]any{"name": "orders_failed"}}}).
+		Set("worker.processes", 2).Set("worker.env."+variable, before)
 	if err := s.Start(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -27,7 +34,7 @@ func judgedCanary(t *testing.T, act, before, after string) (*service.Service, *r
 			t.Errorf("%d requests had no answer", lost)
 		}
 	})
-	s.Config.Set("worker.env.DEMO_FAIL_PERCENT", after).Set("worker.env.RELEASE", "v2")
+	s.Config.Set("worker.env."+variable, after).Set("worker.env.RELEASE", "v2")
 	if err := s.Write(); err != nil {
 		t.Fatal(err)
 	}
@@ -83,6 +90,21 @@ func TestCanaryIsJudged(t *testing.T) {
 	}
 }
 
+// With all that is compared acting, a version is taken back by what its program counts.
+func TestCanaryIsJudgedByAMeasure(t *testing.T) {
+	t.Parallel()
+	s, r := judgedBy(t, "DEMO_COUNT_PERCENT", "all", "0", "50")
+	r.ended(t, 4)
+	if out := r.out.String(); !strings.Contains(out, "step 1 of 1: it has more orders_failed than generation 1: ") {
+		t.Errorf("%s", out)
+	}
+	whole(t, s, 1, status(t, s).Active.Version.Label)
+	if a := lastReload(t, s).Analysis; a == nil || a.Outcome != "fail" || a.Candidate.WithError > 0 || len(a.Measures) != 2 ||
+		a.Measures[1].Outcome != "fail" || a.Measures[1].Candidate.Hit == 0 || a.Measures[1].Stable.Hit > 0 {
+		t.Errorf("the history has %+v", a)
+	}
+}
+
 // Errors that both versions have are held against neither.
 func TestCanaryIsAsBad(t *testing.T) {
 	t.Parallel()
@@ -123,7 +145,7 @@ func TestCanaryIsReported(t *testing.T) {
 		t.Fatalf("it did not stay at its step: %+v", st.Rollout)
 	}
 	out := cli(t, s, 0, "status")
-	if !strings.Contains(out, "the new version has more errors, evidence ") {
+	if !strings.Contains(out, "the new version does worse, evidence ") {
 		t.Errorf("status says\n%s", out)
 	}
 	cli(t, s, 0, "abort")

@@ -114,9 +114,10 @@ type Side struct {
 
 // Set compares for one service. It belongs to the master's loop.
 type Set struct {
-	rollout  *rollout  // nil: none has been compared
-	interval *interval // nil: none is under way
-	last     uint64    // the id of the newest interval
+	rollout  *rollout        // nil: none has been compared
+	interval *interval       // nil: none is under way
+	slow     []ipc.SlowRoute // of the rollout: the first that it had, as the candidate's are among later ones
+	last     uint64          // the id of the newest interval
 }
 
 // New makes a set that compares nothing.
@@ -130,8 +131,12 @@ func (s *Set) Begin(st Settings, in Interval, now time.Duration) ipc.Compare {
 	if s.rollout == nil || s.rollout.id != in.Rollout {
 		st.Delay = min(max(st.Delay, 0), maxDelay)
 		st.Measures = st.Measures[:min(len(st.Measures), maxMeasures)]
-		s.rollout = newRollout(in.Rollout, st, now)
+		s.rollout, s.slow = newRollout(in.Rollout, st, now), nil
 	}
+	if len(s.slow) == 0 {
+		s.slow = in.Slow
+	}
+	in.Slow = s.slow
 	r := s.rollout
 	r.first = min(r.first, now) // what was restored can be anything
 	s.last = max(uint64(now), s.last+1)

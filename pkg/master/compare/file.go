@@ -88,7 +88,7 @@ func (m measure) saved() (all []fileWeight) {
 // Restore goes on where the master before has stopped. When it returns an error, the set knows
 // nothing.
 func (s *Set) Restore(text []byte) error {
-	s.rollout, s.interval = nil, nil
+	s.rollout, s.interval, s.slow = nil, nil, nil
 	var head struct {
 		Schema int `json:"schema"`
 	}

@@ -86,6 +86,15 @@ func TestLatencyIsNotComparedEverywhere(t *testing.T) {
 	in.Slow = []ipc.SlowRoute{slowRoute}
 	tell(s, s.Begin(several, in, 100*time.Second).ID, 101, 10, 0, 1, 0, 0)
 	had(t, s, Side{40, 0}, Side{20, 2}, Side{40, 0}, Side{40, 0})
+	// The first that is known holds for the rest of the rollout.
+	in.Slow = []ipc.SlowRoute{{Listener: "http", Route: "/", NS: 9}}
+	if c := s.Begin(several, in, 101*time.Second); c.Slow[0] != slowRoute {
+		t.Errorf("slow is now %+v", c.Slow)
+	}
+	in.Rollout++
+	if c := s.Begin(several, in, 102*time.Second); c.Slow[0].NS != 9 {
+		t.Errorf("slow in the next rollout is %+v", c.Slow)
+	}
 }
 
 // A worker whose SDK counts errors alone has nothing else compared.

@@ -15,30 +15,42 @@ import (
 // fewRequests are too few to say what 99 % of them take: ten of them are the slowest hundredth.
 const fewRequests = 1000
 
+// Routes are those that requests were counted of.
+type Routes = map[counters.RouteKey]*counters.Route
+
 // Slow says from when on requests are slow: when they take longer than 99 % of those that the
-// stable version has answered on the same route, by a share of that and by a time. Routes
-// with too few requests are left out, and so are those with the fewest where there are too many.
-func Slow(stable map[counters.RouteKey]*counters.Route, by float64, atLeast time.Duration) (all []ipc.SlowRoute) {
-	requests := func(k counters.RouteKey) (n uint64) {
-		for _, b := range stable[k].Latency {
-			add(&n, b)
+// stable version has answered on the same route, by a share of that and by a time. Where it has
+// answered too few, those of all versions before are taken, which the service has. Routes with too
+// few requests are left out, and so are those with the fewest where there are too many.
+func Slow(stable, service Routes, by float64, atLeast time.Duration) (all []ipc.SlowRoute) {
+	usual := maps.Clone(service)
+	for k, r := range stable {
+		if answered(r) >= fewRequests {
+			usual[k] = r
 		}
-		return n
 	}
-	keys := slices.SortedFunc(maps.Keys(stable), func(a, b counters.RouteKey) int {
-		return cmp.Or(cmp.Compare(requests(b), requests(a)),
+	keys := slices.SortedFunc(maps.Keys(usual), func(a, b counters.RouteKey) int {
+		return cmp.Or(cmp.Compare(answered(usual[b]), answered(usual[a])),
 			strings.Compare(a.Listener, b.Listener), strings.Compare(a.Route, b.Route))
 	})
 	for _, k := range keys[:min(len(keys), ipc.MaxSlowRoutes)] {
-		n := requests(k)
-		usual := most(&stable[k].Latency, n)
-		if n < fewRequests || math.IsInf(usual, 0) {
+		n := answered(usual[k])
+		longest := most(&usual[k].Latency, n)
+		if n < fewRequests || math.IsInf(longest, 0) {
 			continue
 		}
-		slow := max(usual*(1+by), usual+atLeast.Seconds())
+		slow := max(longest*(1+by), longest+atLeast.Seconds())
 		all = append(all, ipc.SlowRoute{Listener: k.Listener, Route: k.Route, NS: uint64(slow * float64(time.Second))})
 	}
 	return all
+}
+
+// answered is how many requests of a route have a latency.
+func answered(r *counters.Route) (n uint64) {
+	for _, in := range r.Latency {
+		add(&n, in)
+	}
+	return n
 }
 
 // most is what 99 % of so many requests take at the longest, in seconds, to the bound of a bucket.

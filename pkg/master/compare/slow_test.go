@@ -36,7 +36,7 @@ func TestWhatIsSlow(t *testing.T) {
 		"shorter than is known": {map[time.Duration]uint64{1: 1000}, 0.5, 20 * ms, 20 * ms},
 		"as many as there are":  {map[time.Duration]uint64{ms: math.MaxUint64, 2 * ms: math.MaxUint64}, 0.5, ms, 3 * ms},
 	} {
-		got := Slow(map[counters.RouteKey]*counters.Route{{Listener: "http", Route: "/"}: route(x.of)}, x.by, x.atLeast)
+		got := Slow(nil, Routes{{Listener: "http", Route: "/"}: route(x.of)}, x.by, x.atLeast)
 		if x.want == 0 {
 			if len(got) != 0 {
 				t.Errorf("%s: %v", name, got)
@@ -53,13 +53,28 @@ func TestWhatIsSlow(t *testing.T) {
 }
 
 func TestSlowRoutesAreBounded(t *testing.T) {
-	all := map[counters.RouteKey]*counters.Route{}
+	all := Routes{}
 	for i := range 2 * ipc.MaxSlowRoutes {
 		n := uint64(fewRequests + i/2)
 		all[counters.RouteKey{Listener: "http", Route: fmt.Sprint(i)}] = route(map[time.Duration]uint64{time.Millisecond: n})
 	}
-	first := Slow(all, 0.5, 0)
+	first := Slow(nil, all, 0.5, 0)
 	if len(first) != ipc.MaxSlowRoutes || first[0].Route != "126" || first[len(first)-1].Route != "65" {
 		t.Errorf("%d from %s to %s", len(first), first[0].Route, first[len(first)-1].Route)
+	}
+}
+
+// What the version before has answered counts, once that is enough to say anything.
+func TestSlowIsByTheVersionBefore(t *testing.T) {
+	at := counters.RouteKey{Listener: "http", Route: "/"}
+	service := Routes{at: route(map[time.Duration]uint64{100 * time.Millisecond: 5000})}
+	for n, want := range map[uint64]time.Duration{fewRequests - 1: 200 * time.Millisecond, fewRequests: 2 * time.Millisecond} {
+		got := Slow(Routes{at: route(map[time.Duration]uint64{time.Millisecond: n})}, service, 1, 0)
+		if len(got) != 1 || time.Duration(got[0].NS) < want || float64(got[0].NS) > 1.1*float64(want) {
+			t.Errorf("after %d requests: %v, want %v", n, got, want)
+		}
+	}
+	if n := len(service[at].Latency); n != ipc.LatencyBuckets || answered(service[at]) != 5000 {
+		t.Error("what it was made of has changed")
 	}
 }
