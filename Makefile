@@ -25,7 +25,7 @@ MIGRATION := Move|HandOff|Idle|Stays|Taker
 # Linux is the home; elsewhere masterd's verbs, the SDK without a master and the
 # plain packages build and run: these. A test looks that none is missing.
 PORTABLE := ./cmd/... ./docs/man ./pkg/api ./pkg/ipc/... ./pkg/worker/... ./pkg/worker/ginworker/... ./test/load/... \
-  $(addprefix ./pkg/master/,admin/... analysis/... answer atomicfile check compare config counters disk draft history journal loop proc process recent rollout state supervisord trust unitfile version)
+  $(addprefix ./pkg/master/,admin/... analysis/... answer atomicfile check compare config counters disk draft history journal loop proc page process recent rollout state supervisord trust unitfile version)
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 SIMSTEPS ?= 1000000
 FUZZTIME ?= 20s

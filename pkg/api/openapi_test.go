@@ -37,7 +37,7 @@ func schemas(t *testing.T) map[string]*schema {
 func bodies() []any {
 	return []any{
 		Status{}, Versions{}, Version{}, Diff{}, History{}, LogLine{}, Event{}, Error{},
-		ReloadRequest{}, RollbackRequest{}, ReasonRequest{}, PromoteRequest{}, ScaleRequest{}, UpgradeRequest{}, StopRequest{},
+		ReloadRequest{}, RollbackRequest{}, ReasonRequest{}, PromoteRequest{}, PageRequest{}, Page{}, ScaleRequest{}, UpgradeRequest{}, StopRequest{},
 	}
 }
 

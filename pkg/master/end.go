@@ -32,6 +32,9 @@ func (m *Master) close() {
 	if m.open.admin != nil {
 		errs = append(errs, m.open.admin.Close(ctx))
 	}
+	if m.open.page != nil {
+		m.open.page.Close()
+	}
 	if m.open.metrics != nil {
 		m.open.metrics.Close()
 	}

@@ -80,11 +80,14 @@ func (m *Master) step(ev rollout.Event) {
 		return
 	}
 	m.stepping = true
-	quiet := true
+	quiet, news := true, false
 	for len(m.pending) > 0 {
 		ev := m.pending[0]
 		m.pending = m.pending[1:]
 		m.turns(ev)
+		if p, probed := ev.(rollout.Probed); probed && !p.OK {
+			news = true
+		}
 		commands := m.machine.Step(time.Now(), ev)
 		if len(commands) > 0 || takeover.Notable(ev) {
 			m.takeover.KeepLive()
@@ -94,6 +97,9 @@ func (m *Master) step(ev rollout.Event) {
 			m.turns(c)
 			m.perform(c)
 			quiet = false
+			if _, check := c.(rollout.Probe); !check { // there is one each second or so
+				news = true
+			}
 		}
 	}
 	m.pending, m.stepping = nil, false
@@ -101,6 +107,9 @@ func (m *Master) step(ev rollout.Event) {
 		m.takeover.KeepLive() // what came of it
 		m.generations.FollowTraffic(m.machine.Status().Active)
 		m.operator.Tell()
+	}
+	if news && m.open.page != nil {
+		m.open.page.Wake()
 	}
 	m.takeover.KeepCounters()
 }

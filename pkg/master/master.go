@@ -31,6 +31,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/loop"
 	"github.com/masterd/masterd/pkg/master/metrics"
 	"github.com/masterd/masterd/pkg/master/operator"
+	"github.com/masterd/masterd/pkg/master/page"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/rundir"
 	"github.com/masterd/masterd/pkg/master/state"
@@ -107,6 +108,7 @@ type rooms struct {
 	sessions sessions
 	admin    *admin.Server
 	metrics  *metrics.Server
+	page     *page.Server // nil: in tests
 	notices  notices
 	stored   stored
 	contain  containment

@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/master/admin"
 	"github.com/masterd/masterd/pkg/master/atomicfile"
 	"github.com/masterd/masterd/pkg/master/blob"
@@ -22,6 +23,7 @@ import (
 	"github.com/masterd/masterd/pkg/master/logs"
 	"github.com/masterd/masterd/pkg/master/metrics"
 	"github.com/masterd/masterd/pkg/master/notify"
+	"github.com/masterd/masterd/pkg/master/page"
 	"github.com/masterd/masterd/pkg/master/rollout"
 	"github.com/masterd/masterd/pkg/master/rundir"
 	"github.com/masterd/masterd/pkg/master/session"
@@ -145,13 +147,19 @@ func (m *Master) openRooms() (err error) {
 	})
 	m.open.metrics = metrics.Serve(cfg.Admin.Metrics, scrapes, m.log)
 	m.operator.Metrics = m.open.metrics
+	m.open.page = page.New(page.Options{Address: cfg.Admin.Page, Version: m.opt.Version, Log: m.log, Source: page.Source{
+		Status: m.operator.Status, Recent: m.operator.Recent, Lines: output.Lines,
+		History: func(n int) page.Reader { return m.open.history.Newest(n) },
+	}})
 	if m.open.admin, err = admin.Listen(admin.Options{
 		Path: filepath.Join(cfg.RuntimeDir, AdminSocket), Backend: m.operator, Log: m.log, Metrics: scrapes,
+		Page:    func(p *admin.Person, act bool) (api.Page, error) { return m.open.page.Open(p, act) },
 		Service: cfg.Service, Environment: cfg.Environment,
 		ReadersGroup: cfg.Admin.ReadersGroup, OperatorsGroup: cfg.Admin.OperatorsGroup, MasterUID: os.Getuid(),
 	}); err != nil {
 		return err
 	}
+	m.open.page.Keep()
 	m.rundir.Parts = []rundir.Part{
 		{Mender: m.open.lock, What: "the lock"}, {Mender: control, What: "the workers' control socket"},
 		{Mender: heard, What: "the sockets for sd_notify"},

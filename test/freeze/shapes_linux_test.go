@@ -20,7 +20,7 @@ func TestShapes(t *testing.T) {
 	var b strings.Builder
 	for _, v := range []any{
 		api.Status{}, api.Versions{}, api.Diff{}, api.History{}, api.LogLine{}, api.Event{}, api.Error{},
-		api.ReloadRequest{}, api.RollbackRequest{}, api.ReasonRequest{}, api.PromoteRequest{}, api.ScaleRequest{}, api.UpgradeRequest{}, api.StopRequest{},
+		api.ReloadRequest{}, api.RollbackRequest{}, api.ReasonRequest{}, api.PromoteRequest{}, api.PageRequest{}, api.Page{}, api.ScaleRequest{}, api.UpgradeRequest{}, api.StopRequest{},
 		state.Live{},
 	} {
 		typ := reflect.TypeOf(v)

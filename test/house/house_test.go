@@ -85,6 +85,7 @@ var may = map[string][]string{
 	"pkg/master/counters":              {"pkg/ipc"},
 	"pkg/master/metrics":               {"pkg/api", "pkg/ipc", "pkg/master/counters"},
 	"pkg/master/loop":                  {},
+	"pkg/master/page":                  {"pkg/api", "pkg/master/recent"},
 	"pkg/master/recent":                {"pkg/ipc", "pkg/master/counters"},
 	"pkg/master/manager":               {"pkg/master/rollout"},
 	"pkg/master/disk":                  {"pkg/master/loop"},

@@ -7,7 +7,6 @@ import (
 	"strings"
 
 	"github.com/gin-gonic/gin"
-	"go.uber.org/zap"
 
 	"github.com/masterd/masterd/pkg/api"
 )
@@ -59,12 +58,14 @@ func (s *Server) abort(c *gin.Context) {
 }
 
 func (s *Server) hold(c *gin.Context) {
-	change(s, c, "hold", s.o.Backend.Hold, func(r api.ReasonRequest) string {
-		if strings.TrimSpace(r.Reason) == "" {
-			return "A hold needs a reason: the next one who wants to reload will ask for it."
-		}
-		return tooLong(r.Reason)
-	})
+	change(s, c, "hold", s.o.Backend.Hold, wrongHold)
+}
+
+func wrongHold(r api.ReasonRequest) string {
+	if strings.TrimSpace(r.Reason) == "" {
+		return "A hold needs a reason: the next one who wants to reload will ask for it."
+	}
+	return tooLong(r.Reason)
 }
 
 func (s *Server) unhold(c *gin.Context) {
@@ -121,8 +122,7 @@ func (s *Server) stop(c *gin.Context) {
 		fail(c, http.StatusBadRequest, "%s", tooLong(r.Reason))
 		return
 	}
-	s.begun(c, "stop")
-	events, err := s.o.Backend.Stop(s.by(c), r)
+	events, err := beginChange(s.person(c), "stop", s.o.Backend.Stop, r, "")
 	if err != nil {
 		answerError(c, err)
 		return
@@ -137,8 +137,9 @@ func (s *Server) pin(on bool) gin.HandlerFunc {
 		if !s.decode(c, &none) {
 			return
 		}
-		s.begun(c, "pin")
-		v, err := s.o.Backend.PinVersion(s.by(c), c.Param("ref"), on)
+		p := s.person(c)
+		p.begun("pin")
+		v, err := s.o.Backend.PinVersion(p.by, c.Param("ref"), on)
 		if err != nil {
 			answerError(c, err)
 			return
@@ -154,12 +155,7 @@ func change[R any](s *Server, c *gin.Context, what string, do func(by string, r 
 	if !s.decode(c, &r) {
 		return
 	}
-	if w := wrong(r); w != "" {
-		fail(c, http.StatusBadRequest, "%s", w)
-		return
-	}
-	s.begun(c, what)
-	events, err := do(s.by(c), r)
+	events, err := beginChange(s.person(c), what, do, r, wrong(r))
 	if err != nil {
 		answerError(c, err)
 		return
@@ -167,12 +163,14 @@ func change[R any](s *Server, c *gin.Context, what string, do func(by string, r 
 	stream(c, events, nil)
 }
 
-func (s *Server) begun(c *gin.Context, what string) {
-	s.log.Info("asked through the admin API", zap.String("what", what), zap.String("by", s.by(c)), zap.Int("peer_pid", peerOf(c).cred.PID))
-}
-
-func (s *Server) by(c *gin.Context) string {
-	return by(peerOf(c).cred, c.GetHeader(api.SudoHeader))
+// beginChange begins one in a person's name, unless something is wrong with what was asked.
+func beginChange[R any](p *Person, what string, do func(by string, r R) (<-chan api.Event, error), r R,
+	wrong string) (<-chan api.Event, error) {
+	if wrong != "" {
+		return nil, &api.Problem{Status: http.StatusBadRequest, Message: wrong}
+	}
+	p.begun(what)
+	return do(p.by, r)
 }
 
 func tooLong(reason string) string {

@@ -35,6 +35,7 @@ func (s *Server) routes() *gin.Engine {
 	read.GET("/events", s.events)
 	read.GET("/logs", s.logs)
 	read.GET("/openapi.yaml", s.openAPI)
+	read.POST("/page", s.page)
 
 	e.GET("/metrics", s.only(reader), gin.WrapH(s.o.Metrics))
 
@@ -87,16 +88,20 @@ func (s *Server) recover(c *gin.Context) {
 
 // only lets those through who may do that much.
 func (s *Server) only(want role) gin.HandlerFunc {
-	return func(c *gin.Context) {
-		p, a := peerOf(c), s.access.Load()
-		if a.role(p.cred) >= want {
-			return
-		}
-		s.crowd.count(func(n *Counts) { n.Refused++ })
-		// Debug: a stranger could fill the log with anything louder.
-		s.log.Debug("refused a request to the admin API", zap.Uint32("uid", p.cred.UID), zap.Int("peer_pid", p.cred.PID), zap.String("path", c.Request.URL.Path))
-		fail(c, http.StatusForbidden, "%s", a.refusal(p.cred, want))
+	return func(c *gin.Context) { s.allowed(c, want) }
+}
+
+// allowed reports whether a peer may do that much. Not allowed: the request was answered.
+func (s *Server) allowed(c *gin.Context, want role) bool {
+	p, a := peerOf(c), s.access.Load()
+	if a.role(p.cred) >= want {
+		return true
 	}
+	s.crowd.count(func(n *Counts) { n.Refused++ })
+	// Debug: a stranger could fill the log with anything louder.
+	s.log.Debug("refused a request to the admin API", zap.Uint32("uid", p.cred.UID), zap.Int("peer_pid", p.cred.PID), zap.String("path", c.Request.URL.Path))
+	fail(c, http.StatusForbidden, "%s", a.refusal(p.cred, want))
+	return false
 }
 
 // fail answers with a sentence and goes no further.

@@ -14,6 +14,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/masterd/masterd/pkg/api"
 	"github.com/masterd/masterd/pkg/ipc"
 	"github.com/masterd/masterd/pkg/ipc/fdpass"
 )
@@ -35,7 +36,9 @@ type Options struct {
 	Path    string // of the socket; what lies there is removed if it is a socket
 	Backend Backend
 	Metrics http.Handler // answers Prometheus
-	Log     *zap.Logger
+	// Page opens the page for a person, to act from there or to look.
+	Page func(p *Person, act bool) (api.Page, error)
+	Log  *zap.Logger
 
 	Service        string // its name, for sentences
 	Environment    string // "production": stop wants the service's name

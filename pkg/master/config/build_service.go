@@ -159,23 +159,23 @@ func (b *builder) rest(c *Config) {
 	}
 	b.account("admin.readers_group", c.Admin.ReadersGroup, b.host.group)
 	b.account("admin.operators_group", c.Admin.OperatorsGroup, b.host.group)
-	b.metrics(c)
+	b.ownAddresses(c)
 	if strings.HasSuffix(c.Log.File, "/") {
 		b.add("log.file", "is a directory, not a file")
 	}
 	c.Log.File = b.absolute(c.Log.File)
 }
 
-// metrics checks the address that is scraped, and writes it in full.
-func (b *builder) metrics(c *Config) {
-	if c.Admin.Metrics == "" {
+// ownAddress checks an address of the master's own, and writes it in full.
+func (b *builder) ownAddress(c *Config, key, example string, value *string, loopback bool) {
+	if *value == "" {
 		return
 	}
-	host, portText, err := net.SplitHostPort(c.Admin.Metrics)
+	host, portText, err := net.SplitHostPort(*value)
 	port, badPort := strconv.ParseUint(portText, 10, 16)
 	switch {
 	case err != nil:
-		err = fmt.Errorf("%s is not HOST:PORT, such as 127.0.0.1:9464", short(c.Admin.Metrics))
+		err = fmt.Errorf("%s is not HOST:PORT, such as %s", short(*value), example)
 	case badPort != nil || port == 0:
 		err = fmt.Errorf("%s is not a port; ports are 1 to 65535", short(portText))
 	case host == "", host == "localhost":
@@ -183,15 +183,35 @@ func (b *builder) metrics(c *Config) {
 	default:
 		host, err = checkHost("tcp", host)
 	}
+	if err == nil && loopback && !net.ParseIP(host).IsLoopback() {
+		err = fmt.Errorf("%s is not a loopback address: what is served there is not encrypted; use %s, which others reach by ssh -L",
+			host, example)
+	}
 	if err != nil {
-		b.add("admin.metrics", err.Error())
+		b.add(key, err.Error())
 		return
 	}
-	c.Admin.Metrics = net.JoinHostPort(host, strconv.FormatUint(port, 10))
-	all := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+	*value = net.JoinHostPort(host, strconv.FormatUint(port, 10))
 	for i, x := range c.Listeners {
-		if x.Port == int(port) && x.Network != "unix" && (x.Host == host || all(x.Host) || all(host)) {
-			b.add("admin.metrics", fmt.Sprintf("%s is listeners[%d]; take another port", c.Admin.Metrics, i))
+		if x.Port == int(port) && x.Network != "unix" && sharesHost(x.Host, host) {
+			b.add(key, fmt.Sprintf("%s is listeners[%d]; take another port", *value, i))
 		}
+	}
+}
+
+// sharesHost reports whether a port of two hosts can be one socket's only.
+func sharesHost(x, y string) bool {
+	all := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+	return x == y || all(x) || all(y)
+}
+
+// ownAddresses checks those of /metrics and the live page.
+func (b *builder) ownAddresses(c *Config) {
+	b.ownAddress(c, "admin.metrics", "127.0.0.1:9464", &c.Admin.Metrics, false)
+	b.ownAddress(c, "admin.page", "127.0.0.1:9470", &c.Admin.Page, true)
+	host, port, err := net.SplitHostPort(c.Admin.Page)
+	other, otherPort, err2 := net.SplitHostPort(c.Admin.Metrics)
+	if err == nil && err2 == nil && port == otherPort && sharesHost(host, other) {
+		b.add("admin.page", fmt.Sprintf("%s is admin.metrics; take another port", c.Admin.Page))
 	}
 }

@@ -224,6 +224,7 @@ type Admin struct {
 	ReadersGroup   string `key:"readers_group"`
 	OperatorsGroup string `key:"operators_group"`
 	Metrics        string `key:"metrics"` // HOST:PORT that Prometheus scrapes; empty: the admin socket alone
+	Page           string `key:"page"`    // HOST:PORT of the live page; empty: any port, when it is asked for
 }
 
 // Log is the master's own log and the bounds of the workers'.

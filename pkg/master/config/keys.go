@@ -370,6 +370,10 @@ func masterKeys() []Key {
 			Meaning: `HOST:PORT on which /metrics is served for Prometheus, besides the admin socket; without HOST on 127.0.0.1.
 				Whoever reaches it may read: no request, address or secret is in there, but names of versions and routes are.
 				It is answered by the master and is no listener of the service. When empty there is none.`},
+		{Path: "admin.page", Type: Text, Restart: true, Example: "127.0.0.1:9470",
+			Meaning: `HOST:PORT on which the live page of "masterd page" is kept; without HOST on 127.0.0.1. It is on loopback
+				alone, as it is not encrypted; from elsewhere it is reached by ssh -L. When empty it has any port, for as
+				long as somebody looks.`},
 		{Path: "versions", Type: Section, Meaning: `What may be run besides what is configured.`},
 		{Path: "versions.allow", Type: Paths, Example: `["/srv/shop/releases"]`,
 			Meaning: `Directories below which members of admin.operators_group may have a program run, by reload --binary; root and
