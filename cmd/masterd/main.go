@@ -41,6 +41,7 @@ type app struct {
 	interactive func() bool                         // somebody is there who can be asked
 	interrupt   func(context.Context) (context.Context, context.CancelFunc)
 	start       func(daemonOptions) (daemon, error)
+	browse      func(url string) error
 	keys        func(context.Context) (keys <-chan key, resized <-chan os.Signal, restore func()) // of the terminal
 
 	trusted     trust.Owners // who is believed besides root and uid
@@ -67,6 +68,7 @@ func newApp() *app {
 			return signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
 		},
 		start:       startMaster,
+		browse:      browse,
 		keys:        terminalKeys,
 		trusted:     trust.Own(),
 		systemDir:   "/run/masterd",

@@ -51,7 +51,8 @@ type cli struct {
 
 	answers []string // what somebody on a terminal types; nil: nobody is there
 
-	start func(daemonOptions) (daemon, error)
+	start  func(daemonOptions) (daemon, error)
+	browse func(url string) error // nil: nothing may be opened
 	// keys are those of a keyboard; nil: there is none.
 	keys func(context.Context) (<-chan key, <-chan os.Signal, func())
 	now  func() time.Time // nil: noon
@@ -87,7 +88,7 @@ func (c *cli) run(args ...string) (code int, out, errs string) {
 		c.out = &bytes.Buffer{}
 		defer func() { c.out = nil }()
 	}
-	a.out, a.err, a.uid, a.start = c.out, stderr, c.uid, c.start
+	a.out, a.err, a.uid, a.start, a.browse = c.out, stderr, c.uid, c.start, c.browse
 	a.systemDir, a.defaultFile = c.dir, filepath.Join(c.dir, "masterd.yaml")
 	a.env = func(name string) string { return c.env[name] }
 	a.environ = func() []string { return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + c.dir} }

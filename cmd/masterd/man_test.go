@@ -98,7 +98,7 @@ func TestManualNamesEverything(t *testing.T) {
 }
 
 func TestVerbs(t *testing.T) {
-	want := "abort check completion events history hold import init list logs man pause promote prove reload resume rollback run scale status stop sweep unhold upgrade version versions"
+	want := "abort check completion events history hold import init list logs man page pause promote prove reload resume rollback run scale status stop sweep unhold upgrade version versions"
 	var got []string
 	for _, c := range newApp().root().Commands() {
 		got = append(got, c.Name())

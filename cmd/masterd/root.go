@@ -78,7 +78,7 @@ running one.`,
 	root.AddCommand(
 		a.runCommand(), a.initCommand(), a.checkCommand(), a.stopCommand(), a.scaleCommand(), a.upgradeCommand(), a.proveCommand(),
 		a.reloadCommand(), a.rollbackCommand(), a.promoteCommand(), a.pauseCommand(), a.resumeCommand(), a.abortCommand(), a.holdCommand(), a.unholdCommand(), a.versionsCommand(),
-		a.statusCommand(), a.listCommand(), a.historyCommand(), a.eventsCommand(), a.logsCommand(),
+		a.statusCommand(), a.listCommand(), a.historyCommand(), a.eventsCommand(), a.logsCommand(), a.pageCommand(),
 		a.versionCommand(), a.completionCommand(), a.manCommand(), a.sweepCommand(), a.importCommand(),
 	)
 	return root
