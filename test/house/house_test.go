@@ -124,7 +124,7 @@ var may = map[string][]string{
 	"test/mutate":              {},
 	"test/systemd":             {"pkg/api", "test/load", "test/service"},
 	"test/tour":                {"pkg/api", "test/load", "test/service"},
-	"test/bench":               {"pkg/api", "pkg/master/analysis/analysistest", "test/load", "test/service"},
+	"test/bench":               {"pkg/api", "pkg/master/analysis", "pkg/master/analysis/analysistest", "pkg/master/compare", "test/load", "test/service"},
 }
 
 type pkg struct {
