@@ -82,6 +82,20 @@ func moreStatuses() map[string]api.Status {
 			st.Rollout.Deadline = time.Time{}
 			st.Next = append([]api.Next{{Args: []string{"resume"}, Why: "lets the clock of its steps run again"}}, st.Next[:2]...)
 		}),
+		"canary-judged-by": of(func(st *api.Status) {
+			canarying(st, "")
+			st.Rollout.Step, st.Rollout.Steps, st.Rollout.Inconclusive = 2, st.Rollout.Steps[:2], "rollback"
+			st.Rollout.Analysis = &api.Analysis{Outcome: "inconclusive", Evidence: 0.7, Wanted: 100,
+				Candidate: api.Compared{Connections: 12}, Stable: api.Compared{Connections: 80, WithError: 1}}
+			st.Next = append([]api.Next{{Args: []string{"promote"}, Why: "gives v1.3.0 all new connections"}}, st.Next[1:]...)
+		}),
+		"canary-inconclusive": of(func(st *api.Status) {
+			canarying(st, "masterd (too few connections came to judge it by within 15m0s, its rollout.analysis.max_wait)")
+			st.Rollout.Step, st.Rollout.Steps, st.Rollout.Inconclusive = 2, st.Rollout.Steps[:2], "pause"
+			st.Rollout.Deadline = time.Time{}
+			st.Next = []api.Next{{Args: []string{"resume"}, Why: "waits once more for connections to judge it by"},
+				{Args: []string{"promote"}, Why: "gives v1.3.0 all new connections"}, canaryAbort()}
+		}),
 		"canary-overdue": of(func(st *api.Status) {
 			canarying(st, "")
 			st.Rollout.Deadline = ago(time.Second)

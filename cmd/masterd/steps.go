@@ -31,7 +31,11 @@ func (p *page) rollout() {
 		p.field("stage", bold, r.Stage+p.lasting(r.Since, r.Deadline))
 	}
 	if r.Paused != "" {
-		p.field("paused", yellow, "by "+r.Paused+"; `masterd resume` goes on")
+		goes := "; `masterd resume` goes on"
+		if r.Inconclusive != "" {
+			goes = "; `masterd promote` goes on, `masterd resume` waits once more, `masterd abort` takes it back"
+		}
+		p.field("paused", yellow, "by "+r.Paused+goes)
 	}
 	p.field("why", plain, r.Why)
 	p.analysis(*r)
@@ -110,6 +114,8 @@ func (p *page) step(r api.Rollout) string {
 		span(p.st.Now.Sub(r.Since)))
 	switch left := r.Deadline.Sub(p.st.Now); {
 	case r.Paused != "":
+	case r.Inconclusive != "":
+		text += ", waits at most " + span(max(left, 0)) + " more for connections to be judged by, then it " + inconclusive(r.Inconclusive)
 	case !r.Deadline.IsZero() && left > 0:
 		text += ", " + span(left) + " left"
 	case !r.Deadline.IsZero():
@@ -118,6 +124,17 @@ func (p *page) step(r api.Rollout) string {
 		text += ", waits for `masterd promote`"
 	}
 	return text
+}
+
+// inconclusive is what becomes of a version that cannot be judged.
+func inconclusive(what string) string {
+	switch what {
+	case "promote":
+		return "goes on"
+	case "rollback":
+		return "is taken back"
+	}
+	return "is paused"
 }
 
 // lasting is how long something has been so, and how much longer it may be.

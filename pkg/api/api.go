@@ -207,20 +207,21 @@ type Blob struct {
 
 // Rollout is the running one.
 type Rollout struct {
-	ID         uint64    `json:"id"`
-	Trace      string    `json:"trace_id"`
-	What       string    `json:"what"`
-	By         string    `json:"by"`
-	Why        string    `json:"why,omitempty"`
-	Generation uint64    `json:"generation"`
-	Version    string    `json:"version"`
-	Stage      string    `json:"stage"`
-	Since      time.Time `json:"since"`
-	Deadline   time.Time `json:"deadline,omitzero"`
-	Steps      []Step    `json:"steps,omitempty"`    // of its canary; none: it goes without
-	Step       int       `json:"step,omitempty"`     // the one in force or just coming, from 1; zero: none yet
-	Paused     string    `json:"paused,omitempty"`   // by whom, and why; empty: it is not
-	Analysis   *Analysis `json:"analysis,omitempty"` // nil: nothing is compared
+	ID           uint64    `json:"id"`
+	Trace        string    `json:"trace_id"`
+	What         string    `json:"what"`
+	By           string    `json:"by"`
+	Why          string    `json:"why,omitempty"`
+	Generation   uint64    `json:"generation"`
+	Version      string    `json:"version"`
+	Stage        string    `json:"stage"`
+	Since        time.Time `json:"since"`
+	Deadline     time.Time `json:"deadline,omitzero"`
+	Steps        []Step    `json:"steps,omitempty"`             // of its canary; none: it goes without
+	Step         int       `json:"step,omitempty"`              // the one in force or just coming, from 1; zero: none yet
+	Paused       string    `json:"paused,omitempty"`            // by whom, and why; empty: it is not
+	Analysis     *Analysis `json:"analysis,omitempty"`          // nil: nothing is compared
+	Inconclusive string    `json:"when_inconclusive,omitempty"` // what follows at Deadline unless it is judged; empty: it does not wait
 }
 
 // Entry is one line of the history.

@@ -208,3 +208,28 @@ func TestAWorkerThatDoesNotCount(t *testing.T) {
 		until(t, "v2 serves", serves(w, "v2"))
 	})
 }
+
+// What could be judged waits until it is, or until a worker says that it does not count.
+func TestACanaryWaitsToBeJudged(t *testing.T) {
+	for _, word := range []string{"it passes", "a worker refuses"} {
+		t.Run(word, func(t *testing.T) {
+			cfg := stepsConfig()
+			cfg.Rollout.Analysis.MaxWait = 15 * time.Minute
+			run(t, cfg, func(w *world, m *Master) {
+				_, stable, candidate := atStep(t, w, m)
+				c := *candidate.asked()
+				time.Sleep(cfg.Rollout.Canary.Steps[0].Hold + 10*time.Minute)
+				if r := m.operator.Status().Rollout; r == nil || r.Stage != "canary" || r.Inconclusive != config.InconclusivePause {
+					t.Fatalf("it does not wait: %+v", r)
+				}
+				if word == "it passes" {
+					stable.say(counted(&c, 90, 0))
+					candidate.say(counted(&c, 10, 0))
+				} else {
+					stable.say(session.Fact{Kind: session.Refused, Seq: uint64(len(stable.compares)), Text: "what is compare?"})
+				}
+				until(t, "v2 serves", serves(w, "v2"))
+			})
+		})
+	}
+}

@@ -20,6 +20,9 @@ type Analysis struct {
 	Latency  Latency   `key:"latency"`
 	Measures []Measure
 	Delay    time.Duration `key:"delay"` // since the new version has its first connections, until they count
+
+	WhenInconclusive string        `key:"when_inconclusive"` // what follows where too few came: "pause", "promote" or "rollback"
+	MaxWait          time.Duration `key:"max_wait"`          // for more of them, at the last step; zero: it does not wait
 }
 
 // Tolerance is how much worse a new version may be.
@@ -48,6 +51,16 @@ const (
 
 // measuresPath is the key of the measures.
 const measuresPath = "rollout.analysis.measures"
+
+// What follows where a new version had too few connections to be judged by.
+const (
+	InconclusivePause    = "pause"
+	InconclusivePromote  = "promote"
+	InconclusiveRollback = "rollback"
+)
+
+// maxWait is the longest wait for connections to judge by.
+const maxWait = "168h"
 
 func analysisKeys() []Key {
 	return []Key{
@@ -82,7 +95,43 @@ func analysisKeys() []Key {
 			Meaning: `On how many times as many of its connections as of those of the version before it may be counted.`},
 		{Path: "rollout.analysis.delay", Type: Duration, Default: "10s", Min: "0", Max: "1h",
 			Meaning: `For how long its connections do not count, since it has the first: it may be slow to warm up.`},
+		{Path: "rollout.analysis.when_inconclusive", Type: Text, Default: InconclusivePause,
+			Allowed: []string{InconclusivePause, InconclusivePromote, InconclusiveRollback},
+			Meaning: `What becomes of a new version that had too few connections to be judged by, max_wait after its last step. "pause"
+				stops it there until "masterd promote", "masterd resume", which waits once more, or "masterd abort". "promote" has it
+				go on, "rollback" takes it back. A rollout that nobody watches, and that must not stop, needs "promote" or "rollback".`},
+		{Path: "rollout.analysis.max_wait", Type: Duration, Default: "15m", Min: "0", Max: maxWait,
+			Meaning: `For how long a new version waits at the end of its last step for more connections to be judged by. With 0, with
+				act: report, and where nothing can be compared it does not wait; nor does it after "masterd promote".`},
 	}
+}
+
+// Judges reports whether new versions that go by steps are judged by what is compared.
+func (c *Config) Judges() bool {
+	return c.Worker.Kind == KindSDK && c.Rollout.Canary.Sticky != StickyClient && c.Rollout.Analysis.Act != ActReport
+}
+
+// unjudgedCanary warns where a lack of connections is to take a new version back, and never can.
+func (c *Config) unjudgedCanary() []string {
+	a, steps := c.Rollout.Analysis, c.Rollout.Canary.Steps
+	if a.WhenInconclusive != InconclusiveRollback || len(steps) == 0 {
+		return nil
+	}
+	why := ""
+	switch {
+	case c.Worker.Kind != KindSDK:
+		why = "worker.kind: " + c.Worker.Kind + " nothing is compared"
+	case !c.Judges() && c.Rollout.Analysis.Act == ActReport:
+		why = "rollout.analysis.act: report nothing is taken back by what is compared"
+	case !c.Judges():
+		why = "rollout.canary.sticky: client nothing is compared"
+	case a.MaxWait == 0:
+		why = "rollout.analysis.max_wait: 0 nothing is waited for"
+	default:
+		return nil
+	}
+	return []string{"rollout.analysis.when_inconclusive: with " + why + ", so a new version is never taken back for that; " +
+		"leave it out, or change the other"}
 }
 
 // hastyCanary warns where the steps are over before anything is compared.
@@ -94,7 +143,10 @@ func (c *Config) hastyCanary() []string {
 		}
 		whole += step.Hold
 	}
-	if whole == 0 || whole > c.Rollout.Analysis.Delay || c.Worker.Kind != KindSDK || c.Rollout.Canary.Sticky == StickyClient {
+	if c.Judges() {
+		whole += c.Rollout.Analysis.MaxWait
+	}
+	if len(c.Rollout.Canary.Steps) == 0 || whole > c.Rollout.Analysis.Delay || c.Worker.Kind != KindSDK || c.Rollout.Canary.Sticky == StickyClient {
 		return nil
 	}
 	return []string{fmt.Sprintf("rollout.canary.steps: all of them take %s, and nothing is compared before rollout.analysis.delay (%s) "+

@@ -11,16 +11,38 @@ import (
 func TestStepsThatAreOverTooSoon(t *testing.T) {
 	const text = "worker: {command: [/bin/x]}\nlisteners: [{name: http, address: \"tcp://127.0.0.1:80\"}]\n"
 	for rest, warned := range map[string]bool{
-		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}, {weight: 2%, hold: 5s}]}}\n": true,
-		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}, {weight: 2%, hold: 6s}]}}\n": false,
-		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}, {weight: 2%}]}}\n":           false,
-		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}], sticky: client}}\n":         false,
-		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}]}, analysis: {delay: 0}}\n":   false,
-		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}]}, analysis: {delay: 5s}}\n":  true,
-		"rollout: {canary: {steps: []}}\n":                                               false,
+		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}, {weight: 2%, hold: 5s}]}, analysis: {max_wait: 0}}\n": true,
+		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}, {weight: 2%, hold: 6s}]}, analysis: {max_wait: 0}}\n": false,
+		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}]}, analysis: {max_wait: 5s}}\n":                        true,
+		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}]}, analysis: {max_wait: 6s}}\n":                        false,
+		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}]}, analysis: {act: report}}\n":                         true,
+		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}, {weight: 2%}]}}\n":                                    false,
+		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}], sticky: client}}\n":                                  false,
+		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}]}, analysis: {delay: 0, max_wait: 0}}\n":               false,
+		"rollout: {canary: {steps: [{weight: 1%, hold: 5s}]}, analysis: {delay: 5s, max_wait: 0}}\n":              true,
+		"rollout: {canary: {steps: []}}\n": false,
 	} {
 		c := parsed(t, text+rest)
 		if got := strings.Join(c.Warnings(), "\n"); strings.Contains(got, "nothing is compared before") != warned {
+			t.Errorf("%s: %q", rest, got)
+		}
+	}
+}
+
+func TestRollbacksThatNeverCome(t *testing.T) {
+	const text = "listeners: [{name: http, address: \"tcp://127.0.0.1:80\"}]\n"
+	const sdk, steps = "worker: {command: [/bin/x]}\n", "canary: {steps: [{weight: 1%, hold: 5m}]"
+	for rest, why := range map[string]string{
+		sdk + "rollout: {" + steps + "}, analysis: {when_inconclusive: rollback}}\n":                                          "",
+		sdk + "rollout: {analysis: {when_inconclusive: rollback, act: report}}\n":                                             "",
+		sdk + "rollout: {" + steps + "}, analysis: {when_inconclusive: pause, act: report}}\n":                                "",
+		sdk + "rollout: {" + steps + "}, analysis: {when_inconclusive: rollback, act: report}}\n":                             "rollout.analysis.act: report",
+		sdk + "rollout: {" + steps + "}, analysis: {when_inconclusive: rollback, max_wait: 0}}\n":                             "rollout.analysis.max_wait: 0",
+		sdk + "rollout: {" + steps + ", sticky: client}, analysis: {when_inconclusive: rollback}}\n":                          "rollout.canary.sticky: client",
+		"worker: {command: [/bin/x], kind: unmodified}\nrollout: {" + steps + "}, analysis: {when_inconclusive: rollback}}\n": "worker.kind: unmodified",
+	} {
+		got := strings.Join(parsed(t, text+rest).Warnings(), "\n")
+		if strings.Contains(got, "rollout.analysis.when_inconclusive: with "+why+" nothing is") != (why != "") {
 			t.Errorf("%s: %q", rest, got)
 		}
 	}

@@ -46,7 +46,7 @@ func Parse(name string, data []byte, env []string, host Host) (*Config, error) {
 	if p := b.problems(); len(p.List) > 0 {
 		return nil, p.sorted()
 	}
-	c.source = source{text: data, lines: doc.lines(), vars: over.names(), filled: b.filled, warnings: slices.Concat(over.warnings, c.shortBake(), c.longWait(), c.unevenCanary(), c.hastyCanary(), b.unexpanded(c))}
+	c.source = source{text: data, lines: doc.lines(), vars: over.names(), filled: b.filled, warnings: slices.Concat(over.warnings, c.shortBake(), c.longWait(), c.unevenCanary(), c.hastyCanary(), c.unjudgedCanary(), b.unexpanded(c))}
 	return c, nil
 }
 

@@ -44,6 +44,10 @@ func Settings(c *config.Config) rollout.Settings {
 	for _, step := range c.Rollout.Canary.Steps {
 		steps = append(steps, rollout.Step{Weight: step.Weight, Hold: step.Hold})
 	}
+	a := c.Rollout.Analysis
+	if !c.Judges() {
+		a.MaxWait = 0
+	}
 	return rollout.Settings{
 		Processes:     c.Worker.Processes,
 		SlotPerWorker: c.Worker.Kind != config.KindSDK,
@@ -72,6 +76,9 @@ func Settings(c *config.Config) rollout.Settings {
 		Steps:     steps,
 		Sticky:    c.Rollout.Canary.Sticky == config.StickyClient,
 		SkipBaked: c.Rollout.Canary.SkipBaked,
+
+		MaxWait:          a.MaxWait,
+		WhenInconclusive: rollout.Inconclusive(a.WhenInconclusive),
 
 		MinReady:     c.Rollout.MinReady,
 		Bake:         c.Rollout.Bake,

@@ -51,7 +51,10 @@ func (b *Backend) Resume(by string, r api.ReasonRequest) (<-chan api.Event, erro
 
 // nextStep proposes what can be typed at a step of a canary.
 func nextStep(r rollout.RolloutStatus, add func(why string, args ...string)) {
-	if r.Paused != "" {
+	switch {
+	case r.Paused != "" && r.Awaits != "":
+		add("waits once more for connections to judge it by", "resume")
+	case r.Paused != "":
 		add("lets the clock of its steps run again", "resume")
 	}
 	if r.Stage == rollout.StageCanary {

@@ -36,7 +36,8 @@ func (b *Backend) Record(c rollout.Record) {
 	case rollout.Failed, rollout.RolledBack:
 		say = b.Log.Warn
 	}
-	if e.What == "healthy" { // whoever was told that it fails is told that it does not
+	// Whoever was told that it fails is told that it does not; and a rollout that stops by itself waits for somebody.
+	if e.What == "healthy" || e.What == "pause" && c.Entry.Origin == rollout.Internal {
 		say = b.Log.Warn
 	}
 	say("history", fields...)

@@ -30,6 +30,8 @@ func TestNext(t *testing.T) {
 		}
 		return rollout.Status{Serving: true, Active: 2, Target: warm, Rollout: r}
 	}
+	inconclusive := canarying(2, 0, "masterd")
+	inconclusive.Rollout.Awaits = rollout.InconclusivePause
 	pausedEarly := canarying(0, 0, "bob")
 	pausedEarly.Rollout.Stage = rollout.StageCheck
 	for name, x := range map[string]struct {
@@ -53,6 +55,7 @@ func TestNext(t *testing.T) {
 		"a canary":          {st: canarying(1, time.Minute, ""), want: "promote, abort, pause"},
 		"a canary waits":    {st: canarying(2, 0, ""), want: "promote, abort"},
 		"a canary paused":   {st: canarying(1, 0, "bob"), want: "resume, promote, abort"},
+		"one unjudged":      {st: inconclusive, want: "resume, promote, abort"},
 		"paused before it":  {st: pausedEarly, want: "resume, abort"},
 		"one fails":         {st: rollout.Status{Serving: true, Active: 2, Target: warm}, workers: with(well, sick), want: "logs --worker 5, rollback"},
 		"all fail, nowhere": {st: rollout.Status{Serving: true, Active: 2, Target: nowhere}, workers: with(sick, sick), want: "logs --worker 5"},

@@ -157,6 +157,7 @@ func (b *Backend) describeGenerations(s *api.Status, st rollout.Status) {
 			Generation: uint64(r.Generation),
 			Version:    r.Version.Label, Stage: string(r.Stage), Since: r.Since, Deadline: r.Deadline,
 			Steps: steps(r.Steps), Step: r.Step, Paused: r.Paused, Analysis: b.analysis(uint64(r.ID)),
+			Inconclusive: string(r.Awaits),
 		}
 	}
 	if w := st.Waits; w != nil {

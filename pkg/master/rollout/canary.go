@@ -15,6 +15,9 @@ import (
 type canary struct {
 	step   int    // that is in force, or about to be, from 1; zero: none yet; beyond the last: all the traffic
 	paused string // by whom and why, as a part of a sentence; empty: it is not
+
+	waits   bool // its last step is over, and it waits for a verdict
+	settled bool // none is waited for any more: it passed, or goes without
 }
 
 // steps of a rollout, none: its candidate has all the traffic at once.
@@ -28,8 +31,11 @@ func (a *attempt) stepping() bool { return len(a.steps()) > 0 && a.canary.step >
 
 // hold is how long its step lasts; zero: until a person ends it.
 func (a *attempt) hold() time.Duration {
-	if a.canary.paused != "" {
+	switch {
+	case a.canary.paused != "":
 		return 0
+	case a.canary.waits:
+		return a.settings.MaxWait
 	}
 	return a.steps()[a.canary.step-1].Hold
 }
@@ -100,6 +106,9 @@ func (m *Machine) windStep(a *attempt) {
 		return
 	}
 	a.closing, a.deadline = time.Time{}, time.Time{}
+	if m.endWait(a) {
+		return
+	}
 	if hold := a.hold(); hold > 0 {
 		a.deadline = m.now.Add(hold)
 	}
@@ -110,6 +119,7 @@ func (m *Machine) windStep(a *attempt) {
 // advanceStep takes the next step once the time of this one is over and every worker of the
 // candidate has passed a check since.
 func (m *Machine) advanceStep(a *attempt) bool {
+	m.endWait(a)
 	if !m.proven(a) {
 		return false
 	}
@@ -118,7 +128,7 @@ func (m *Machine) advanceStep(a *attempt) bool {
 }
 
 func (m *Machine) takeStep(a *attempt, step int) {
-	a.canary.step = step
+	a.canary.step, a.canary.waits = step, false
 	m.moveTraffic(a)
 }
 
@@ -133,9 +143,14 @@ func (a *attempt) atStep() string {
 
 // waitsFor is what ends a step that no time ends, for people; empty: its time does.
 func (a *attempt) waitsFor() string {
+	what := a.awaited()
 	switch {
+	case a.canary.paused != "" && what != "":
+		return "; paused by " + a.canary.paused + ", `masterd promote` goes on, `masterd resume` waits once more"
 	case a.canary.paused != "":
 		return "; paused by " + a.canary.paused + ", `masterd resume` goes on"
+	case what != "":
+		return "; waits for more connections to be judged by (without enough " + what.does() + ")"
 	case a.hold() == 0:
 		return "; waits for `masterd promote`"
 	}

@@ -134,6 +134,9 @@ func (w *world) mayStep(of Generation, step int, steps []Step) {
 			w.fail("generation %d goes on to step %d: worker %d failed its last check %v, passed one at %v", of, step, p.id, p.failed, p.okAt.Sub(epoch))
 		}
 	}
+	if step > len(steps) {
+		w.mustAwait(of, w.now.Sub(at.since)-hold)
+	}
 	at.step = step
 }
 

@@ -30,8 +30,7 @@ func (m *Machine) endCompare() {
 // the SDK nobody counts errors.
 func (m *Machine) comparable() Compare {
 	a := m.try
-	if a == nil || a.stage != StageCanary || !a.splits() || a.sticky() != 0 || !m.steering.confirmed() ||
-		!a.gen.settings.Beats || !m.active.alive() || !m.active.settings.Beats {
+	if a == nil || a.stage != StageCanary || !a.splits() || !m.draws(a) || !m.steering.confirmed() || !m.active.alive() {
 		return Compare{}
 	}
 	c := Compare{Rollout: a.id, Weight: a.steps()[a.canary.step-1].Weight,

@@ -212,6 +212,14 @@ type (
 		Rollout Rollout
 		Why     string
 	}
+	// Passed: by what has been compared, the rollout's candidate does no worse: that would have
+	// been seen.
+	Passed struct{ Rollout Rollout }
+	// Incomparable: nothing can be compared in this rollout. Why is a part of a sentence.
+	Incomparable struct {
+		Rollout Rollout
+		Why     string
+	}
 	// Pressed: the machine or the cgroup is about to run out of memory.
 	Pressed struct{ Detail string }
 	// Ticked: nothing happened but time.
@@ -253,5 +261,7 @@ func (Grown) event()         {}
 func (Saved) event()         {}
 func (SaveFailed) event()    {}
 func (Judged) event()        {}
+func (Passed) event()        {}
+func (Incomparable) event()  {}
 func (Pressed) event()       {}
 func (Ticked) event()        {}

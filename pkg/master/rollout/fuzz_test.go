@@ -21,6 +21,7 @@ func FuzzMachine(f *testing.F) {
 			if data[0]&16 != 0 {
 				set.Steps = []Step{{Weight: 100, Hold: time.Second}, {Weight: 2500}, {Weight: 5000, Hold: time.Minute}}
 				set.Sticky, set.SkipBaked = data[0]&32 != 0, data[0]&64 != 0
+				set.MaxWait, set.WhenInconclusive = 5*time.Second, []Inconclusive{InconclusivePause, InconclusivePromote, InconclusiveRollback}[data[0]%3]
 			}
 		}
 		m := New(Options{Slots: 8, Rand: rand.New(rand.NewPCG(1, 1))})
@@ -49,7 +50,7 @@ func FuzzMachine(f *testing.F) {
 		for i := 1; i+1 < len(data); i += 2 {
 			op, arg := data[i], data[i+1]
 			w := Worker(arg % 16)
-			switch op % 27 {
+			switch op % 29 {
 			case 0:
 				step(ReloadAsked{Req: ask(), Origin: Origin(1 + arg%4), Settings: set, Until: Until(arg >> 7), Replace: arg&8 != 0,
 					Confirm: time.Duration(arg>>5) * time.Second})
@@ -98,6 +99,10 @@ func FuzzMachine(f *testing.F) {
 				step(ResumeAsked{Req: ask()})
 			case 20:
 				step(Judged{Rollout: Rollout(arg), Why: "does worse"})
+			case 21:
+				step(Passed{Rollout: Rollout(arg)})
+			case 22:
+				step(Incomparable{Rollout: Rollout(arg), Why: "a worker does not count"})
 			default: // answer one of the newest commands properly
 				if n := len(last); n > 0 {
 					for _, ev := range properly(last[n-1-int(arg)%n]) {

@@ -56,6 +56,7 @@ func (m *Machine) check() {
 	m.checkRoles()
 	m.checkGiving()
 	m.checkCompared()
+	m.checkWait()
 	m.checkClosing()
 	for _, g := range m.generations {
 		if !(g.phase == PhaseStarting && g.made.stepping() && g.deadline.IsZero()) { // each step has its own

@@ -176,6 +176,10 @@ func (m *Machine) stale(ev Event) bool {
 		return ev.Seq <= m.saving.saved || ev.Seq > m.saving.seq
 	case Judged:
 		return !m.judges(ev.Rollout)
+	case Passed:
+		return !m.compares(ev.Rollout)
+	case Incomparable:
+		return !m.compares(ev.Rollout)
 	case Booted:
 		return m.booted
 	case nil:
@@ -259,6 +263,10 @@ func (m *Machine) handle(ev Event) {
 		m.saveFailed(ev.Seq, ev.Reason)
 	case Judged:
 		m.judged(ev)
+	case Passed:
+		m.settled("it has passed the comparison")
+	case Incomparable:
+		m.settled(ev.Why)
 	case Pressed:
 		m.pressed(ev.Detail)
 	case Ticked:

@@ -58,6 +58,9 @@ type Settings struct {
 	Sticky    bool   `json:",omitempty"` // clients belong to the candidate by their address, not connections by chance
 	SkipBaked bool   `json:",omitempty"` // a version that was baked before goes without steps
 
+	MaxWait          time.Duration `json:",omitempty"` // at the last step, for a verdict; zero: none is waited for
+	WhenInconclusive Inconclusive  `json:",omitempty"` // what follows when none comes; empty: a pause
+
 	MinReady     time.Duration // one by one: how long a new worker must serve before an old one leaves for it
 	Bake         time.Duration // active without a fault for so long is baked
 	Cooldown     time.Duration // automatic rollouts: least time between the ends and starts of two

@@ -90,6 +90,8 @@ func (w *world) obey(c Command) {
 		if c.Reason == "" || c.Code == 0 || !strings.HasSuffix(c.Reason, ".") {
 			w.fail("the answer to %s is no sentence: %+v", what, c)
 		}
+	case Record:
+		w.mustBeInconclusive(c.Entry)
 	case Save:
 		w.save(c)
 	case Exit:

@@ -370,8 +370,11 @@ func (m *Machine) expireTry(a *attempt) {
 		m.notSaved(a, "no answer within "+a.settings.SaveTimeout.String())
 		a.deadline, a.first = time.Time{}, time.Time{}
 		return
-	case StageMinReady, StageCanary:
+	case StageMinReady:
 		m.besideOver(a)
+		return
+	case StageCanary:
+		m.stepOver(a)
 		return
 	case StageDrain:
 		why = "who served before did not end in time"

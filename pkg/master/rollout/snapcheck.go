@@ -76,6 +76,9 @@ func checkSteps(a SnapAttempt) error {
 	if n := len(a.Settings.Steps); a.Step < 0 || a.Step > n+1 || a.Stage == StageCanary && (a.Step == 0 || a.Step > n) {
 		return fmt.Errorf("it is at step %d of %d, stage %s", a.Step, n, a.Stage)
 	}
+	if last := a.Stage == StageCanary && a.Step == len(a.Settings.Steps); a.Waits && (!last || a.Settings.MaxWait <= 0) {
+		return fmt.Errorf("it waits for a verdict at step %d, for %s", a.Step, a.Settings.MaxWait)
+	}
 	return nil
 }
 

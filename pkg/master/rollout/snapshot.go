@@ -120,6 +120,8 @@ type SnapAttempt struct {
 	Back     *Version      `json:"back,omitempty"`
 	Step     int           `json:"step,omitempty"`
 	Paused   string        `json:"paused,omitempty"`
+	Waits    bool          `json:"waits,omitempty"`
+	Settled  bool          `json:"settled,omitempty"`
 }
 
 // SnapBake is the proving of the active generation.
@@ -235,7 +237,7 @@ func (a *attempt) snapshot() SnapAttempt {
 		Confirm: a.confirm, From: a.from, Stage: a.stage, Since: bare(a.since), Deadline: bare(a.deadline),
 		Began: bare(a.began), Switched: bare(a.switched),
 		Alone: a.alone, Ends: a.ends, Waited: a.waited, Back: cloneVersion(a.back),
-		Step: a.canary.step, Paused: a.canary.paused,
+		Step: a.canary.step, Paused: a.canary.paused, Waits: a.canary.waits, Settled: a.canary.settled,
 	}
 	if a.gen != nil {
 		s.Gen = a.gen.id
@@ -249,7 +251,7 @@ func (s SnapAttempt) attempt() *attempt {
 		until: UntilBaked, confirm: s.Confirm, from: s.From, stage: s.Stage, since: s.Since, deadline: s.Deadline, first: s.Deadline,
 		began: s.Began, switched: s.Switched,
 		alone: s.Alone, ends: s.Ends, waited: s.Waited, back: cloneVersion(s.Back),
-		canary: canary{step: s.Step, paused: s.Paused},
+		canary: canary{step: s.Step, paused: s.Paused, waits: s.Waits, settled: s.Settled},
 	}
 }
 

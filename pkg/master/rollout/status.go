@@ -105,6 +105,9 @@ type RolloutStatus struct {
 	Steps      []Step // of a canary; none: it goes without
 	Step       int    // the one that is in force, counted from 1; zero: none yet
 	Paused     string // who has paused it, and why; empty: it is not
+	// Its last step is over, and it waits for a verdict until Deadline; this follows then. Empty:
+	// it does not wait.
+	Awaits Inconclusive
 }
 
 // Delayed is an automatic reload that is held back.

@@ -333,6 +333,9 @@ func (s *story) status() {
 		if r.Paused != "" {
 			fmt.Fprintf(&s.out, ", paused by %s", r.Paused)
 		}
+		if r.Awaits != "" {
+			fmt.Fprintf(&s.out, ", waits for a verdict, else %s", r.Awaits)
+		}
 		fmt.Fprintln(&s.out)
 	}
 	for _, x := range st.Slots {
@@ -382,7 +385,7 @@ func (s *story) set(w string) {
 		"bake": &s.settings.Bake, "drain": &s.settings.DrainTimeout, "start": &s.settings.StartTimeout,
 		"cooldown": &s.settings.Cooldown, "unavailable": &s.settings.UnavailableAfter, "stop": &s.settings.StopTimeout,
 		"killafter": &s.settings.KillAfter, "prepare": &s.settings.PrepareTimeout, "save": &s.settings.SaveTimeout, "interval": &s.settings.ActiveInterval,
-		"watchdog": &s.settings.Watchdog, "minready": &s.settings.MinReady, "giveup": &s.settings.GiveUp, "startinterval": &s.settings.StartInterval,
+		"watchdog": &s.settings.Watchdog, "minready": &s.settings.MinReady, "giveup": &s.settings.GiveUp, "maxwait": &s.settings.MaxWait, "startinterval": &s.settings.StartInterval,
 	}
 	numbers := map[string]*int{
 		"processes": &s.settings.Processes, "maxdraining": &s.settings.MaxDraining, "perminute": &s.settings.MaxPerMinute,
@@ -402,6 +405,8 @@ func (s *story) set(w string) {
 		*flags[k] = v == "true"
 	case k == "steps": // 1%:30s,10%
 		s.settings.Steps = s.steps(v)
+	case k == "inconclusive":
+		s.settings.WhenInconclusive = Inconclusive(v)
 	case k == "reserve":
 		s.settings.MemoryReserve = uint64(n) << 20
 	default:
@@ -528,6 +533,10 @@ func (s *story) event(words []string) Event {
 		return ev
 	case "judged":
 		return Judged{Rollout: Rollout(s.id(arg(0))), Why: tail}
+	case "passed":
+		return Passed{Rollout: Rollout(s.id(arg(0)))}
+	case "incomparable":
+		return Incomparable{Rollout: Rollout(s.id(arg(0))), Why: tail}
 	case "prepared":
 		ev := Prepared{Rollout: Rollout(s.id(arg(0))), Version: version(arg(1)), Memory: s.memory,
 			Notice: strings.ReplaceAll(opt["notice"], "_", " ")}

@@ -98,6 +98,7 @@ func (m *Machine) viewRollout() *RolloutStatus {
 	}
 	if a == m.try {
 		v.Steps, v.Step, v.Paused = slices.Clone(a.steps()), min(a.canary.step, len(a.steps())), a.canary.paused
+		v.Awaits = a.awaited()
 	}
 	return v
 }

@@ -50,6 +50,7 @@ type world struct {
 	served   bool
 
 	walks    map[Generation]*walk
+	words    map[Rollout]bool    // it passed, or cannot be compared
 	compared Compare             // what is compared now
 	readied  map[Rollout]bool    // prepared
 	queued   map[Slot]Generation // clients wait there for the generation, of which nobody lives yet
@@ -161,6 +162,8 @@ func (w *world) settings() {
 	}
 	if w.r.IntN(3) == 0 {
 		s.Steps, s.Sticky, s.SkipBaked = w.someSteps(), w.r.IntN(2) == 0, w.r.IntN(2) == 0
+		s.MaxWait = pick(0, time.Second, 20*time.Second, 5*time.Minute)
+		s.WhenInconclusive = []Inconclusive{"", InconclusivePause, InconclusivePromote, InconclusiveRollback}[w.r.IntN(4)]
 	}
 	w.set = s.whole()
 }
@@ -178,6 +181,7 @@ func (w *world) reboot() {
 	w.forward, w.made, w.own = map[Rollout]bool{}, map[Generation]Rollout{}, map[Rollout]ownSettings{}
 	w.bakes, w.unwell = map[Generation]time.Time{}, map[Generation]bool{}
 	w.readied, w.queued, w.walks = map[Rollout]bool{}, map[Slot]Generation{}, map[Generation]*walk{}
+	w.words = map[Rollout]bool{}
 	w.stopping, w.exited, w.served = false, false, false
 	w.slack = 0
 	w.step(Booted{Settings: w.set, State: w.disk})
@@ -544,6 +548,10 @@ func (w *world) learn(ev Event) {
 		if p.accepts = true; p.since.IsZero() {
 			p.since = w.now
 		}
+	case Passed:
+		w.words[ev.Rollout] = true
+	case Incomparable:
+		w.words[ev.Rollout] = true
 	case Exited:
 		w.bury(ev.Worker)
 	case StartFailed:

@@ -1,6 +1,7 @@
 package workers
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 
@@ -20,6 +21,7 @@ type comparison struct {
 	stable  rollout.Generation
 	workers []rollout.Worker
 	acts    bool // a candidate that does worse is taken back
+	passed  bool // the machine was told that it does not
 }
 
 // compares is what is known of one worker.
@@ -102,6 +104,9 @@ func (set *Set) tellCompare(id rollout.Worker, c *ipc.Compare) {
 	switch {
 	case s == nil || s.compares.refused:
 		set.Comparisons.Cannot(uint64(id))
+		if s != nil {
+			set.incomparable(s)
+		}
 		return
 	case !s.session.Connected():
 		return
@@ -126,7 +131,16 @@ func (s *sdk) compareRefused(seq uint64) bool {
 	}
 	s.compares.refused = true // and is asked no more
 	s.set.Comparisons.Cannot(uint64(s.ID))
+	s.set.incomparable(s)
 	return true
+}
+
+// incomparable tells the machine that nothing can be compared, as a worker does not count.
+func (set *Set) incomparable(s *sdk) {
+	if c := set.comparison; c.asked != nil && slices.Contains(c.workers, s.ID) {
+		set.Master.Step(rollout.Incomparable{Rollout: c.rollout,
+			Why: fmt.Sprintf("worker %d does not count errors, so nothing is compared", s.ID)})
+	}
 }
 
 // heardCompared takes what a worker has counted for a comparison.
@@ -137,11 +151,22 @@ func (set *Set) heardCompared(s *sdk, c *ipc.Compared) {
 	}
 }
 
-// judge tells the machine of a candidate that does worse.
+// judge tells the machine of a candidate that does worse, or that would have been seen to.
 func (set *Set) judge() {
 	c := set.comparison
 	r, ok := set.Comparisons.Result()
-	if !ok || c.asked == nil || !c.acts || r.Rollout != uint64(c.rollout) || r.Outcome != analysis.Fail {
+	if !ok || c.asked == nil || !c.acts || r.Rollout != uint64(c.rollout) {
+		return
+	}
+	switch r.Outcome {
+	case analysis.Pass:
+		if !c.passed {
+			set.comparison.passed = true
+			set.Master.Step(rollout.Passed{Rollout: c.rollout})
+		}
+		return
+	case analysis.Fail:
+	default:
 		return
 	}
 	set.Master.Step(rollout.Judged{Rollout: c.rollout, Why: r.Why(uint64(c.stable))})
