@@ -93,8 +93,8 @@ func moreStatuses() map[string]api.Status {
 			canarying(st, "masterd (too few connections came to judge it by within 15m0s, its rollout.analysis.max_wait)")
 			st.Rollout.Step, st.Rollout.Steps, st.Rollout.Inconclusive = 2, st.Rollout.Steps[:2], "pause"
 			st.Rollout.Deadline = time.Time{}
-			st.Next = []api.Next{{Args: []string{"resume"}, Why: "waits once more for connections to judge it by"},
-				{Args: []string{"promote"}, Why: "gives v1.3.0 all new connections"}, canaryAbort()}
+			st.Next = []api.Next{{Args: []string{"promote"}, Why: "gives v1.3.0 all new connections"},
+				{Args: []string{"resume"}, Why: "waits once more for connections to judge it by"}, canaryAbort()}
 		}),
 		"canary-overdue": of(func(st *api.Status) {
 			canarying(st, "")

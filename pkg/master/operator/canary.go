@@ -51,10 +51,7 @@ func (b *Backend) Resume(by string, r api.ReasonRequest) (<-chan api.Event, erro
 
 // nextStep proposes what can be typed at a step of a canary.
 func nextStep(r rollout.RolloutStatus, add func(why string, args ...string)) {
-	switch {
-	case r.Paused != "" && r.Awaits != "":
-		add("waits once more for connections to judge it by", "resume")
-	case r.Paused != "":
+	if r.Paused != "" && r.Awaits == "" {
 		add("lets the clock of its steps run again", "resume")
 	}
 	if r.Stage == rollout.StageCanary {
@@ -64,6 +61,9 @@ func nextStep(r rollout.RolloutStatus, add func(why string, args ...string)) {
 			gets = fmt.Sprintf("%g%% of new connections, step %d of %d", weight, r.Step+1, len(r.Steps))
 		}
 		add(fmt.Sprintf("gives %s %s", r.Version.Label, gets), "promote")
+	}
+	if r.Paused != "" && r.Awaits != "" {
+		add("waits once more for connections to judge it by", "resume")
 	}
 	add("gives up the "+r.What+", all new connections go back", "abort")
 	if r.Paused == "" && !r.Deadline.IsZero() {

@@ -55,7 +55,7 @@ func TestNext(t *testing.T) {
 		"a canary":          {st: canarying(1, time.Minute, ""), want: "promote, abort, pause"},
 		"a canary waits":    {st: canarying(2, 0, ""), want: "promote, abort"},
 		"a canary paused":   {st: canarying(1, 0, "bob"), want: "resume, promote, abort"},
-		"one unjudged":      {st: inconclusive, want: "resume, promote, abort"},
+		"one unjudged":      {st: inconclusive, want: "promote, resume, abort"},
 		"paused before it":  {st: pausedEarly, want: "resume, abort"},
 		"one fails":         {st: rollout.Status{Serving: true, Active: 2, Target: warm}, workers: with(well, sick), want: "logs --worker 5, rollback"},
 		"all fail, nowhere": {st: rollout.Status{Serving: true, Active: 2, Target: nowhere}, workers: with(sick, sick), want: "logs --worker 5"},

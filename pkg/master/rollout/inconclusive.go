@@ -86,7 +86,8 @@ func (m *Machine) waitOver(a *attempt) {
 		by := who("", Internal)
 		a.canary.paused = by + because(why)
 		m.windStep(a)
-		m.record(Entry{What: "pause", By: by, Origin: Internal, Why: why, From: m.active.id, To: a.gen.id, Version: a.gen.version, Code: Done})
+		m.record(Entry{What: "pause", By: by, Origin: Internal, From: m.active.id, To: a.gen.id, Version: a.gen.version, Code: Done,
+			Reason: sentence(a.gen.called() + " is paused at " + a.atStep() + ": " + why + "; `masterd promote` goes on")})
 	}
 }
 
