@@ -160,7 +160,7 @@ h2spec: build ## HTTP/2's specification against a worker, with and without reloa
 
 # Debian's package chromium; without it these tests skip, but not where CI=true. With
 # BROWSER_PICTURES=DIR they leave pictures of each state there.
-browser: ## the live page in a real Chromium: what it shows and does, by keyboard, narrow and wide
+browser: build ## the live page in a real Chromium: what it shows and does, by keyboard, narrow and wide
 	cd test/browser && export GOWORK=off && $(GO) vet ./... && $(GO) test -count=1 -parallel 4 ./...
 
 # Debian's package prometheus. It listens on a free port, for as long as the test runs.

@@ -48,8 +48,9 @@ function aboutPromoteAll(st) {
 function aboutAbort(st) {
   const r = st.rollout;
   if (r && !["serving", "bake", "confirm", "baked"].includes(r.stage) && r.what !== "start") {
+    const to = r.version ? ` to ${named(r.version)}` : "";
     const back = r.stage === "canary" ? ", and all new connections go back" : "";
-    return { key: `${r.id}`, text: `The ${named(r.what)} to ${named(r.version)} is given up${back}.` };
+    return { key: `${r.id}`, text: `The ${named(r.what)}${to} is given up${back}.` };
   }
   if (!r && st.waits) {
     const by = brief(st.waits.by);

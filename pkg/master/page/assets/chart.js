@@ -43,10 +43,13 @@ export class Chart {
   draw(points, { from, to, gap, marks = [], limit = 0, least = 0, label, summary }) {
     Object.assign(this, { points, begin: from, end: Math.max(to, from + 1), gap });
     const values = points.flatMap((p) => p.values).filter(Number.isFinite);
-    this.top = this.logarithmic ? Math.max(limit, ...values, 1) * 2.5 : nice(Math.max(limit, least, ...values));
+    // What is far above its limit is far above: how far would make the rest flat.
+    this.top = this.logarithmic ? Math.min(Math.max(limit * 2, ...values), limit * 10)
+      : nice(Math.max(least, ...values));
     this.bottom = this.logarithmic ? Math.min(0.5, Math.max(Math.min(...values), 0.001)) : 0;
     this.paths.forEach((path, i) => attr(path, "d", this.path(i)));
     const y = limit > 0 ? this.y(limit) : -1;
+    this.most.style.top = limit > 0 ? `${y}%` : "";
     attr(this.limit, "y1", y);
     attr(this.limit, "y2", y);
     text(this.most, label ?? this.format(this.top));

@@ -6,6 +6,8 @@ import { clean, clock, cleanOutput, moment, named } from "./words.js";
 const lines = 200; // of a worker's output that are fetched
 const listed = 200; // workers that can be chosen
 
+let asked = 0; // how often this page has asked
+
 // fetchLines asks the master for a worker's last lines, as texts.
 export async function fetchLines(worker, most = lines) {
   const answer = await fetch(`/logs?worker=${encodeURIComponent(worker)}&lines=${most}`, { cache: "no-store" });
@@ -28,7 +30,7 @@ export function drawLogs(status, history) {
   const gone = history.filter((e) => e.worker > 0)
     .map((e) => ({ id: e.worker, label: `${e.worker}: ${named(e.what)}` }));
   const all = new Map([...there.reverse(), ...gone.reverse()].reverse().map((w) => [w.id, w]));
-  const chosen = byId("logs-worker").value;
+  const chosen = asked > 0 ? byId("logs-worker").value : "";
   if (chosen && !all.has(Number(chosen))) {
     all.set(Number(chosen), { id: Number(chosen), label: `${chosen}: gone` });
   }
@@ -45,8 +47,6 @@ export async function openLogs(worker) {
   select.focus();
   await load(worker);
 }
-
-let asked = 0;
 
 async function load(worker) {
   const mine = ++asked;

@@ -23,7 +23,7 @@ export function drawRollout(status, history) {
     }
     seen = status.rollout;
     draw(seen, null, status);
-    announce(`${named(seen.what)} to ${named(seen.version)}: ${where(seen)}${seen.paused ? ", paused" : ""}`);
+    announce(`${named(seen.what)}${to(seen.version)}: ${where(seen)}${seen.paused ? ", paused" : ""}`);
     return;
   }
   const last = history.find((e) => e.rollout > 0 && whats.includes(e.what) && (!seen || e.rollout === seen.id));
@@ -32,7 +32,7 @@ export function drawRollout(status, history) {
     return;
   }
   const { rollout: id, what, by, why, to: generation, version } = last;
-  const was = seen ?? { id, what, by, why, generation, version };
+  const was = { id, what, by, why, ...seen, generation, version };
   draw({ ...was, stage: last.stage || "baked", analysis: last.analysis ?? was.analysis }, last, status);
   if (seen) {
     announce(ending(last));
@@ -59,7 +59,7 @@ function where(r) {
 function ending(e) {
   const outcome = e.outcome === "rolled-back" ? "was rolled back" : e.outcome;
   const stage = e.outcome !== "done" && e.stage ? ` at stage ${e.stage}` : "";
-  return `${named(e.what)} to ${named(e.version)} ${outcome}${stage}`;
+  return `${named(e.what)}${to(e.version)} ${outcome}${stage}`;
 }
 
 function draw(r, ended, status, otherwise = "") {
@@ -77,8 +77,8 @@ function draw(r, ended, status, otherwise = "") {
   }
   const running = Boolean(status.rollout);
   text(byId("rollout-what"), `${running ? "" : "None is on its way. The last was "}` +
-    `${running ? capital(named(r.what)) : named(r.what)} ${r.id} to ${named(r.version)}, generation ${r.generation}, ` +
-    `by ${brief(r.by)}`);
+    `${running ? capital(named(r.what)) : named(r.what)} ${r.id}${to(r.version)}` +
+    `${r.generation ? `, generation ${r.generation}` : ""}, by ${brief(r.by)}`);
   attr(byId("rollout"), "data-outcome", ended ? ended.outcome : running ? "running" : null);
   drawStages(r, ended, running);
   drawSteps(r, ended, running);
@@ -92,6 +92,9 @@ function draw(r, ended, status, otherwise = "") {
   }
   drawVerdict(r, status);
 }
+
+// to is where a rollout leads, once that is known.
+const to = (version) => version ? ` to ${named(version)}` : "";
 
 const capital = (s) => s.charAt(0).toUpperCase() + s.slice(1);
 

@@ -6,6 +6,7 @@ import { byId, line } from "./dom.js";
 import { clock, millis, moment, named, percent, rate } from "./words.js";
 
 const hour = 3600000;
+const least = 300000; // of it is shown, where a master is young
 const maxMarks = 60;
 
 let step = 10;
@@ -45,8 +46,9 @@ function make() {
 export function drawTraffic(history) {
   charts ??= make();
   const to = Math.max(now(), points.at(-1)?.at ?? 0);
-  const marks = marksOf(history, to - hour);
-  const view = { from: to - hour, to, gap: step * 2500, marks };
+  const from = Math.max(to - hour, Math.min(points[0]?.at ?? to - hour, to - least));
+  const marks = marksOf(history, from);
+  const view = { from, to, gap: step * 2500, marks };
   const of = (...values) => points.map((p) => ({ at: p.at, values: values.map((v) => v(p)) }));
   const last = points.at(-1);
   const most = (value) => points.reduce((best, p) => !best || value(p) > value(best) ? p : best, null);

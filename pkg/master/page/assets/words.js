@@ -69,7 +69,7 @@ export function millis(ms) {
   if (ms >= 60000) {
     return span(ms);
   }
-  return ms >= 1000 ? `${(ms / 1000).toFixed(2)}s` : `${ms >= 10 ? Math.round(ms) : Number(ms.toFixed(1))}ms`;
+  return ms >= 1000 ? `${(ms / 1000).toFixed(2)}s` : `${Number(ms.toPrecision(2))}ms`;
 }
 
 // goDuration reads what Go writes: "1m30s" in milliseconds.
@@ -110,7 +110,7 @@ export function rate(n) {
   return n < 10 ? `${Number(n.toFixed(1))}/s` : `${amount(n)}/s`;
 }
 
-const mostShown = 9999;
+const mostShown = 999999;
 
 // evidence is what speaks against a version.
 export function evidence(n) {
