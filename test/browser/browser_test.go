@@ -258,6 +258,12 @@ func (b *tab) clean() {
 				.map((n) => n.tagName + "#" + n.id + "." + n.className)])(%d)`, b.width)); len(wide) > 0 {
 		b.t.Errorf("the page scrolls sideways: %q", wide)
 	}
+	if out := eval[[]string](b, `[...document.querySelectorAll("section")].flatMap((section) =>
+		[...section.querySelectorAll("*")].filter((n) => n.checkVisibility() && !n.closest(".unseen, .scroll, pre, svg, option") &&
+			n.getBoundingClientRect().right > section.getBoundingClientRect().right)
+			.map((n) => n.tagName + "#" + n.id + "." + n.className + " of " + section.id))`); len(out) > 0 {
+		b.t.Errorf("these stick out: %q", out)
+	}
 	if v := eval[[]string](b, "violations"); len(v) > 0 {
 		b.t.Errorf("the policy was violated: %q", v)
 	}
