@@ -164,7 +164,25 @@ func (p *page) generation(rows []row, g api.Generation) []row {
 		rest, open = rest+", "+open, ""
 	}
 	rows = append(rows, row{note: head + paint(p.colour, bold, label) + paint(p.colour, phaseStyle(phase), cut(rest, p.width-columns(head)-columns(label)))})
-	return p.notes(rows, phaseStyle(g.Phase), open)
+	rows = p.notes(rows, phaseStyle(g.Phase), open)
+	return p.notes(rows, plain, answered(g.Recent))
+}
+
+// answered is what a generation's workers have answered lately; empty: that is not known, or nothing.
+func answered(r *api.Recent) string {
+	if r == nil {
+		return ""
+	}
+	sum := uint64(0)
+	for _, n := range r.Requests {
+		sum += n
+	}
+	if sum == 0 {
+		return ""
+	}
+	took := func(ms float64) string { return strconv.FormatFloat(ms, 'g', 3, 64) + " ms" }
+	return fmt.Sprintf("%s requests in 10 s, %s errors (5xx), p50 %s, p99 %s",
+		amount(sum), amount(r.Requests[4]), took(r.P50MS), took(r.P99MS))
 }
 
 // left is what a generation that leaves still has to finish.

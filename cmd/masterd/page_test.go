@@ -68,6 +68,7 @@ func bakingStatus() api.Status {
 	st.Generations = append(st.Generations, api.Generation{
 		ID: 8, Version: v, Phase: "active", Since: ago(125 * time.Second), Weight: 100,
 		Workers: []api.Worker{worker(17, "active", 126*time.Second, 121), worker(18, "active", 126*time.Second, 117)},
+		Recent:  &api.Recent{Requests: [5]uint64{1: 41_220, 3: 17, 4: 3}, P50MS: 2.4817, P99MS: 31.02},
 	})
 	st.Rollout = &api.Rollout{
 		ID: 12, What: "reload", By: "root for alice", Why: "new basket", Generation: 8, Version: "v1.3.0", Stage: "bake",

@@ -137,6 +137,14 @@ type Generation struct {
 	Share    float64   `json:"share,omitempty"` // the same, exact to 0.01
 	Baked    bool      `json:"baked"`
 	Workers  []Worker  `json:"workers"`
+	Recent   *Recent   `json:"recent,omitempty"` // nil: not known yet, or none of its workers has the SDK
+}
+
+// Recent is what workers with the SDK have answered in ten seconds, the last of which that is known.
+type Recent struct {
+	Requests [5]uint64 `json:"requests"` // by the class of their status, from 1xx to 5xx
+	P50MS    float64   `json:"p50_ms"`   // half of them took at most so long; zero: there were none
+	P99MS    float64   `json:"p99_ms"`
 }
 
 // Worker is one process.

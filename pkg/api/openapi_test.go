@@ -67,7 +67,7 @@ func TestSchemasAreTheTypes(t *testing.T) {
 // collect finds the named types of the API within one.
 func collect(types map[string]reflect.Type, typ reflect.Type) {
 	switch {
-	case typ.Kind() == reflect.Pointer, typ.Kind() == reflect.Slice:
+	case typ.Kind() == reflect.Pointer, typ.Kind() == reflect.Slice, typ.Kind() == reflect.Array:
 		collect(types, typ.Elem())
 	case typ == reflect.TypeFor[Duration]():
 		types[typ.Name()] = typ
@@ -127,7 +127,7 @@ func shapeOf(t reflect.Type) string {
 		return "time"
 	case t == reflect.TypeFor[Duration](), t.Kind() == reflect.Struct:
 		return t.Name()
-	case t.Kind() == reflect.Slice:
+	case t.Kind() == reflect.Slice, t.Kind() == reflect.Array:
 		return "list of " + shapeOf(t.Elem())
 	case t.Kind() == reflect.Map:
 		return "object"

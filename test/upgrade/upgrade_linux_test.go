@@ -258,6 +258,7 @@ func steady(st api.Status) string {
 	}
 	for i, g := range st.Generations {
 		st.Generations[i].Share = 0 // nor of this; weight says the same
+		st.Generations[i].Recent = nil
 		for i := range g.Workers {
 			k := &g.Workers[i]
 			k.InFlight, k.Open, k.LongestMS, k.Requests, k.RSS, k.FDs, k.LastProbe = 0, 0, 0, 0, 0, 0, ""

@@ -107,12 +107,13 @@ type Backend struct {
 	lastRequest rollout.Request
 	watch       *watch.Watcher
 	closing     closing
-	recent      recent.Hour
+	lately      lately
 }
 
 // New makes a backend for which nobody waits.
 func New(o Options) *Backend {
-	return &Backend{Options: o, started: time.Now(), callers: map[rollout.Request]*caller{}}
+	return &Backend{Options: o, started: time.Now(), callers: map[rollout.Request]*caller{},
+		lately: lately{generations: map[uint64]*recent.Hour{}}}
 }
 
 // CloseWatch ends the watch of files. It is called when the loop has ended.

@@ -121,7 +121,7 @@ func (b *Backend) describeGenerations(s *api.Status, st rollout.Status) {
 		out := api.Generation{
 			ID: uint64(g.ID), Phase: string(g.Phase), Since: g.Since, Deadline: g.Deadline, Baked: g.Baked,
 			Version: api.Version{ID: g.Version.ID, Label: g.Version.Label, Digest: g.Version.Digest},
-			Workers: []api.Worker{},
+			Workers: []api.Worker{}, Recent: b.recentOf(uint64(g.ID)),
 		}
 		if known := b.Generations.Get(g.ID); known != nil {
 			out.Version = describe(known.Version)
