@@ -232,6 +232,22 @@ func TestSessionsEnd(t *testing.T) {
 	})
 }
 
+// Who may not look any more sees nothing any more.
+func TestRightsThatWereTakenAway(t *testing.T) {
+	begin(t, "", func(w *world) {
+		e := w.look(w.enter(w.alice, false))
+		e.begins()
+		if ev := e.next(); ev.kind != ":" {
+			t.Errorf("at rest %v is told", ev)
+		}
+		w.alice.set(false, false)
+		begun := time.Now()
+		if ev := e.next(); ev.kind != "" || time.Since(begun) > heartbeat {
+			t.Errorf("after %s %v is told", time.Since(begun), ev)
+		}
+	})
+}
+
 // A page that nobody looks at costs no port.
 func TestUnusedPageCloses(t *testing.T) {
 	begin(t, "", func(w *world) {

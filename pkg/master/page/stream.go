@@ -68,6 +68,9 @@ func (t *site) events(w http.ResponseWriter, r *http.Request, who *session) {
 		case <-ctx.Done():
 			return
 		case <-beat.C:
+			if look, _ := who.person.May(); !look {
+				return
+			}
 		case b = <-st.queue:
 		}
 		_ = rc.SetWriteDeadline(time.Now().Add(readTimeout))
