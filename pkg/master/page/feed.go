@@ -29,8 +29,8 @@ type feed struct {
 	streams map[*stream]bool
 	timer   *time.Timer // for the next look
 	looked  time.Time   // when the last was
-	status  []byte      // as it was told last
-	seen    []byte      // of that, what is compared
+	status  []byte      // as it was seen last
+	seen    []byte      // as it was told last, but for what is not compared
 	last    time.Time   // the last point that was told
 	reader  Reader
 	more    <-chan struct{} // closed when that has more
@@ -108,10 +108,10 @@ func (f *feed) look() {
 	st := src.Status()
 	f.looked = time.Now()
 	st.Listeners, st.Generations = notNil(st.Listeners), notNil(st.Generations)
-	status := frame("status", st)
+	f.status = frame("status", st) // who comes is shown the newest, whatever has changed
 	if seen := compared(st); !bytes.Equal(seen, f.seen) {
-		f.status, f.seen = status, seen
-		f.tellFrame(status)
+		f.seen = seen
+		f.tellFrame(f.status)
 	}
 	if len(f.streams) > 0 {
 		f.tellPoints(src.Recent(f.last))

@@ -248,3 +248,17 @@ func TestBugInALook(t *testing.T) {
 		e.body.Close()
 	})
 }
+
+// Who comes later is shown the time of then, although nothing else has changed.
+func TestLatecomer(t *testing.T) {
+	begin(t, "", func(w *world) {
+		w.look(w.enter(w.alice, false)).begins()
+		time.Sleep(time.Minute)
+		e := w.look(w.enter(w.alice, false))
+		e.wants("hello")
+		var st api.Status
+		if text := e.wants("status"); json.Unmarshal([]byte(text), &st) != nil || time.Since(st.Now) > 0 {
+			t.Errorf("the status is %s, and it is %s", text, time.Now())
+		}
+	})
+}
