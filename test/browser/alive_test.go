@@ -112,8 +112,13 @@ func TestWhatChangesIsDrawnInItsPlace(t *testing.T) {
 	next := canary(55)
 	next.Generations[0].Workers[0].Open = 777
 	next.Generations[1].Workers = append(next.Generations[1].Workers, worker(18, "checking", time.Second))
+	next.Generations[1].Recent = &api.Recent{Requests: [5]uint64{1: 41_220, 4: 3}, P50MS: 2.48, P99MS: 31}
+	next.Rollout.Inconclusive = "rollback"
 	m.send("status", next)
 	b.says(".workers", "checking")
+	b.says(`.generation[data-phase="canary"] .recent`, "41,223 requests in 10 s, 3 errors (5xx), p50 2.5ms, p99 31ms")
+	b.says("#rollout-left", "waits for more connections to be judged by")
+	b.says("#rollout-left", "without enough it is taken back")
 	b.says(`.generation[data-phase="active"] tbody`, "777")
 	if !eval[bool](b, `document.activeElement === button && button.isConnected`) {
 		t.Error("the focus was lost")

@@ -35,6 +35,7 @@ function makeGeneration(g) {
   const node = el("article", { class: "generation", "aria-labelledby": title },
     el("h3", { id: title }),
     el("p", { class: "phase" }),
+    el("p", { class: "recent dim" }),
     el("div", { class: "bar", "aria-hidden": "true" }, el("div", { class: "fill" })),
     el("table", { class: "cards workers", role: "table", "aria-labelledby": title },
       el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, ...head)),
@@ -66,6 +67,7 @@ function updateGeneration(node, g, status) {
     }
     return [...words, left > 0 ? `at most ${span(left)} more` : "overdue"].join(", ");
   });
+  line(node.querySelector(".recent"), answered(g.recent));
   node.querySelector(".fill").style.setProperty("--part", Math.min(part / 100, 1));
   const workers = g.workers ?? [];
   show(node.querySelector(".none"), workers.length === 0);
@@ -77,6 +79,16 @@ function updateGeneration(node, g, status) {
   });
   keyed(body, rows, (r) => r.key, (r) => r.notes ? makeNotes() : makeWorker(r.worker),
     (row, r) => r.notes ? updateNotes(row, r.notes) : updateWorker(row, r.worker));
+}
+
+// answered is what its workers have answered lately; empty: that is not known, or nothing.
+function answered(recent) {
+  const sum = (recent?.requests ?? []).reduce((all, n) => all + n, 0);
+  if (sum === 0) {
+    return "";
+  }
+  return `${amount(sum)} requests in 10 s, ${amount(recent.requests[4])} errors (5xx), ` +
+    `p50 ${millis(recent.p50_ms)}, p99 ${millis(recent.p99_ms)}`;
 }
 
 function makeWorker(w) {

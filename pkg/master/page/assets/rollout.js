@@ -12,6 +12,8 @@ const always = ["prepare", "start", "check", "warm-up", "activate", "steer", "se
 const passing = ["save", "drain", "min-ready", "confirm"]; // shown only where a rollout is at them
 const whats = ["reload", "rollback", "start"];
 
+const inconclusive = { pause: "it is paused", promote: "it goes on", rollback: "it is taken back" };
+
 let seen = null; // the rollout that was shown last while it ran
 let said = "";
 
@@ -148,6 +150,9 @@ function drawLeft(r, running) {
     let end = "";
     if (r.paused) {
       end = ", the clock of its steps is stopped";
+    } else if (r.when_inconclusive) {
+      end = `, waits for more connections to be judged by, ${left > 0 ? `at most ${span(left)} more` : "too long by now"}; ` +
+        `without enough ${inconclusive[r.when_inconclusive] ?? r.when_inconclusive}`;
     } else if (left > 0) {
       end = r.stage === "canary" ? `, ${span(left)} left` : `, at most ${span(left)} more`;
     } else if (left <= 0) {
