@@ -134,9 +134,11 @@ func TestWithARealMaster(t *testing.T) {
 	for _, path := range []string{"", "events", "app.js", "logs?worker=1&lines=1"} {
 		refused(t, root+path)
 	}
-	if at := eval[string](b, "location.href"); strings.Contains(at, "token") {
-		t.Errorf("the token stays in the address: %s", at)
+	if at := eval[string](b, "location.href"); strings.Contains(at, "token") || strings.Contains(at, "key") {
+		t.Errorf("a secret stays in the address: %s", at)
 	}
+	eval[bool](b, `(fetch("/events").then((r) => window.keyless = r.status), true)`)
+	b.until(`window.keyless === 403`)
 	b.says("#service", "demo")
 	b.quiet()
 
@@ -213,7 +215,7 @@ func TestLookingOnly(t *testing.T) {
 		t.Errorf("%q is offered", got)
 	}
 	b.quiet()
-	eval[bool](b, `(fetch("/do", {method: "POST", headers: {"X-Masterd-Page": "1"}, body: '{"do": "hold", "why": "x"}'})
+	eval[bool](b, `(fetch("/do", {method: "POST", headers: {"X-Masterd-Page": localStorage.getItem("masterd-key")}, body: '{"do": "hold", "why": "x"}'})
 		.then((r) => window.answered = r.status), true)`)
 	b.until(`window.answered === 403`)
 	if st, err := s.API.Status(t.Context()); err != nil || st.Hold != nil {

@@ -21,7 +21,7 @@ type pageEvents struct {
 }
 
 // openPage comes in by what masterd page prints, and looks.
-func openPage(ctx context.Context, t *testing.T, url string) (c *http.Client, base string, e *pageEvents) {
+func openPage(ctx context.Context, t *testing.T, url string) (c *http.Client, base, key string, e *pageEvents) {
 	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -30,8 +30,8 @@ func openPage(ctx context.Context, t *testing.T, url string) (c *http.Client, ba
 	c = &http.Client{Jar: jar, Transport: &http.Transport{}}
 	t.Cleanup(c.CloseIdleConnections)
 	base, _, _ = strings.Cut(url, "/?")
-	for _, u := range []string{url, base + "/events"} {
-		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u, nil)
+	for _, u := range []string{url, base + "/events?key="} {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, u+key, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -40,10 +40,13 @@ func openPage(ctx context.Context, t *testing.T, url string) (c *http.Client, ba
 			t.Fatalf("%s: %v, %v", u, resp, err)
 		}
 		t.Cleanup(func() { resp.Body.Close() })
+		if u == url {
+			_, key, _ = strings.Cut(resp.Request.URL.Fragment, "key=")
+		}
 		e = &pageEvents{t, bufio.NewScanner(resp.Body)}
 		e.lines.Buffer(nil, 4<<20)
 	}
-	return c, base, e
+	return c, base, key, e
 }
 
 // status waits for one; not there: the stream has ended.
@@ -80,10 +83,10 @@ func TestLivePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := started(t, func(c service.Config) { c.Set("admin.page", address) })
-	enter := func() (*http.Client, string, *pageEvents) {
+	enter := func() (*http.Client, string, string, *pageEvents) {
 		return openPage(ctx, t, strings.TrimSpace(cli(t, s, 0, "page", "--act")))
 	}
-	c, base, e := enter()
+	c, base, key, e := enter()
 	next(t, s, 2, "serving")
 	if !e.status("generation 2", func(st api.Status) bool { return st.Active != nil && st.Active.Generation == 2 }) {
 		t.Fatal("the stream has ended before the reload was told")
@@ -92,7 +95,7 @@ func TestLivePage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	req.Header.Set("X-Masterd-Page", "1")
+	req.Header.Set("X-Masterd-Page", key)
 	req.Header.Set("Origin", base)
 	resp, err := c.Do(req)
 	if err != nil || resp.StatusCode != http.StatusOK {
@@ -114,7 +117,7 @@ func TestLivePage(t *testing.T) {
 		resp.Body.Close()
 		return resp.StatusCode == http.StatusForbidden
 	})
-	_, _, e = enter()
+	_, _, _, e = enter()
 	if !e.status("a hold", func(st api.Status) bool { return st.Hold != nil }) {
 		t.Error("the next stream has ended")
 	}

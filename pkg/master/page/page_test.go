@@ -131,21 +131,20 @@ const own = "Origin: http://" + address
 func TestDo(t *testing.T) {
 	begin(t, "", func(w *world) {
 		acts, looks := w.enter(w.alice, true), w.enter(w.alice, false)
-		const header, body = "X-Masterd-Page: 1", `{"do":"promote","all":true,"why":"good"}`
+		header := keyHeader + ": " + w.keys[acts]
+		const body = `{"do":"promote","all":true,"why":"good"}`
 		for _, c := range []struct {
 			what, cookie, body string
 			headers            []string
 			code               int
 		}{
-			{"no header", acts, body, []string{own}, 403},
-			{"another value", acts, body, []string{own, "X-Masterd-Page: 2"}, 403},
 			{"no origin", acts, body, []string{header}, 403},
 			{"another origin", acts, body, []string{header, "Origin: http://evil.example"}, 403},
 			{"another port", acts, body, []string{header, "Origin: http://127.0.0.1:80"}, 403},
 			{"no origin to speak of", acts, body, []string{header, "Origin: null"}, 403},
 			{"https", acts, body, []string{header, "Origin: https://" + address}, 403},
 			{"the other name's origin", acts, body, []string{header, "Origin: http://localhost:4711"}, 403},
-			{"a page to look at", looks, body, []string{header, own}, 403},
+			{"a page to look at", looks, body, []string{own}, 403},
 			{"no session", "", body, []string{header, own}, 403},
 			{"no JSON", acts, "promote", []string{header, own}, 400},
 			{"too much", acts, `{"why":"` + strings.Repeat("x", maxBody) + `"}`, []string{header, own}, 400},
@@ -181,6 +180,33 @@ func TestDo(t *testing.T) {
 			}
 		}
 		if asked := w.alice.has(); len(asked) != 7 || slices.ContainsFunc(asked, func(s string) bool { return s != "promote all: good" }) {
+			t.Errorf("%q was asked for", asked)
+		}
+	})
+}
+
+// Who has a session's cookie and not its key, as a browser gives away the one, gets nothing of it.
+func TestCookieWithoutKey(t *testing.T) {
+	begin(t, "", func(w *world) {
+		cookie, other := w.enter(w.alice, true), w.enter(w.alice, true)
+		for _, key := range []string{"", "1", w.keys[other], w.keys[cookie][1:], cookie} {
+			for what, body := range map[string]string{"GET /events": "", "GET /events?key=" + key: "", "GET /logs?worker=3&lines=2": "",
+				"GET /logs?worker=3&lines=2&key=" + key: "", "POST /do": `{"do":"abort"}`, "POST /do?key=" + key: `{"do":"abort"}`} {
+				method, path, _ := strings.Cut(what, " ")
+				if resp, text := w.ask(method, path, cookie, body, own, keyHeader+": "+key); resp.StatusCode != 403 || text != again+"\n" {
+					t.Errorf("%s with the key %q is answered %s %s", what, key, resp.Status, text)
+				}
+			}
+		}
+		resp := w.open("GET", "/events?key="+w.keys[cookie], cookie, "", keyHeader+": ")
+		if resp.Body.Close(); resp.StatusCode != 200 {
+			t.Errorf("with its key it is answered %s", resp.Status)
+		}
+		// What changes something is asked for with a header, which another page has to ask for first.
+		if resp, _ := w.ask("POST", "/do?key="+w.keys[cookie], cookie, `{"do":"abort"}`, own, keyHeader+": "); resp.StatusCode != 403 {
+			t.Errorf("without a header it is answered %s", resp.Status)
+		}
+		if asked := w.alice.has(); len(asked) > 0 {
 			t.Errorf("%q was asked for", asked)
 		}
 	})
@@ -301,7 +327,7 @@ func TestConfiguredPage(t *testing.T) {
 
 func TestConfiguredPortIsTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, refuse: errors.New("bind: address already in use"), alice: &person{look: true}}
+		w := &world{t: t, keys: map[string]string{}, refuse: errors.New("bind: address already in use"), alice: &person{look: true}}
 		w.Server = New(Options{Address: address, Log: zap.NewNop(), Listen: w.listen})
 		w.Keep()
 		synctest.Wait()

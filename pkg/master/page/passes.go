@@ -35,7 +35,8 @@ type token struct {
 
 // session is a browser that has brought a token.
 type session struct {
-	secret string
+	secret string // its cookie
+	key    string // of what the page asks for: see key in routes.go
 	person Person
 	act    bool // it may change what its person may
 	life   context.Context
@@ -78,7 +79,7 @@ func (p *passes) redeem(secret string) (*session, bool) {
 	}
 	t := p.tokens[found]
 	p.tokens = append(p.tokens[:found:found], p.tokens[found+1:]...)
-	s := &session{secret: rand.Text(), person: t.person, act: t.act}
+	s := &session{secret: rand.Text(), key: rand.Text(), person: t.person, act: t.act}
 	s.life, s.end = context.WithTimeout(p.life, sessionLives)
 	if len(p.sessions) >= maxSessions {
 		p.sessions[0].end()

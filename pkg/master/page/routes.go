@@ -56,7 +56,7 @@ func (t *site) answer(w http.ResponseWriter, r *http.Request) {
 	}
 	who := t.session(r)
 	switch {
-	case who == nil:
+	case who == nil, isData(what) && !same(key(r), who.key):
 		http.Error(w, again, http.StatusForbidden)
 	case what == "GET /events":
 		t.events(w, r, who)
@@ -83,7 +83,23 @@ func (t *site) enter(w http.ResponseWriter, r *http.Request, token string) {
 	}
 	http.SetCookie(w, &http.Cookie{Name: t.cookie(), Value: s.secret, Path: "/", HttpOnly: true,
 		SameSite: http.SameSiteStrictMode})
-	http.Redirect(w, r, "/", http.StatusSeeOther)
+	http.Redirect(w, r, "/#key="+s.key, http.StatusSeeOther)
+}
+
+// isData reports whether more than a session is needed.
+func isData(what string) bool {
+	return what == "GET /events" || what == "GET /logs" || what == "POST /do"
+}
+
+// key is what a page has of its session besides the cookie. A browser sends that to whatever answers
+// on another port of the same name, which may be another user's. The key it keeps for this origin
+// alone, port and all: it comes in the fragment of an address, which is sent to nobody, and goes back
+// in a header, or where the browser sets none, as for a stream, in the query.
+func key(r *http.Request) string {
+	if k := r.Header.Get("X-Masterd-Page"); k != "" {
+		return k
+	}
+	return r.URL.Query().Get("key")
 }
 
 func (t *site) session(r *http.Request) *session {
@@ -148,7 +164,7 @@ type done struct {
 func (t *site) do(w http.ResponseWriter, r *http.Request, who *session) {
 	refuse := func(status int, why string) { answerJSON(w, status, done{Reason: why}) }
 	switch {
-	case r.Header.Get("X-Masterd-Page") != "1" || r.Header.Get("Origin") != "http://"+r.Host:
+	case r.Header.Get("X-Masterd-Page") == "" || r.Header.Get("Origin") != "http://"+r.Host:
 		refuse(http.StatusForbidden, "Only the page itself may ask for this.")
 		return
 	case !who.act:

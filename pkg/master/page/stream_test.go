@@ -213,8 +213,8 @@ func TestEndOfTheMaster(t *testing.T) {
 		w.alice.result = func() (<-chan api.Event, error) { return make(chan api.Event), nil }
 		asks := w.dial()
 		go func() {
-			_, _ = asks.Write([]byte("POST /do HTTP/1.1\r\nHost: " + address + "\r\n" + own + "\r\nX-Masterd-Page: 1\r\nCookie: " + cookie +
-				"\r\nContent-Length: 14\r\n\r\n{\"do\":\"abort\"}"))
+			_, _ = asks.Write([]byte("POST /do HTTP/1.1\r\nHost: " + address + "\r\n" + own + "\r\n" + keyHeader + ": " + w.keys[cookie] +
+				"\r\nCookie: " + cookie + "\r\nContent-Length: 14\r\n\r\n{\"do\":\"abort\"}"))
 			_, _ = asks.Read(make([]byte, 1))
 		}()
 		synctest.Wait()

@@ -105,14 +105,15 @@ type world struct {
 	points  []recent.Point
 	entries []api.Entry
 	more    chan struct{}
-	alice   *person // may everything
+	alice   *person           // may everything
+	keys    map[string]string // of sessions, by their cookies
 }
 
 // begin plays a test on the clock of a bubble.
 func begin(t *testing.T, configured string, play func(w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{t: t, more: make(chan struct{}), status: api.Status{Service: "shop", State: "serving"},
+		w := &world{t: t, more: make(chan struct{}), keys: map[string]string{}, status: api.Status{Service: "shop", State: "serving"},
 			alice: &person{look: true, change: true, result: ended(api.Outcome{Result: api.ResultDone})}}
 		w.Server = New(Options{Address: configured, Version: "1.2.3", Log: zap.NewNop(), Listen: w.listen, Source: Source{
 			Status: w.now, Recent: w.recent, History: func(n int) Reader { return w.reader(n) },
@@ -243,6 +244,7 @@ func (w *world) open(method, path, cookie, body string, headers ...string) *http
 	}
 	if cookie != "" {
 		req.Header.Set("Cookie", cookie)
+		req.Header.Set(keyHeader, w.keys[cookie])
 	}
 	for _, h := range headers {
 		k, v, _ := strings.Cut(h, ": ")
@@ -278,15 +280,22 @@ func (w *world) token(p *person, act bool) string {
 	return path
 }
 
-// enter comes in as a person, and returns the session's cookie.
+// keyHeader is what a page's key is sent in.
+const keyHeader = "X-Masterd-Page"
+
+// enter comes in as a person, and returns the session's cookie. What is asked for with that has the
+// session's key, too, unless its headers have another one.
 func (w *world) enter(p *person, act bool) (cookie string) {
 	w.t.Helper()
 	resp, _ := w.ask("GET", w.token(p, act), "", "")
-	if resp.StatusCode != http.StatusSeeOther || resp.Header.Get("Location") != "/" || len(resp.Cookies()) != 1 {
+	key, ok := strings.CutPrefix(resp.Header.Get("Location"), "/#key=")
+	if resp.StatusCode != http.StatusSeeOther || len(key) < 26 || !ok || len(resp.Cookies()) != 1 {
 		w.t.Fatalf("a token is answered %s, %v", resp.Status, resp.Header)
 	}
 	c := resp.Cookies()[0]
-	return c.Name + "=" + c.Value
+	cookie = c.Name + "=" + c.Value
+	w.keys[cookie] = key
+	return cookie
 }
 
 // event is one of a stream.

@@ -1,6 +1,7 @@
 // What can be done from here. Each asks once, in a dialog, and says what was answered.
 
 import { byId, el, line, show, text } from "./dom.js";
+import { headers } from "./session.js";
 import { brief, clean, named, percent } from "./words.js";
 
 const actions = [
@@ -151,7 +152,7 @@ async function confirm() {
   let words;
   try {
     const answer = await fetch("/do", {
-      method: "POST", headers: { "Content-Type": "application/json", "X-Masterd-Page": "1" },
+      method: "POST", headers: { ...headers, "Content-Type": "application/json" },
       body: JSON.stringify({ do: a.do, all: Boolean(a.all), why: byId("ask-why").value.trim() }),
     });
     words = await said(answer);

@@ -1,6 +1,7 @@
 // What a worker printed last, on demand.
 
 import { attr, byId, el, keyed, show, text } from "./dom.js";
+import { headers } from "./session.js";
 import { clean, clock, cleanOutput, moment, named } from "./words.js";
 
 const lines = 200; // of a worker's output that are fetched
@@ -10,7 +11,7 @@ let asked = 0; // how often this page has asked
 
 // fetchLines asks the master for a worker's last lines, as texts.
 export async function fetchLines(worker, most = lines) {
-  const answer = await fetch(`/logs?worker=${encodeURIComponent(worker)}&lines=${most}`, { cache: "no-store" });
+  const answer = await fetch(`/logs?worker=${encodeURIComponent(worker)}&lines=${most}`, { headers, cache: "no-store" });
   if (!answer.ok) {
     throw new Error(`the master answered ${answer.status} ${answer.statusText}`);
   }

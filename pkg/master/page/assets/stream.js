@@ -1,5 +1,6 @@
 // The connection to the master: it comes back by itself, also after this tab has slept.
 
+import { eventsURL, headers } from "./session.js";
 import { brief } from "./words.js";
 
 const quiet = 35000; // a point comes every ten seconds: after so long without, it is asked anew
@@ -25,7 +26,7 @@ export function follow(each, state) {
   function open() {
     clearTimeout(retry);
     source?.close();
-    source = new EventSource("/events");
+    source = new EventSource(eventsURL);
     const mine = source;
     for (const kind of kinds) {
       mine.addEventListener(kind, (event) => {
@@ -94,7 +95,7 @@ async function refusal() {
   const stop = new AbortController();
   const late = setTimeout(() => stop.abort(), 5000);
   try {
-    const answer = await fetch("/events", { signal: stop.signal, cache: "no-store" });
+    const answer = await fetch("/events", { headers, signal: stop.signal, cache: "no-store" });
     return answer.ok ? null : { status: answer.status, words: await answer.text() };
   } catch {
     return null;
