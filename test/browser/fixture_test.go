@@ -88,7 +88,7 @@ func play(t *testing.T, status any, may ...string) *master {
 		}
 		mux.ServeHTTP(w, r)
 	}))
-	m.URL = server.URL + "/"
+	m.URL = server.URL + "/#key=1" // as a master leads there
 	t.Cleanup(func() {
 		m.cut()
 		server.Close()
