@@ -78,7 +78,7 @@ func (p *page) measure(a *api.Analysis, m api.Measure) {
 		case a.ErrorsOnly != 0:
 			p.field(m.Name, plain, fmt.Sprintf("is not compared: worker %d counts errors alone, build it with a newer SDK", a.ErrorsOnly))
 		case m.Name == compare.NameLatency:
-			p.field(m.Name, plain, "is not compared: the service has no route with 1000 requests yet")
+			p.field(m.Name, plain, "is not compared: the version before has no route with 100 requests yet")
 		}
 		return
 	}

@@ -12,30 +12,24 @@ import (
 	"github.com/masterd/masterd/pkg/master/counters"
 )
 
-// fewRequests are too few to say what 99 % of them take: ten of them are the slowest hundredth.
-const fewRequests = 1000
+// fewRequests are too few to say what 99 % of them take.
+const fewRequests = 100
 
 // Routes are those that requests were counted of.
 type Routes = map[counters.RouteKey]*counters.Route
 
 // Slow says from when on requests are slow: when they take longer than 99 % of those that the
-// stable version has answered on the same route, by a share of that and by a time. Where it has
-// answered too few, those of all versions before are taken, which the service has. Routes with too
-// few requests are left out, and so are those with the fewest where there are too many.
-func Slow(stable, service Routes, by float64, atLeast time.Duration) (all []ipc.SlowRoute) {
-	usual := maps.Clone(service)
-	for k, r := range stable {
-		if answered(r) >= fewRequests {
-			usual[k] = r
-		}
-	}
-	keys := slices.SortedFunc(maps.Keys(usual), func(a, b counters.RouteKey) int {
-		return cmp.Or(cmp.Compare(answered(usual[b]), answered(usual[a])),
+// stable version has answered on the same route, by a share of that and by a time. Routes
+// with too few requests are left out, and so are those with the fewest where there are too many:
+// what versions before it have answered says nothing, as those that were too slow are among them.
+func Slow(stable Routes, by float64, atLeast time.Duration) (all []ipc.SlowRoute) {
+	keys := slices.SortedFunc(maps.Keys(stable), func(a, b counters.RouteKey) int {
+		return cmp.Or(cmp.Compare(answered(stable[b]), answered(stable[a])),
 			strings.Compare(a.Listener, b.Listener), strings.Compare(a.Route, b.Route))
 	})
 	for _, k := range keys[:min(len(keys), ipc.MaxSlowRoutes)] {
-		n := answered(usual[k])
-		longest := most(&usual[k].Latency, n)
+		n := answered(stable[k])
+		longest := most(&stable[k].Latency, n)
 		if n < fewRequests || math.IsInf(longest, 0) {
 			continue
 		}

@@ -161,9 +161,6 @@ func (s *Set) Of(generation uint64) Totals {
 	return Totals{}
 }
 
-// Service are the sums of the service, which the caller may keep.
-func (s *Set) Service() Totals { return s.service.copy() }
-
 // of are the sums that a worker's numbers belong to.
 func (s *Set) of(generation uint64) sums {
 	t := s.generations[generation]

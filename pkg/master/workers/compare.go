@@ -51,7 +51,7 @@ func (set *Set) Compare(c rollout.Compare) {
 	asked := set.Comparisons.Begin(set.compareSettings(candidate.Generation, stable.Generation), compare.Interval{
 		Rollout: uint64(c.Rollout), Weight: float64(c.Weight) / rollout.Whole,
 		Candidate: numbers(c.Candidate), Stable: numbers(c.Stable),
-		Slow: compare.Slow(set.Counters.Of(uint64(stable.Generation.ID)).Routes, set.Counters.Service().Routes,
+		Slow: compare.Slow(set.Counters.Of(uint64(stable.Generation.ID)).Routes,
 			float64(a.Latency.SlowerBy)/rollout.Whole, a.Latency.AtLeast),
 	}, set.System.Monotonic())
 	set.comparison = comparison{asked: &asked, rollout: c.Rollout, stable: stable.Generation.ID,

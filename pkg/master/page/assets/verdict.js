@@ -70,7 +70,7 @@ function noteOf(m, a) {
     if (a.errors_only) {
       return `not compared: worker ${a.errors_only} counts errors alone, build it with a newer SDK`;
     }
-    return m.name === "latency" ? "not compared: the service has no route with 1000 requests yet" : "";
+    return m.name === "latency" ? "not compared: the version before has no route with 100 requests yet" : "";
   }
   const r = m.record;
   const notes = m.name === "latency" ? ["slow requests"] : [];
