@@ -64,16 +64,16 @@ type Interval struct {
 
 // Result is what is known of one rollout. Once it has failed only what is of the interval changes.
 type Result struct {
-	Rollout  uint64
-	Settings Settings
-	Outcome  analysis.Outcome
-	Evidence float64
-	Wanted   float64    // evidence from which on it fails
-	Measures []Measured // as in the settings
-	Weight   float64    // of the interval under way; zero: there is none
-	Missing  []uint64   // workers of it that have not told what the others have waited for; nil: none
-	Cannot   uint64     // a worker of it that does not count, whose SDK is older or that has none; zero: all do
-	Errors   uint64     // a worker of it that counts errors alone, as its SDK is older; zero: none
+	Rollout    uint64
+	Settings   Settings
+	Outcome    analysis.Outcome
+	Evidence   float64
+	Wanted     float64    // evidence from which on it fails
+	Measures   []Measured // as in the settings
+	Weight     float64    // of the interval under way; zero: there is none
+	Missing    []uint64   // workers of it that have not told what the others have waited for; nil: none
+	Cannot     uint64     // a worker of it that does not count, whose SDK is older or that has none; zero: all do
+	ErrorsOnly uint64     // a worker of it that counts errors alone, as its SDK is older; zero: none
 }
 
 // Why says, for people, by what a candidate has failed beside this generation.
@@ -187,7 +187,7 @@ func (s *Set) Result() (Result, bool) {
 	out := Result{Rollout: r.id, Settings: r.settings, Measures: r.measured(),
 		Outcome: r.verdict.Outcome, Evidence: r.verdict.Evidence, Wanted: r.verdict.Wanted}
 	if in := s.interval; in != nil {
-		out.Weight, out.Cannot, out.Errors, out.Missing = in.weight, in.cannot, in.errors, in.missing()
+		out.Weight, out.Cannot, out.ErrorsOnly, out.Missing = in.weight, in.cannot, in.errorsOnly, in.missing()
 	}
 	return out, true
 }

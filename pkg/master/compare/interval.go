@@ -18,13 +18,13 @@ const (
 // interval is one that is under way. Its ticks are decided in their order: each is counted, or is
 // left out for all workers.
 type interval struct {
-	id      uint64
-	weight  float64
-	since   int64 // the first tick of which anything counts
-	now     int64 // the newest tick in which anybody was heard
-	workers map[uint64]*worker
-	cannot  uint64 // a worker that does not count
-	errors  uint64 // one that counts errors alone; of others nothing is counted any more
+	id         uint64
+	weight     float64
+	since      int64 // the first tick of which anything counts
+	now        int64 // the newest tick in which anybody was heard
+	workers    map[uint64]*worker
+	cannot     uint64 // a worker that does not count
+	errorsOnly uint64 // one that counts errors alone; of others nothing is counted any more
 	// measures is how many are compared; slow: latency is one of them.
 	measures int
 	slow     bool
@@ -89,7 +89,7 @@ func (in *interval) hear(id uint64, c *ipc.Compared, now int64) (sum counts) {
 		return sum
 	}
 	if Latency+len(c.Others) < in.measures {
-		in.measures, in.errors = Errors+1, id
+		in.measures, in.errorsOnly = Errors+1, id
 	}
 	first := max(c.From, in.next, through-ipc.MaxCompareTicks+1)
 	drawn := spread(c.Drawn, first, through)

@@ -104,11 +104,11 @@ func TestAnOlderSDKCountsErrorsAlone(t *testing.T) {
 	s.Heard(3, said(c.ID, 101, 101, []uint64{101, 10}, []uint64{101, 1}), far)
 	tell(s, c.ID, 101, 10, 1, 1, 1, 1)
 	had(t, s, Side{40, 4}, Side{20, 2}, Side{20, 2}, Side{20, 2})
-	if r, _ := s.Result(); r.Errors != 3 || r.Cannot != 0 {
+	if r, _ := s.Result(); r.ErrorsOnly != 3 || r.Cannot != 0 {
 		t.Errorf("%+v", r)
 	}
 	s.Begin(several, interval1(0.1), far)
-	if r, _ := s.Result(); r.Errors != 0 {
+	if r, _ := s.Result(); r.ErrorsOnly != 0 {
 		t.Errorf("in the next interval: %+v", r)
 	}
 }

@@ -20,17 +20,22 @@ type Routes = map[counters.RouteKey]*counters.Route
 
 // Slow says from when on requests are slow: when they take longer than 99 % of those that the
 // stable version has answered on the same route, by a share of that and by a time. Routes
-// with too few requests are left out, and so are those with the fewest where there are too many:
-// what versions before it have answered says nothing, as those that were too slow are among them.
+// with too few requests are left out, and where there are too many routes those with the fewest.
+// What earlier versions have answered is no help: those that were too slow are among them.
 func Slow(stable Routes, by float64, atLeast time.Duration) (all []ipc.SlowRoute) {
-	keys := slices.SortedFunc(maps.Keys(stable), func(a, b counters.RouteKey) int {
-		return cmp.Or(cmp.Compare(answered(stable[b]), answered(stable[a])),
+	requests := make(map[counters.RouteKey]uint64, len(stable))
+	for k, r := range stable {
+		if n := answered(r); n >= fewRequests {
+			requests[k] = n
+		}
+	}
+	keys := slices.SortedFunc(maps.Keys(requests), func(a, b counters.RouteKey) int {
+		return cmp.Or(cmp.Compare(requests[b], requests[a]),
 			strings.Compare(a.Listener, b.Listener), strings.Compare(a.Route, b.Route))
 	})
 	for _, k := range keys[:min(len(keys), ipc.MaxSlowRoutes)] {
-		n := answered(stable[k])
-		longest := most(&stable[k].Latency, n)
-		if n < fewRequests || math.IsInf(longest, 0) {
+		longest := most(&stable[k].Latency, requests[k])
+		if math.IsInf(longest, 0) {
 			continue
 		}
 		slow := max(longest*(1+by), longest+atLeast.Seconds())

@@ -19,7 +19,7 @@ func (b *Backend) analysis(rollout uint64) *api.Analysis {
 	out := &api.Analysis{
 		Outcome: string(r.Outcome), Evidence: r.Evidence, Wanted: r.Wanted, Unchanged: r.Settings.Unchanged,
 		Candidate: side(errs.Candidate), Stable: side(errs.Stable),
-		WaitsFor: r.Missing, Cannot: r.Cannot, ErrorsOnly: r.Errors,
+		WaitsFor: r.Missing, Cannot: r.Cannot, ErrorsOnly: r.ErrorsOnly,
 	}
 	for i, m := range r.Measures {
 		if i != compare.Errors {
