@@ -3,6 +3,7 @@ package config
 import (
 	"slices"
 	"strings"
+	"sync"
 
 	"go.yaml.in/yaml/v3"
 
@@ -23,14 +24,14 @@ type shortList struct {
 }
 
 // shortLists are all of them.
-func shortLists() []shortList {
+var shortLists = sync.OnceValue(func() []shortList {
 	return []shortList{
 		listOf(func(c *Config) *[]Step { return &c.Rollout.Canary.Steps }, showStep,
 			shortList{path: stepsPath, example: "- weight: 5%", most: maxSteps, meant: meantStep}),
 		listOf(func(c *Config) *[]Measure { return &c.Rollout.Analysis.Measures }, showMeasure,
 			shortList{path: measuresPath, example: "- name: orders_failed", most: ipc.MaxCompared, meant: meantMeasure}),
 	}
-}
+})
 
 // shortListAt is the one with this path; false: it is another list.
 func shortListAt(path string) (shortList, bool) {
